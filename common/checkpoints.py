@@ -1,0 +1,77 @@
+"""Checkpoints that are complete or absent, in safetensors and JSON.
+
+run_dir/checkpoints/
+    step-00000500/
+        state.safetensors     every tensor of every part
+        state.json            the rest of their state, and where each tensor belongs
+    step-00001000/
+"""
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any, Protocol
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from common.hub import replaced_folder
+
+
+class Stateful(Protocol):
+    """What modules, optimizers, gradient scalers and our own counters have in common."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> Any: ...
+
+
+def list_checkpoints(run_dir: Path) -> list[Path]:
+    """Finished checkpoints, oldest first."""
+    found = (run_dir / "checkpoints").glob("step-*")
+    return sorted(path for path in found if re.fullmatch(r"step-\d{8}", path.name))
+
+
+def save_checkpoint(run_dir: Path, step: int, parts: dict[str, Stateful], keep: int) -> Path:
+    """Writes a checkpoint, then drops all but the newest `keep`. For the main process only."""
+    final = run_dir / "checkpoints" / f"step-{step:08d}"
+    tensors: dict[str, Tensor] = {}
+    tree = {name: _strip(part.state_dict(), name, tensors) for name, part in parts.items()}
+    with replaced_folder(final) as partial:
+        save_file(tensors, partial / "state.safetensors")
+        (partial / "state.json").write_text(json.dumps({"step": step, "parts": tree}))
+    for old in list_checkpoints(run_dir)[:-keep]:
+        shutil.rmtree(old)
+    return final
+
+
+def resume(run_dir: Path, parts: dict[str, Stateful]) -> int:
+    """Loads the newest checkpoint, if any, on every process. Returns the number of steps done."""
+    checkpoints = list_checkpoints(run_dir)
+    if not checkpoints:
+        return 0
+    saved = json.loads((checkpoints[-1] / "state.json").read_text())
+    tensors = load_file(checkpoints[-1] / "state.safetensors")
+    for name, part in parts.items():
+        part.load_state_dict(_fill(saved["parts"][name], tensors))
+    return saved["step"]
+
+
+def _strip(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """`value` as JSON, its tensors moved to `tensors`; dicts become pairs, so that keys keep their type."""
+    if isinstance(value, Tensor):
+        tensors[name] = value.detach().cpu().clone().contiguous()
+        return {"tensor": name}
+    if isinstance(value, dict):
+        return {"pairs": [[k, _strip(v, f"{name}/{k}", tensors)] for k, v in value.items()]}
+    if isinstance(value, list | tuple):
+        return [_strip(item, f"{name}/{i}", tensors) for i, item in enumerate(value)]
+    return value
+
+
+def _fill(value: Any, tensors: dict[str, Tensor]) -> Any:
+    if isinstance(value, dict) and "tensor" in value:
+        return tensors[value["tensor"]]
+    if isinstance(value, dict):
+        return {key: _fill(item, tensors) for key, item in value["pairs"]}
+    return [_fill(item, tensors) for item in value] if isinstance(value, list) else value

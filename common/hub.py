@@ -1,0 +1,89 @@
+"""Models as folders: config.json and model.safetensors, on disk or on the Hub, loaded strictly."""
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+from typing import Any, ClassVar
+
+from huggingface_hub import HfApi, snapshot_download
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from common.config import load_config, save_config
+
+
+class HubModel(nn.Module):
+    """A module that is built from one config dataclass and saved beside it.
+
+    Strict where huggingface_hub's own mixin is silent: a missing or unexpected weight, a wrong shape and
+    an unknown field of config.json are errors.
+    """
+
+    config_class: ClassVar[type[Any]]
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.config = config
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Writes the folder whole or not at all; an older one of the same name is replaced."""
+        with replaced_folder(Path(folder)) as partial:
+            save_config(self.config, partial / "config.json")
+            tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
+            save_file(tensors, partial / "model.safetensors")
+
+    @classmethod
+    def from_pretrained(cls, name_or_dir: str | Path, revision: str | None = None) -> Any:
+        """The saved model, in eval mode on the CPU; `name_or_dir` is a folder or a Hub repository."""
+        folder = local_folder(name_or_dir, revision)
+        model = cls(load_config(cls.config_class, folder / "config.json"))
+        weights = load_file(folder / "model.safetensors")
+        wrong = sorted(weights.keys() ^ model.state_dict().keys())
+        if wrong:
+            raise ValueError(
+                f"{folder / 'model.safetensors'} and its config.json do not fit each other: "
+                f"{', '.join(wrong[:3])} ({len(wrong)} names in all) are in one and not in the other"
+            )
+        model.load_state_dict(weights)
+        return model.eval()
+
+    def push_to_hub(self, repo_id: str, folder: str | Path, private: bool = False) -> None:
+        """Saves to `folder` and uploads it as the Hub repository `repo_id`."""
+        self.save_pretrained(folder)
+        HfApi().create_repo(repo_id, private=private, exist_ok=True)
+        HfApi().upload_folder(repo_id=repo_id, folder_path=str(folder))
+
+
+class replaced_folder:
+    """A context in which to fill a folder that takes its final name only when the context succeeds."""
+
+    def __init__(self, final: Path) -> None:
+        self.final = final
+        self.partial = final.with_name(f".{final.name}.tmp")
+
+    def __enter__(self) -> Path:
+        shutil.rmtree(self.partial, ignore_errors=True)
+        self.partial.mkdir(parents=True)
+        return self.partial
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if kind is None:
+            shutil.rmtree(self.final, ignore_errors=True)
+            os.replace(self.partial, self.final)
+
+
+def local_folder(name_or_dir: str | Path, revision: str | None = None) -> Path:
+    """The folder itself, or a downloaded copy of the Hub repository of that name."""
+    folder = Path(name_or_dir)
+    if folder.is_dir():
+        return folder
+    if str(name_or_dir).count("/") != 1 or str(name_or_dir).startswith("."):
+        raise ValueError(f"{name_or_dir} is neither a folder nor the name of a Hub repository")
+    return Path(snapshot_download(str(name_or_dir), revision=revision))
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,86 @@
+"""Pictures as bytes and files: one rounding rule, fixed ranges, curves and histograms."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor
+from torchvision.utils import make_grid
+
+matplotlib.use("Agg")
+from matplotlib import pyplot
+
+ROUNDING = "round((x + 1) * 127.5), clipped to 0..255"
+"""How [-1, 1] becomes bytes, everywhere in the project."""
+
+
+def to_uint8(images: Float[Tensor, "*b c y x"]) -> UInt8[Tensor, "*b c y x"]:
+    """[-1, 1] to bytes, rounded to the nearest and clipped."""
+    return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def from_uint8(images: UInt8[Tensor, "*b c y x"]) -> Float[Tensor, "*b c y x"]:
+    """Bytes to [-1, 1]."""
+    return images.float() / 127.5 - 1
+
+
+def to_pil(image: UInt8[Tensor, "c y x"]) -> Image.Image:
+    """One picture of 1 or 3 channels as a PIL image."""
+    pixels = image.permute(1, 2, 0).cpu().numpy()
+    return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+
+
+def save_picture(image: UInt8[Tensor, "c y x"], path: Path) -> None:
+    """Writes a PNG, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    to_pil(image).save(partial, format="PNG")
+    os.replace(partial, path)
+
+
+def save_grid(rows: Sequence[Float[Tensor, "b c y x"]], path: Path, scale_to: int = 64) -> None:
+    """Writes batches of pictures under each other, in a fixed range, small ones enlarged by whole pixels."""
+    images = to_uint8(torch.stack(list(rows), dim=1).flatten(0, 1).cpu())
+    images = images.unflatten(0, (-1, len(rows))).transpose(0, 1).flatten(0, 1)
+    factor = max(scale_to // images.shape[-1], 1)
+    images = images.repeat_interleave(factor, -1).repeat_interleave(factor, -2)
+    save_picture(make_grid(images, nrow=len(rows[0]), padding=2, pad_value=255), path)
+
+
+def save_histogram(counts: Tensor, path: Path) -> None:
+    """Draws how often each code was chosen, codes sorted by use, on logarithmic axes."""
+    ordered = counts.sort(descending=True).values.cpu().numpy()
+    figure, axes = pyplot.subplots(figsize=(6, 3), layout="constrained")
+    axes.plot(np.arange(1, len(ordered) + 1), np.maximum(ordered, 0.5))
+    axes.axhline(ordered.mean(), linestyle=":", color="grey", label="if all were equal")
+    axes.set(xscale="log", yscale="log", xlabel="codes, the most used first", ylabel="times chosen")
+    used = float((counts > 0).float().mean())
+    axes.set_title(f"{len(ordered)} codes, {used:.1%} used over {int(counts.sum()):,} positions")
+    axes.legend()
+    save_figure(figure, path)
+
+
+def save_curves(
+    curves: dict[str, tuple[Sequence[float], Sequence[float]]], path: Path, ylabel: str
+) -> None:
+    """Draws named (steps, values) pairs over the training steps."""
+    figure, axes = pyplot.subplots(figsize=(6, 3), layout="constrained")
+    for name, (steps, values) in curves.items():
+        axes.plot(steps, values, label=name)
+    axes.set(xlabel="step", ylabel=ylabel)
+    axes.legend()
+    save_figure(figure, path)
+
+
+def save_figure(figure: pyplot.Figure, path: Path) -> None:
+    """Writes a figure as PNG, whole or not at all, and closes it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    figure.savefig(partial, format="png", dpi=120)
+    pyplot.close(figure)
+    os.replace(partial, path)

@@ -1,0 +1,189 @@
+"""What both training loops share: schedule, averaged weights, the guard against non-finite steps."""
+
+import contextlib
+import json
+import math
+import platform
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+from torch import Tensor, nn
+
+from common.config import save_config, write_text
+from common.tracking import JSONLTracker
+
+Precision = Literal["fp32", "bf16", "fp16"]
+PACKAGES = ("torch", "transformers", "accelerate", "datasets", "torch-fidelity", "numpy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """AdamW, a linear warm-up, then a cosine."""
+
+    lr: float = 1e-4
+    """Peak learning rate."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = 0.0
+    """On matrices and convolution kernels only; biases, gains and tables are never decayed."""
+    warmup_steps: int = 100
+    final_lr_ratio: float = 0.1
+    """The cosine ends at this share of the peak."""
+    grad_clip: float = 1.0
+    """Largest norm of the gradient of one step."""
+
+
+def learning_rate(step: int, total_steps: int, optim: OptimConfig) -> float:
+    """Linear warm-up, then a cosine down to `final_lr_ratio * lr`."""
+    if step < optim.warmup_steps:
+        return optim.lr * (step + 1) / optim.warmup_steps
+    progress = (step - optim.warmup_steps) / max(total_steps - optim.warmup_steps, 1)
+    cosine = 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+    return optim.lr * (optim.final_lr_ratio + (1 - optim.final_lr_ratio) * cosine)
+
+
+def decay_groups(
+    named: Iterable[tuple[str, nn.Parameter]], weight_decay: float
+) -> list[dict[str, Any]]:
+    """Two parameter groups, the second without weight decay: vectors and embedding tables."""
+    decayed, plain = [], []
+    for name, parameter in named:
+        table = parameter.ndim < 2 or "embed" in name
+        (plain if table else decayed).append(parameter)
+    return [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
+
+
+class Average:
+    """An exponential moving average of a module's trainable parameters.
+
+    The decay grows with the step count, min(decay, (1 + step) / (10 + step)), so that early averages
+    forget the random start.
+    """
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.live = [p for p in module.parameters() if p.requires_grad]
+        self.mean = [p.detach().clone() for p in self.live]
+        self.decay = decay
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        decay = min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(self.mean, [p.detach() for p in self.live], 1 - decay)
+
+    @contextlib.contextmanager
+    def swapped_in(self) -> Iterator[None]:
+        """Inside, the module's parameters are the averages."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for live, mean in zip(self.live, self.mean, strict=True):
+            kept = live.detach().clone()
+            live.copy_(mean)
+            mean.copy_(kept)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"mean": self.mean}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        for mine, saved in zip(self.mean, state_dict["mean"], strict=True):
+            mine.copy_(saved)
+
+
+class TrainingDivergedError(RuntimeError):
+    """Too many steps had a loss or a gradient that was not finite."""
+
+
+class NonFiniteGuard:
+    """Skips the steps whose losses or gradient norm are not finite, and counts them, on the device.
+
+    `watch` decides without waiting for the device: it sets `found_inf` of the fused optimizers, which
+    then leave parameters and moments as they are. `check`, called when metrics are read anyway, raises.
+    """
+
+    def __init__(self, device: torch.device, limit: int) -> None:
+        self.limit = limit
+        self.skipped = torch.zeros((), device=device)
+        self.first_step = torch.full((), -1, device=device)
+        self.first_losses: Tensor | None = None
+
+    def watch(
+        self, step: int, losses: dict[str, Tensor], norms: list[Tensor], scaled: bool
+    ) -> Tensor:
+        """1.0 where the step must be skipped, else 0.0.
+
+        `scaled` says that a gradient scaler (fp16) is at work, which deals with gradients by itself.
+        """
+        values = torch.stack([loss.detach().float().reshape(()) for loss in losses.values()])
+        watched = values if scaled else torch.cat([values, torch.stack(norms).float()])
+        bad = ~torch.isfinite(watched).all()
+        first = bad & (self.first_step < 0)
+        self.first_step = torch.where(first, step, self.first_step)
+        kept = values if self.first_losses is None else self.first_losses
+        self.first_losses = torch.where(first, values, kept)
+        self.skipped += bad
+        return bad.float()
+
+    def check(self, names: Iterable[str]) -> int:
+        """The number of steps skipped so far; raises TrainingDivergedError when it is over the limit."""
+        skipped = int(self.skipped)
+        if skipped > self.limit:
+            assert self.first_losses is not None
+            values = dict(zip(names, self.first_losses.tolist(), strict=True))
+            broken = [f"{k}={v}" for k, v in values.items() if not math.isfinite(v)]
+            raise TrainingDivergedError(
+                f"{skipped} steps were not finite, more than max_skipped_steps={self.limit}; the first was "
+                f"step {int(self.first_step) + 1}, where {', '.join(broken) or 'the gradient'} broke: "
+                "lower optim.lr, or train with precision=fp32"
+            )
+        return skipped
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"skipped": self.skipped, "first_step": self.first_step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.skipped.copy_(state_dict["skipped"])
+        self.first_step.copy_(state_dict["first_step"])
+
+
+def start_run(config: Any, run_dir: Path, precision: Precision, trackers: tuple[str, ...]) -> Accelerator:
+    """The run folder with config.yaml and environment.json, and an accelerator that logs into it."""
+    accelerator = Accelerator(
+        mixed_precision="no" if precision == "fp32" else precision,
+        log_with=[JSONLTracker(run_dir / "metrics.jsonl"), *trackers],
+        project_dir=str(run_dir),
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+    )
+    if accelerator.is_main_process:
+        save_config(config, run_dir / "config.yaml")
+        write_text(run_dir / "environment.json", json.dumps(environment(), indent=2) + "\n")
+    accelerator.wait_for_everyone()
+    accelerator.init_trackers(run_dir.name)
+    return accelerator
+
+
+def environment() -> dict[str, Any]:
+    """Python, library versions, processor and accelerator: what a result depends on besides its config."""
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "threads": torch.get_num_threads(),
+        "gpus": gpus,
+        "versions": {name: version(name) for name in PACKAGES},
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
