@@ -15,9 +15,10 @@ from typing import Any, Literal
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from common.config import save_config, write_text
+from common.config import save_config, to_plain, write_text
 from common.tracking import JSONLTracker
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -111,15 +112,15 @@ class TrainingDivergedError(RuntimeError):
 class NonFiniteGuard:
     """Skips the steps whose losses or gradient norm are not finite, and counts them, on the device.
 
-    `watch` decides without waiting for the device: it sets `found_inf` of the fused optimizers, which
+    `watch` decides without waiting for the device: what it returns is `found_inf` of fused optimizers, which
     then leave parameters and moments as they are. `check`, called when metrics are read anyway, raises.
     """
 
     def __init__(self, device: torch.device, limit: int) -> None:
         self.limit = limit
         self.skipped = torch.zeros((), device=device)
-        self.first_step = torch.full((), -1, device=device)
-        self.first_losses: Tensor | None = None
+        self.first_step = torch.full((), -1.0, device=device)
+        self.first_losses: dict[str, Tensor] = {}
 
     def watch(
         self, step: int, losses: dict[str, Tensor], norms: list[Tensor], scaled: bool
@@ -128,52 +129,95 @@ class NonFiniteGuard:
 
         `scaled` says that a gradient scaler (fp16) is at work, which deals with gradients by itself.
         """
-        values = torch.stack([loss.detach().float().reshape(()) for loss in losses.values()])
-        watched = values if scaled else torch.cat([values, torch.stack(norms).float()])
+        values = {name: loss.detach().float().reshape(()) for name, loss in losses.items()}
+        watched = torch.stack([*values.values(), *([] if scaled else norms)])
         bad = ~torch.isfinite(watched).all()
         first = bad & (self.first_step < 0)
         self.first_step = torch.where(first, step, self.first_step)
-        kept = values if self.first_losses is None else self.first_losses
-        self.first_losses = torch.where(first, values, kept)
+        for name, value in values.items():
+            self.first_losses[name] = torch.where(first, value, self.first_losses.get(name, value))
         self.skipped += bad
         return bad.float()
 
-    def check(self, names: Iterable[str]) -> int:
+    def check(self) -> int:
         """The number of steps skipped so far; raises TrainingDivergedError when it is over the limit."""
         skipped = int(self.skipped)
         if skipped > self.limit:
-            assert self.first_losses is not None
-            values = dict(zip(names, self.first_losses.tolist(), strict=True))
+            values = {name: float(value) for name, value in self.first_losses.items()}
             broken = [f"{k}={v}" for k, v in values.items() if not math.isfinite(v)]
             raise TrainingDivergedError(
                 f"{skipped} steps were not finite, more than max_skipped_steps={self.limit}; the first was "
                 f"step {int(self.first_step) + 1}, where {', '.join(broken) or 'the gradient'} broke: "
-                "lower optim.lr, or train with precision=fp32"
+                "lower optim.lr, or set precision=fp32"
             )
         return skipped
 
     def state_dict(self) -> dict[str, Any]:
-        return {"skipped": self.skipped, "first_step": self.first_step}
+        kept = ("skipped", "first_step", "first_losses")
+        return {name: getattr(self, name) for name in kept}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.skipped.copy_(state_dict["skipped"])
         self.first_step.copy_(state_dict["first_step"])
+        device = self.skipped.device
+        self.first_losses = {k: v.to(device) for k, v in state_dict["first_losses"].items()}
+
+
+class Throughput:
+    """Items per second since it was last asked."""
+
+    def __init__(self) -> None:
+        self.time, self.items = time.perf_counter(), 0
+
+    def count(self, items: int) -> None:
+        self.items += items
+
+    def rate(self) -> float:
+        now = time.perf_counter()
+        rate = self.items / (now - self.time)
+        self.time, self.items = now, 0
+        return rate
+
+
+MAY_CHANGE = {"steps", "log_every", "save_every", "keep_checkpoints", "trackers", "workers", "run_dir"}
+"""Top-level keys that may differ when a run is resumed."""
 
 
 def start_run(config: Any, run_dir: Path, precision: Precision, trackers: tuple[str, ...]) -> Accelerator:
-    """The run folder with config.yaml and environment.json, and an accelerator that logs into it."""
+    """The run folder with config.yaml and environment.json, and an accelerator that logs into it.
+
+    Raises ValueError when the folder holds a run of another config.
+    """
     accelerator = Accelerator(
         mixed_precision="no" if precision == "fp32" else precision,
         log_with=[JSONLTracker(run_dir / "metrics.jsonl"), *trackers],
         project_dir=str(run_dir),
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
+    refuse_other_config(config, run_dir)
+    accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         save_config(config, run_dir / "config.yaml")
         write_text(run_dir / "environment.json", json.dumps(environment(), indent=2) + "\n")
     accelerator.wait_for_everyone()
     accelerator.init_trackers(run_dir.name)
     return accelerator
+
+
+def refuse_other_config(config: Any, run_dir: Path) -> None:
+    """Raises ValueError when run_dir/config.yaml differs in a key that a resumed run may not change."""
+    path = run_dir / "config.yaml"
+    if not path.exists():
+        return
+    now = to_plain(config)
+    then = OmegaConf.to_container(OmegaConf.load(path))
+    assert isinstance(then, dict)
+    changed = [k for k in now if k not in MAY_CHANGE and k in then and now[k] != then[k]]
+    if changed:
+        raise ValueError(
+            f"{run_dir} holds a run with {changed[0]}={then[changed[0]]}, now it is {now[changed[0]]}: "
+            "set run_dir to another folder, or remove that one"
+        )
 
 
 def environment() -> dict[str, Any]:

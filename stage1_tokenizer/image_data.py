@@ -1,5 +1,6 @@
 """Labelled pictures from the Hub, a folder, Parquet files or scikit-learn's digits, decoded on demand."""
 
+import hashlib
 import io
 import itertools
 from collections.abc import Iterator
@@ -79,9 +80,9 @@ class Pictures:
         """The label of a row, 0 where there are none."""
         return int(row[self.config.label_column]) if self.classes else 0
 
-    def centre(self, index: int) -> Float[Tensor, "c y x"]:
-        """One picture as it is scored: shorter side resized, centre cropped, in [-1, 1]."""
-        return view(self.decode(self[index]), self.size, "centre")
+    def fixed(self, picture: Image.Image, name: str = "centre") -> Float[Tensor, "c y x"]:
+        """A fixed view of a picture, in [-1, 1]: as it is scored, `centre`."""
+        return view(picture, self.size, name)
 
     def stream(self, seed: int, start: int, step: int) -> Iterator[tuple[int, int, list[Row]]]:
         """(position, epoch, rows) of every `step`-th item of endless epochs, from position `start`.
@@ -125,8 +126,17 @@ def load_pictures(config: ImageDataConfig, split: str, *, channels: int, size: i
             )
     rows = rows.cast_column(config.image_column, datasets.Image(decode=False))
     rows, classes = with_labels(rows, config)
-    fingerprint = getattr(rows, "_fingerprint", None) or f"{config.source}:{getattr(config, split)}"
-    return Pictures(rows, config, channels, size, classes, fingerprint)
+    return Pictures(rows, config, channels, size, classes, fingerprint(rows, config, split))
+
+
+def fingerprint(rows: Dataset | IterableDataset, config: ImageDataConfig, split: str) -> str:
+    """SHA-256 of where the rows come from, how many there are, and of 64 of them spread over all."""
+    digest = hashlib.sha256(f"{config.source} {getattr(config, split)}".encode())
+    if isinstance(rows, Dataset):
+        digest.update(str(len(rows)).encode())
+        for index in range(0, len(rows), max(len(rows) // 64, 1)):
+            digest.update((rows[index][config.image_column] or {}).get("bytes") or b"")
+    return digest.hexdigest()
 
 
 def load_rows(config: ImageDataConfig, where: str, split: str) -> Dataset | IterableDataset:

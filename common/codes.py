@@ -1,0 +1,33 @@
+"""A folder of codes: shards of a `datasets` data set, and their manifest."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import datasets
+from datasets import Dataset
+
+
+def code_files(folder: Path, split: str) -> list[Path]:
+    """The finished shards of a split, in order."""
+    found = (folder / split).glob("shard-*")
+    return sorted(path for path in found if path.suffix in (".arrow", ".parquet"))
+
+
+def read_codes(folder: Path, split: str) -> Dataset:
+    """The rows (item, view, label, codes) of a split, memory-mapped."""
+    files = code_files(folder, split)
+    if not files:
+        raise ValueError(f"{folder / split} has no shards of codes: run `simvq encode` first")
+    if files[0].suffix == ".parquet":
+        return datasets.load_dataset("parquet", data_files=list(map(str, files)), split="train")
+    return datasets.concatenate_datasets([Dataset.from_file(str(file)) for file in files])
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """manifest.json of finished codes. Raises ValueError where it is missing or not complete."""
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text()) if path.exists() else {"complete": False}
+    if not manifest["complete"]:
+        raise ValueError(f"{folder} holds no finished codes: run `simvq encode` first, or set codes")
+    return manifest

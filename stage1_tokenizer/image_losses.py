@@ -1,0 +1,58 @@
+"""What an image tokenizer minimises, and what its discriminator does."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageLossConfig:
+    """Weights of the losses. The quantizer's own is model.quantizer.weight."""
+
+    l1_weight: float = 1.0
+    perceptual_weight: float = 1.0
+    """Of LPIPS (VGG16), whose weights are downloaded once; 0 turns it off."""
+    adversarial_weight: float = 0.1
+    """Of the discriminator's judgement; 0 turns it off."""
+    adversarial_start: int = 0
+    """The step from which the discriminator is trained and heard."""
+    discriminator_width: int = 64
+    discriminator_layers: int = 3
+    """Strided convolutions; a patch is judged, so small pictures need fewer."""
+    discriminator_lr: float = 1e-4
+
+    @property
+    def adversarial(self) -> bool:
+        """Whether there is a discriminator at all."""
+        return self.adversarial_weight > 0
+
+
+def perceptual_distance() -> nn.Module:
+    """LPIPS with VGG16 of torchmetrics, for pictures in [-1, 1], frozen.
+
+    Raises ValueError naming the missing file and the key that turns it off.
+    """
+    from torchmetrics.image import LearnedPerceptualImagePatchSimilarity
+
+    try:
+        return LearnedPerceptualImagePatchSimilarity(net_type="vgg").net.requires_grad_(False)
+    except OSError as error:
+        raise ValueError(
+            f"the perceptual loss needs vgg16-397923af.pth of torchvision in {torch.hub.get_dir()}/checkpoints, "
+            f"which is not there and can't be downloaded ({error}): put it there, or set loss.perceptual_weight=0"
+        ) from None
+
+
+def generator_hinge(fake: Float[Tensor, "b 1 h w"]) -> Float[Tensor, ""]:
+    """The generator's side of the hinge loss (Lim & Ye 2017)."""
+    return -fake.float().mean()
+
+
+def discriminator_hinge(
+    real: Float[Tensor, "b 1 h w"], fake: Float[Tensor, "b 1 h w"]
+) -> Float[Tensor, ""]:
+    """The discriminator's side: half the mean distance of each patch from the right side of its margin."""
+    return 0.5 * (F.relu(1 - real.float()).mean() + F.relu(1 + fake.float()).mean())

@@ -1,0 +1,270 @@
+"""train-tokenizer: trains on a data set; the same command again goes on where it stopped."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from common.checkpoints import Stateful, resume, save_checkpoint
+from common.order import seed_step
+from common.training import (
+    Average,
+    NonFiniteGuard,
+    OptimConfig,
+    Precision,
+    Throughput,
+    decay_groups,
+    learning_rate,
+    start_run,
+)
+from stage1_tokenizer.image_data import ImageDataConfig
+from stage1_tokenizer.image_losses import ImageLossConfig
+from stage1_tokenizer.image_task import ImageTask
+from stage1_tokenizer.image_tokenizer import ImageTokenizerConfig
+from stage1_tokenizer.usage import CodebookUse, effective_rank
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainTokenizerConfig:
+    """Trains a tokenizer of pictures: `simvq train-tokenizer CONFIG [key=value ...]`."""
+
+    run_dir: Path
+    """Where everything goes; running again with the same folder resumes."""
+    data: ImageDataConfig = field(default_factory=ImageDataConfig)
+    model: ImageTokenizerConfig = field(default_factory=ImageTokenizerConfig)
+    loss: ImageLossConfig = field(default_factory=ImageLossConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    projection_lr: float = 1e-3
+    """Of W and b: constant, while the rest warms up and anneals (StableVQ: annealing W loses codes)."""
+    basis_lr: float = 1e-4
+    """Of C, where model.quantizer.train_basis is on: constant."""
+    random_crop: bool = False
+    """Crop at random rather than in the centre."""
+    flip: bool = False
+    """Mirror half of the pictures."""
+    steps: int = 100_000
+    batch_size: int = 64
+    """Pictures in one step, over all processes."""
+    seed: int = 0
+    precision: Precision = "fp32"
+    """Of the networks; the quantizer is always in float32."""
+    ema_decay: float = 0.999
+    """Of the averaged weights, which are what is saved and scored; 0 turns averaging off."""
+    max_skipped_steps: int = 50
+    """Steps with a loss or gradient that is not finite are skipped; past this many the run stops."""
+    workers: int = 2
+    """Processes that decode pictures."""
+    log_every: int = 100
+    save_every: int = 1000
+    keep_checkpoints: int = 2
+    trackers: tuple[str, ...] = ()
+    """Trackers of accelerate beside metrics.jsonl: tensorboard, wandb, trackio."""
+
+
+@dataclass
+class Training:
+    """Everything that one step touches."""
+
+    config: TrainTokenizerConfig
+    accelerator: Accelerator
+    task: ImageTask
+    model: nn.Module
+    optimizer: AcceleratedOptimizer
+    critic: nn.Module | None
+    critic_optimizer: AcceleratedOptimizer | None
+    average: Average
+    use: CodebookUse
+    guard: NonFiniteGuard
+
+    @property
+    def parts(self) -> dict[str, Stateful]:
+        """What a checkpoint holds."""
+        parts: dict[str, Stateful] = {
+            "model": self.task.model,
+            "optimizer": self.optimizer.optimizer,
+            "average": self.average,
+            "use": self.use,
+            "guard": self.guard,
+        }
+        if self.task.discriminator is not None and self.critic_optimizer is not None:
+            parts["discriminator"] = self.task.discriminator
+            parts["discriminator_optimizer"] = self.critic_optimizer.optimizer
+        if self.accelerator.scaler is not None:
+            parts["scaler"] = self.accelerator.scaler
+        return parts
+
+
+def train_tokenizer(config: TrainTokenizerConfig) -> Path:
+    """Trains and returns the folder of the finished model, for `ImageTokenizer.from_pretrained`."""
+    accelerator = start_run(config, config.run_dir, config.precision, config.trackers)
+    run = prepare(config, accelerator)
+    first_step = resume(config.run_dir, run.parts)
+    batches = run.task.batches(
+        accelerator,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        done=first_step * config.batch_size,
+        workers=config.workers,
+    )
+    clock = Throughput()
+    progress = tqdm(
+        range(first_step, config.steps),
+        initial=first_step,
+        total=config.steps,
+        desc="train-tokenizer",
+        disable=not accelerator.is_main_process or None,
+    )
+    run.model.train()
+    for step in progress:
+        batch = next(batches)
+        seed_step(config.seed, step, accelerator.process_index)
+        if step == 0:
+            start_codebook(run, batch)
+        losses, codes, norm = optimize(run, batch, step)
+        run.task.model.quantizer.after_step()
+        run.average.update(step)
+        run.use.update(accelerator.gather(codes), batch["epoch"])
+        clock.count(config.batch_size)
+        done = step + 1
+        if done % config.log_every == 0 or done == config.steps:
+            metrics = log_line(run, losses, norm) | {"speed/images_per_second": clock.rate()}
+            accelerator.log(metrics, step=done)
+            progress.set_postfix(
+                psnr=f"{metrics['heldout/psnr']:.2f}", used=f"{metrics['codebook/used']:.1%}"
+            )
+        if done % config.save_every == 0 or done == config.steps:
+            save(run, done)
+    model_dir = config.run_dir / "model"
+    if accelerator.is_main_process:
+        with run.average.swapped_in():
+            run.task.model.save_pretrained(model_dir)
+    accelerator.end_training()
+    return model_dir
+
+
+def prepare(config: TrainTokenizerConfig, accelerator: Accelerator) -> Training:
+    """Data, networks and optimizers, on their device and wrapped for several processes."""
+    torch.manual_seed(config.seed)
+    augment = {"crop": config.random_crop, "flip": config.flip}
+    task = ImageTask(config.data, config.model, config.loss, augment, accelerator.device)
+    betas = config.optim.betas
+    groups = parameter_groups(config, task)
+    optimizer = torch.optim.AdamW(groups, lr=config.optim.lr, betas=betas, fused=True)
+    model, prepared = accelerator.prepare(task.model, optimizer)
+    critic = critic_optimizer = None
+    if task.discriminator is not None:
+        weights = task.discriminator.parameters()
+        lr = config.loss.discriminator_lr
+        adam = torch.optim.AdamW(weights, lr=lr, betas=betas, weight_decay=0.0, fused=True)
+        adam.param_groups[0]["scale"] = lr / config.optim.lr
+        critic, critic_optimizer = accelerator.prepare(task.discriminator, adam)
+    return Training(
+        config=config,
+        accelerator=accelerator,
+        task=task,
+        model=model,
+        optimizer=prepared,
+        critic=critic,
+        critic_optimizer=critic_optimizer,
+        average=Average(task.model, config.ema_decay),
+        use=CodebookUse(config.model.quantizer.codebook_size, accelerator.device),
+        guard=NonFiniteGuard(accelerator.device, config.max_skipped_steps),
+    )
+
+
+def parameter_groups(config: TrainTokenizerConfig, task: ImageTask) -> list[dict[str, Any]]:
+    """Networks on the schedule (`scale` times it), W and C each at a constant learning rate (`fixed`)."""
+    quantizer = task.model.quantizer
+    networks = [
+        (name, parameter)
+        for name, parameter in task.model.named_parameters()
+        if not name.startswith("quantizer.")
+    ]
+    groups = [g | {"scale": 1.0} for g in decay_groups(networks, config.optim.weight_decay)]
+    projection = list(quantizer.projection.parameters())
+    groups.append({"params": projection, "fixed": config.projection_lr, "weight_decay": 0.0})
+    if config.model.quantizer.train_basis:
+        groups.append({"params": [quantizer.basis], "fixed": config.basis_lr, "weight_decay": 0.0})
+    return groups
+
+
+def start_codebook(run: Training, batch: dict[str, Any]) -> None:
+    """The codebook's data-dependent start, from the first batch of all processes together."""
+    with torch.no_grad():
+        latents = run.accelerator.gather(run.task.latents(batch))
+    run.task.model.quantizer.init_from(latents)
+
+
+def optimize(
+    run: Training, batch: dict[str, Any], step: int
+) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+    """One step of the networks, and of the discriminator where it is on: losses, codes, gradient norm."""
+    config, accelerator, task = run.config, run.accelerator, run.task
+    adversary = task.discriminator if step >= config.loss.adversarial_start else None
+    if adversary is not None:
+        adversary.requires_grad_(False)  # keeps the generator's gradient out of it
+    with accelerator.autocast():
+        losses, fake, codes = task.generator_losses(run.model, batch, adversary)
+    accelerator.backward(torch.stack(list(losses.values())).sum())
+    stepped = [run.optimizer]
+    norms = [accelerator.clip_grad_norm_(run.model.parameters(), config.optim.grad_clip)]
+    if adversary is not None and run.critic is not None and run.critic_optimizer is not None:
+        adversary.requires_grad_(True)
+        with accelerator.autocast():
+            losses["discriminator"] = task.discriminator_loss(run.critic, batch, fake)
+        accelerator.backward(losses["discriminator"])
+        stepped.append(run.critic_optimizer)
+        norms.append(
+            accelerator.clip_grad_norm_(run.critic.parameters(), config.optim.grad_clip)
+        )
+    skip = run.guard.watch(step, losses, norms, scaled=accelerator.scaler is not None)
+    for optimizer in stepped:
+        for group in optimizer.param_groups:
+            scheduled = learning_rate(step, config.steps, config.optim)
+            group["lr"] = group.get("fixed") or group["scale"] * scheduled
+        optimizer.optimizer.found_inf = skip
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return losses, codes, norms[0]
+
+
+def log_line(run: Training, losses: dict[str, Tensor], norm: Tensor) -> dict[str, float]:
+    """What a line of metrics.jsonl says: losses over all processes, the codebook's use, held-out PSNR."""
+    means = run.accelerator.reduce(torch.stack([v.detach() for v in losses.values()]), "mean")
+    metrics = {f"loss/{k}": v for k, v in zip(losses, means.tolist(), strict=True)}
+    return {
+        **metrics,
+        "loss/total": sum(v for k, v in metrics.items() if k != "loss/discriminator"),
+        **run.use.metrics(),
+        "codebook/effective_rank": effective_rank(run.task.model.codebook.detach()),
+        **watched(run),
+        "data/bad": run.task.bad.total,
+        "optim/lr": run.optimizer.param_groups[0]["lr"],
+        "optim/grad_norm": float(norm),
+        "optim/skipped": run.guard.check(),
+    }
+
+
+def watched(run: Training) -> dict[str, float]:
+    """Measures of the averaged model on held-out items."""
+    run.task.model.eval()
+    with run.average.swapped_in():
+        metrics = run.task.watch()
+    run.task.model.train()
+    return metrics
+
+
+def save(run: Training, done: int) -> None:
+    """A checkpoint, and the held-out items as the averaged model renders them."""
+    if run.accelerator.is_main_process:
+        save_checkpoint(run.config.run_dir, done, run.parts, run.config.keep_checkpoints)
+        run.task.model.eval()
+        with run.average.swapped_in():
+            run.task.draw(run.config.run_dir / "pictures" / f"step-{done:08d}")
+        run.task.model.train()
+    run.accelerator.wait_for_everyone()

@@ -1,0 +1,79 @@
+"""How much of the codebook is used: over a window of positions, over an epoch, and in rank."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+WINDOW = 65_536
+"""Positions over which `used` and `perplexity` are stated in the log."""
+
+
+def used(counts: Int[Tensor, " k"]) -> float:
+    """The share of the codes that were chosen at least once."""
+    return float((counts > 0).float().mean())
+
+
+def perplexity(counts: Int[Tensor, " k"]) -> float:
+    """exp(entropy) of the codes' shares: how many equally likely codes would carry as much."""
+    return float(torch.exp(entropy(counts)))
+
+
+def entropy(counts: Int[Tensor, " k"]) -> Float[Tensor, ""]:
+    """Entropy of the codes' shares, in nats."""
+    shares = counts.double() / counts.sum().clamp_min(1)
+    return torch.special.entr(shares).sum().float()
+
+
+def effective_rank(codebook: Float[Tensor, "k d"]) -> float:
+    """exp(entropy) of the shares of the centred codebook's singular values (Roy & Vetterli 2007)."""
+    centred = (codebook - codebook.mean(0)).double().cpu()
+    eigenvalues = torch.linalg.eigvalsh(centred.T @ centred)
+    singular = eigenvalues.clamp_min(0).sqrt()
+    shares = singular / singular.sum().clamp_min(1e-30)
+    return float(torch.exp(torch.special.entr(shares).sum()))
+
+
+class CodebookUse:
+    """Counts of the codes of the last 65,536 positions and of the epoch, kept on the device."""
+
+    def __init__(self, codebook_size: int, device: torch.device) -> None:
+        self.window = torch.full((WINDOW,), -1, dtype=torch.int64, device=device)
+        self.epoch_counts = torch.zeros(codebook_size, dtype=torch.int64, device=device)
+        self.last_counts = self.epoch_counts.clone()
+        self.written = self.epoch = 0
+
+    @torch.no_grad()
+    def update(self, codes: Int[Tensor, "*b"], epoch: int) -> None:
+        """Takes in the codes of one step, of all processes."""
+        if epoch != self.epoch:
+            self.last_counts, self.epoch = self.epoch_counts, epoch
+            self.epoch_counts = torch.zeros_like(self.last_counts)
+        codes = codes.reshape(-1)
+        self.epoch_counts.scatter_add_(0, codes, torch.ones_like(codes))
+        codes = codes[-WINDOW:]
+        places = (self.written + torch.arange(len(codes), device=codes.device)) % WINDOW
+        self.window[places] = codes
+        self.written += len(codes)
+
+    def metrics(self) -> dict[str, float]:
+        """`used` and `perplexity` of the window, `used` of the last whole epoch (of this one, in the first)."""
+        size = len(self.epoch_counts)
+        counts = torch.bincount(self.window[: self.written], minlength=size)
+        epoch_counts = self.last_counts if self.epoch else self.epoch_counts
+        return {
+            "codebook/used": used(counts),
+            "codebook/perplexity": perplexity(counts),
+            "codebook/positions": min(self.written, WINDOW),
+            "codebook/used_epoch": used(epoch_counts),
+            "codebook/positions_epoch": int(epoch_counts.sum()),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        device = self.window.device
+        for name, value in state_dict.items():
+            setattr(self, name, value.to(device) if isinstance(value, Tensor) else value)

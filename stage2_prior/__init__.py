@@ -1,0 +1,5 @@
+"""Stage 2: a prior over the codes of stage 1."""
+
+from stage2_prior.model import Prior, PriorConfig
+
+__all__ = ["Prior", "PriorConfig"]

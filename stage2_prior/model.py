@@ -1,0 +1,185 @@
+"""Prior: a stock decoder-only transformer over codes, with tables of its own for codes and conditions."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from transformers import GPT2Config, GPT2Model, LlamaConfig, LlamaModel
+from transformers.cache_utils import Cache
+
+from common.hub import HubModel
+
+SIZES = {
+    "1m": (5, 128, 4),
+    "3m": (7, 192, 6),
+    "10m": (8, 320, 5),
+    "30m": (10, 512, 8),
+    "85m": (12, 768, 12),
+    "300m": (24, 1024, 16),
+    "700m": (36, 1280, 20),
+}
+"""Layers, width and heads, named by the parameters of the body. With its tables for 16,384 codes `85m` has the
+111 M of LlamaGen-B, `300m` is its L and `700m` its XL."""
+Size = Literal["1m", "3m", "10m", "30m", "85m", "300m", "700m"]
+LOGITS_AT_ONCE = 2**26
+"""Numbers in the logits above which the loss is computed in chunks: 256 MB in float32."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriorConfig:
+    """The architecture: saved beside the weights, needed to rebuild the model."""
+
+    codebook_size: int
+    """Number of codes, K: the vocabulary exactly."""
+    code_dim: int
+    """Dimension of the tokenizer's code vectors."""
+    length: int
+    """Codes of one item."""
+    classes: int = 0
+    """Number of labels; 0 for an unconditional prior."""
+    size: Size = "3m"
+    style: Literal["llama", "gpt2"] = "llama"
+    head: Literal["learned", "codebook"] = "learned"
+    """`learned`: two tables of K vectors. `codebook`: the tokenizer's frozen codebook, with a learned linear map
+    to the width at the input and one back at the output."""
+    dropout: float = 0.0
+    """Of embeddings and attention, for gpt2 of residual branches too."""
+
+
+class LearnedTables(nn.Module):
+    """A vector for each code at the input, another at the output."""
+
+    def __init__(self, config: PriorConfig, width: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(config.codebook_size, width)
+        self.output = nn.Linear(width, config.codebook_size, bias=False)
+        nn.init.normal_(self.embedding.weight, std=0.02)
+        nn.init.normal_(self.output.weight, std=0.02)
+
+    def embed(self, codes: Int[Tensor, "*b"]) -> Float[Tensor, "*b w"]:
+        return self.embedding(codes)
+
+    def logits(self, hidden: Float[Tensor, "*b w"]) -> Float[Tensor, "*b k"]:
+        return self.output(hidden)
+
+
+class CodebookTables(nn.Module):
+    """The tokenizer's frozen codebook at both ends: d x width parameters each, where a table has K x width.
+
+    The codebook is standardised, for a tokenizer's scale is arbitrary. A bias per code at the output carries
+    the codes' frequencies, which inner products with the codebook can hardly express.
+    """
+
+    codebook: Tensor
+
+    def __init__(self, config: PriorConfig, width: int) -> None:
+        super().__init__()
+        self.register_buffer("codebook", torch.zeros(config.codebook_size, config.code_dim))
+        self.input_map = nn.Linear(config.code_dim, width)
+        self.output_map = nn.Linear(width, config.code_dim)
+        self.output_bias = nn.Parameter(torch.zeros(config.codebook_size))
+        nn.init.normal_(self.input_map.weight, std=0.02)
+        nn.init.normal_(self.output_map.weight, std=0.02)
+
+    @torch.no_grad()
+    def take(self, codebook: Float[Tensor, "k d"]) -> None:
+        """Copies a tokenizer's codebook, centred and with unit variance."""
+        centred = codebook.float() - codebook.float().mean(0)
+        self.codebook.copy_(centred / centred.std(0).clamp_min(1e-6))
+
+    def embed(self, codes: Int[Tensor, "*b"]) -> Float[Tensor, "*b w"]:
+        return self.input_map(F.embedding(codes, self.codebook))
+
+    def logits(self, hidden: Float[Tensor, "*b w"]) -> Float[Tensor, "*b k"]:
+        return F.linear(self.output_map(hidden), self.codebook, self.output_bias)
+
+
+class Prior(HubModel):
+    """p(codes | condition), one code after the other, in raster order for pictures."""
+
+    config_class = PriorConfig
+    config: PriorConfig
+
+    def __init__(self, config: PriorConfig) -> None:
+        super().__init__(config)
+        self.body, width = body(config)
+        self.body.set_input_embeddings(nn.Identity())  # codes and conditions have tables of their own
+        tables = LearnedTables if config.head == "learned" else CodebookTables
+        self.tables = tables(config, width)
+        self.condition_embedding = nn.Embedding(config.classes + 1, width)
+        nn.init.normal_(self.condition_embedding.weight, std=0.02)
+        self.dropout = nn.Dropout(config.dropout)
+
+    @property
+    def no_condition(self) -> int:
+        """The condition that stands for none: of an unconditional prior, and of guidance."""
+        return self.config.classes
+
+    def forward(
+        self, conditions: Int[Tensor, " b"], codes: Int[Tensor, "b n"]
+    ) -> Float[Tensor, ""]:
+        """The mean cross-entropy of the codes, in nats per code."""
+        hidden = self.hidden(conditions, codes[:, :-1])
+        return self.cross_entropy(hidden.flatten(0, 1), codes.flatten())
+
+    def hidden(
+        self, conditions: Int[Tensor, " b"], codes: Int[Tensor, "b n"]
+    ) -> Float[Tensor, "b m w"]:
+        """The state from which each code is predicted, the one after the last included."""
+        start = self.condition_embedding(conditions).unsqueeze(1)
+        inputs = torch.cat([start, self.tables.embed(codes)], dim=1)
+        return self.body(inputs_embeds=self.dropout(inputs), use_cache=False).last_hidden_state
+
+    def step(
+        self, inputs: Float[Tensor, "b n w"], cache: Cache
+    ) -> tuple[Float[Tensor, "b k"], Cache]:
+        """Logits of the next code after `inputs`, and the cache that has taken them in."""
+        out = self.body(inputs_embeds=inputs, past_key_values=cache, use_cache=True)
+        return self.tables.logits(out.last_hidden_state[:, -1]).float(), out.past_key_values
+
+    def cross_entropy(
+        self, hidden: Float[Tensor, "n w"], codes: Int[Tensor, " n"]
+    ) -> Float[Tensor, ""]:
+        """Mean cross-entropy in float32; where the logits are many, chunk by chunk, computed again in backward."""
+        rows = max(LOGITS_AT_ONCE // self.config.codebook_size, 1)
+        if len(hidden) <= rows:
+            return self._summed(hidden, codes) / len(codes)
+        sums = [
+            checkpoint(self._summed, h, c, use_reentrant=False)
+            for h, c in zip(hidden.split(rows), codes.split(rows), strict=True)
+        ]
+        return torch.stack(sums).sum() / len(codes)
+
+    def _summed(self, hidden: Float[Tensor, "n w"], codes: Int[Tensor, " n"]) -> Float[Tensor, ""]:
+        return F.cross_entropy(self.tables.logits(hidden).float(), codes, reduction="sum")
+
+
+def body(config: PriorConfig) -> tuple[nn.Module, int]:
+    """A stock transformer of transformers and its width."""
+    layers, width, heads = SIZES[config.size]
+    if config.style == "gpt2":
+        gpt2 = GPT2Config(
+            vocab_size=1,
+            n_positions=config.length,
+            n_embd=width,
+            n_layer=layers,
+            n_head=heads,
+            resid_pdrop=config.dropout,
+            embd_pdrop=0.0,
+            attn_pdrop=config.dropout,
+        )
+        return GPT2Model(gpt2), width
+    llama = LlamaConfig(
+        vocab_size=1,
+        max_position_embeddings=config.length,
+        hidden_size=width,
+        intermediate_size=-(-8 * width // 3 // 64) * 64,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        attention_dropout=config.dropout,
+    )
+    return LlamaModel(llama), width

@@ -1,0 +1,105 @@
+"""Drawing codes: key-value cache, batched guidance, one random stream per sample."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers.cache_utils import DynamicCache
+
+from common.order import generator_at
+from stage2_prior.model import Prior
+
+Schedule = Literal["constant", "linear", "power-cosine"]
+
+
+def uniforms(seeds: Sequence[int], length: int) -> Float[Tensor, "b n"]:
+    """The random numbers of each sample: one in [0, 1) per code, a function of its seed alone."""
+    rows = [torch.rand(length, generator=generator_at(seed, 0)) for seed in seeds]
+    return torch.stack(rows)
+
+
+def guidance_at(
+    position: int, length: int, guidance: float, schedule: Schedule, power: float
+) -> float:
+    """The guidance scale of one position: 1 at the first and `guidance` at the last, or constant.
+
+    `power-cosine` is 1 + (guidance - 1) (1 - cos(pi (i / (n - 1))^power)) / 2 (RAR, arXiv 2411.00776, whose code
+    divides by n and so never reaches the full scale).
+    """
+    along = position / max(length - 1, 1)
+    if schedule == "constant":
+        return guidance
+    if schedule == "linear":
+        return 1 + (guidance - 1) * along
+    return 1 + (guidance - 1) * (1 - math.cos(math.pi * along**power)) / 2
+
+
+@torch.no_grad()
+def sample_codes(
+    prior: Prior,
+    conditions: Int[Tensor, " b"],
+    random: Float[Tensor, "b n"],
+    *,
+    guidance: float = 1.0,
+    schedule: Schedule = "constant",
+    power: float = 2.0,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+) -> Int[Tensor, "b n"]:
+    """Draws as many codes per condition as `random` has columns; row i of `random` alone decides sample i.
+
+    With guidance the batch is doubled, its second half asked without condition, in one forward:
+    logits = u + s (c - u). `temperature=0` takes the likeliest code.
+    """
+    guided = guidance != 1
+    if guided:
+        conditions = torch.cat([conditions, torch.full_like(conditions, prior.no_condition)])
+    inputs = prior.condition_embedding(conditions).unsqueeze(1)
+    random = random.to(inputs.device)
+    cache = DynamicCache(config=prior.body.config)
+    codes: list[Tensor] = []
+    length = random.shape[1]
+    for position in range(length):
+        logits, _ = prior.step(inputs, cache)
+        if guided:
+            scale = guidance_at(position, length, guidance, schedule, power)
+            conditional, unconditional = logits.chunk(2)
+            logits = unconditional + scale * (conditional - unconditional)
+        codes.append(choose(logits, random[:, position], temperature, top_k, top_p))
+        inputs = prior.tables.embed(codes[-1]).unsqueeze(1)
+        if guided:
+            inputs = torch.cat([inputs, inputs])
+    return torch.stack(codes, dim=1)
+
+
+def choose(
+    logits: Float[Tensor, "b k"],
+    random: Float[Tensor, " b"],
+    temperature: float,
+    top_k: int,
+    top_p: float,
+) -> Int[Tensor, " b"]:
+    """One code per row by inverting the cumulative distribution at `random`.
+
+    top_k keeps the k likeliest codes (0: all), top_p the fewest that together reach that probability.
+    """
+    if temperature == 0:
+        return logits.argmax(1)
+    logits = logits / temperature
+    if top_k:
+        kth = logits.topk(min(top_k, logits.shape[1])).values[:, -1:]
+        logits = logits.masked_fill(logits < kth, -torch.inf)
+    if top_p < 1:
+        ordered, order = logits.sort(1, descending=True)
+        shares = ordered.softmax(1)
+        beyond = shares.cumsum(1) - shares >= top_p
+        logits = logits.masked_fill(beyond.gather(1, order.argsort(1)), -torch.inf)
+    exact = torch.float32 if logits.device.type == "mps" else torch.float64
+    cumulative = logits.softmax(1, dtype=exact).cumsum(1)
+    target = random.to(exact).unsqueeze(1) * cumulative[:, -1:]
+    found = torch.searchsorted(cumulative, target, right=True).squeeze(1)
+    return found.clamp_max(logits.shape[1] - 1)

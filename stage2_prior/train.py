@@ -1,0 +1,275 @@
+"""train-prior: trains on codes; the same command again goes on where it stopped."""
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from common.checkpoints import Stateful, resume, save_checkpoint
+from common.codes import read_codes, read_manifest
+from common.hub import local_folder, sha256
+from common.order import seed_step
+from common.training import (
+    Average,
+    NonFiniteGuard,
+    OptimConfig,
+    Precision,
+    Throughput,
+    decay_groups,
+    learning_rate,
+    start_run,
+)
+from stage1_tokenizer import ImageTokenizer
+from stage1_tokenizer.usage import entropy
+from stage2_prior.codes import CodeRows, held_out_batches, training_batches
+from stage2_prior.model import CodebookTables, Prior, PriorConfig, Size
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainPriorConfig:
+    """Trains a prior over codes: `simvq train-prior CONFIG [key=value ...]`."""
+
+    run_dir: Path
+    """Where everything goes; running again with the same folder resumes."""
+    codes: Path
+    """The folder that `simvq encode` wrote."""
+    tokenizer: Path
+    """The `model/` folder of the tokenizer that made the codes."""
+    conditional: bool = True
+    """Whether labels, where the data set has them, are given to the prior."""
+    label_dropout: float = 0.1
+    """Share of the rows whose label is withheld, which is what guidance needs."""
+    size: Size = "3m"
+    style: Literal["llama", "gpt2"] = "llama"
+    head: Literal["learned", "codebook"] = "learned"
+    """See `PriorConfig`."""
+    dropout: float = 0.0
+    optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=4e-4, weight_decay=0.05))
+    steps: int = 100_000
+    batch_size: int = 256
+    """Rows of codes in one step, over all processes."""
+    seed: int = 0
+    precision: Precision = "fp32"
+    ema_decay: float = 0.0
+    """Of the averaged weights, which are then the ones validated, saved and sampled from; 0 turns it off."""
+    max_skipped_steps: int = 50
+    """Steps with a loss or gradient that is not finite are skipped; past this many the run stops."""
+    workers: int = 2
+    """Processes that read codes."""
+    log_every: int = 100
+    save_every: int = 1000
+    keep_checkpoints: int = 2
+    trackers: tuple[str, ...] = ()
+    """Trackers of accelerate beside metrics.jsonl: tensorboard, wandb, trackio."""
+
+
+class Best:
+    """The lowest held-out loss so far, and its step."""
+
+    def __init__(self) -> None:
+        self.nats, self.step = math.inf, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"nats": self.nats, "step": self.step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.nats, self.step = state_dict["nats"], state_dict["step"]
+
+
+@dataclass
+class Training:
+    """Everything that one step touches."""
+
+    config: TrainPriorConfig
+    accelerator: Accelerator
+    prior: Prior
+    model: nn.Module
+    optimizer: AcceleratedOptimizer
+    average: Average
+    guard: NonFiniteGuard
+    best: Best
+    train: CodeRows
+    held_out: CodeRows
+    unigram: float
+
+    @property
+    def parts(self) -> dict[str, Stateful]:
+        """What a checkpoint holds."""
+        parts: dict[str, Stateful] = {
+            "model": self.prior,
+            "optimizer": self.optimizer.optimizer,
+            "average": self.average,
+            "guard": self.guard,
+            "best": self.best,
+        }
+        if self.accelerator.scaler is not None:
+            parts["scaler"] = self.accelerator.scaler
+        return parts
+
+
+def train_prior(config: TrainPriorConfig) -> Path:
+    """Trains and returns the folder of the prior with the lowest held-out loss, `run_dir/best`."""
+    accelerator = start_run(config, config.run_dir, config.precision, config.trackers)
+    run = prepare(config, accelerator)
+    first_step = resume(config.run_dir, run.parts)
+    batches = training_batches(
+        run.train,
+        batch_size=config.batch_size,
+        done=first_step * config.batch_size,
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
+        workers=config.workers,
+    )
+    clock = Throughput()
+    progress = tqdm(
+        range(first_step, config.steps),
+        initial=first_step,
+        total=config.steps,
+        desc="train-prior",
+        disable=not accelerator.is_main_process or None,
+    )
+    run.model.train()
+    for step in progress:
+        conditions, codes = (part.to(accelerator.device) for part in next(batches))
+        seed_step(config.seed, step, accelerator.process_index)
+        with accelerator.autocast():
+            loss = run.model(conditions, codes)
+        norm = optimize(run, loss, step)
+        run.average.update(step)
+        clock.count(config.batch_size * run.prior.config.length)
+        done = step + 1
+        if done % config.log_every == 0 or done == config.steps:
+            mean = float(accelerator.reduce(loss.detach(), "mean"))
+            metrics = {
+                "loss/train": mean,
+                "optim/lr": run.optimizer.param_groups[0]["lr"],
+                "optim/grad_norm": float(norm),
+                "optim/skipped": run.guard.check(),
+                "speed/codes_per_second": clock.rate(),
+            }
+            accelerator.log(metrics, step=done)
+            progress.set_postfix(loss=f"{mean:.3f}", best=f"{run.best.nats:.3f}")
+        if ends_epoch(done, config.batch_size, len(run.train)) or done == config.steps:
+            validate(run, done)
+        if done % config.save_every == 0 or done == config.steps:
+            if accelerator.is_main_process:
+                save_checkpoint(config.run_dir, done, run.parts, config.keep_checkpoints)
+            accelerator.wait_for_everyone()
+    accelerator.end_training()
+    return config.run_dir / "best"
+
+
+def prepare(config: TrainPriorConfig, accelerator: Accelerator) -> Training:
+    """Data, model and optimizer, on their device and wrapped for several processes.
+
+    Raises ValueError for codes of another tokenizer, naming both hashes.
+    """
+    manifest = read_manifest(config.codes)
+    folder = local_folder(config.tokenizer)
+    mine, theirs = sha256(folder / "model.safetensors"), manifest["tokenizer_sha256"]
+    if mine != theirs:
+        raise ValueError(
+            f"{config.codes} holds codes of tokenizer {theirs[:16]}, but {config.tokenizer} is {mine[:16]}: "
+            "set tokenizer or codes, or encode again"
+        )
+    tokenizer = ImageTokenizer.from_pretrained(folder)
+    torch.manual_seed(config.seed)
+    prior = Prior(prior_config(config, manifest, tokenizer))
+    if isinstance(prior.tables, CodebookTables):
+        prior.tables.take(tokenizer.codebook)
+    rows = {split: read_codes(config.codes, split) for split in ("train", "validation")}
+    classes = prior.config.classes
+    groups = decay_groups(prior.named_parameters(), config.optim.weight_decay)
+    optimizer = torch.optim.AdamW(groups, config.optim.lr, config.optim.betas, fused=True)
+    model, prepared = accelerator.prepare(prior, optimizer)
+    return Training(
+        config=config,
+        accelerator=accelerator,
+        prior=prior,
+        model=model,
+        optimizer=prepared,
+        average=Average(prior, config.ema_decay),
+        guard=NonFiniteGuard(accelerator.device, config.max_skipped_steps),
+        best=Best(),
+        train=CodeRows(rows["train"], classes, config.label_dropout, config.seed),
+        held_out=CodeRows(rows["validation"], classes, 0.0, config.seed),
+        unigram=float(entropy(torch.tensor(manifest["histogram"]))),
+    )
+
+
+def prior_config(
+    config: TrainPriorConfig, manifest: dict[str, Any], tokenizer: ImageTokenizer
+) -> PriorConfig:
+    """The architecture that fits the codes."""
+    rows, columns = manifest["grid"]
+    return PriorConfig(
+        codebook_size=manifest["codebook_size"],
+        code_dim=tokenizer.config.quantizer.code_dim,
+        length=rows * columns,
+        classes=len(manifest["classes"]) if config.conditional else 0,
+        size=config.size,
+        style=config.style,
+        head=config.head,
+        dropout=config.dropout,
+    )
+
+
+def optimize(run: Training, loss: Tensor, step: int) -> Tensor:
+    """One step of the optimizer; returns the gradient's norm before clipping."""
+    config, accelerator = run.config, run.accelerator
+    accelerator.backward(loss)
+    norm = accelerator.clip_grad_norm_(run.model.parameters(), config.optim.grad_clip)
+    scaled = accelerator.scaler is not None
+    for group in run.optimizer.param_groups:
+        group["lr"] = learning_rate(step, config.steps, config.optim)
+    skip = run.guard.watch(step, {"train": loss}, [norm], scaled=scaled)
+    run.optimizer.optimizer.found_inf = skip
+    run.optimizer.step()
+    run.optimizer.zero_grad(set_to_none=True)
+    return norm
+
+
+def ends_epoch(done: int, batch_size: int, rows: int) -> bool:
+    """Whether the step that was just done is the one in which an epoch ended."""
+    return done * batch_size // rows > (done - 1) * batch_size // rows
+
+
+@torch.no_grad()
+def validate(run: Training, done: int) -> None:
+    """Logs the held-out cross-entropy of every held-out row, and keeps the model if it is the best so far."""
+    accelerator, prior = run.accelerator, run.prior
+    prior.eval()
+    with run.average.swapped_in():
+        totals = torch.zeros(2, dtype=torch.float32, device=accelerator.device)
+        for batch in held_out_batches(
+            run.held_out,
+            batch_size=max(run.config.batch_size // accelerator.num_processes, 1),
+            rank=accelerator.process_index,
+            world=accelerator.num_processes,
+        ):
+            conditions, codes = (part.to(accelerator.device) for part in batch)
+            with accelerator.autocast():
+                loss = prior(conditions, codes)
+            totals += torch.stack([loss * codes.numel(), loss.new_tensor(codes.numel())])
+        total, count = accelerator.reduce(totals, "sum").tolist()
+        nats = total / count
+        if nats < run.best.nats:
+            run.best.nats, run.best.step = nats, done
+            if accelerator.is_main_process:
+                prior.save_pretrained(run.config.run_dir / "best")
+    prior.train()
+    metrics = {
+        "heldout/nats_per_code": nats,
+        "heldout/bits_per_code": nats / math.log(2),
+        "heldout/best_nats_per_code": run.best.nats,
+        "codes/ln_k": math.log(prior.config.codebook_size),
+        "codes/unigram_entropy": run.unigram,
+    }
+    accelerator.log(metrics, step=done)
+    accelerator.wait_for_everyone()
