@@ -35,11 +35,11 @@ def to_pil(image: UInt8[Tensor, "c y x"]) -> Image.Image:
     return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
 
 
-def save_picture(image: UInt8[Tensor, "c y x"], path: Path) -> None:
+def save_pil(picture: Image.Image, path: Path) -> None:
     """Writes a PNG, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    to_pil(image).save(partial, format="PNG")
+    picture.save(partial, format="PNG")
     os.replace(partial, path)
 
 
@@ -49,7 +49,7 @@ def save_grid(rows: Sequence[Float[Tensor, "b c y x"]], path: Path, scale_to: in
     images = images.unflatten(0, (-1, len(rows))).transpose(0, 1).flatten(0, 1)
     factor = max(scale_to // images.shape[-1], 1)
     images = images.repeat_interleave(factor, -1).repeat_interleave(factor, -2)
-    save_picture(make_grid(images, nrow=len(rows[0]), padding=2, pad_value=255), path)
+    save_pil(to_pil(make_grid(images, nrow=len(rows[0]), padding=2, pad_value=255)), path)
 
 
 def save_histogram(counts: Tensor, path: Path) -> None:

@@ -14,10 +14,12 @@ from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
+from common.checkpoints import list_checkpoints
 from common.config import save_config, to_plain, write_text
 from common.tracking import JSONLTracker
 
@@ -188,6 +190,7 @@ def start_run(config: Any, run_dir: Path, precision: Precision, trackers: tuple[
 
     Raises ValueError when the folder holds a run of another config.
     """
+    AcceleratorState._reset_state()  # a process may run one verb after another, in other precisions
     accelerator = Accelerator(
         mixed_precision="no" if precision == "fp32" else precision,
         log_with=[JSONLTracker(run_dir / "metrics.jsonl"), *trackers],
@@ -202,6 +205,16 @@ def start_run(config: Any, run_dir: Path, precision: Precision, trackers: tuple[
     accelerator.wait_for_everyone()
     accelerator.init_trackers(run_dir.name)
     return accelerator
+
+
+def is_finished(config: Any, result: Path) -> bool:
+    """Whether the run of this config has done all its steps and left its result.
+
+    Raises ValueError when its folder holds a run of another config.
+    """
+    refuse_other_config(config, config.run_dir)
+    done = [path.name for path in list_checkpoints(config.run_dir)]
+    return result.exists() and f"step-{config.steps:08d}" in done
 
 
 def refuse_other_config(config: Any, run_dir: Path) -> None:

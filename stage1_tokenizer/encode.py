@@ -1,6 +1,5 @@
 """encode: the codes of every item and view, in shards that are each whole or absent."""
 
-import json
 import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,9 +16,10 @@ from datasets.arrow_writer import ArrowWriter
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from common.codes import code_files, read_codes
-from common.config import to_plain, write_text
+from common.codes import code_files, read_codes, read_manifest
+from common.config import to_plain
 from common.hub import local_folder, sha256
+from common.manifest import start_manifest, write_manifest
 from stage1_tokenizer.batches import BadItems
 from stage1_tokenizer.image_data import (
     VIEWS,
@@ -87,7 +87,8 @@ def encode(config: EncodeConfig) -> dict[str, Any]:
         "data": to_plain(config.data),
         "fingerprints": {split: pictures.fingerprint for split, pictures in splits.items()},
     }
-    known = start_manifest(config.out, request)
+    with state.main_process_first():
+        known = start_manifest(config.out / "manifest.json", request)
     if known["complete"]:
         return known
     bad = {
@@ -98,22 +99,7 @@ def encode(config: EncodeConfig) -> dict[str, Any]:
     if state.is_main_process:
         finish_manifest(config.out, request, bad)
     state.wait_for_everyone()
-    return json.loads((config.out / "manifest.json").read_text())
-
-
-def start_manifest(out: Path, request: dict[str, Any]) -> dict[str, Any]:
-    """The folder's manifest; a new one, not complete, in an empty folder."""
-    path = out / "manifest.json"
-    if not path.exists():
-        write_text(path, json.dumps({**request, "complete": False}, indent=2) + "\n")
-    known = json.loads(path.read_text())
-    for key, value in request.items():
-        if known[key] != value:
-            raise ValueError(
-                f"{out} holds codes with {key}={known[key]}, now it is {value}: set out to another folder, "
-                "or remove that one"
-            )
-    return known
+    return read_manifest(config.out)
 
 
 def finish_manifest(out: Path, request: dict[str, Any], bad: dict[str, list[str]]) -> None:
@@ -134,7 +120,7 @@ def finish_manifest(out: Path, request: dict[str, Any], bad: dict[str, list[str]
         "histogram": counts.tolist(),
         "complete": True,
     }
-    write_text(out / "manifest.json", json.dumps(manifest) + "\n")
+    write_manifest(out / "manifest.json", manifest)
 
 
 def encode_split(

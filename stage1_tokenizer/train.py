@@ -19,6 +19,7 @@ from common.training import (
     Precision,
     Throughput,
     decay_groups,
+    is_finished,
     learning_rate,
     start_run,
 )
@@ -101,6 +102,9 @@ class Training:
 
 def train_tokenizer(config: TrainTokenizerConfig) -> Path:
     """Trains and returns the folder of the finished model, for `ImageTokenizer.from_pretrained`."""
+    model_dir = config.run_dir / "model"
+    if is_finished(config, model_dir):
+        return model_dir
     accelerator = start_run(config, config.run_dir, config.precision, config.trackers)
     run = prepare(config, accelerator)
     first_step = resume(config.run_dir, run.parts)
@@ -139,7 +143,6 @@ def train_tokenizer(config: TrainTokenizerConfig) -> Path:
             )
         if done % config.save_every == 0 or done == config.steps:
             save(run, done)
-    model_dir = config.run_dir / "model"
     if accelerator.is_main_process:
         with run.average.swapped_in():
             run.task.model.save_pretrained(model_dir)

@@ -22,6 +22,7 @@ from common.training import (
     Precision,
     Throughput,
     decay_groups,
+    is_finished,
     learning_rate,
     start_run,
 )
@@ -115,6 +116,9 @@ class Training:
 
 def train_prior(config: TrainPriorConfig) -> Path:
     """Trains and returns the folder of the prior with the lowest held-out loss, `run_dir/best`."""
+    best = config.run_dir / "best"
+    if is_finished(config, best):
+        return best
     accelerator = start_run(config, config.run_dir, config.precision, config.trackers)
     run = prepare(config, accelerator)
     first_step = resume(config.run_dir, run.parts)
@@ -162,7 +166,7 @@ def train_prior(config: TrainPriorConfig) -> Path:
                 save_checkpoint(config.run_dir, done, run.parts, config.keep_checkpoints)
             accelerator.wait_for_everyone()
     accelerator.end_training()
-    return config.run_dir / "best"
+    return best
 
 
 def prepare(config: TrainPriorConfig, accelerator: Accelerator) -> Training:

@@ -1,0 +1,30 @@
+"""Folders that are filled piece by piece: a manifest says for what, and whether they are complete."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from common.config import write_text
+
+
+def start_manifest(path: Path, request: dict[str, Any]) -> dict[str, Any]:
+    """The manifest at `path`; where there is none, a new one of this request, not complete.
+
+    Raises ValueError when the folder was begun for another request.
+    """
+    if not path.exists():
+        write_manifest(path, request | {"complete": False})
+    known = json.loads(path.read_text())
+    for key, value in request.items():
+        if known.get(key) != value:
+            raise ValueError(
+                f"{path.parent} was made with {key}={known.get(key)}, now it is {value}: set out to another "
+                "folder, or remove that one"
+            )
+    return known
+
+
+def write_manifest(path: Path, manifest: dict[str, Any]) -> None:
+    """Writes the manifest as JSON, a key a line, atomically."""
+    lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in manifest.items()]
+    write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")

@@ -1,0 +1,150 @@
+"""simvq: the verbs. `simvq VERB CONFIG [key=value ...]`; the same command again resumes."""
+
+import argparse
+import dataclasses
+import importlib
+import inspect
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb that takes a config. Its module is imported when it is called: --help answers at once."""
+
+    help: str
+    module: str
+    config: str
+    run: str
+    """A function of `pipelines.verbs` that takes the config and returns what is printed."""
+
+
+VERBS = {
+    "train-tokenizer": Verb(
+        "train a tokenizer on a data set",
+        "stage1_tokenizer.train",
+        "TrainTokenizerConfig",
+        "train_tokenizer",
+    ),
+    "encode": Verb(
+        "write the codes of a data set", "stage1_tokenizer.encode", "EncodeConfig", "encode"
+    ),
+    "train-classifier": Verb(
+        "train the classifier that scores where Inception is not at hand",
+        "pipelines.classifier",
+        "TrainClassifierConfig",
+        "train_classifier",
+    ),
+    "train-prior": Verb(
+        "train a prior over codes", "stage2_prior.train", "TrainPriorConfig", "train_prior"
+    ),
+    "sample": Verb("draw new samples", "pipelines.sample", "SampleConfig", "sample"),
+    "score": Verb(
+        "score reconstructions and samples", "pipelines.score", "ScoreConfig", "score"
+    ),
+}
+"""In the order in which `simvq run` calls them."""
+
+
+def config_class(verb: Verb) -> type[Any]:
+    """The dataclass of a verb's config."""
+    return getattr(importlib.import_module(verb.module), verb.config)
+
+
+def call(name: str, path: Path, overrides: Sequence[str]) -> str:
+    """Runs a verb on a config file; returns what there is to print."""
+    from common.config import load_config
+
+    verb = VERBS[name]
+    config = load_config(config_class(verb), path, overrides)
+    return getattr(importlib.import_module("pipelines.verbs"), verb.run)(config)
+
+
+def run(folder: Path, overrides: Sequence[str]) -> None:
+    """Every verb that has a file in the folder, in order; what is done is skipped.
+
+    An override names its verb: `train-prior.steps=100`.
+    """
+    names = [name for name in VERBS if (folder / f"{name}.yaml").is_file()]
+    if not names:
+        raise ValueError(f"{folder} has none of {', '.join(f'{name}.yaml' for name in VERBS)}")
+    for override in overrides:
+        if override.split(".")[0] not in names:
+            raise ValueError(
+                f"override {override!r} must begin with one of {', '.join(names)} and a dot"
+            )
+    for name in names:
+        mine = [o.removeprefix(f"{name}.") for o in overrides if o.startswith(f"{name}.")]
+        say(f"== {name}\n{call(name, folder / f'{name}.yaml', mine)}")
+
+
+def say(text: str) -> None:
+    """Prints, on the main process alone."""
+    from accelerate import PartialState
+
+    PartialState().print(text, flush=True)
+
+
+def describe(schema: type[Any]) -> str:
+    """The source of a config and of the configs in it: names, types, defaults, meaning."""
+    parts, queue = [schema], [schema]
+    while queue:
+        for hint in get_type_hints(queue.pop(0)).values():
+            for part in (hint, *get_args(hint)):
+                if dataclasses.is_dataclass(part) and part not in parts:
+                    parts.append(part)
+                    queue.append(part)
+    return "\n".join(inspect.getsource(part) for part in parts)
+
+
+class ConfigHelp(argparse.Action):
+    """--help of a verb: prints its config."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs, nargs=0)
+
+    def __call__(self, parser: argparse.ArgumentParser, *args: Any) -> None:
+        print(f"{parser.format_help()}\n{describe(config_class(self.const))}")
+        parser.exit()
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(prog="simvq", description=__doc__)
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
+    overrides = {"nargs": "*", "metavar": "key=value", "help": "for example optim.lr=1e-4"}
+    for name, verb in VERBS.items():
+        one = verbs.add_parser(name, help=verb.help, description=verb.help, add_help=False)
+        one.add_argument("-h", "--help", action=ConfigHelp, const=verb, help="show the config's keys")
+        one.add_argument("config", type=Path, help="a file of configs/")
+        one.add_argument("overrides", **overrides)  # type: ignore[arg-type]
+    everything = verbs.add_parser("run", help="do all of it in order, skipping what is done")
+    everything.add_argument("folder", type=Path, help="a folder of configs/")
+    everything.add_argument("overrides", **overrides)  # type: ignore[arg-type]
+    official = verbs.add_parser(
+        "import-official", help="convert a checkpoint of the paper's authors"
+    )
+    official.add_argument("checkpoint", type=Path, help="a Lightning checkpoint (.ckpt)")
+    official.add_argument("out", type=Path, help="the folder to write, for from_pretrained")
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs a command; a mistake of the user's is answered with one sentence and exit code 2."""
+    args = parser().parse_args(argv)
+    try:
+        if args.verb == "run":
+            run(args.folder, args.overrides)
+        elif args.verb == "import-official":
+            from stage1_tokenizer.official import import_official
+
+            say(f"wrote {import_official(args.checkpoint, args.out)}")
+        else:
+            say(call(args.verb, args.config, args.overrides))
+    except ValueError as error:
+        sys.exit(f"simvq {args.verb}: {error}")
+    except KeyboardInterrupt:
+        sys.exit(f"simvq {args.verb}: stopped; the same command goes on")

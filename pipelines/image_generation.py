@@ -1,0 +1,134 @@
+"""ImageGenerationPipeline: labels and seeds to new pictures."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import torch
+from einops import rearrange
+from jaxtyping import Int
+from PIL import Image
+from torch import Tensor
+
+from common.config import write_text
+from common.hub import local_folder, replaced_folder, sha256
+from common.pictures import to_pil, to_uint8
+from stage1_tokenizer import ImageTokenizer
+from stage2_prior import Prior
+from stage2_prior.sampling import Schedule, sample_codes, uniforms
+
+
+@dataclass
+class GenerationOutput:
+    """What a call of the pipeline gives."""
+
+    images: list[Image.Image]
+    codes: Int[Tensor, "b h w"]
+    seeds: list[int]
+    """`pipeline([labels[i]], seeds=[seeds[i]])` draws picture i again."""
+
+
+class ImageGenerationPipeline:
+    """A tokenizer and a prior that fit each other.
+
+    On disk, a folder or a Hub repository:
+
+        pipeline.json     names of the classes, and the SHA-256 of both weights
+        tokenizer/        ImageTokenizer.save_pretrained
+        prior/            Prior.save_pretrained
+    """
+
+    def __init__(self, tokenizer: ImageTokenizer, prior: Prior, classes: Sequence[str]) -> None:
+        rows, columns = tokenizer.config.grid
+        made = tokenizer.config.quantizer.codebook_size, rows * columns
+        if made != (prior.config.codebook_size, prior.config.length):
+            raise ValueError(
+                f"the tokenizer makes {made[1]} codes of {made[0]}, the prior was trained on "
+                f"{prior.config.length} of {prior.config.codebook_size}"
+            )
+        self.tokenizer, self.prior, self.classes = tokenizer.eval(), prior.eval(), tuple(classes)
+
+    @classmethod
+    def from_pretrained(cls, name_or_dir: str | Path, revision: str | None = None) -> Self:
+        """The saved pipeline, on the CPU. Raises ValueError for a tokenizer that is not the prior's."""
+        folder = local_folder(name_or_dir, revision)
+        known = json.loads((folder / "pipeline.json").read_text())
+        for part in ("tokenizer", "prior"):
+            found = sha256(folder / part / "model.safetensors")
+            if found != known[f"{part}_sha256"]:
+                raise ValueError(
+                    f"{folder / part} is {found[:16]}, but the pipeline was saved with "
+                    f"{known[f'{part}_sha256'][:16]}: restore that {part}, or save the pipeline again"
+                )
+        tokenizer = ImageTokenizer.from_pretrained(folder / "tokenizer")
+        return cls(tokenizer, Prior.from_pretrained(folder / "prior"), known["classes"])
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Writes the folder whole or not at all."""
+        with replaced_folder(Path(folder)) as partial:
+            self.tokenizer.save_pretrained(partial / "tokenizer")
+            self.prior.save_pretrained(partial / "prior")
+            hashes = {
+                f"{part}_sha256": sha256(partial / part / "model.safetensors")
+                for part in ("tokenizer", "prior")
+            }
+            text = json.dumps({"classes": list(self.classes), **hashes}, indent=2)
+            write_text(partial / "pipeline.json", text + "\n")
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same pipeline, on another device."""
+        self.tokenizer.to(device)
+        self.prior.to(device)
+        return self
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        labels: Sequence[int] | None = None,
+        *,
+        seeds: Sequence[int] | None = None,
+        guidance: float = 1.0,
+        schedule: Schedule = "constant",
+        power: float = 2.0,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+    ) -> GenerationOutput:
+        """Draws one picture per label, or without labels one per seed, from no condition.
+
+        The same label and seed give the same picture in any batch. Seeds are 0, 1, 2, ... unless given.
+        """
+        seeds = list(range(len(labels or [0]))) if seeds is None else list(seeds)
+        conditions = self.conditions(labels, len(seeds))
+        codes = sample_codes(
+            self.prior,
+            conditions,
+            uniforms(seeds, self.prior.config.length),
+            guidance=guidance,
+            schedule=schedule,
+            power=power,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+        )
+        grids = rearrange(codes, "b (h w) -> b h w", h=self.tokenizer.config.grid[0])
+        pixels = to_uint8(self.tokenizer.decode(grids))
+        return GenerationOutput([to_pil(image) for image in pixels], grids.cpu(), seeds)
+
+    def conditions(self, labels: Sequence[int] | None, count: int) -> Int[Tensor, " b"]:
+        """The prior's conditions. Raises ValueError for labels that it does not have."""
+        prior = self.prior
+        device = prior.condition_embedding.weight.device
+        if labels is None:
+            return torch.full((count,), prior.no_condition, device=device)
+        if len(labels) != count:
+            raise ValueError(f"{len(labels)} labels and {count} seeds: give one seed per label")
+        wrong = [label for label in labels if not 0 <= label < prior.config.classes]
+        if wrong:
+            raise ValueError(
+                f"label {wrong[0]}: this prior has {prior.config.classes} labels, counted from 0; "
+                "leave labels out for none"
+            )
+        return torch.tensor(list(labels), device=device)

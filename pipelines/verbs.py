@@ -1,0 +1,73 @@
+"""The verbs: each takes its config, does its work, and returns what the command prints."""
+
+from pathlib import Path
+
+from accelerate import PartialState
+
+import pipelines.classifier
+import pipelines.sample
+import pipelines.score
+import stage1_tokenizer.encode
+import stage1_tokenizer.train
+import stage2_prior.train
+from common.codes import read_manifest
+from common.tracking import read_metrics
+from pipelines.classifier import TrainClassifierConfig
+from pipelines.image_generation import ImageGenerationPipeline
+from pipelines.sample import SampleConfig
+from pipelines.score import ScoreConfig
+from stage1_tokenizer import ImageTokenizer
+from stage1_tokenizer.encode import EncodeConfig
+from stage1_tokenizer.train import TrainTokenizerConfig
+from stage2_prior import Prior
+from stage2_prior.train import TrainPriorConfig
+
+
+def train_tokenizer(config: TrainTokenizerConfig) -> str:
+    model = stage1_tokenizer.train.train_tokenizer(config)
+    last = read_metrics(config.run_dir)[-1]
+    return (
+        f"{model}: held-out PSNR {last['heldout/psnr']:.2f} dB; over the last "
+        f"{last['codebook/positions']:,} positions {last['codebook/used']:.1%} of "
+        f"{config.model.quantizer.codebook_size:,} codes used, perplexity {last['codebook/perplexity']:,.0f}"
+    )
+
+
+def encode(config: EncodeConfig) -> str:
+    manifest = stage1_tokenizer.encode.encode(config)
+    return (
+        f"{config.out}: {manifest['rows']['train']:,} rows, {manifest['positions']:,} codes; "
+        f"{manifest['used']:.1%} of {manifest['codebook_size']:,} used, perplexity {manifest['perplexity']:,.0f}"
+    )
+
+
+def train_classifier(config: TrainClassifierConfig) -> str:
+    model = pipelines.classifier.train_classifier(config)
+    last = read_metrics(config.run_dir)[-1]
+    return f"{model}: held-out accuracy {last['heldout/accuracy']:.2%}"
+
+
+def train_prior(config: TrainPriorConfig) -> str:
+    best = stage2_prior.train.train_prior(config)
+    folder = config.run_dir / "pipeline"
+    if PartialState().is_main_process:
+        classes = read_manifest(config.codes)["classes"] if config.conditional else []
+        tokenizer = ImageTokenizer.from_pretrained(config.tokenizer)
+        ImageGenerationPipeline(tokenizer, Prior.from_pretrained(best), classes).save_pretrained(
+            folder
+        )
+    PartialState().wait_for_everyone()
+    last = [row for row in read_metrics(config.run_dir) if "heldout/nats_per_code" in row][-1]
+    return (
+        f"{folder}: held-out {last['heldout/best_nats_per_code']:.3f} nats per code (ln K = "
+        f"{last['codes/ln_k']:.3f}, entropy of single codes {last['codes/unigram_entropy']:.3f})"
+    )
+
+
+def sample(config: SampleConfig) -> str:
+    out: Path = pipelines.sample.sample(config)
+    return f"{out}: {config.count} samples, samples.npz and sample.json"
+
+
+def score(config: ScoreConfig) -> str:
+    return pipelines.score.score(config)
