@@ -81,7 +81,9 @@ class Classifier(HubModel):
             nn.MaxPool2d(max(config.image_size // 16, 1)),
         )
         self.stages = nn.Sequential(
-            Residual(width, width, 1), Residual(width, 2 * width, 2), Residual(2 * width, 4 * width, 2)
+            Residual(width, width, 1),
+            Residual(width, 2 * width, 2),
+            Residual(2 * width, 4 * width, 2),
         )
         self.head = nn.Linear(4 * width, len(config.classes))
 
@@ -145,7 +147,11 @@ class AugmentedPictures(Dataset[tuple[Tensor, int]]):
         config, row = self.config, self.pictures[index]
         generator = generator_at(config.seed, position)
         image = augmented(
-            self.pictures.decode(row), config.image_size, generator, crop=config.crop, flip=config.flip
+            self.pictures.decode(row),
+            config.image_size,
+            generator,
+            crop=config.crop,
+            flip=config.flip,
         )
         if config.crop:
             image = shifted(image, config.image_size // 8, generator)
@@ -172,7 +178,9 @@ def train_classifier(config: TrainClassifierConfig) -> Path:
     if folder.exists():
         if load_config(TrainClassifierConfig, config.run_dir / "config.yaml") == config:
             return folder
-        raise ValueError(f"{folder} holds a classifier of another config: set run_dir, or delete it")
+        raise ValueError(
+            f"{folder} holds a classifier of another config: set run_dir, or delete it"
+        )
     if config.data.streaming:
         raise ValueError(
             "data.streaming=true can't be trained on in random order: set data.streaming=false"
@@ -199,7 +207,7 @@ def fit(
     """Trains the model where it stands, and logs."""
     accelerator = start_run(config, config.run_dir, "fp32", ())
     device = accelerator.device
-    model.to(device, memory_format=torch.channels_last)
+    model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(
         decay_groups(model.named_parameters(), config.optim.weight_decay), betas=config.optim.betas
     )
@@ -221,7 +229,10 @@ def fit(
             accelerator.log({"loss/train": float(total) / config.log_every}, step=step + 1)
             total.zero_()
     last = config.steps % config.log_every or config.log_every
-    values = {"loss/train": float(total) / last, "heldout/accuracy": accuracy(model.eval(), heldout)}
+    values = {
+        "loss/train": float(total) / last,
+        "heldout/accuracy": accuracy(model.eval(), heldout),
+    }
     accelerator.log(values, step=config.steps)
     if not math.isfinite(values["loss/train"]):
         raise ValueError(f"optim.lr={config.optim.lr} made the loss infinite: set a lower optim.lr")
