@@ -20,6 +20,7 @@ from torch_fidelity.metric_fid import (
 from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
+from tqdm.auto import tqdm
 
 from common.hub import replaced_folder, sha256
 from common.order import epoch_order
@@ -65,7 +66,8 @@ class Reference:
 
 def extract(extractor: Extractor, batches: Iterator[Batch]) -> Features:
     """The features of all pictures; only they, not the pictures, are held in memory."""
-    parts = [(*extractor.extract(b.images), b.indices, b.labels) for b in batches]
+    shown = tqdm(batches, desc=f"features of {extractor.name}", leave=False, disable=None)
+    parts = [(*extractor.extract(b.images), b.indices, b.labels) for b in shown]
     features, logits, indices, labels = (torch.cat(part).cpu() for part in zip(*parts, strict=True))
     return Features(features.float(), logits.float(), indices, labels)
 

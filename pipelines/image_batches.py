@@ -100,4 +100,6 @@ def pick(batches: Iterator[Batch], wanted: list[int]) -> UInt8[Tensor, "b c y x"
     for batch in batches:
         places = zip(batch.indices.tolist(), batch.images, strict=True)
         found.update({index: image for index, image in places if index in wanted})
+        if len(found) == len(set(wanted)):
+            break
     return torch.stack([found[index] for index in wanted])

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,7 @@ def score(config: ScoreConfig) -> Path:
     out = config.out or config.samples
     write_text(out / "score.json", json.dumps(document, indent=2) + "\n")
     drawn = figures(scored, config.codes, config.tokenizer_run, config.prior_run)
-    write_text(out / "report.html", render("Scores", rows, drawn, about))
+    write_text(out / "report.html", render(f"Scores of {config.samples}", rows, drawn, about))
     return out / "report.html"
 
 
@@ -213,6 +214,7 @@ def provenance(config: ScoreConfig, scored: Scored) -> dict[str, Any]:
             "seeds": compact(sampling["seeds"]),
         },
         "environment": environment(),
+        "torchmetrics": version("torchmetrics"),
     }
 
 

@@ -160,14 +160,14 @@ def train_row(judge: Judge) -> Row:
 
 def with_difference(judge: Judge, samples: Row, reconstruction: Row) -> Row:
     """The samples' row with what the prior adds to the tokenizer's distance."""
-    metric = judge.name("FID")
     name = judge.name("FID", "train")
     gap = difference(
         samples.numbers[name],
         reconstruction.numbers[name],
         "samples minus reconstruction: what the prior loses",
     )
-    return replace(samples, numbers=samples.numbers | {f"g{metric} - r{metric}, vs train": gap})
+    gap_name = judge.name("gFID - rFID", "train")
+    return replace(samples, numbers=samples.numbers | {gap_name: gap})
 
 
 def label_accuracy(

@@ -29,6 +29,7 @@ class Number:
         if self.value is not None and not math.isfinite(self.value):
             object.__setattr__(self, "reason", f"the value is {self.value}, not a finite number")
             object.__setattr__(self, "value", None)
+            object.__setattr__(self, "spread", None)
 
     @property
     def text(self) -> str:
