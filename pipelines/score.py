@@ -19,7 +19,7 @@ from pipelines.fidelity import extract, reference
 from pipelines.image_batches import SampledPictures, limited, picture_batches
 from pipelines.image_metrics import Lpips
 from pipelines.report import render
-from pipelines.score_figures import Scored, figures
+from pipelines.score_figures import Scored, figures, read_histogram
 from pipelines.score_rows import (
     Judge,
     Reconstructor,
@@ -85,6 +85,7 @@ def score(config: ScoreConfig) -> Path:
     tokenizer = ImageTokenizer.from_pretrained(config.tokenizer).to(device)
     shape = {"channels": tokenizer.config.in_channels, "size": tokenizer.config.image_size}
     sampling = read_sampling(config, tokenizer)
+    histogram = read_histogram(config.codes, len(tokenizer.codebook))
     sampled = SampledPictures(config.samples / "samples.npz", sampling["labels"])
     classifier = ClassifierExtractor(config.classifier, device) if config.classifier else None
     extractor = choose_extractor(
@@ -108,7 +109,7 @@ def score(config: ScoreConfig) -> Path:
     document = {"rows": [asdict(row) for row in rows], "provenance": about}
     out = config.out or config.samples
     write_text(out / "score.json", json.dumps(document, indent=2) + "\n")
-    drawn = figures(scored, config.codes, config.tokenizer_run, config.prior_run)
+    drawn = figures(scored, histogram, config.tokenizer_run, config.prior_run)
     write_text(out / "report.html", render(f"Scores of {config.samples}", rows, drawn, about))
     return out / "report.html"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from common.pictures import from_uint8, save_curves, save_grid, save_histogram
@@ -47,7 +47,10 @@ class Scored:
 
 
 def figures(
-    scored: Scored, codes: Path | None, tokenizer_run: Path | None, prior_run: Path | None
+    scored: Scored,
+    histogram: Int[Tensor, " k"] | None,
+    tokenizer_run: Path | None,
+    prior_run: Path | None,
 ) -> list[Figure]:
     """Samples, reconstructions, neighbours, the use of the codes, and the curves of the runs given."""
     assert scored.reconstructor.shown is not None
@@ -59,7 +62,7 @@ def figures(
             lambda path: grid(scored.reconstructor.shown or (), path),
         ),
         neighbours_figure(scored),
-        codes_figure(scored, codes),
+        codes_figure(scored, histogram),
         *curve_figures("tokenizer", tokenizer_run),
         *curve_figures("prior", prior_run),
     ]
@@ -105,23 +108,29 @@ def neighbours_figure(scored: Scored) -> Figure:
     )
 
 
-def codes_figure(scored: Scored, codes: Path | None) -> Figure:
+def read_histogram(codes: Path | None, codebook_size: int) -> Int[Tensor, " k"] | None:
+    """How often each code was chosen, by a codes folder's manifest.json; None for no folder."""
+    if codes is None:
+        return None
+    path = codes / "manifest.json"
+    if not path.is_file():
+        raise ValueError(f"codes={codes} has no manifest.json: run `simvq encode`, or set codes")
+    manifest = json.loads(path.read_text())
+    if manifest["codebook_size"] != codebook_size:
+        raise ValueError(
+            f"codes={codes} has codes of {manifest['codebook_size']}, the tokenizer has {codebook_size}: "
+            "set codes or tokenizer"
+        )
+    return torch.tensor(manifest["histogram"])
+
+
+def codes_figure(scored: Scored, histogram: Int[Tensor, " k"] | None) -> Figure:
     """How often each code is chosen: in the codes folder if there is one, else in the held-out pictures."""
-    counts, where = scored.reconstructor.histogram, "held-out pictures"
-    if codes is not None:
-        path = codes / "manifest.json"
-        if not path.is_file():
-            raise ValueError(
-                f"codes={codes} has no manifest.json: run `simvq encode`, or set codes"
-            )
-        manifest = json.loads(path.read_text())
-        if manifest["codebook_size"] != len(counts):
-            raise ValueError(
-                f"codes={codes} has codes of {manifest['codebook_size']}, the tokenizer has {len(counts)}: "
-                "set codes or tokenizer"
-            )
-        counts, where = torch.tensor(manifest["histogram"]), "training pictures"
-    return figure("Use of the codes", f"In the {where}.", lambda path: save_histogram(counts, path))
+    where = "held-out" if histogram is None else "training"
+    counts = scored.reconstructor.histogram if histogram is None else histogram
+    return figure(
+        "Use of the codes", f"In the {where} pictures.", lambda path: save_histogram(counts, path)
+    )
 
 
 def curve_figures(name: str, run_dir: Path | None) -> list[Figure]:

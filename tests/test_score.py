@@ -190,6 +190,15 @@ def test_samples_of_another_tokenizer_are_refused(setting: ScoreConfig, tmp_path
         score(dataclasses.replace(setting, samples=tmp_path))
 
 
+def test_codes_of_another_codebook_are_refused(setting: ScoreConfig, tmp_path: Path) -> None:
+    codes = dataclasses.replace(setting, codes=tmp_path)
+    with pytest.raises(ValueError, match=r"no manifest\.json: run `simvq encode`"):
+        score(codes)
+    (tmp_path / "manifest.json").write_text('{"codebook_size": 8, "histogram": []}')
+    with pytest.raises(ValueError, match="codes of 8, the tokenizer has 16: set codes"):
+        score(codes)
+
+
 def test_without_labels_and_on_a_part_of_the_references(
     setting: ScoreConfig, tmp_path: Path, no_weights: None
 ) -> None:
