@@ -1,0 +1,225 @@
+"""Scores a tokenizer and samples of images: score.json and report.html."""
+
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+
+from common.config import to_plain, write_text
+from common.hub import sha256
+from common.pictures import ROUNDING
+from common.training import environment
+from pipelines.extractors import ClassifierExtractor, choose_extractor
+from pipelines.fidelity import extract, reference
+from pipelines.image_batches import SampledPictures, limited, picture_batches
+from pipelines.image_metrics import Lpips
+from pipelines.report import render
+from pipelines.score_figures import Scored, figures, read_histogram
+from pipelines.score_rows import (
+    Judge,
+    Reconstructor,
+    label_accuracy,
+    reconstruction_row,
+    set_row,
+    train_row,
+    with_difference,
+)
+from pipelines.table import Number, Row, text_table
+from stage1_tokenizer import ImageTokenizer
+from stage1_tokenizer.image_data import ImageDataConfig, load_pictures
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreConfig:
+    """Scores a tokenizer's reconstructions and a prior's samples against real pictures."""
+
+    tokenizer: Path
+    """The tokenizer's folder `model`."""
+    samples: Path
+    """The folder with samples.npz and sample.json."""
+    data: ImageDataConfig = field(default_factory=ImageDataConfig)
+    """The pictures that the tokenizer and the prior were trained on."""
+    classifier: Path | None = None
+    """The folder `model` of `simvq train-classifier`: label accuracy, and features without Inception."""
+    inception_weights: Path | None = None
+    """torch-fidelity's file of Inception weights; null looks for it where torch-fidelity puts it."""
+    allow_download: bool = False
+    """Download the weights of Inception and LPIPS where they are missing."""
+    codes: Path | None = None
+    """The folder with the codes' manifest.json: its histogram is drawn."""
+    tokenizer_run: Path | None = None
+    """The tokenizer's run folder: its curves are drawn."""
+    prior_run: Path | None = None
+    """The prior's run folder: its curves are drawn."""
+    batch_size: int = 64
+    """Pictures at a time."""
+    reference_count: int | None = None
+    """Training pictures to compare with, chosen at random by the seed; null for all."""
+    out: Path | None = None
+    """Where score.json and report.html are written; null for the folder `samples`."""
+    cache: Path = Path("runs/.cache")
+    """Where features of real pictures are kept."""
+    seed: int = 0
+    """Of random subsets in the metrics, and of the training pictures chosen."""
+
+    def __post_init__(self) -> None:
+        if self.reference_count is not None and self.reference_count < 4:
+            raise ValueError(f"reference_count={self.reference_count} must be at least 4: set it")
+
+
+def score(config: ScoreConfig) -> Path:
+    """Writes score.json and report.html; returns the path of the latter.
+
+    Raises ValueError for samples of another tokenizer, or where there is nothing to extract features with.
+    """
+    device = PartialState().device
+    if not (config.tokenizer / "model.safetensors").is_file():
+        raise ValueError(
+            f"tokenizer={config.tokenizer} is not a tokenizer's `model` folder: set tokenizer"
+        )
+    tokenizer = ImageTokenizer.from_pretrained(config.tokenizer).to(device)
+    shape = {"channels": tokenizer.config.in_channels, "size": tokenizer.config.image_size}
+    sampling = read_sampling(config, tokenizer)
+    histogram = read_histogram(config.codes, len(tokenizer.codebook))
+    sampled = SampledPictures(config.samples / "samples.npz", sampling["labels"])
+    classifier = ClassifierExtractor(config.classifier, device) if config.classifier else None
+    extractor = choose_extractor(
+        config.inception_weights, config.allow_download, classifier, device
+    )
+    train = load_pictures(config.data, "train", **shape)
+    train = limited(train, config.reference_count, config.seed)
+    heldout = load_pictures(config.data, "validation", **shape)
+    size = config.batch_size
+    judge = Judge(
+        extractor, classifier, reference("train", train, extractor, size, config.cache),
+        reference("held-out", heldout, extractor, size, config.cache), config.seed,
+    )  # fmt: skip
+    lpips = load_lpips(shape["size"], config.allow_download, device)
+    reconstructor = Reconstructor(tokenizer, heldout, lpips)
+    rebuilt = extract(extractor, reconstructor.batches(size))
+    made = extract(extractor, sampled.batches(size))
+    scored = Scored(judge, train, heldout, sampled, made, reconstructor, sampling)
+    rows = make_rows(scored, reconstruction_row(judge, rebuilt, reconstructor), size)
+    about = provenance(config, scored)
+    document = {"rows": [asdict(row) for row in rows], "provenance": about}
+    out = config.out or config.samples
+    write_text(out / "score.json", json.dumps(document, indent=2) + "\n")
+    drawn = figures(scored, histogram, config.tokenizer_run, config.prior_run)
+    write_text(out / "report.html", render(f"Scores of {config.samples}", rows, drawn, about))
+    return out / "report.html"
+
+
+def make_rows(scored: Scored, reconstruction: Row, batch_size: int) -> list[Row]:
+    """The whole table."""
+    judge, made, real = scored.judge, scored.made, scored.judge.heldout.features
+    accuracy = label_accuracy(
+        judge, made, lambda: scored.sampled.batches(batch_size),
+        tuple(scored.sampling["classes"] or ()), scored.sampling["labels"] is not None,
+    )  # fmt: skip
+    heldout = scored.heldout
+    real_accuracy = label_accuracy(
+        judge,
+        real,
+        lambda: picture_batches(heldout, batch_size),
+        heldout.classes,
+        bool(heldout.classes),
+    )
+    samples = set_row(judge, "samples", "what the prior makes", made, accuracy)
+    return [
+        reconstruction,
+        with_difference(judge, samples, reconstruction),
+        set_row(
+            judge, "held-out vs train", "held-out pictures in the place of samples: what a perfect prior "
+            "and tokenizer would reach", real, real_accuracy,
+        ),
+        train_row(judge),
+    ]  # fmt: skip
+
+
+def score_table(report: Path) -> str:
+    """The table of a report, from the score.json beside it, as plain text for the terminal."""
+    document = json.loads((report.parent / "score.json").read_text())
+    rows = [
+        Row(row["name"], row["meaning"], {k: Number(**n) for k, n in row["numbers"].items()})
+        for row in document["rows"]
+    ]
+    return text_table(rows)
+
+
+def read_sampling(config: ScoreConfig, tokenizer: ImageTokenizer) -> dict[str, Any]:
+    """sample.json, checked against samples.npz and the tokenizer."""
+    for name in ("samples.npz", "sample.json"):
+        if not (config.samples / name).is_file():
+            raise ValueError(
+                f"samples={config.samples} has no {name}: run `simvq sample`, or set samples"
+            )
+    sampling = json.loads((config.samples / "sample.json").read_text())
+    ours = sha256(config.tokenizer / "model.safetensors")
+    if sampling["tokenizer_sha256"] != ours:
+        raise ValueError(
+            f"samples={config.samples} were decoded by the tokenizer {sampling['tokenizer_sha256']}, "
+            f"tokenizer={config.tokenizer} is {ours}: set tokenizer or samples"
+        )
+    count, *found = SampledPictures(config.samples / "samples.npz", None).shape
+    side = tokenizer.config.image_size
+    if found != [side, side, tokenizer.config.in_channels]:
+        raise ValueError(
+            f"samples={config.samples} has pictures of {found} (height, width, channels), the tokenizer was "
+            f"trained on {[side, side, tokenizer.config.in_channels]}: set tokenizer or samples"
+        )
+    labels = sampling["labels"]
+    if labels is not None and len(labels) != count:
+        raise ValueError(
+            f"samples={config.samples} has {count} pictures and {len(labels)} labels: run `simvq sample` again"
+        )
+    return sampling | {"labels": labels and tuple(labels)}
+
+
+def load_lpips(size: int, allow_download: bool, device: torch.device) -> Lpips | str:
+    """LPIPS, or the reason why it can't be computed."""
+    try:
+        return Lpips(size, allow_download).to(device)
+    except ValueError as error:
+        return str(error)
+
+
+def provenance(config: ScoreConfig, scored: Scored) -> dict[str, Any]:
+    """All that the numbers depend on."""
+    judge, sampling = scored.judge, scored.sampling
+    labels = sampling["labels"]
+    parts = {"train": (judge.train, scored.train), "held-out": (judge.heldout, scored.heldout)}
+    references = {
+        name: {
+            "count": len(real.features),
+            "statistics_sha256": real.sha256,
+            "data_fingerprint": pictures.fingerprint,
+        }
+        for name, (real, pictures) in parts.items()
+    }
+    return {
+        "config": to_plain(config),
+        "extractor": {"name": judge.extractor.name, "sha256": judge.extractor.sha256},
+        "classifier_sha256": judge.classifier and judge.classifier.sha256,
+        "references": references,
+        "resize": "shorter side to the size (bilinear, antialiased), centre crop; none if it fits",
+        "rounding": ROUNDING,
+        "samples_sha256": sha256(config.samples / "samples.npz"),
+        "sampling": sampling
+        | {
+            "labels": labels and dict(sorted(Counter(labels).items())),
+            "seeds": compact(sampling["seeds"]),
+        },
+        "environment": environment(),
+        "torchmetrics": version("torchmetrics"),
+    }
+
+
+def compact(numbers: list[int]) -> str | list[int]:
+    """`first..last` for consecutive numbers, else the numbers."""
+    whole = numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    return f"{numbers[0]}..{numbers[-1]}" if whole else numbers
