@@ -29,5 +29,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / "manifest.json"
     manifest = json.loads(path.read_text()) if path.exists() else {"complete": False}
     if not manifest["complete"]:
-        raise ValueError(f"{folder} holds no finished codes: run `simvq encode` first, or set codes")
+        raise ValueError(
+            f"{folder} holds no finished codes: run `simvq encode` first, or set codes"
+        )
     return manifest

@@ -56,7 +56,8 @@ def decay_groups(
     named: Iterable[tuple[str, nn.Parameter]], weight_decay: float
 ) -> list[dict[str, Any]]:
     """Two parameter groups, the second without weight decay: vectors and embedding tables."""
-    decayed, plain = [], []
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
     for name, parameter in named:
         table = parameter.ndim < 2 or "embed" in name
         (plain if table else decayed).append(parameter)
@@ -181,11 +182,21 @@ class Throughput:
         return rate
 
 
-MAY_CHANGE = {"steps", "log_every", "save_every", "keep_checkpoints", "trackers", "workers", "run_dir"}
+MAY_CHANGE = {
+    "steps",
+    "log_every",
+    "save_every",
+    "keep_checkpoints",
+    "trackers",
+    "workers",
+    "run_dir",
+}
 """Top-level keys that may differ when a run is resumed."""
 
 
-def start_run(config: Any, run_dir: Path, precision: Precision, trackers: tuple[str, ...]) -> Accelerator:
+def start_run(
+    config: Any, run_dir: Path, precision: Precision, trackers: tuple[str, ...]
+) -> Accelerator:
     """The run folder with config.yaml and environment.json, and an accelerator that logs into it.
 
     Raises ValueError when the folder holds a run of another config.

@@ -42,9 +42,7 @@ VERBS = {
         "train a prior over codes", "stage2_prior.train", "TrainPriorConfig", "train_prior"
     ),
     "sample": Verb("draw new samples", "pipelines.sample", "SampleConfig", "sample"),
-    "score": Verb(
-        "score reconstructions and samples", "pipelines.score", "ScoreConfig", "score"
-    ),
+    "score": Verb("score reconstructions and samples", "pipelines.score", "ScoreConfig", "score"),
 }
 """In the order in which `simvq run` calls them."""
 
@@ -90,21 +88,16 @@ def say(text: str) -> None:
 
 def describe(schema: type[Any]) -> str:
     """The source of a config and of the configs in it: names, types, defaults, meaning."""
-    parts, queue = [schema], [schema]
-    while queue:
-        for hint in get_type_hints(queue.pop(0)).values():
-            for part in (hint, *get_args(hint)):
-                if dataclasses.is_dataclass(part) and part not in parts:
-                    parts.append(part)
-                    queue.append(part)
+    parts = [schema]
+    for part in parts:  # grows while it is walked
+        for hint in get_type_hints(part).values():
+            nested = [h for h in (hint, *get_args(hint)) if dataclasses.is_dataclass(h)]
+            parts += [h for h in nested if isinstance(h, type) and h not in parts]
     return "\n".join(inspect.getsource(part) for part in parts)
 
 
 class ConfigHelp(argparse.Action):
     """--help of a verb: prints its config."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs, nargs=0)
 
     def __call__(self, parser: argparse.ArgumentParser, *args: Any) -> None:
         print(f"{parser.format_help()}\n{describe(config_class(self.const))}")
@@ -118,7 +111,9 @@ def parser() -> argparse.ArgumentParser:
     overrides = {"nargs": "*", "metavar": "key=value", "help": "for example optim.lr=1e-4"}
     for name, verb in VERBS.items():
         one = verbs.add_parser(name, help=verb.help, description=verb.help, add_help=False)
-        one.add_argument("-h", "--help", action=ConfigHelp, const=verb, help="show the config's keys")
+        one.add_argument(
+            "-h", "--help", action=ConfigHelp, const=verb, nargs=0, help="show the config's keys"
+        )
         one.add_argument("config", type=Path, help="a file of configs/")
         one.add_argument("overrides", **overrides)  # type: ignore[arg-type]
     everything = verbs.add_parser("run", help="do all of it in order, skipping what is done")

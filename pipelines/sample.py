@@ -91,7 +91,9 @@ def sample(config: SampleConfig) -> Path:
             save_pil(image, picture_path(config.out, i))
     state.wait_for_everyone()
     if state.is_main_process:
-        pictures = (np.asarray(Image.open(picture_path(config.out, i))) for i in range(config.count))
+        pictures = (
+            np.asarray(Image.open(picture_path(config.out, i))) for i in range(config.count)
+        )
         save_npz(pictures, config.count, config.out / "samples.npz")
         versions = environment()["versions"]
         write_manifest(
@@ -133,7 +135,10 @@ def picture_path(out: Path, i: int) -> Path:
 def save_npz(pictures: Iterator[np.ndarray[Any, Any]], count: int, path: Path) -> None:
     """Writes uint8 pictures as `arr_0` (n, y, x, c) of an .npz, one at a time, whole or not at all."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with zipfile.ZipFile(partial, "w") as archive, archive.open("arr_0.npy", "w", force_zip64=True) as file:
+    with (
+        zipfile.ZipFile(partial, "w") as archive,
+        archive.open("arr_0.npy", "w", force_zip64=True) as file,
+    ):
         for i, picture in enumerate(pictures):
             pixels = picture[..., None] if picture.ndim == 2 else picture
             if i == 0:

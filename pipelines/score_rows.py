@@ -25,6 +25,7 @@ from pipelines.image_metrics import LPIPS, SSIM, SSIM_WINDOW, Lpips, psnr, ssim
 from pipelines.table import Number, Row, difference
 from stage1_tokenizer import ImageTokenizer
 from stage1_tokenizer.image_data import Pictures
+from stage1_tokenizer.usage import perplexity, used
 
 Batches = Callable[[], Iterator[Batch]]
 SHOWN = 10
@@ -97,13 +98,10 @@ class Reconstructor:
 
 def code_use(histogram: Int[Tensor, " k"]) -> dict[str, Number]:
     """Share of the codes that were chosen, and the perplexity of the choice."""
-    positions = int(histogram.sum())
-    share = histogram.double() / positions
-    entropy = -(share * share.clamp_min(1e-300).log()).sum()
-    note = f"of {len(histogram):,} codes, over {positions:,} positions"
+    note = f"of {len(histogram):,} codes, over {int(histogram.sum()):,} positions"
     return {
-        "codes used": Number(value=float((histogram > 0).double().mean()), note=note),
-        "code perplexity": Number(value=float(entropy.exp()), note=note),
+        "codes used": Number(value=used(histogram), note=note),
+        "code perplexity": Number(value=perplexity(histogram), note=note),
     }
 
 

@@ -42,7 +42,8 @@ def encode(config: EncodeConfig) -> str:
 
 
 def train_classifier(config: TrainClassifierConfig) -> str:
-    model = pipelines.classifier.train_classifier(config)
+    with PartialState().main_process_first():
+        model = pipelines.classifier.train_classifier(config)
     last = read_metrics(config.run_dir)[-1]
     return f"{model}: held-out accuracy {last['heldout/accuracy']:.2%}"
 
@@ -70,4 +71,7 @@ def sample(config: SampleConfig) -> str:
 
 
 def score(config: ScoreConfig) -> str:
-    return pipelines.score.score(config)
+    if not PartialState().is_main_process:
+        return ""
+    report = pipelines.score.score(config)
+    return f"{pipelines.score.score_table(report)}\n\nreport: {report}"

@@ -43,7 +43,12 @@ class BadItems:
 
 
 def training_item(
-    pictures: Pictures, position: int, epoch: int, rows: Iterator[Row], seed: int, augment: dict[str, bool]
+    pictures: Pictures,
+    position: int,
+    epoch: int,
+    rows: Iterator[Row],
+    seed: int,
+    augment: dict[str, bool],
 ) -> Item:
     """The first decodable picture of `rows`, augmented as its position says, and the names of bad ones."""
     bad: list[str] = []
@@ -76,7 +81,13 @@ class _Indexed(TorchDataset[Item]):
 
 class _Streamed(TorchIterableDataset[Item]):
     def __init__(
-        self, pictures: Pictures, seed: int, augment: dict[str, bool], start: int, step: int, batch: int
+        self,
+        pictures: Pictures,
+        seed: int,
+        augment: dict[str, bool],
+        start: int,
+        step: int,
+        batch: int,
     ) -> None:
         self.pictures, self.seed, self.augment = pictures, seed, augment
         self.start, self.step, self.batch = start, step, batch
@@ -86,7 +97,9 @@ class _Streamed(TorchIterableDataset[Item]):
         mine, workers = (worker.id, worker.num_workers) if worker else (0, 1)
         stream = self.pictures.stream(self.seed, self.start, self.step)
         for i, (position, epoch, rows) in enumerate(stream):
-            if i // self.batch % workers == mine:  # a loader takes whole batches from workers in turn
+            if (
+                i // self.batch % workers == mine
+            ):  # a loader takes whole batches from workers in turn
                 yield training_item(
                     self.pictures, position, epoch, iter(rows), self.seed, self.augment
                 )

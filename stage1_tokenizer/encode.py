@@ -124,7 +124,11 @@ def finish_manifest(out: Path, request: dict[str, Any], bad: dict[str, list[str]
 
 
 def encode_split(
-    config: EncodeConfig, tokenizer: ImageTokenizer, pictures: Pictures, split: str, state: PartialState
+    config: EncodeConfig,
+    tokenizer: ImageTokenizer,
+    pictures: Pictures,
+    split: str,
+    state: PartialState,
 ) -> list[str]:
     """Writes this process's missing shards of a split; returns the names of undecodable items."""
     views = config.views if split == "train" else ("centre",)
@@ -177,7 +181,10 @@ def missing_shards(
 
 
 def decoded(
-    pictures: Pictures, rows: Iterator[tuple[int, Row]], views: tuple[str, ...], config: EncodeConfig
+    pictures: Pictures,
+    rows: Iterator[tuple[int, Row]],
+    views: tuple[str, ...],
+    config: EncodeConfig,
 ) -> Iterator[list[Loaded | str]]:
     """Batches of loaded items, or the names of bad ones; the next batch is decoded meanwhile."""
 
@@ -216,7 +223,11 @@ def fill(
 
 
 def write_shard(
-    config: EncodeConfig, split: str, shard: int, columns: dict[str, list[Any]], tokenizer: ImageTokenizer
+    config: EncodeConfig,
+    split: str,
+    shard: int,
+    columns: dict[str, list[Any]],
+    tokenizer: ImageTokenizer,
 ) -> None:
     """One file, under its final name only when it is whole."""
     rows, columns_of_grid = tokenizer.config.grid

@@ -74,11 +74,14 @@ class Pictures:
                 upright = ImageOps.exif_transpose(picture)
                 return upright.convert("L" if self.channels == 1 else "RGB")
         except (OSError, ValueError, SyntaxError, TypeError, Image.DecompressionBombError):
-            raise BadItemError(str((stored or {}).get("path") or "a picture without a name")) from None
+            raise BadItemError(
+                str((stored or {}).get("path") or "a picture without a name")
+            ) from None
 
     def label(self, row: Row) -> int:
         """The label of a row, 0 where there are none."""
-        return int(row[self.config.label_column]) if self.classes else 0
+        column = self.config.label_column
+        return int(row[column]) if column is not None else 0
 
     def fixed(self, picture: Image.Image, name: str = "centre") -> Float[Tensor, "c y x"]:
         """A fixed view of a picture, in [-1, 1]: as it is scored, `centre`."""
@@ -118,7 +121,10 @@ def load_pictures(config: ImageDataConfig, split: str, *, channels: int, size: i
     """
     rows = load_rows(config, getattr(config, split), split)
     columns = list(rows.features or {})
-    for key, column in (("image_column", config.image_column), ("label_column", config.label_column)):
+    for key, column in (
+        ("image_column", config.image_column),
+        ("label_column", config.label_column),
+    ):
         if column is not None and column not in columns:
             raise ValueError(
                 f"data.{key}={column!r} is not a column of {config.source}: it has "
@@ -232,8 +238,8 @@ def resize(picture: Image.Image, size: int) -> Image.Image:
     shorter = min(picture.size)
     if shorter == size:
         return picture
-    wanted = tuple(max(round(side * size / shorter), size) for side in picture.size)
-    return picture.resize(wanted, Image.Resampling.BILINEAR)
+    width, height = (max(round(side * size / shorter), size) for side in picture.size)
+    return picture.resize((width, height), Image.Resampling.BILINEAR)
 
 
 def to_tensor(

@@ -85,7 +85,12 @@ class Decoder(nn.Module):
     """Latents to pixels. `levels` is indexed from the finest, as in the encoder, and run backwards."""
 
     def __init__(
-        self, out_channels: int, width: int, multipliers: tuple[int, ...], blocks: int, code_dim: int
+        self,
+        out_channels: int,
+        width: int,
+        multipliers: tuple[int, ...],
+        blocks: int,
+        code_dim: int,
     ) -> None:
         super().__init__()
         widths = [width * m for m in multipliers]

@@ -38,7 +38,9 @@ class ImageTokenizerConfig:
                 f"{len(self.multipliers)} levels need: set model.image_size or model.multipliers"
             )
         if self.in_channels not in (1, 3):
-            raise ValueError(f"in_channels={self.in_channels} must be 1 or 3: set model.in_channels")
+            raise ValueError(
+                f"in_channels={self.in_channels} must be 1 or 3: set model.in_channels"
+            )
 
     @property
     def factor(self) -> int:
@@ -70,7 +72,9 @@ class ImageTokenizer(HubModel):
         """The effective codebook."""
         return self.quantizer.codebook
 
-    def forward(self, images: Float[Tensor, "b c y x"]) -> tuple[Float[Tensor, "b c y x"], Quantized]:
+    def forward(
+        self, images: Float[Tensor, "b c y x"]
+    ) -> tuple[Float[Tensor, "b c y x"], Quantized]:
         """The reconstruction, and the quantizer's output with positions in raster order."""
         latents = self.latents(images)
         h = latents.shape[2]

@@ -222,9 +222,7 @@ def optimize(
             losses["discriminator"] = task.discriminator_loss(run.critic, batch, fake)
         accelerator.backward(losses["discriminator"])
         stepped.append(run.critic_optimizer)
-        norms.append(
-            accelerator.clip_grad_norm_(run.critic.parameters(), config.optim.grad_clip)
-        )
+        norms.append(accelerator.clip_grad_norm_(run.critic.parameters(), config.optim.grad_clip))
     skip = run.guard.watch(step, losses, norms, scaled=accelerator.scaler is not None)
     for optimizer in stepped:
         for group in optimizer.param_groups:

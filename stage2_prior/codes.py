@@ -33,7 +33,9 @@ class CodeRows(TorchDataset[Batch]):
         if not self.classes:
             return torch.zeros(len(keys), dtype=torch.int64), codes
         labels = torch.from_numpy(np.asarray(found["label"]).astype(np.int64))
-        draws = [torch.rand((), generator=generator_at(self.seed, position)) for position, _ in keys]
+        draws = [
+            torch.rand((), generator=generator_at(self.seed, position)) for position, _ in keys
+        ]
         return labels.where(torch.stack(draws) >= self.drop, self.classes), codes
 
 
@@ -45,9 +47,7 @@ def training_batches(
     return iter(_loader(rows, batch_size // world, sampler, workers))
 
 
-def held_out_batches(
-    rows: CodeRows, *, batch_size: int, rank: int, world: int
-) -> Iterator[Batch]:
+def held_out_batches(rows: CodeRows, *, batch_size: int, rank: int, world: int) -> Iterator[Batch]:
     """This process's share of all rows, once, in order."""
     keys = [(index, index) for index in range(rank, len(rows), world)]
     return iter(_loader(rows, batch_size, keys, 0))

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from transformers import GPT2Config, GPT2Model, LlamaConfig, LlamaModel
+from transformers import GPT2Config, GPT2Model, LlamaConfig, LlamaModel, PreTrainedModel
 from transformers.cache_utils import Cache
 
 from common.hub import HubModel
@@ -103,11 +103,14 @@ class Prior(HubModel):
 
     config_class = PriorConfig
     config: PriorConfig
+    body: PreTrainedModel
 
     def __init__(self, config: PriorConfig) -> None:
         super().__init__(config)
         self.body, width = body(config)
-        self.body.set_input_embeddings(nn.Identity())  # codes and conditions have tables of their own
+        self.body.set_input_embeddings(
+            nn.Identity()
+        )  # codes and conditions have tables of their own
         tables = LearnedTables if config.head == "learned" else CodebookTables
         self.tables = tables(config, width)
         self.condition_embedding = nn.Embedding(config.classes + 1, width)
@@ -158,7 +161,7 @@ class Prior(HubModel):
         return F.cross_entropy(self.tables.logits(hidden).float(), codes, reduction="sum")
 
 
-def body(config: PriorConfig) -> tuple[nn.Module, int]:
+def body(config: PriorConfig) -> tuple[PreTrainedModel, int]:
     """A stock transformer of transformers and its width."""
     layers, width, heads = SIZES[config.size]
     if config.style == "gpt2":
@@ -171,6 +174,8 @@ def body(config: PriorConfig) -> tuple[nn.Module, int]:
             resid_pdrop=config.dropout,
             embd_pdrop=0.0,
             attn_pdrop=config.dropout,
+            bos_token_id=None,
+            eos_token_id=None,
         )
         return GPT2Model(gpt2), width
     llama = LlamaConfig(
@@ -181,5 +186,7 @@ def body(config: PriorConfig) -> tuple[nn.Module, int]:
         num_hidden_layers=layers,
         num_attention_heads=heads,
         attention_dropout=config.dropout,
+        bos_token_id=None,
+        eos_token_id=None,
     )
     return LlamaModel(llama), width

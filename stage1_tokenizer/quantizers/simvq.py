@@ -78,7 +78,7 @@ class SimVQ(nn.Module):
 
         In eval mode it is computed once, and again whenever C, W or b are not what they were.
         """
-        if self.training or torch.is_grad_enabled() and self.config.train_basis:
+        if self.training or (torch.is_grad_enabled() and self.config.train_basis):
             return self._project(self.basis)
         small = [p.detach() for p in self.projection.parameters()]
         state = (self.basis.data_ptr(), self.basis._version, self.basis.device)
@@ -143,7 +143,8 @@ class SimVQ(nn.Module):
 
     def _project(self, rows: Float[Tensor, "*k d"]) -> Float[Tensor, "*k d"]:
         with torch.autocast(rows.device.type, enabled=False):
-            return self.projection(rows.float())
+            bias = None if self.projection.bias is None else self.projection.bias.float()
+            return F.linear(rows.float(), self.projection.weight.float(), bias)
 
 
 def off_diagonal_gram(codebook: Float[Tensor, "k d"]) -> Float[Tensor, ""]:

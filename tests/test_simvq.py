@@ -1,0 +1,223 @@
+"""SimVQ and its parts: exact search, gradients, losses, the cache, precision."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stage1_tokenizer.quantizers import SimVQ, SimVQConfig
+from stage1_tokenizer.quantizers.estimators import rotation_trick, straight_through
+from stage1_tokenizer.quantizers.search import nearest
+from stage1_tokenizer.quantizers.simvq import off_diagonal_gram
+
+
+def seeded(**options: object) -> SimVQ:
+    torch.manual_seed(0)
+    return SimVQ(**options)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    n=st.integers(1, 70),
+    k=st.integers(1, 90),
+    d=st.integers(1, 12),
+    tile=st.integers(1, 4000),
+    offset=st.sampled_from([0.0, 3.0, 100.0]),
+    seed=st.integers(0, 10**6),
+)
+def test_nearest_is_brute_force_in_float64(
+    n: int, k: int, d: int, tile: int, offset: float, seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    z = torch.randn(n, d, generator=generator) + offset
+    codebook = torch.randn(k, d, generator=generator) + offset
+    distances = torch.cdist(z.double(), codebook.double(), compute_mode="donot_use_mm_for_euclid_dist")
+    found = distances.gather(1, nearest(z, codebook, tile)[:, None]).squeeze(1)
+    torch.testing.assert_close(found, distances.min(1).values, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("centre", [100.0, 1000.0])
+def test_vectors_far_from_zero_get_their_right_codes(centre: float) -> None:
+    torch.manual_seed(0)
+    z, codebook = (centre + 0.1 * torch.randn(size, 16) for size in (500, 300))
+    distances = torch.cdist(z.double(), codebook.double(), compute_mode="donot_use_mm_for_euclid_dist")
+    assert torch.equal(nearest(z, codebook), distances.argmin(1))
+
+
+def test_of_equal_codes_the_lowest_wins_in_any_tile() -> None:
+    codebook = torch.tensor([[1.0, 0.0], [0.0, 1.0]]).repeat(8, 1)
+    for tile in (1, 2, 3, 7, 100):
+        assert nearest(torch.eye(2), codebook, tile).tolist() == [0, 1]
+
+
+def test_search_holds_no_matrix_of_n_by_k() -> None:
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Largest(TorchDispatchMode):
+        numel = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            out = func(*args, **(kwargs or {}))
+            for tensor in out if isinstance(out, tuple | list) else [out]:
+                if isinstance(tensor, torch.Tensor):
+                    self.numel = max(self.numel, tensor.numel())
+            return out
+
+    quantizer = seeded(codebook_size=16_384, code_dim=8)
+    with Largest() as largest:
+        quantizer(torch.randn(4, 1024, 8, requires_grad=True)).loss.backward()
+    assert largest.numel < 4096 * 16_384 / 8
+
+
+def test_only_w_and_b_learn_and_every_code_moves() -> None:
+    quantizer = seeded(codebook_size=64, code_dim=4)
+    assert [name for name, _ in quantizer.named_parameters()] == [
+        "projection.weight",
+        "projection.bias",
+    ]
+    before = quantizer.codebook.detach().clone()
+    optimizer = torch.optim.SGD(quantizer.parameters(), lr=0.1)
+    quantizer(torch.randn(1, 3, 4)).loss.backward()
+    optimizer.step()
+    assert (quantizer.codebook != before).any(dim=1).all()
+
+
+def test_the_gradient_of_w_comes_from_the_chosen_rows() -> None:
+    """Against the paper's expression, in which the whole codebook C W + b has a gradient."""
+    quantizer = seeded(codebook_size=32, code_dim=4)
+    z = torch.randn(2, 5, 4, requires_grad=True)
+    quantizer(z).loss.backward()
+    mine = [z.grad, quantizer.projection.weight.grad, quantizer.projection.bias.grad]
+    weight = quantizer.projection.weight.detach().clone().requires_grad_()
+    bias = quantizer.projection.bias.detach().clone().requires_grad_()
+    z2 = z.detach().clone().requires_grad_()
+    codebook = quantizer.basis @ weight.T + bias
+    chosen = codebook[torch.cdist(z2, codebook[None]).argmin(-1)]
+    (0.25 * F.mse_loss(z2, chosen.detach()) + F.mse_loss(chosen, z2.detach())).backward()
+    for ours, theirs in zip(mine, [z2.grad, weight.grad, bias.grad], strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_the_code_vector_is_exact_and_its_gradient_the_identity() -> None:
+    quantizer = seeded(codebook_size=50, code_dim=6)
+    z = torch.randn(3, 7, 6, requires_grad=True)
+    for mode in (True, False):
+        quantizer.train(mode)
+        out = quantizer(z)
+        assert torch.equal(out.latents, quantizer.lookup(out.codes))
+        probe = torch.randn_like(z)
+        (gradient,) = torch.autograd.grad((out.latents * probe).sum(), z)
+        assert torch.equal(gradient, probe)
+
+
+@pytest.mark.parametrize("options", [{}, {"bias": False}, {"train_basis": True}, {"rotation": True}])
+def test_codes_round_trip(options: dict[str, bool]) -> None:
+    quantizer = seeded(codebook_size=200, code_dim=8, **options).eval()
+    codes = torch.arange(200)
+    with torch.no_grad():
+        assert torch.equal(quantizer.encode(quantizer.lookup(codes)), codes)
+    assert quantizer.spec.sizes == (200,)
+    assert quantizer.spec.bits == pytest.approx(7.6439, abs=1e-4)
+
+
+def test_golden_values() -> None:
+    """Fixed numbers: a change of the loss or of its weights must show up here."""
+    quantizer = seeded(codebook_size=4, code_dim=2, beta=0.5, weight=3.0, bias=False)
+    quantizer.basis.copy_(torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]))
+    torch.nn.init.eye_(quantizer.projection.weight)
+    out = quantizer(torch.tensor([[[0.9, 0.1], [0.2, 0.1]]]))
+    assert out.codes.tolist() == [[1, 0]]
+    # squared errors 0.01 + 0.01 + 0.04 + 0.01 = 0.07 over 4 numbers
+    assert out.losses["codebook"].item() == pytest.approx(3 * 0.0175)
+    assert out.losses["commitment"].item() == pytest.approx(3 * 0.5 * 0.0175)
+    assert out.loss.item() == pytest.approx(4.5 * 0.0175)
+
+
+def test_codes_are_the_same_under_bf16_autocast() -> None:
+    quantizer = seeded(codebook_size=4096, code_dim=16)
+    z = torch.randn(4, 256, 16)
+    plain = quantizer(z)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = quantizer(z)
+        codes = quantizer.encode(z)
+    assert torch.equal(plain.codes, mixed.codes) and torch.equal(plain.codes, codes)
+    assert mixed.latents.dtype == mixed.loss.dtype == torch.float32
+    assert torch.equal(plain.loss, mixed.loss)
+
+
+def test_the_cached_codebook_is_never_stale() -> None:
+    quantizer = seeded(codebook_size=20, code_dim=4).eval()
+
+    def fresh() -> torch.Tensor:
+        return quantizer.basis @ quantizer.projection.weight.T + quantizer.projection.bias
+
+    first = quantizer.codebook
+    assert quantizer.codebook is first
+    quantizer.projection.weight.data.mul_(2)  # escapes the version counter
+    torch.testing.assert_close(quantizer.codebook, fresh())
+    with torch.no_grad():
+        quantizer.projection.bias.add_(1)
+        torch.testing.assert_close(quantizer.codebook, fresh())
+        quantizer.basis.add_(1)
+    torch.testing.assert_close(quantizer.codebook, fresh())
+    quantizer.load_state_dict(seeded(codebook_size=20, code_dim=4).state_dict())
+    torch.testing.assert_close(quantizer.codebook, fresh())
+    quantizer.double()
+    torch.testing.assert_close(quantizer.codebook.double(), fresh(), atol=1e-6, rtol=1e-6)
+
+
+def test_it_starts_with_the_mean_and_scale_of_the_latents() -> None:
+    quantizer = seeded(codebook_size=5000, code_dim=8)
+    latents = 3 + 2.5 * torch.randn(4000, 8)
+    quantizer.init_from(latents)
+    torch.testing.assert_close(quantizer.codebook.mean(0), latents.mean(0), atol=1e-4, rtol=1e-4)
+    spread = quantizer.codebook.std(0).square().mean().sqrt()
+    torch.testing.assert_close(spread, latents.std(0).square().mean().sqrt(), rtol=1e-4, atol=0)
+    untouched = seeded(codebook_size=10, code_dim=8, rescale=False)
+    before = untouched.codebook.detach().clone()
+    untouched.init_from(latents)
+    assert torch.equal(untouched.codebook, before)
+
+
+def test_gram_penalty_is_zero_for_separate_dimensions_and_not_for_parallel_ones() -> None:
+    assert off_diagonal_gram(torch.eye(3).repeat(4, 1)).item() == 0
+    # two columns, both 1 / sqrt(2) in each of 4 rows: the off-diagonal entry is 4 * 0.5
+    assert off_diagonal_gram(torch.ones(4, 2)).item() == pytest.approx(4.0)
+    quantizer = seeded(codebook_size=16, code_dim=3, gram_penalty=0.1)
+    out = quantizer(torch.randn(1, 4, 3))
+    expected = 0.1 * off_diagonal_gram(quantizer.codebook)
+    torch.testing.assert_close(out.losses["gram"], expected)
+
+
+def test_a_trained_basis_has_a_gradient_at_the_chosen_rows_alone() -> None:
+    quantizer = seeded(codebook_size=32, code_dim=4, train_basis=True)
+    out = quantizer(torch.randn(1, 3, 4))
+    out.loss.backward()
+    moved = quantizer.basis.grad.abs().sum(1) > 0
+    assert moved.nonzero().flatten().tolist() == out.codes.unique().tolist()
+
+
+def test_the_rotation_keeps_angles_and_scales_norms() -> None:
+    torch.manual_seed(0)
+    z, q = torch.randn(6, 5, requires_grad=True), torch.randn(6, 5)
+    assert torch.equal(rotation_trick(z, q), q)
+    upstream = torch.randn(6, 5)
+    (gradient,) = torch.autograd.grad((rotation_trick(z, q) * upstream).sum(), z)
+    ratio = q.norm(dim=1) / z.norm(dim=1)
+    torch.testing.assert_close(gradient.norm(dim=1), ratio * upstream.norm(dim=1))
+    angle = F.cosine_similarity(upstream, q)
+    torch.testing.assert_close(F.cosine_similarity(gradient, z.detach()), angle)
+    zero = torch.zeros(1, 5, requires_grad=True)
+    (at_zero,) = torch.autograd.grad(rotation_trick(zero, q[:1]).sum(), zero)
+    assert torch.isfinite(at_zero).all()
+
+
+def test_straight_through_keeps_the_value_to_the_last_bit() -> None:
+    z, q = torch.randn(100, requires_grad=True) * 1e3, torch.randn(100) * 1e-3
+    assert torch.equal(straight_through(z, q), q)
+
+
+def test_a_codebook_of_one_code_is_refused_in_words() -> None:
+    with pytest.raises(ValueError, match=r"model\.quantizer\.codebook_size"):
+        SimVQConfig(codebook_size=1)
