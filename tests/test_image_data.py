@@ -1,0 +1,160 @@
+"""Pictures from every source, augmented by position; bad ones skipped, counted and at last refused."""
+
+import io
+from itertools import islice
+from pathlib import Path
+
+import datasets
+import pytest
+import torch
+from PIL import Image
+
+from common.order import generator_at
+from stage1_tokenizer.batches import BadItems, training_batches
+from stage1_tokenizer.image_data import (
+    BadItemError,
+    ImageDataConfig,
+    Pictures,
+    augmented,
+    load_pictures,
+    view,
+)
+
+
+def png(value: int, size: tuple[int, int] = (12, 10)) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", size, (value, 0, 255 - value)).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def parquet(folder: Path, count: int = 40, bad: tuple[int, ...] = (), labels: bool = True) -> ImageDataConfig:
+    """A Parquet file of flat pictures, of which some are not decodable."""
+    rows: dict[str, list] = {
+        "picture": [
+            {"bytes": b"broken" if i in bad else png(i * 5), "path": f"{i:03d}.png"} for i in range(count)
+        ]
+    }
+    if labels:
+        rows["kind"] = ["cat" if i % 2 else "dog" for i in range(count)]
+    datasets.Dataset.from_dict(rows).to_parquet(folder / "data.parquet")
+    return ImageDataConfig(
+        source="parquet",
+        train=str(folder / "data.parquet"),
+        validation=str(folder / "data.parquet"),
+        image_column="picture",
+        label_column="kind" if labels else None,
+    )
+
+
+def load(config: ImageDataConfig, channels: int = 3, size: int = 8) -> Pictures:
+    return load_pictures(config, "train", channels=channels, size=size)
+
+
+def batches(pictures: Pictures, count: int = 6, **options: int) -> list[torch.Tensor]:
+    settings = {"batch_size": 8, "seed": 0, "done": 0, "rank": 0, "world": 1, "workers": 0}
+    stream = training_batches(
+        pictures, augment={"crop": True, "flip": True}, **{**settings, **options}
+    )
+    return [batch["images"] for batch in islice(stream, count)]
+
+
+def test_digits_are_embedded() -> None:
+    train, held_out = (
+        load_pictures(ImageDataConfig(), split, channels=1, size=8) for split in ("train", "validation")
+    )
+    assert (len(train), len(held_out)) == (1437, 360)
+    assert train.classes == tuple("0123456789")
+    image = train.fixed(train.decode(train[0]))
+    assert image.shape == (1, 8, 8) and -1 <= image.min() < image.max() <= 1
+    assert train.fingerprint != held_out.fingerprint
+    assert load_pictures(ImageDataConfig(), "train", channels=1, size=8).fingerprint == train.fingerprint
+
+
+def test_parquet_with_names_as_labels(tmp_path: Path) -> None:
+    pictures = load(parquet(tmp_path))
+    assert pictures.classes == ("cat", "dog")
+    assert [pictures.label(pictures[i]) for i in range(4)] == [1, 0, 1, 0]
+    assert load(parquet(tmp_path, labels=False)).classes == ()
+
+
+def test_a_folder_of_pictures(tmp_path: Path) -> None:
+    for kind in ("cat", "dog"):
+        for split in ("train", "validation"):
+            (tmp_path / split / kind).mkdir(parents=True)
+            (tmp_path / split / kind / "a.png").write_bytes(png(9))
+    pictures = load(ImageDataConfig(source=str(tmp_path)))
+    assert pictures.classes == ("cat", "dog") and len(pictures) == 2
+    assert pictures.fixed(pictures.decode(pictures[0])).shape == (3, 8, 8)
+
+
+def test_what_is_not_there_is_told_with_what_is(tmp_path: Path) -> None:
+    config = parquet(tmp_path)
+    wrong = ImageDataConfig(source="parquet", train=config.train, image_column="img")
+    with pytest.raises(ValueError, match="it has picture, kind; set data.image_column"):
+        load(wrong)
+    with pytest.raises(ValueError, match="set data.source and data.train"):
+        load(ImageDataConfig(source="parquet", train=str(tmp_path / "absent.parquet")))
+    with pytest.raises(ValueError, match="set data.source and data.train"):
+        load(ImageDataConfig(source="no-such-folder-or-name"))
+
+
+def test_a_bad_picture_is_skipped_and_counted(tmp_path: Path) -> None:
+    pictures = load(parquet(tmp_path, bad=(3, 4)))
+    with pytest.raises(BadItemError, match=r"003\.png"):
+        pictures.decode(pictures[3])
+    stream = training_batches(
+        pictures, batch_size=10, seed=0, done=0, rank=0, world=1, workers=0,
+        augment={"crop": False, "flip": False},
+    )  # fmt: skip
+    names = [name for batch in islice(stream, 4) for name in batch["bad"]]
+    assert sorted(set(names)) == ["003.png", "004.png"]
+
+
+def test_over_one_percent_of_an_epoch_stops_the_run_with_the_first_name() -> None:
+    bad = BadItems(1000)
+    bad.count(["x.png"] * 10, epoch=0, items=64)
+    bad.count(["y.png"] * 10, epoch=1, items=64)
+    with pytest.raises(ValueError, match=r"11 items .* the first is x\.png"):
+        bad.count(["z.png"], epoch=1, items=64)
+
+
+def test_batches_resume_and_are_shared_among_processes(tmp_path: Path) -> None:
+    pictures = load(parquet(tmp_path))
+    whole = batches(pictures)
+    assert all(map(torch.equal, batches(pictures, 4, done=16), whole[2:]))
+    assert all(map(torch.equal, batches(pictures, 6, workers=2), whole))
+    shares = [batches(pictures, 3, rank=rank, world=2) for rank in range(2)]
+    for step in range(3):
+        merged = torch.stack([share[step] for share in shares], 1).flatten(0, 1)
+        assert torch.equal(merged, whole[step])
+
+
+def test_a_stream_gives_the_same_batches_resumed_shared_and_with_workers(tmp_path: Path) -> None:
+    config = parquet(tmp_path, bad=(7,), labels=False)
+    pictures = load(ImageDataConfig(**{**vars(config), "streaming": True, "shuffle_buffer": 16}))
+    whole = batches(pictures, 12)
+    assert len({image.flatten()[0].item() for batch in whole[:5] for image in batch}) > 20
+    assert all(map(torch.equal, batches(pictures, 6, done=48), whole[6:]))
+    assert all(map(torch.equal, batches(pictures, 12, workers=2), whole))
+    shares = [batches(pictures, 3, rank=rank, world=2) for rank in range(2)]
+    for step in range(3):
+        merged = torch.stack([share[step] for share in shares], 1).flatten(0, 1)
+        assert torch.equal(merged, whole[step])
+
+
+def test_views_cut_where_they_say() -> None:
+    ramp = Image.linear_gradient("L").resize((64, 64))
+    top, bottom = view(ramp, 32, "top-left"), view(ramp, 32, "bottom-right")
+    assert top.shape == bottom.shape == (1, 32, 32)
+    assert top.mean() < view(ramp, 32, "centre").mean() < bottom.mean()
+    side = ramp.rotate(90)
+    assert torch.equal(view(side, 32, "centre-flip"), view(side, 32, "centre").flip(-1))
+
+
+def test_augmentation_is_a_function_of_the_generator_alone() -> None:
+    picture = Image.effect_noise((40, 30), 80)
+    options = {"crop": True, "flip": True}
+    seen = [augmented(picture, 16, generator_at(0, i), **options) for i in range(8)]
+    again = augmented(picture, 16, generator_at(0, 5), **options)
+    assert torch.equal(seen[5], again)
+    assert len({image.sum().item() for image in seen}) > 4
