@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from datasets import IterableDataset
-from torch.utils.data import DataLoader, get_worker_info
+from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import IterableDataset as TorchIterableDataset
 
@@ -81,28 +81,16 @@ class _Indexed(TorchDataset[Item]):
 
 class _Streamed(TorchIterableDataset[Item]):
     def __init__(
-        self,
-        pictures: Pictures,
-        seed: int,
-        augment: dict[str, bool],
-        start: int,
-        step: int,
-        batch: int,
+        self, pictures: Pictures, seed: int, augment: dict[str, bool], start: int, step: int
     ) -> None:
         self.pictures, self.seed, self.augment = pictures, seed, augment
-        self.start, self.step, self.batch = start, step, batch
+        self.start, self.step = start, step
 
     def __iter__(self) -> Iterator[Item]:
-        worker = get_worker_info()
-        mine, workers = (worker.id, worker.num_workers) if worker else (0, 1)
-        stream = self.pictures.stream(self.seed, self.start, self.step)
-        for i, (position, epoch, rows) in enumerate(stream):
-            if (
-                i // self.batch % workers == mine
-            ):  # a loader takes whole batches from workers in turn
-                yield training_item(
-                    self.pictures, position, epoch, iter(rows), self.seed, self.augment
-                )
+        for position, epoch, rows in self.pictures.stream(self.seed, self.start, self.step):
+            yield training_item(
+                self.pictures, position, epoch, iter(rows), self.seed, self.augment
+            )
 
 
 def collate(items: list[Item]) -> dict[str, Any]:
@@ -131,7 +119,8 @@ def training_batches(
     sampler: EndlessSampler | None = None
     items: TorchDataset[Item]
     if isinstance(pictures.rows, IterableDataset):
-        items = _Streamed(pictures, seed, augment, done + rank, world, share)
+        items = _Streamed(pictures, seed, augment, done + rank, world)
+        workers = 0  # in a worker process `datasets` would share the stream out by its files
     else:
         items = _Indexed(pictures, seed, augment)
         sampler = EndlessSampler(len(pictures), seed=seed, start=done, rank=rank, world=world)

@@ -101,9 +101,12 @@ class ImageTask:
     def discriminator_loss(
         self, discriminator: nn.Module, batch: dict[str, Any], fake: Float[Tensor, "b c y x"]
     ) -> Float[Tensor, ""]:
-        """The discriminator's hinge loss on a batch and its reconstructions."""
-        real_logits, fake_logits = discriminator(torch.cat([batch["images"], fake])).chunk(2)
-        return discriminator_hinge(real_logits, fake_logits)
+        """The discriminator's hinge loss on a batch and its reconstructions.
+
+        They are judged apart: in one batch its batch normalisation would see the two mixed, where the
+        generator meets it with reconstructions alone, and would be fooled by any shift of statistics.
+        """
+        return discriminator_hinge(discriminator(batch["images"]), discriminator(fake))
 
     @torch.no_grad()
     def watch(self) -> dict[str, float]:

@@ -59,7 +59,7 @@ class TrainTokenizerConfig:
     max_skipped_steps: int = 50
     """Steps with a loss or gradient that is not finite are skipped; past this many the run stops."""
     workers: int = 2
-    """Processes that decode pictures."""
+    """Processes that decode pictures; a stream is decoded by the main process."""
     log_every: int = 100
     save_every: int = 1000
     keep_checkpoints: int = 2
