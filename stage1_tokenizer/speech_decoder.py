@@ -168,6 +168,7 @@ class Backbone(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv1d | nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
+                assert module.bias is not None
                 nn.init.zeros_(module.bias)
         self.pos_net = PositionNet(width, window)  # keeps torch's start, as the authors' does
 
@@ -194,6 +195,8 @@ class Backbone(nn.Module):
 
 class ISTFTHead(nn.Module):
     """Features to samples: magnitude and phase of each frame, inverse STFT; float32 under any autocast."""
+
+    window: Tensor
 
     def __init__(self, width: int, n_fft: int, hop: int) -> None:
         super().__init__()
@@ -255,10 +258,14 @@ class Decoder(nn.Module):
             latents.new_full((len(latents),), n, dtype=torch.int64) if lengths is None else lengths
         )
         return in_chunks(
-            lambda x, known: self.head(self.backbone.local(x, known), known),
+            self._samples,
             self.backbone.positions(latents, ends),
             ends,
             chunk=chunk or n,
             context=self.backbone.context + self.overlap,
             size_out=self.head.hop,
         )
+
+    def _samples(self, x: Float[Tensor, "b c n"], lengths: Lengths) -> Float[Tensor, "b t"]:
+        assert lengths is not None
+        return self.head(self.backbone.local(x, lengths), lengths)

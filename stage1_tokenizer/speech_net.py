@@ -4,7 +4,9 @@ Recordings of a batch end at different places. Every layer that looks beyond one
 so that an item of a padded batch comes out as it does alone. `lengths=None` says that all are full.
 """
 
+import math
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -110,7 +112,6 @@ class Level(nn.Module):
 
     def __init__(self, channels: int, stride: int, causal: bool) -> None:
         super().__init__()
-        self.stride = stride
         self.res = ResUnit(channels, causal)
         self.down = Conv(channels, 2 * channels, 2 * stride, stride, causal=causal)
 
@@ -129,6 +130,7 @@ class Encoder(nn.Module):
     ) -> None:
         super().__init__()
         strides = ratios[::-1]
+        self.rates = [math.prod(strides[:i]) for i in range(len(strides) + 1)]
         top = width * 2 ** len(strides)
         self.conv_in = Conv(1, width, 7, causal=causal)
         self.levels = nn.ModuleList(
@@ -140,22 +142,13 @@ class Encoder(nn.Module):
     @property
     def hop(self) -> int:
         """Samples per latent."""
-        return self._rates()[-1]
+        return self.rates[-1]
 
     @property
     def context(self) -> int:
         """Latents on either side that the convolutions before the LSTM can see, rounded up."""
-        samples = 6 + sum(
-            2 * rate + 2 * rate * level.stride
-            for rate, level in zip(self._rates(), self.levels, strict=False)
-        )
-        return -(-samples // self.hop)
-
-    def _rates(self) -> list[int]:
-        rates = [1]
-        for level in self.levels:
-            rates.append(rates[-1] * level.stride)
-        return rates
+        seen = 6 + sum(2 * rate + 2 * below for rate, below in pairwise(self.rates))
+        return -(-seen // self.hop)
 
     def forward(
         self, waveform: Float[Tensor, "b t"], lengths: Lengths, chunk: int | None = None
@@ -180,8 +173,7 @@ class Encoder(nn.Module):
         def at(rate: int) -> Lengths:
             return None if lengths is None else lengths * (self.hop // rate)
 
-        rates = self._rates()
         x = self.conv_in(x, at(1))
-        for rate, level in zip(rates, self.levels, strict=False):
+        for rate, level in zip(self.rates, self.levels, strict=False):
             x = level(x, at(rate))
         return x
