@@ -63,7 +63,9 @@ def _recordings() -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     for (s, speaker), (w, word) in itertools.product(enumerate(SPEAKERS), enumerate(WORDS)):
         for v, (rate, pitch) in enumerate(itertools.product(RATES, PITCHES)):
-            samples = soxr.resample(espeak.say(word, speaker, rate, pitch), espeak.rate, SAMPLE_RATE)
+            samples = soxr.resample(
+                espeak.say(word, speaker, rate, pitch), espeak.rate, SAMPLE_RATE
+            )
             buffer = io.BytesIO()
             soundfile.write(buffer, samples, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
             path = f"spoken_digits/{speaker}-{word}-{rate}-{pitch}.flac"
