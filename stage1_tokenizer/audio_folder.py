@@ -1,4 +1,4 @@
-"""Folders of audio files as rows; `datasets`' own reader of such folders can't do without TorchCodec."""
+"""Folders of audio files as rows; the reader that `datasets` has for them needs TorchCodec."""
 
 import csv
 from pathlib import Path
@@ -13,11 +13,12 @@ METADATA = "metadata.csv"
 
 
 def audio_folder_rows(folder: Path, where: str) -> Dataset:
-    """The files under `folder` in the order of their names: audio, label and what metadata.csv says.
+    """The files under `folder` in the order of their names: audio, label, metadata.
 
-    `where` names a subfolder, or, where there are no such subfolders, must be `train`, for all files; a part in
-    brackets may follow, as in `train[:95%]`. A file's label is the name of its folder
-    in the split. Raises ValueError for a folder without audio files and for a split that is not there.
+    `where` names a subfolder, or, where there are no such subfolders, must be `train`, for all
+    files; a part in brackets may follow, as in `train[:95%]`. A file's label is the name of its
+    folder in the split. Raises ValueError for a folder without audio files and for a split that is
+    not there.
     """
     split, bracket, _ = where.partition("[")
     root = folder / split

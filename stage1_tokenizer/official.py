@@ -41,13 +41,13 @@ SPEECH_RENAMES = (
 
 
 def import_official(checkpoint: Path, out: Path, causal: bool = True) -> Path:
-    """Writes the tokenizer of an authors' checkpoint, image or speech, to `out`, for `from_pretrained`.
+    """Writes the tokenizer of an authors' checkpoint, image or speech, to `out`.
 
-    EMA weights are preferred to raw ones; what a tokenizer does not use is dropped (discriminators, LPIPS,
-    the second decoder of the speech models); the architecture is read from the tensors' shapes. Only
-    `causal`, of a speech encoder's convolutions, can't be. Raises ValueError, in words, for a file that
-    holds more than tensors and plain containers (it is never unpickled freely) or that is no such
-    checkpoint.
+    EMA weights are preferred to raw ones; what a tokenizer does not use is dropped (discriminators,
+    LPIPS, the second decoder of the speech models); the architecture is read from the tensors'
+    shapes. Only `causal`, of a speech encoder's convolutions, can't be. Raises ValueError, in
+    words, for a file that holds more than tensors and plain containers (it is never unpickled
+    freely) or that is no such checkpoint.
     """
     state = read_checkpoint(checkpoint)
     model: ImageTokenizer | SpeechTokenizer
@@ -73,8 +73,8 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(
-            f"{path} is refused: it holds more than tensors and plain containers, or is damaged ({reason}); "
-            "re-save its state_dict alone with the authors' code"
+            f"{path} is refused: it holds more than tensors and plain containers, or is damaged "
+            f"({reason}); re-save its state_dict alone with the authors' code"
         ) from None
     if not isinstance(content, dict) or "state_dict" not in content:
         raise ValueError(f"{path} has no state_dict: it is not a Lightning checkpoint")

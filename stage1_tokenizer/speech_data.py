@@ -1,4 +1,4 @@
-"""Recordings with labels, speakers and texts, from the Hub, a folder, Parquet or espeak-ng, decoded on demand."""
+"""Recordings with labels, speakers and texts, from many sources, decoded on demand."""
 
 import io
 from collections.abc import Callable
@@ -35,9 +35,9 @@ class SpeechDataConfig:
     """Where the recordings are, and how they are cut for training."""
 
     source: str = "spoken_digits"
-    """`spoken_digits` (synthesised here), `parquet`, a folder of audio files (`train` and `validation`
-    folders are splits, folders in them labels, a metadata.csv in them has file_name and further columns),
-    or the name of a data set on the Hub."""
+    """`spoken_digits` (synthesised here), `parquet`, a folder of audio files (`train` and
+    `validation` folders are splits, folders in them labels, a metadata.csv in them has file_name
+    and further columns), or the name of a data set on the Hub."""
     subset: str | None = None
     """The configuration of a Hub data set that has several."""
     train: str = "train"
@@ -50,7 +50,7 @@ class SpeechDataConfig:
     speaker_column: str | None = "speaker"
     text_column: str | None = "text"
     crop_seconds: float = 3.0
-    """Length of one training item; a shorter recording is filled up with zeros, which are masked."""
+    """Length of one training item; a shorter recording is padded with zeros, which are masked."""
     silence_db: float = -40.0
     """A crop whose root mean square is below this (0 is full scale) is not trained on."""
     gain_db: tuple[float, float] = (-6.0, -1.0)
@@ -59,8 +59,8 @@ class SpeechDataConfig:
     def __post_init__(self) -> None:
         if self.crop_seconds <= 0 or self.gain_db[0] > self.gain_db[1]:
             raise ValueError(
-                f"crop_seconds={self.crop_seconds} must be positive and gain_db={self.gain_db} in rising "
-                "order: set data.crop_seconds or data.gain_db"
+                f"crop_seconds={self.crop_seconds} must be positive and gain_db={self.gain_db} in "
+                "rising order: set data.crop_seconds or data.gain_db"
             )
 
 
@@ -93,7 +93,7 @@ class Recordings:
         return self._read(row, lambda file: (0, file.frames))
 
     def crop(self, row: Row, generator: torch.Generator) -> tuple[Float[Tensor, " t"], int]:
-        """A random part of `crop_seconds`, with a random gain, and how many of its samples are not padding.
+        """A random part of `crop_seconds`, its gain random, and how many samples are not padding.
 
         Raises BadItemError, and SilentItemError where none of several crops was loud enough.
         """
@@ -127,7 +127,7 @@ class Recordings:
         return str((stored or {}).get("path") or "a recording without a name")
 
     def conversions(self) -> str | None:
-        """One line that says what decoding changes, None if nothing; a look at a sample of the rows."""
+        """One line that says what decoding changes, None if nothing, by a look at some rows."""
         step = -(-len(self) // LOOKED_AT)
         seen, rates, several = 0, set(), 0
         for index in range(0, len(self), step):
@@ -150,7 +150,7 @@ class Recordings:
         return f"{self.config.source}: {', '.join(changes)}" if changes else None
 
     def _read(self, row: Row, choose: Part) -> Float[Tensor, " t"]:
-        """The samples [start, start + count) that `choose(file)` names, mixed down and resampled."""
+        """The samples that `choose(file)` names, mixed down and resampled."""
         try:
             with open_audio(row[self.config.audio_column]) as file:
                 start, count = choose(file)
@@ -190,8 +190,8 @@ def decibels(waveform: Float[Tensor, " t"]) -> float:
 def load_recordings(config: SpeechDataConfig, split: str, *, sample_rate: int) -> Recordings:
     """The split `train` or `validation` of the config.
 
-    Labels and speakers are numbered as in the training split; those that it lacks come after. Raises
-    ValueError, in one sentence, for a source, split or column that is not there.
+    Labels and speakers are numbered as in the training split; those that it lacks come after.
+    Raises ValueError, in one sentence, for a source, split or column that is not there.
     """
     rows = load_rows(config, split)
     for key in ("audio_column", "label_column", "speaker_column", "text_column"):

@@ -1,7 +1,7 @@
-"""The decoder for speech: Vocos (arXiv 2306.00814) with WavTokenizer's attention, and an inverse STFT.
+"""The decoder for speech: Vocos (arXiv 2306.00814) with WavTokenizer's attention.
 
-Frames are masked by `lengths` throughout: what lies beyond an item's end is zero for every layer that
-looks beyond one frame, as it is when the item is alone.
+Frames are masked by `lengths` throughout: what lies beyond an item's end is zero for every layer
+that looks beyond one frame, as it is when the item is alone.
 """
 
 import torch
@@ -82,8 +82,9 @@ class Attention(nn.Module):
 class PositionNet(nn.Module):
     """Residual blocks around an attention: the part that sees the whole recording.
 
-    "Whole" ends at `window` frames. A longer recording is seen through windows that overlap by half and
-    are faded into each other, so that memory stays bounded and attention stays near the lengths it knows.
+    "Whole" ends at `window` frames. A longer recording is seen through windows that overlap by half
+    and are faded into each other, so that memory stays bounded and attention stays near the lengths
+    it knows.
     """
 
     def __init__(self, channels: int, window: int) -> None:
@@ -128,7 +129,7 @@ class PositionNet(nn.Module):
 def _fade(
     ends: Int[Tensor, " b"], last: Tensor, size: int, half: int, first: bool
 ) -> Float[Tensor, "b n"]:
-    """The weight of each frame of a window: up over the first half, down over the second, but for the ends."""
+    """The weight of each frame of a window: rising, then falling, but not at an item's ends."""
     place = torch.arange(size, device=ends.device)
     rise = (
         torch.ones(size, device=ends.device) if first else ((place + 1) / (half + 1)).clamp(max=1)
@@ -194,7 +195,7 @@ class Backbone(nn.Module):
 
 
 class ISTFTHead(nn.Module):
-    """Features to samples: magnitude and phase of each frame, inverse STFT; float32 under any autocast."""
+    """Features to samples by an inverse STFT, in float32 under any autocast."""
 
     window: Tensor
 
@@ -220,7 +221,7 @@ class ISTFTHead(nn.Module):
             return torch.where(valid, summed / envelope.clamp_min(1e-11), 0)
 
     def _overlap_add(self, frames: Float[Tensor, "b k n"]) -> Float[Tensor, "b t"]:
-        """The sum of the shifted frames, without the halves of windows that stick out at both ends."""
+        """The sum of the shifted frames, without what sticks out at both ends."""
         size, n = frames.shape[1:]
         total = (n - 1) * self.hop + size
         folded = F.fold(frames, (1, total), (1, size), stride=(1, self.hop))

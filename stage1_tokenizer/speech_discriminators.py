@@ -1,4 +1,4 @@
-"""Discriminators of waveforms: by period (HiFi-GAN), by resolution (UnivNet), by frequency band (Descript)."""
+"""Discriminators of waveforms: by period (HiFi-GAN), resolution (UnivNet), band (Descript)."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -106,7 +106,7 @@ class ResolutionDiscriminator(nn.Module):
 
 
 class BandDiscriminator(nn.Module):
-    """Judges the complex STFT of the peak-normalised waveform, each frequency band with its own layers."""
+    """Judges the complex STFT of the peak-normalised waveform, with layers for each band."""
 
     window: Tensor
 
@@ -148,7 +148,7 @@ def conv(
 
 
 def stft(waveform: Float[Tensor, "b t"], window: Float[Tensor, " k"]) -> Tensor:
-    """The complex spectrogram (b, k / 2 + 1, n) with a hop of k / 4, in float32 under any autocast."""
+    """The complex spectrogram (b, k / 2 + 1, n), hop k / 4, in float32 under any autocast."""
     with torch.autocast(waveform.device.type, enabled=False):
         return torch.stft(
             waveform.float(),
@@ -163,7 +163,8 @@ def stft(waveform: Float[Tensor, "b t"], window: Float[Tensor, " k"]) -> Tensor:
 def normalise_peak(waveform: Float[Tensor, "b t"]) -> Float[Tensor, "b t"]:
     """The waveforms without their means, peaks at 0.8.
 
-    The divisor has a floor: without it the gradient grows as 1 / amplitude, and silence breaks training.
+    The divisor has a floor: without it the gradient grows as 1 / amplitude, and silence breaks
+    training.
     """
     centred = waveform.float() - waveform.float().mean(1, keepdim=True)
     return 0.8 * centred / centred.abs().amax(1, keepdim=True).clamp_min(PEAK_FLOOR)

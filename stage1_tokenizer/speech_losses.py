@@ -1,4 +1,4 @@
-"""Losses of the speech tokenizer: mel distances and adversarial terms, in float32 under any autocast."""
+"""Losses of the speech tokenizer, in float32: mel distances and adversarial terms."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -24,7 +24,7 @@ class MelScale:
     hop: int
     mels: int
     decades: bool
-    """Logarithms to base 10, of filters of equal area (Slaney); else natural, of filters of equal height."""
+    """Logarithms to base 10, filters of equal area (Slaney); else natural, of equal height."""
     floor: float
     """Least magnitude before the logarithm."""
 
@@ -33,7 +33,8 @@ SCALES = {
     "multi": tuple(MelScale(2**i, 2**i // 4, 5 * 2 ** (i - 5), True, 1e-5) for i in range(5, 12)),
     "single": (MelScale(1024, 256, 100, False, 1e-7),),
 }
-"""The seven scales of the Descript codec (arXiv 2306.06546), and the one scale of SimVQ's authors."""
+"""The seven scales of the Descript codec (arXiv 2306.06546), and the one scale of SimVQ's
+authors."""
 
 
 class MelDistance(nn.Module):
@@ -70,7 +71,7 @@ class MelDistance(nn.Module):
         return total
 
     def log_mel(self, waveform: Float[Tensor, "b t"], i: int) -> Float[Tensor, "b m n"]:
-        """The log-mel spectrogram at scale `i`, with frames centred every hop from the first sample on."""
+        """The log-mel spectrogram at scale `i`, its frames centred every hop from sample 0."""
         scale = self.scales[i]
         with torch.autocast(waveform.device.type, enabled=False):
             missing = scale.n_fft // 2 + 1 - waveform.shape[1]  # to mirror the ends takes so many
@@ -87,8 +88,7 @@ class MelDistance(nn.Module):
 
 
 def discriminator_losses(real: Judgements, fake: Judgements) -> dict[str, Float[Tensor, ""]]:
-    """What the discriminators minimise: hinge means over periods and resolutions, a least-squares sum
-    over bands."""
+    """What the discriminators minimise: hinge means, and a least-squares sum over bands."""
     losses = {}
     for name in real:
         terms = []
@@ -103,7 +103,7 @@ def discriminator_losses(real: Judgements, fake: Judgements) -> dict[str, Float[
 
 
 def generator_losses(real: Judgements, fake: Judgements) -> dict[str, Float[Tensor, ""]]:
-    """What the tokenizer minimises: `adversarial`, to be judged real, and `feature`, to be seen as real."""
+    """What the tokenizer minimises: `adversarial`, to be judged real, and `feature` matching."""
     adversarial, feature = [], []
     for name in fake:
         scores = [score.float() for score, _ in fake[name]]

@@ -1,7 +1,8 @@
-"""The encoder for waveforms, EnCodec's SEANet (arXiv 2210.13438), and what both halves do about length.
+"""The encoder for waveforms, EnCodec's SEANet (arXiv 2210.13438), and how lengths are kept.
 
-Recordings of a batch end at different places. Every layer that looks beyond one position takes `lengths`,
-so that an item of a padded batch comes out as it does alone. `lengths=None` says that all are full.
+Recordings of a batch end at different places. Every layer that looks beyond one position takes
+`lengths`, so that an item of a padded batch comes out as it does alone. `lengths=None` says that
+all are full.
 """
 
 import math
@@ -62,10 +63,10 @@ def in_chunks(
     size_in: int = 1,
     size_out: int = 1,
 ) -> Float[Tensor, "b ..."]:
-    """`function(x, lengths)`, computed on pieces of `chunk` codes with `context` codes on either side.
+    """`function(x, lengths)`, computed on pieces of `chunk` codes that overlap by `context`.
 
-    A code is `size_in` positions of `x` and `size_out` of the result; lengths are in codes. Exact if the
-    function sees no further than the context.
+    `context` is on either side. A code is `size_in` positions of `x` and `size_out` of the result;
+    lengths are in codes. Exact if the function sees no further than the context.
     """
     n = x.shape[-1] // size_in
     pieces = []
@@ -108,7 +109,7 @@ class ResUnit(nn.Module):
 
 
 class Level(nn.Module):
-    """A residual unit, and the convolution that divides the rate by `stride` and doubles the channels."""
+    """A residual unit, and a convolution to twice the channels at 1 / `stride` of the rate."""
 
     def __init__(self, channels: int, stride: int, causal: bool) -> None:
         super().__init__()
@@ -155,8 +156,8 @@ class Encoder(nn.Module):
     ) -> Float[Tensor, "b d n"]:
         """Latents; t is a multiple of the hop, `lengths` is in latents.
 
-        With `chunk` only so many latents' samples are in work at a time; the LSTM reads all of them, in
-        one go: its memory has no end, and one vector per latent is little.
+        With `chunk` only so many latents' samples are in work at a time; the LSTM reads all of
+        them, in one go: its memory has no end, and one vector per latent is little.
         """
         x = in_chunks(
             self._convolutions,

@@ -27,8 +27,8 @@ class SpeechTokenizerConfig:
     sample_rate: int = 24_000
     """Samples per second; it is trained for one rate."""
     ratios: tuple[int, ...] = (8, 5, 4, 2)
-    """Factors of the hop, largest first: 24 kHz over 320 are 75 codes per second. The encoder starts with
-    the last."""
+    """Factors of the hop, largest first: 24 kHz over 320 are 75 codes per second. The encoder
+    starts with the last."""
     width: int = 32
     """Channels of the encoder at full rate, even; each ratio doubles them."""
     lstm_layers: int = 2
@@ -42,8 +42,8 @@ class SpeechTokenizerConfig:
     decoder_layers: int = 12
     """Number of its ConvNeXt blocks."""
     decoder_window: int = 3000
-    """Codes that its attention sees at once, even (40 s at 75 codes per second); a longer recording is
-    seen through overlapping windows."""
+    """Codes that its attention sees at once, even (40 s at 75 codes per second); a longer
+    recording is seen through overlapping windows."""
     n_fft: int = 1280
     """Samples of one frame of the inverse STFT, a multiple of the hop: 4 hops is usual."""
     quantizer: SimVQConfig = field(
@@ -59,17 +59,18 @@ class SpeechTokenizerConfig:
             )
         if self.n_fft % self.hop or self.n_fft < 2 * self.hop or self.n_fft % 2:
             raise ValueError(
-                f"n_fft={self.n_fft} must be even and a multiple of the hop {self.hop}, the product of "
-                f"ratios, but not the hop itself: set model.n_fft, to {4 * self.hop} for instance"
+                f"n_fft={self.n_fft} must be even and a multiple of the hop {self.hop}, the product "
+                f"of ratios, but not the hop itself: set model.n_fft, to {4 * self.hop} for instance"
             )
         if self.decoder_width % GROUPS:
             raise ValueError(
-                f"decoder_width={self.decoder_width} must be a multiple of {GROUPS}: set model.decoder_width"
+                f"decoder_width={self.decoder_width} must be a multiple of {GROUPS}: "
+                "set model.decoder_width"
             )
         if self.width % 2 or self.decoder_window % 2 or min(self.width, self.decoder_window) < 2:
             raise ValueError(
-                f"width={self.width} and decoder_window={self.decoder_window} must be even and positive: "
-                "set model.width or model.decoder_window"
+                f"width={self.width} and decoder_window={self.decoder_window} must be even and "
+                "positive: set model.width or model.decoder_window"
             )
 
     @property
@@ -85,8 +86,8 @@ class SpeechTokenizerConfig:
 class SpeechTokenizer(HubModel):
     """An autoencoder for speech with a SimVQ bottleneck. Waveforms are in [-1, 1].
 
-    In a batch of unequal lengths, `lengths` says where each item ends, and every item comes out as it does
-    alone. A recording that ends within a hop is filled up with zeros.
+    In a batch of unequal lengths, `lengths` says where each item ends, and every item comes out as
+    it does alone. A recording that ends within a hop is filled up with zeros.
     """
 
     config_class = SpeechTokenizerConfig
@@ -155,8 +156,10 @@ class SpeechTokenizer(HubModel):
     ) -> Int[Tensor, "b n"]:
         """The codes of each recording, -1 past an item's end; `lengths` is in samples.
 
-        Recordings of any length, in pieces of `chunk` codes: the same codes, but for ties.
+        Recordings of any length, in pieces of `chunk` codes, which changes nothing but rounding.
+        Raises ValueError for a batch without samples, and for lengths that do not fit it.
         """
+        _check_lengths(lengths, waveform)
         latents = self.latents(waveform, lengths, chunk)
         codes = self.quantizer.encode(rearrange(latents, "b d n -> b n d"))
         counts = self.counts(lengths)
@@ -168,16 +171,20 @@ class SpeechTokenizer(HubModel):
     ) -> Float[Tensor, "b t"]:
         """The waveforms that integers alone stand for, n x hop samples; `lengths` is in codes.
 
-        Their range is [-1, 1] but for a little overshoot. Past an item's end codes are not read, and samples are zero.
-        Raises ValueError for a code outside [0, K).
+        Their range is [-1, 1] but for a little overshoot. Past an item's end codes are not read,
+        and samples are zero. Raises ValueError for no codes, a code outside [0, K), and lengths
+        that do not fit.
         """
+        if codes.numel() == 0:
+            raise ValueError(f"codes of shape {tuple(codes.shape)}: there are none to decode")
         _check_lengths(lengths, codes)
         if lengths is not None:
             codes = codes.masked_fill(~inside(lengths, codes.shape[1]), 0)
-        size = self.config.quantizer.codebook_size
-        if codes.numel() == 0 or not 0 <= int(codes.min()) <= int(codes.max()) < size:
-            found = f"from {int(codes.min())} to {int(codes.max())}" if codes.numel() else "of none"
-            raise ValueError(f"codes {found}: this tokenizer has codes from 0 to {size - 1}")
+        size, low, high = self.config.quantizer.codebook_size, int(codes.min()), int(codes.max())
+        if not 0 <= low <= high < size:
+            raise ValueError(
+                f"codes from {low} to {high}: this tokenizer has codes from 0 to {size - 1}"
+            )
         latents = rearrange(self.quantizer.lookup(codes), "b n d -> b d n")
         return self.decoder(latents, lengths, chunk)
 
@@ -185,7 +192,7 @@ class SpeechTokenizer(HubModel):
     def reconstruct(
         self, waveform: Float[Tensor, "b t"], lengths: Lengths = None
     ) -> Float[Tensor, "b t"]:
-        """What is left of the waveform after its codes: exactly as many samples, zero past each end."""
+        """The waveform after encode and decode: exactly as many samples, zero past each end."""
         decoded = self.decode(self.encode(waveform, lengths), self.counts(lengths))
         return self._trimmed(decoded, waveform, lengths)
 

@@ -1,4 +1,4 @@
-"""Spoken digits and short words, synthesised by the espeak-ng library that the wheel `espeakng-loader` holds."""
+"""Spoken digits and short words, synthesised by espeak-ng from the wheel `espeakng-loader`."""
 
 import ctypes
 import functools
@@ -84,8 +84,8 @@ def _recordings() -> list[dict[str, object]]:
 class Espeak:
     """The synthesiser, from its first state on.
 
-    What it says depends a little on what it said before. Hence a copy of the library of our own, which
-    no other user in the process shares, and a fixed random seed.
+    What it says depends a little on what it said before. Hence a copy of the library of our own,
+    which no other user in the process shares, and a fixed random seed.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Recordings: the embedded words, folders and Parquet, crops, faults and what is said about them."""
+"""Recordings: the embedded words, folders and Parquet, crops, faults and what is said of them."""
 
 import hashlib
 import io
@@ -263,8 +263,8 @@ def test_a_missing_file_is_told(tmp_path) -> None:
 
 
 def test_wrong_crops_are_told() -> None:
-    with pytest.raises(ValueError, match=r"crop_seconds=0 must be positive"):
-        SpeechDataConfig(crop_seconds=0)
+    with pytest.raises(ValueError, match=r"crop_seconds=0.0 must be positive"):
+        SpeechDataConfig(crop_seconds=0.0)
 
 
 @pytest.mark.skipif(not FSDD.is_dir(), reason=f"{FSDD} is absent")

@@ -76,7 +76,7 @@ def test_encoder_is_encodecs(causal: bool) -> None:
 
 
 def _in_order(encoder: Encoder) -> list[torch.Tensor]:
-    """Our weights in the order of EnCodec's list: first to last layer, and the skip after its unit."""
+    """Our weights in the order of EnCodec's list."""
     parts = [encoder.conv_in]
     for level in encoder.levels:
         parts += [level.res.conv1, level.res.conv2, level.res.skip, level.down]

@@ -174,7 +174,7 @@ def test_other_rates(sample_rate: int, ratios: tuple[int, ...], n_fft: int) -> N
 
 
 def test_the_papers_size() -> None:
-    """71.95 M parameters as counted in the authors' model, without the decoder that they never use."""
+    """Million parameters, as counted in the authors' model, without its unused decoder."""
     with torch.device("meta"):
         model = SpeechTokenizer(SpeechTokenizerConfig())
     counts = {
@@ -210,6 +210,8 @@ def test_a_wrong_config_is_told_in_words(changes: dict[str, object], said: str) 
 def test_wrong_calls_are_told_in_words() -> None:
     with pytest.raises(ValueError, match="no samples"):
         MODEL.encode(torch.zeros(1, 0))
+    with pytest.raises(ValueError, match="there are none to decode"):
+        MODEL.decode(torch.zeros(1, 0, dtype=torch.int64))
     with pytest.raises(
         ValueError, match="codes from 0 to 64: this tokenizer has codes from 0 to 63"
     ):
