@@ -101,9 +101,8 @@ class Recordings:
         low, high = self.config.gain_db
         for _ in range(TRIES):
             place, gain = torch.rand(2, generator=generator, dtype=torch.float64).tolist()
-            crop = self._read(row, partial(part, seconds=self.config.crop_seconds, place=place))[
-                :size
-            ]
+            choose = partial(part, seconds=self.config.crop_seconds, place=place)
+            crop = self._read(row, choose)[:size]
             if decibels(crop) >= self.config.silence_db:
                 crop = crop * 10 ** ((low + (high - low) * gain) / 20)
                 return F.pad(crop, (0, size - len(crop))), len(crop)

@@ -137,14 +137,13 @@ class SpeechTokenizer(HubModel):
     ) -> Float[Tensor, "b d n"]:
         """The encoder's output, before quantization, n = ceil(t / hop).
 
-        Raises ValueError for a batch without samples, and for lengths that do not fit it.
+        Raises ValueError for a batch without samples.
         """
         size = waveform.shape[1]
         if waveform.numel() == 0:
             raise ValueError(
                 f"a waveform of shape {tuple(waveform.shape)} has no samples to encode"
             )
-        _check_lengths(lengths, waveform)
         if lengths is not None:
             waveform = waveform.masked_fill(~inside(lengths, size), 0)
         padded = F.pad(waveform, (0, -size % self.config.hop))

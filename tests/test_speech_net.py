@@ -56,6 +56,12 @@ def test_causality_is_what_the_caller_says(tmp_path) -> None:
     assert SpeechTokenizer.from_pretrained(tmp_path / "m").config.causal is False
 
 
+def test_another_checkpoint_is_refused_in_words(tmp_path) -> None:
+    torch.save({"state_dict": {"weight": torch.zeros(1)}}, tmp_path / "other.ckpt")
+    with pytest.raises(ValueError, match="it is not a tokenizer of SimVQ's authors"):
+        import_official(tmp_path / "other.ckpt", tmp_path / "m")
+
+
 @pytest.mark.parametrize("causal", [True, False])
 def test_encoder_is_encodecs(causal: bool) -> None:
     """transformers' own SEANet with our weights gives our latents."""
