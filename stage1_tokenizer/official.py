@@ -9,33 +9,57 @@ from torch import Tensor
 
 from stage1_tokenizer.image_tokenizer import ImageTokenizer, ImageTokenizerConfig
 from stage1_tokenizer.quantizers import SimVQConfig
+from stage1_tokenizer.speech_tokenizer import SpeechTokenizer, SpeechTokenizerConfig
 
-PARTS = ("encoder.", "decoder.", "quantize.")
-RENAMES = (
+IMAGE_PARTS = ("encoder.", "decoder.", "quantize.")
+SPEECH_PARTS = ("encoder.", "backbone.", "head.out.", "quantize.")
+SPEECH_RATE = 24_000
+"""Samples per second of all the authors' speech models; no tensor tells it."""
+QUANTIZER_RENAMES = (
+    (r"^quantize\.embedding\.weight$", "quantizer.basis"),
+    (r"^quantize\.embedding_proj\.", "quantizer.projection."),
+)
+IMAGE_RENAMES = (
+    *QUANTIZER_RENAMES,
     (r"\.mid_block\.", ".mid."),
     (r"\.(?:down|up)\.(\d+)\.block\.", r".levels.\1.blocks."),
     (r"\.down\.(\d+)\.downsample\.", r".levels.\1.resample."),
     (r"\.up\.(\d+)\.upsample\.conv1\.", r".levels.\1.resample.conv."),
     (r"\.nin_shortcut\.", ".skip."),
-    (r"^quantize\.embedding\.weight$", "quantizer.basis"),
-    (r"^quantize\.embedding_proj\.", "quantizer.projection."),
+)
+SPEECH_RENAMES = (
+    *QUANTIZER_RENAMES,
+    (r"^(backbone|head)\.", r"decoder.\1."),
+    (r"\.pos_net\.", ".pos_net.blocks."),
+    (r"\.block\.1\.conv\.", ".res.conv1."),
+    (r"\.block\.3\.conv\.", ".res.conv2."),
+    (r"\.shortcut\.conv\.", ".res.skip."),
+    (r"\.conv\.conv\.", ".conv."),
+    (r"\.weight_g$", ".parametrizations.weight.original0"),
+    (r"\.weight_v$", ".parametrizations.weight.original1"),
 )
 
 
-def import_official(checkpoint: Path, out: Path) -> Path:
-    """Writes the tokenizer of an authors' image checkpoint to `out`, for `from_pretrained`.
+def import_official(checkpoint: Path, out: Path, causal: bool = True) -> Path:
+    """Writes the tokenizer of an authors' checkpoint, image or speech, to `out`.
 
-    EMA weights are preferred to raw ones; discriminator and LPIPS are dropped; the architecture is read from
-    the tensors' shapes. Raises ValueError, in words, for a file that holds more than tensors and plain
-    containers (it is never unpickled freely) or that is no such checkpoint.
+    EMA weights are preferred to raw ones; what a tokenizer does not use is dropped (discriminators,
+    LPIPS, the second decoder of the speech models); the architecture is read from the tensors'
+    shapes. Only `causal`, of a speech encoder's convolutions, can't be. Raises ValueError, in
+    words, for a file that holds more than tensors and plain containers (it is never unpickled
+    freely) or that is no such checkpoint.
     """
-    weights = averaged_weights(read_checkpoint(checkpoint))
-    if "encoder.conv_in.weight" not in weights or "quantize.embedding.weight" not in weights:
+    state = read_checkpoint(checkpoint)
+    model: ImageTokenizer | SpeechTokenizer
+    if {"encoder.conv_in.weight", "quantize.embedding.weight"} <= state.keys():
+        model = image_tokenizer(averaged_weights(state, IMAGE_PARTS))
+    elif {"encoder.model.0.conv.conv.weight_v", "quantize.embedding.weight"} <= state.keys():
+        model = speech_tokenizer(averaged_weights(state, SPEECH_PARTS), causal)
+    else:
         raise ValueError(
-            f"{checkpoint} has no encoder.conv_in.weight and quantize.embedding.weight: "
-            "it is not an image tokenizer of SimVQ's authors"
+            f"{checkpoint} has no quantize.embedding.weight with encoder.conv_in.weight or "
+            "encoder.model.0.conv.conv.weight_v: it is not a tokenizer of SimVQ's authors"
         )
-    model = image_tokenizer(weights)
     model.save_pretrained(out)
     return out
 
@@ -49,20 +73,20 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(
-            f"{path} is refused: it holds more than tensors and plain containers, or is damaged ({reason}); "
-            "re-save its state_dict alone with the authors' code"
+            f"{path} is refused: it holds more than tensors and plain containers, or is damaged "
+            f"({reason}); re-save its state_dict alone with the authors' code"
         ) from None
     if not isinstance(content, dict) or "state_dict" not in content:
         raise ValueError(f"{path} has no state_dict: it is not a Lightning checkpoint")
     return content["state_dict"]
 
 
-def averaged_weights(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Encoder, decoder and quantizer, each tensor from its EMA copy where there is one.
+def averaged_weights(state_dict: dict[str, Tensor], parts: tuple[str, ...]) -> dict[str, Tensor]:
+    """The weights whose names start with one of `parts`, each from its EMA copy where there is one.
 
     The authors' EMA names are the parameters' with the dots removed, under `model_ema.`.
     """
-    kept = {name: tensor for name, tensor in state_dict.items() if name.startswith(PARTS)}
+    kept = {name: tensor for name, tensor in state_dict.items() if name.startswith(parts)}
     return {
         name: state_dict.get(f"model_ema.{name.replace('.', '')}", tensor).float()
         for name, tensor in kept.items()
@@ -92,13 +116,52 @@ def image_tokenizer(weights: dict[str, Tensor]) -> ImageTokenizer:
         ),
     )
     model = ImageTokenizer(config)
-    model.load_state_dict({rename(name): tensor for name, tensor in weights.items()})
+    model.load_state_dict({rename(name, IMAGE_RENAMES): tensor for name, tensor in weights.items()})
     return model.eval()
 
 
-def rename(name: str) -> str:
+def speech_tokenizer(weights: dict[str, Tensor], causal: bool) -> SpeechTokenizer:
+    """The tokenizer of the authors' parameter names and shapes."""
+    # The encoder is a list: a convolution, then a residual unit, ELU and strided convolution per
+    # level, then LSTM, ELU and a convolution.
+    last = max(int(n) for n in _numbers(weights, r"encoder\.model\.(\d+)\."))
+    down = [f"encoder.model.{i}.conv.conv.weight_v" for i in range(3, last - 2, 3)]
+    strides = [weights[name].shape[2] // 2 for name in down]
+    hidden, decoder_width = weights["backbone.convnext.0.pwconv1.weight"].shape
+    codebook_size, code_dim = weights["quantize.embedding.weight"].shape
+    config = SpeechTokenizerConfig(
+        sample_rate=SPEECH_RATE,
+        ratios=tuple(reversed(strides)),
+        width=weights["encoder.model.0.conv.conv.weight_v"].shape[0],
+        lstm_layers=len(_numbers(weights, r"encoder\.model\.\d+\.lstm\.weight_hh_l(\d+)")),
+        causal=causal,
+        decoder_width=decoder_width,
+        decoder_hidden=hidden,
+        decoder_layers=len(_numbers(weights, r"backbone\.convnext\.(\d+)\.")),
+        n_fft=weights["head.out.weight"].shape[0] - 2,
+        quantizer=SimVQConfig(
+            codebook_size=codebook_size,
+            code_dim=code_dim,
+            bias="quantize.embedding_proj.bias" in weights,
+        ),
+    )
+    places = {0: "conv_in", last - 2: "lstm", last: "conv_out"}
+    places |= {1 + 3 * i: f"levels.{i}" for i in range(len(strides))}
+    places |= {3 + 3 * i: f"levels.{i}.down" for i in range(len(strides))}
+    renamed = {}
+    for name, tensor in weights.items():
+        placed = re.sub(
+            r"^encoder\.model\.(\d+)\.(lstm\.)?", lambda m: f"encoder.{places[int(m[1])]}.", name
+        )
+        renamed[rename(placed, SPEECH_RENAMES)] = tensor
+    model = SpeechTokenizer(config)
+    model.load_state_dict(renamed)
+    return model.eval()
+
+
+def rename(name: str, pairs: tuple[tuple[str, str], ...]) -> str:
     """Our name of the authors' parameter `name`."""
-    for pattern, ours in RENAMES:
+    for pattern, ours in pairs:
         name = re.sub(pattern, ours, name)
     return name
 

@@ -1,0 +1,60 @@
+"""Folders of audio files as rows; the reader that `datasets` has for them needs TorchCodec."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, Features, ReadInstruction, Value
+
+SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au")
+"""Of the files that soundfile reads and a folder is searched for."""
+METADATA = "metadata.csv"
+"""At the top of a split: a column file_name, and further columns such as text and speaker."""
+
+
+def audio_folder_rows(folder: Path, where: str) -> Dataset:
+    """The files under `folder` in the order of their names: audio, label, metadata.
+
+    `where` names a subfolder, or, where there are no such subfolders, must be `train`, for all
+    files; a part in brackets may follow, as in `train[:95%]`. A file's label is the name of its
+    folder in the split. Raises ValueError for a folder without audio files and for a split that is
+    not there.
+    """
+    split, bracket, _ = where.partition("[")
+    root = folder / split
+    if not root.is_dir() and split == "train" and not (folder / "validation").is_dir():
+        root = folder
+    files = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)
+    if not files and any(path.suffix.lower() in SUFFIXES for path in folder.rglob("*")):
+        raise ValueError(f"{folder} has no audio files in a subfolder {split!r}")
+    if not files:
+        raise ValueError(f"{folder} has no audio files ({', '.join(SUFFIXES)})")
+    rows = _rows(root, files)
+    if not bracket:
+        return rows
+    (chosen,) = ReadInstruction.from_spec(where).to_absolute({split: len(rows)})
+    return rows.select(range(chosen.from_ or 0, len(rows) if chosen.to is None else chosen.to))
+
+
+def _rows(root: Path, files: list[Path]) -> Dataset:
+    columns: dict[str, list[Any]] = {"audio": [{"bytes": None, "path": str(p)} for p in files]}
+    if any(path.parent != root for path in files):
+        columns["label"] = [path.parent.name for path in files]
+    columns |= _metadata(root, files)
+    features = Features({name: Value("string") for name in columns})
+    features["audio"] = {"bytes": Value("binary"), "path": Value("string")}
+    return Dataset.from_dict(columns, features=features)
+
+
+def _metadata(root: Path, files: list[Path]) -> dict[str, list[str]]:
+    """The columns of metadata.csv, in the order of the files; none without such a file."""
+    table = root / METADATA
+    if not table.is_file():
+        return {}
+    with table.open(newline="") as opened:
+        lines = {line.pop("file_name", ""): line for line in csv.DictReader(opened)}
+    missing = [path for path in files if str(path.relative_to(root)) not in lines]
+    if missing:
+        raise ValueError(f"{table} has no line whose file_name is {missing[0].relative_to(root)}")
+    ordered = [lines[str(path.relative_to(root))] for path in files]
+    return {name: [line[name] for line in ordered] for name in ordered[0]}
