@@ -211,6 +211,8 @@ def start_run(
     refuse_other_config(config, run_dir)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
+        if not list_checkpoints(run_dir):
+            (run_dir / "metrics.jsonl").unlink(missing_ok=True)
         save_config(config, run_dir / "config.yaml")
         write_text(run_dir / "environment.json", json.dumps(environment(), indent=2) + "\n")
     accelerator.wait_for_everyone()
@@ -229,9 +231,12 @@ def is_finished(config: Any, result: Path) -> bool:
 
 
 def refuse_other_config(config: Any, run_dir: Path) -> None:
-    """Raises ValueError when run_dir/config.yaml differs in a key that a resumed run may not change."""
+    """Raises ValueError when a key that a resumed run may not change differs from run_dir/config.yaml.
+
+    A run without a checkpoint has nothing to lose: its config may change.
+    """
     path = run_dir / "config.yaml"
-    if not path.exists():
+    if not (path.exists() and list_checkpoints(run_dir)):
         return
     now = to_plain(config)
     then = OmegaConf.to_container(OmegaConf.load(path))

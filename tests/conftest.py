@@ -8,7 +8,7 @@ import torch
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # tiny networks; and threads that wait for each other stall a busy machine
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from pathlib import Path
 import datasets
 import pytest
 import torch
+from datasets.packaged_modules.parquet.parquet import Parquet
 from PIL import Image
 
 from common.order import generator_at
@@ -95,7 +96,7 @@ def test_what_is_not_there_is_told_with_what_is(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="set data.source and data.train"):
         load(ImageDataConfig(source="parquet", train=str(tmp_path / "absent.parquet")))
     with pytest.raises(ValueError, match="set data.source and data.train"):
-        load(ImageDataConfig(source="no-such-folder-or-name"))
+        load(ImageDataConfig(source=str(tmp_path), train="practice"))
 
 
 def test_a_bad_picture_is_skipped_and_counted(tmp_path: Path) -> None:
@@ -129,7 +130,10 @@ def test_batches_resume_and_are_shared_among_processes(tmp_path: Path) -> None:
         assert torch.equal(merged, whole[step])
 
 
-def test_a_stream_gives_the_same_batches_resumed_and_shared(tmp_path: Path) -> None:
+def test_a_stream_gives_the_same_batches_resumed_and_shared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Parquet, "SLEEP_ON_THREADS_SHUTDOWNS", 0)  # `datasets` waits 5 s after each epoch
     config = parquet(tmp_path, bad=(7,), labels=False)
     pictures = load(ImageDataConfig(**{**vars(config), "streaming": True, "shuffle_buffer": 16}))
     whole = batches(pictures, 12)
