@@ -45,7 +45,7 @@ def render(title: str, rows: list[Row], figures: list[Figure], provenance: dict[
     """The whole page."""
     parts = [
         f"<h1>{escape(title)}</h1>",
-        table_html(rows),
+        *([table_html(rows)] if rows else []),
         *map(figure_html, figures),
         "<h2>Provenance</h2>",
         f"<pre>{escape(json.dumps(provenance, indent=2, ensure_ascii=False))}</pre>",

@@ -16,6 +16,7 @@ from pipelines.classifier import TrainClassifierConfig
 from pipelines.image_generation import ImageGenerationPipeline
 from pipelines.sample import SampleConfig
 from pipelines.score import ScoreConfig
+from pipelines.training_report import write_training_report
 from stage1_tokenizer import ImageTokenizer
 from stage1_tokenizer.encode import EncodeConfig
 from stage1_tokenizer.train import TrainTokenizerConfig
@@ -25,6 +26,8 @@ from stage2_prior.train import TrainPriorConfig
 
 def train_tokenizer(config: TrainTokenizerConfig) -> str:
     model = stage1_tokenizer.train.train_tokenizer(config)
+    if PartialState().is_main_process:
+        write_training_report(config.run_dir)
     last = read_metrics(config.run_dir)[-1]
     return (
         f"{model}: held-out PSNR {last['heldout/psnr']:.2f} dB; over the last "

@@ -88,9 +88,7 @@ class _Streamed(TorchIterableDataset[Item]):
 
     def __iter__(self) -> Iterator[Item]:
         for position, epoch, rows in self.pictures.stream(self.seed, self.start, self.step):
-            yield training_item(
-                self.pictures, position, epoch, iter(rows), self.seed, self.augment
-            )
+            yield training_item(self.pictures, position, epoch, iter(rows), self.seed, self.augment)
 
 
 def collate(items: list[Item]) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """The frame: configs, checkpoints, order, averages, the guard, pictures."""
 
-import dataclasses
-import json
+import itertools
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,12 +92,16 @@ def test_order_is_a_function_of_seed_and_position(size: int, start: int, world: 
     shares = [first(10, start=start, rank=rank, world=world) for rank in range(world)]
     merged = [shares[i % world][i // world] for i in range(10 * world)]
     assert merged == whole[start:][: 10 * world]
-    epochs = [sorted(index for _, index in whole[i * size : (i + 1) * size]) for i in range(40 // size)]
+    epochs = [
+        sorted(index for _, index in whole[i * size : (i + 1) * size]) for i in range(40 // size)
+    ]
     assert all(epoch == list(range(size)) for epoch in epochs)
     assert sorted(epoch_order(size, 3, 7).tolist()) == list(range(size))
 
 
-def test_a_checkpoint_brings_every_state_back_and_half_written_ones_are_ignored(tmp_path: Path) -> None:
+def test_a_checkpoint_brings_every_state_back_and_half_written_ones_are_ignored(
+    tmp_path: Path,
+) -> None:
     def parts() -> dict:
         torch.manual_seed(0)
         module = torch.nn.Linear(3, 2)
@@ -121,7 +124,9 @@ def test_a_checkpoint_brings_every_state_back_and_half_written_ones_are_ignored(
     fresh = parts()
     assert resume(tmp_path, fresh) == 3
     for name in trained:
-        states = [repr(p[name].state_dict()).replace("(", "[").replace(")", "]") for p in (fresh, trained)]
+        states = [
+            repr(p[name].state_dict()).replace("(", "[").replace(")", "]") for p in (fresh, trained)
+        ]
         assert states[0] == states[1]
     files = [path.suffix for path in list_checkpoints(tmp_path)[-1].iterdir()]
     assert sorted(files) == [".json", ".safetensors"]
@@ -162,11 +167,13 @@ def test_a_step_that_is_not_finite_is_skipped_counted_and_at_last_refused() -> N
         before.append(module.weight.detach().clone())
         (module(torch.ones(1, 2)).sum() * value).backward()
         norm = torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-        optimizer.found_inf = guard.watch(step, {"l1": torch.tensor(1.0), "gan": value}, [norm], False)
+        optimizer.found_inf = guard.watch(
+            step, {"l1": torch.tensor(1.0), "gan": value}, [norm], False
+        )
         optimizer.step()
         optimizer.zero_grad()
     before.append(module.weight.detach().clone())
-    moved = [not torch.equal(a, b) for a, b in zip(before, before[1:], strict=False)]
+    moved = [not torch.equal(a, b) for a, b in itertools.pairwise(before)]
     assert moved == [True, False, True, False]
     with pytest.raises(TrainingDivergedError, match=r"2 steps .* step 2, where gan=nan broke"):
         guard.check()
@@ -197,9 +204,9 @@ def test_metrics_of_a_resumed_run_are_read_once_and_a_torn_line_is_left_out(tmp_
 def test_bytes_round_trip_and_are_rounded_not_truncated(tmp_path: Path) -> None:
     levels = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16)
     assert torch.equal(to_uint8(from_uint8(levels)), levels)
-    assert to_uint8(torch.tensor([-3.0, -0.9999, 0.9999, 3.0]).reshape(1, 1, 4)).tolist() == [[[0, 0, 255, 255]]]
+    assert to_uint8(torch.tensor([-3.0, -0.9999, 0.9999, 3.0]).reshape(1, 1, 4)).tolist() == [
+        [[0, 0, 255, 255]]
+    ]
     save_pil(to_pil(levels), tmp_path / "a.png")
     save_grid([torch.zeros(4, 3, 8, 8)] * 2, tmp_path / "grid.png")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "grid.png"]
-
-

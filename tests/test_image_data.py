@@ -28,11 +28,14 @@ def png(value: int, size: tuple[int, int] = (12, 10)) -> bytes:
     return buffer.getvalue()
 
 
-def parquet(folder: Path, count: int = 40, bad: tuple[int, ...] = (), labels: bool = True) -> ImageDataConfig:
+def parquet(
+    folder: Path, count: int = 40, bad: tuple[int, ...] = (), labels: bool = True
+) -> ImageDataConfig:
     """A Parquet file of flat pictures, of which some are not decodable."""
     rows: dict[str, list] = {
         "picture": [
-            {"bytes": b"broken" if i in bad else png(i * 5), "path": f"{i:03d}.png"} for i in range(count)
+            {"bytes": b"broken" if i in bad else png(i * 5), "path": f"{i:03d}.png"}
+            for i in range(count)
         ]
     }
     if labels:
@@ -61,14 +64,18 @@ def batches(pictures: Pictures, count: int = 6, **options: int) -> list[torch.Te
 
 def test_digits_are_embedded() -> None:
     train, held_out = (
-        load_pictures(ImageDataConfig(), split, channels=1, size=8) for split in ("train", "validation")
+        load_pictures(ImageDataConfig(), split, channels=1, size=8)
+        for split in ("train", "validation")
     )
     assert (len(train), len(held_out)) == (1437, 360)
     assert train.classes == tuple("0123456789")
     image = train.fixed(train.decode(train[0]))
     assert image.shape == (1, 8, 8) and -1 <= image.min() < image.max() <= 1
     assert train.fingerprint != held_out.fingerprint
-    assert load_pictures(ImageDataConfig(), "train", channels=1, size=8).fingerprint == train.fingerprint
+    assert (
+        load_pictures(ImageDataConfig(), "train", channels=1, size=8).fingerprint
+        == train.fingerprint
+    )
 
 
 def test_parquet_with_names_as_labels(tmp_path: Path) -> None:
@@ -91,11 +98,11 @@ def test_a_folder_of_pictures(tmp_path: Path) -> None:
 def test_what_is_not_there_is_told_with_what_is(tmp_path: Path) -> None:
     config = parquet(tmp_path)
     wrong = ImageDataConfig(source="parquet", train=config.train, image_column="img")
-    with pytest.raises(ValueError, match="it has picture, kind; set data.image_column"):
+    with pytest.raises(ValueError, match=r"it has picture, kind; set data.image_column"):
         load(wrong)
-    with pytest.raises(ValueError, match="set data.source and data.train"):
+    with pytest.raises(ValueError, match=r"set data.source and data.train"):
         load(ImageDataConfig(source="parquet", train=str(tmp_path / "absent.parquet")))
-    with pytest.raises(ValueError, match="set data.source and data.train"):
+    with pytest.raises(ValueError, match=r"set data.source and data.train"):
         load(ImageDataConfig(source=str(tmp_path), train="practice"))
 
 
@@ -133,7 +140,9 @@ def test_batches_resume_and_are_shared_among_processes(tmp_path: Path) -> None:
 def test_a_stream_gives_the_same_batches_resumed_and_shared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Parquet, "SLEEP_ON_THREADS_SHUTDOWNS", 0)  # `datasets` waits 5 s after each epoch
+    monkeypatch.setattr(
+        Parquet, "SLEEP_ON_THREADS_SHUTDOWNS", 0
+    )  # `datasets` waits 5 s after each epoch
     config = parquet(tmp_path, bad=(7,), labels=False)
     pictures = load(ImageDataConfig(**{**vars(config), "streaming": True, "shuffle_buffer": 16}))
     whole = batches(pictures, 12)

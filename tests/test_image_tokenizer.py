@@ -123,7 +123,9 @@ def test_loading_refuses_what_does_not_fit(tmp_path: Path) -> None:
     tokenizer = tiny()
     tokenizer.save_pretrained(tmp_path)
     weights = load_file(tmp_path / "model.safetensors")
-    save_file({k: v for k, v in weights.items() if k != "quantizer.basis"}, tmp_path / "model.safetensors")
+    save_file(
+        {k: v for k, v in weights.items() if k != "quantizer.basis"}, tmp_path / "model.safetensors"
+    )
     with pytest.raises(ValueError, match=r"quantizer\.basis"):
         ImageTokenizer.from_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)

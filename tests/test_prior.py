@@ -20,11 +20,15 @@ K, LENGTH, CLASSES = 50, 12, 3
 def tiny(**options: object) -> Prior:
     torch.manual_seed(0)
     prior = Prior(
-        PriorConfig(codebook_size=K, code_dim=6, length=LENGTH, classes=CLASSES, size="1m", **options)  # type: ignore[arg-type]
+        PriorConfig(
+            codebook_size=K, code_dim=6, length=LENGTH, classes=CLASSES, size="1m", **options
+        )  # type: ignore[arg-type]
     ).eval()
     if prior.config.head == "codebook":
         prior.tables.take(torch.randn(K, 6))
-    for parameter in prior.parameters():  # away from the near-uniform start, where every draw is a tie
+    for (
+        parameter
+    ) in prior.parameters():  # away from the near-uniform start, where every draw is a tie
         if parameter.ndim > 1:
             torch.nn.init.normal_(parameter, std=0.15)
     return prior
@@ -32,7 +36,10 @@ def tiny(**options: object) -> Prior:
 
 def as_stock_model(prior: Prior) -> LlamaForCausalLM:
     """The same weights in transformers' own class: conditions become tokens K, K + 1, ..."""
-    config = prior.body.config.to_dict() | {"vocab_size": K + CLASSES + 1, "max_position_embeddings": 64}
+    config = prior.body.config.to_dict() | {
+        "vocab_size": K + CLASSES + 1,
+        "max_position_embeddings": 64,
+    }
     stock = LlamaForCausalLM(type(prior.body.config)(**config)).eval()
     missing, unexpected = stock.model.load_state_dict(prior.body.state_dict(), strict=False)
     assert missing == ["embed_tokens.weight"] and not unexpected
@@ -145,7 +152,9 @@ def test_the_chunked_loss_equals_the_whole_one(monkeypatch: pytest.MonkeyPatch) 
     for chunked, plain in zip(loss_and_gradients(), whole, strict=True):
         torch.testing.assert_close(chunked, plain)
     logits = prior.tables.logits(prior.hidden(conditions, codes[:, :-1]))
-    torch.testing.assert_close(whole[0], F.cross_entropy(logits.flatten(0, 1), codes.flatten()).detach())
+    torch.testing.assert_close(
+        whole[0], F.cross_entropy(logits.flatten(0, 1), codes.flatten()).detach()
+    )
 
 
 def test_no_code_sees_itself_or_what_comes_after() -> None:
@@ -161,7 +170,9 @@ def test_no_code_sees_itself_or_what_comes_after() -> None:
 
 def test_the_codebook_head_costs_no_table() -> None:
     def trainable(codebook_size: int) -> int:
-        config = PriorConfig(codebook_size=codebook_size, code_dim=8, length=4, size="1m", head="codebook")
+        config = PriorConfig(
+            codebook_size=codebook_size, code_dim=8, length=4, size="1m", head="codebook"
+        )
         return sum(p.numel() for p in Prior(config).parameters())
 
     assert trainable(10_000) - trainable(1_000) == 9_000  # the bias alone grows
@@ -170,11 +181,19 @@ def test_the_codebook_head_costs_no_table() -> None:
 def test_the_vocabulary_is_exactly_k_and_save_and_load_keep_it(tmp_path: Path) -> None:
     for head in ("learned", "codebook"):
         prior = tiny(head=head)
-        assert prior.tables.logits(prior.hidden(torch.tensor([0]), torch.zeros(1, 0, dtype=torch.long))).shape[-1] == K
+        assert (
+            prior.tables.logits(
+                prior.hidden(torch.tensor([0]), torch.zeros(1, 0, dtype=torch.long))
+            ).shape[-1]
+            == K
+        )
         prior.save_pretrained(tmp_path / head)
         loaded = Prior.from_pretrained(tmp_path / head)
         random = uniforms([1], LENGTH)
-        assert torch.equal(sample_codes(loaded, torch.tensor([1]), random), sample_codes(prior, torch.tensor([1]), random))
+        assert torch.equal(
+            sample_codes(loaded, torch.tensor([1]), random),
+            sample_codes(prior, torch.tensor([1]), random),
+        )
 
 
 def test_named_sizes_are_what_they_say() -> None:

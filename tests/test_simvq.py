@@ -32,7 +32,9 @@ def test_nearest_is_brute_force_in_float64(
     generator = torch.Generator().manual_seed(seed)
     z = torch.randn(n, d, generator=generator) + offset
     codebook = torch.randn(k, d, generator=generator) + offset
-    distances = torch.cdist(z.double(), codebook.double(), compute_mode="donot_use_mm_for_euclid_dist")
+    distances = torch.cdist(
+        z.double(), codebook.double(), compute_mode="donot_use_mm_for_euclid_dist"
+    )
     found = distances.gather(1, nearest(z, codebook, tile)[:, None]).squeeze(1)
     torch.testing.assert_close(found, distances.min(1).values, atol=1e-5, rtol=1e-5)
 
@@ -41,7 +43,9 @@ def test_nearest_is_brute_force_in_float64(
 def test_vectors_far_from_zero_get_their_right_codes(centre: float) -> None:
     torch.manual_seed(0)
     z, codebook = (centre + 0.1 * torch.randn(size, 16) for size in (500, 300))
-    distances = torch.cdist(z.double(), codebook.double(), compute_mode="donot_use_mm_for_euclid_dist")
+    distances = torch.cdist(
+        z.double(), codebook.double(), compute_mode="donot_use_mm_for_euclid_dist"
+    )
     assert torch.equal(nearest(z, codebook), distances.argmin(1))
 
 
@@ -111,7 +115,9 @@ def test_the_code_vector_is_exact_and_its_gradient_the_identity() -> None:
         assert torch.equal(gradient, probe)
 
 
-@pytest.mark.parametrize("options", [{}, {"bias": False}, {"train_basis": True}, {"rotation": True}])
+@pytest.mark.parametrize(
+    "options", [{}, {"bias": False}, {"train_basis": True}, {"rotation": True}]
+)
 def test_codes_round_trip(options: dict[str, bool]) -> None:
     quantizer = seeded(codebook_size=200, code_dim=8, **options).eval()
     codes = torch.arange(200)

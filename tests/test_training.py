@@ -58,7 +58,9 @@ def tokenizer_config(run_dir: Path, **changes: object) -> TrainTokenizerConfig:
     return TrainTokenizerConfig(run_dir=run_dir, **{**options, **changes})  # type: ignore[arg-type]
 
 
-def prior_config(run_dir: Path, codes: Path, tokenizer: Path, **changes: object) -> TrainPriorConfig:
+def prior_config(
+    run_dir: Path, codes: Path, tokenizer: Path, **changes: object
+) -> TrainPriorConfig:
     options: dict[str, object] = {
         "size": "1m",
         "dropout": 0.1,
@@ -161,16 +163,28 @@ def test_a_run_folder_holds_what_it_should(trained: Path) -> None:
         "pictures",
     ]
     row = read_metrics(trained / "tokenizer")[-1]
-    for key in (
-        "loss/l1 loss/adversarial loss/discriminator loss/codebook loss/commitment codebook/used "
-        "codebook/used_epoch codebook/perplexity codebook/effective_rank heldout/psnr "
-        "speed/images_per_second optim/skipped data/bad"
-    ).split():
+    for key in [
+        "loss/l1",
+        "loss/adversarial",
+        "loss/discriminator",
+        "loss/codebook",
+        "loss/commitment",
+        "codebook/used",
+        "codebook/used_epoch",
+        "codebook/perplexity",
+        "codebook/effective_rank",
+        "heldout/psnr",
+        "speed/images_per_second",
+        "optim/skipped",
+        "data/bad",
+    ]:
         assert key in row, key
     validated = [row for row in read_metrics(trained / "prior") if "heldout/nats_per_code" in row]
     assert [row["step"] for row in validated] == [5, 8]  # 1,437 rows of 300 a step: and at the end
     last = validated[-1]
-    assert last["heldout/bits_per_code"] == pytest.approx(last["heldout/nats_per_code"] / 0.693147, rel=1e-5)
+    assert last["heldout/bits_per_code"] == pytest.approx(
+        last["heldout/nats_per_code"] / 0.693147, rel=1e-5
+    )
     assert last["codes/unigram_entropy"] <= last["codes/ln_k"] == pytest.approx(3.4657, abs=1e-4)
 
 
@@ -199,7 +213,9 @@ def test_the_discriminator_has_no_gradient_of_the_generators(tmp_path: Path) -> 
 
 def test_psnr_is_known_for_a_constant_error() -> None:
     images = torch.zeros(2, 1, 4, 4)
-    assert psnr(images, images + torch.tensor([0.2, 0.02]).view(2, 1, 1, 1)).tolist() == pytest.approx([20, 40], abs=1e-3)
+    assert psnr(
+        images, images + torch.tensor([0.2, 0.02]).view(2, 1, 1, 1)
+    ).tolist() == pytest.approx([20, 40], abs=1e-3)
 
 
 def test_codes_are_written_once_and_their_manifest_is_true(trained: Path) -> None:
@@ -219,7 +235,9 @@ def test_codes_are_written_once_and_their_manifest_is_true(trained: Path) -> Non
 
 
 @pytest.mark.parametrize("kind", ["arrow", "parquet"])
-def test_encoding_goes_on_after_a_kill_and_writes_nothing_twice(trained: Path, tmp_path: Path, kind: str) -> None:
+def test_encoding_goes_on_after_a_kill_and_writes_nothing_twice(
+    trained: Path, tmp_path: Path, kind: str
+) -> None:
     config = EncodeConfig(
         tokenizer=trained / "tokenizer" / "model",
         out=tmp_path / "codes",
@@ -233,9 +251,7 @@ def test_encoding_goes_on_after_a_kill_and_writes_nothing_twice(trained: Path, t
     kept = {path: path.stat().st_mtime_ns for path in files}
     files[2].unlink()
     (config.out / "train" / f".shard-00002.{kind}.tmp").write_bytes(b"half")
-    (config.out / "manifest.json").write_text(
-        json.dumps({**whole, "complete": False})
-    )
+    (config.out / "manifest.json").write_text(json.dumps({**whole, "complete": False}))
     assert encode(config)["histogram"] == whole["histogram"]
     assert len(read_codes(config.out, "train")) == 3 * 1437
     changed = [path for path in files if path.stat().st_mtime_ns != kept[path]]
@@ -244,18 +260,29 @@ def test_encoding_goes_on_after_a_kill_and_writes_nothing_twice(trained: Path, t
         encode(dataclasses.replace(config, views=("centre",)))
 
 
-def test_a_prior_refuses_codes_of_another_tokenizer_naming_both(trained: Path, tmp_path: Path) -> None:
+def test_a_prior_refuses_codes_of_another_tokenizer_naming_both(
+    trained: Path, tmp_path: Path
+) -> None:
     ImageTokenizer(tokenizer_config(tmp_path).model).save_pretrained(tmp_path / "other")
     config = prior_config(tmp_path / "prior", trained / "codes", tmp_path / "other")
     theirs = read_manifest(trained / "codes")["tokenizer_sha256"]
-    with pytest.raises(ValueError, match=f"codes of tokenizer {theirs[:16]}, but .* is [0-9a-f]{{16}}"):
+    with pytest.raises(
+        ValueError, match=f"codes of tokenizer {theirs[:16]}, but .* is [0-9a-f]{{16}}"
+    ):
         train_prior(config)
     with pytest.raises(ValueError, match="run `simvq encode` first"):
         train_prior(dataclasses.replace(config, codes=tmp_path / "absent"))
 
 
 def launch(processes: int, verb: str, config: Path) -> None:
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(processes)]
+    command = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_processes",
+        str(processes),
+    ]
     command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
     command += ["-m", "pipelines", verb, str(config)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
@@ -280,5 +307,7 @@ def test_two_processes_train_encode_and_sample_as_one(trained: Path, tmp_path: P
     options = {"tokenizer": trained / "tokenizer" / "model", "shard_items": 300}
     save_config(EncodeConfig(out=tmp_path / "codes", **options), tmp_path / "e.yaml")
     launch(2, "encode", tmp_path / "e.yaml")
-    ours, theirs = (read_codes(folder, "train") for folder in (tmp_path / "codes", trained / "codes"))
+    ours, theirs = (
+        read_codes(folder, "train") for folder in (tmp_path / "codes", trained / "codes")
+    )
     assert ours[:]["codes"] == theirs[:]["codes"]

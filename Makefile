@@ -1,0 +1,24 @@
+# make quickstart   sets up, trains, samples and scores on embedded digits; ends with a table and a report
+# make test         sets up, then checks style, types and behaviour
+# make .venv        sets up only
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: quickstart test .venv
+
+quickstart: .venv
+	$(BIN)/simvq run configs/digits
+
+test: .venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+.venv: .venv/installed
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test]"
+	touch $@

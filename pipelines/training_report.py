@@ -1,0 +1,25 @@
+"""report.html of a tokenizer's run: its curves, and held-out pictures at the last save."""
+
+import json
+from pathlib import Path
+
+from common.config import write_text
+from pipelines.report import Figure, render
+from pipelines.score_figures import curve_figures
+
+
+def write_training_report(run_dir: Path) -> Path:
+    """Writes run_dir/report.html and returns its path."""
+    figures = [
+        Figure(
+            "Held-out pictures",
+            f"Originals above reconstructions by the averaged weights, {path.stem}.",
+            path.read_bytes(),
+        )
+        for path in sorted((run_dir / "pictures").glob("*.png"))[-1:]
+    ]
+    figures += curve_figures("tokenizer", run_dir)
+    about = json.loads((run_dir / "environment.json").read_text())
+    about["config"] = (run_dir / "config.yaml").read_text().splitlines()
+    write_text(run_dir / "report.html", render(f"Training of {run_dir}", [], figures, about))
+    return run_dir / "report.html"
