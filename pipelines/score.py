@@ -114,6 +114,21 @@ def score(config: ScoreConfig) -> Path:
     return out / "report.html"
 
 
+def finished(config: ScoreConfig) -> Path | None:
+    """The report of this config over these very samples and this tokenizer, if there is one."""
+    out = config.out or config.samples
+    report, samples = out / "report.html", config.samples / "samples.npz"
+    if not (report.is_file() and (out / "score.json").is_file() and samples.is_file()):
+        return None
+    about = json.loads((out / "score.json").read_text())["provenance"]
+    same = (
+        about["config"] == to_plain(config)
+        and about["samples_sha256"] == sha256(samples)
+        and about["sampling"]["tokenizer_sha256"] == sha256(config.tokenizer / "model.safetensors")
+    )
+    return report if same else None
+
+
 def make_rows(scored: Scored, reconstruction: Row, batch_size: int) -> list[Row]:
     """The whole table."""
     judge, made, real = scored.judge, scored.made, scored.judge.heldout.features

@@ -76,5 +76,5 @@ def sample(config: SampleConfig) -> str:
 def score(config: ScoreConfig) -> str:
     if not PartialState().is_main_process:
         return ""
-    report = pipelines.score.score(config)
+    report = pipelines.score.finished(config) or pipelines.score.score(config)
     return f"{pipelines.score.score_table(report)}\n\nreport: {report}"

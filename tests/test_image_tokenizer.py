@@ -66,7 +66,7 @@ def test_what_import_refuses_is_told_in_words(tmp_path: Path) -> None:
     for content, words in [
         ({"state_dict": {}, "callbacks": Fraction(1, 2)}, "more than tensors"),
         ({"weights": {}}, "no state_dict"),
-        ({"state_dict": {"encoder.x": torch.zeros(1)}}, "not an image tokenizer"),
+        ({"state_dict": {"encoder.x": torch.zeros(1)}}, "not a tokenizer of SimVQ"),
     ]:
         path = tmp_path / "some.ckpt"
         torch.save(content, path)

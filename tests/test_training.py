@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from urllib.error import URLError
 
 import pytest
 import torch
@@ -209,6 +210,18 @@ def test_the_discriminator_has_no_gradient_of_the_generators(tmp_path: Path) -> 
     sum(losses.values()).backward()
     assert all(p.grad is None for p in task.discriminator.parameters())
     assert task.model.decoder.conv_out.weight.grad is not None
+
+
+def test_lpips_without_its_weights_names_the_file_and_the_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def offline(*args: object, **kwargs: object) -> None:
+        raise URLError("no network")
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
+    with pytest.raises(ValueError, match=r"vgg16-397923af\.pth .* set loss\.perceptual_weight=0"):
+        train_tokenizer(tokenizer_config(tmp_path / "run", loss=ImageLossConfig()))
 
 
 def test_psnr_is_known_for_a_constant_error() -> None:
