@@ -108,7 +108,7 @@ class Average:
             mine.copy_(saved)
 
 
-class TrainingDivergedError(RuntimeError):
+class TrainingDivergedError(ValueError):
     """Too many steps had a loss or a gradient that was not finite."""
 
 

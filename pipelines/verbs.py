@@ -33,7 +33,13 @@ def train_tokenizer(config: TrainTokenizerConfig) -> str:
         f"{model}: held-out PSNR {last['heldout/psnr']:.2f} dB; over the last "
         f"{last['codebook/positions']:,} positions {last['codebook/used']:.1%} of "
         f"{config.model.quantizer.codebook_size:,} codes used, perplexity {last['codebook/perplexity']:,.0f}"
+        + bad_items(last["data/bad"])
     )
+
+
+def bad_items(count: int) -> str:
+    """What is said of undecodable items, where there were any."""
+    return f"; {count} items could not be decoded" if count else ""
 
 
 def encode(config: EncodeConfig) -> str:
@@ -41,6 +47,7 @@ def encode(config: EncodeConfig) -> str:
     return (
         f"{config.out}: {manifest['rows']['train']:,} rows, {manifest['positions']:,} codes; "
         f"{manifest['used']:.1%} of {manifest['codebook_size']:,} used, perplexity {manifest['perplexity']:,.0f}"
+        + bad_items(sum(map(len, manifest["bad"].values())))
     )
 
 

@@ -91,18 +91,24 @@ def encode(config: EncodeConfig) -> dict[str, Any]:
         known = start_manifest(config.out / "manifest.json", request)
     if known["complete"]:
         return known
-    bad = {
-        split: encode_split(config, tokenizer, pictures, split, state)
-        for split, pictures in splits.items()
-    }
+    for split, pictures in splits.items():
+        encode_split(config, tokenizer, pictures, split, state)
     state.wait_for_everyone()
     if state.is_main_process:
+        bad = {split: bad_items(config.out, split, pictures) for split, pictures in splits.items()}
         finish_manifest(config.out, request, bad)
     state.wait_for_everyone()
     return read_manifest(config.out)
 
 
-def finish_manifest(out: Path, request: dict[str, Any], bad: dict[str, list[str]]) -> None:
+def bad_items(out: Path, split: str, pictures: Pictures) -> list[int]:
+    """The numbers of the items that have no codes, because they could not be decoded."""
+    found = set(read_codes(out, split)["item"])
+    streamed = isinstance(pictures.rows, IterableDataset)
+    return sorted(set(range(max(found) + 1 if streamed else len(pictures))) - found)
+
+
+def finish_manifest(out: Path, request: dict[str, Any], bad: dict[str, list[int]]) -> None:
     """Adds counts, the histogram of the training codes and their use."""
     size = request["codebook_size"]
     counts = torch.zeros(size, dtype=torch.int64)
@@ -129,13 +135,12 @@ def encode_split(
     pictures: Pictures,
     split: str,
     state: PartialState,
-) -> list[str]:
-    """Writes this process's missing shards of a split; returns the names of undecodable items."""
+) -> None:
+    """Writes this process's missing shards of a split."""
     views = config.views if split == "train" else ("centre",)
     done = {int(path.stem.split("-")[1]) for path in code_files(config.out, split)}
     size = None if isinstance(pictures.rows, IterableDataset) else len(pictures)
     bad = BadItems(size and size / state.num_processes)
-    names: list[str] = []
     shards = missing_shards(pictures, config.shard_items, done, state)
     progress = tqdm(shards, desc=f"encode {split}", disable=not state.is_main_process or None)
     for shard, rows in progress:
@@ -143,12 +148,10 @@ def encode_split(
         for loaded in decoded(pictures, rows, views, config):
             good = [entry for entry in loaded if isinstance(entry, Loaded)]
             refused = [entry for entry in loaded if isinstance(entry, str)]
-            names += refused
             bad.count(refused, 0, len(loaded))
             if good:
                 fill(columns, tokenizer, good, views, state.device)
         write_shard(config, split, shard, columns, tokenizer)
-    return names
 
 
 @dataclass

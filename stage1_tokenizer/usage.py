@@ -22,14 +22,16 @@ def perplexity(counts: Int[Tensor, " k"]) -> float:
 
 def entropy(counts: Int[Tensor, " k"]) -> Float[Tensor, ""]:
     """Entropy of the codes' shares, in nats."""
-    shares = counts.double() / counts.sum().clamp_min(1)
+    counts = counts.cpu().double()  # MPS has no float64
+    shares = counts / counts.sum().clamp_min(1)
     return torch.special.entr(shares).sum().float()
 
 
 def effective_rank(codebook: Float[Tensor, "k d"]) -> float:
     """exp(entropy) of the shares of the centred codebook's singular values (Roy & Vetterli 2007)."""
-    centred = (codebook - codebook.mean(0)).double().cpu()
-    eigenvalues = torch.linalg.eigvalsh(centred.T @ centred)
+    centred = codebook - codebook.mean(0)
+    covariance = (centred.T @ centred).cpu().double()
+    eigenvalues = torch.linalg.eigvalsh(covariance)
     singular = eigenvalues.clamp_min(0).sqrt()
     shares = singular / singular.sum().clamp_min(1e-30)
     return float(torch.exp(torch.special.entr(shares).sum()))
