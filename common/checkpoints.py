@@ -11,7 +11,7 @@ import json
 import re
 import shutil
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -19,6 +19,7 @@ from torch import Tensor
 from common.hub import replaced_folder
 
 
+@runtime_checkable
 class Stateful(Protocol):
     """What modules, optimizers, gradient scalers and our own counters have in common."""
 

@@ -38,9 +38,7 @@ def decibel_spectrogram(waveform: Float[Tensor, " t"], sample_rate: int) -> Floa
     return 20 * (spectrum.abs() * 2 / window.sum()).clamp_min(1e-10).log10()
 
 
-def save_spectrograms(
-    columns: Sequence[dict[str, Float[Tensor, " t"]]], sample_rate: int, path: Path
-) -> None:
+def save_spectrograms(columns: Sequence[dict[str, Tensor]], sample_rate: int, path: Path) -> None:
     """Draws the named waveforms of each column under each other: seconds, kHz, and one dB scale."""
     rows, width = len(columns[0]), len(columns)
     figure, axes = pyplot.subplots(

@@ -1,12 +1,12 @@
 """What is particular to speech in the training of a tokenizer: batches, losses, what is watched."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.logging import get_logger
+from accelerate import Accelerator, PartialState
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
@@ -53,8 +53,8 @@ class SpeechTask:
 
         self.loss = loss
         self.recordings = load("train")
-        if line := self.recordings.conversions():
-            get_logger(__name__).warning(line)
+        if PartialState().is_main_process and (line := self.recordings.conversions()):
+            logging.getLogger(__name__).warning(line)
         self.held_out, self.held_out_lengths = (
             part.to(device) for part in held_out_recordings(load("validation"))
         )
