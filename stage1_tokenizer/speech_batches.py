@@ -23,14 +23,15 @@ class Crops(TorchDataset[Item]):
     def __getitem__(self, key: tuple[int, int]) -> Item:
         """The crop, its length, and the names of undecodable recordings that it stands in for.
 
-        A recording that is bad or silent is replaced by the next. Raises ValueError where as many
-        as may be are.
+        A recording that is bad or silent is replaced by one far from it, for neighbours are often
+        alike. Raises ValueError where up to nine are.
         """
         position, index = key
         size = len(self.recordings)
+        tries = min(SPARE + 1, size)
         bad: list[str] = []
-        for i in range(min(SPARE + 1, size)):
-            row = self.recordings[(index + i) % size]
+        for i in range(tries):
+            row = self.recordings[(index + i * size // tries) % size]
             try:
                 crop, length = self.recordings.crop(row, generator_at(self.seed, position))
             except SilentItemError as error:
@@ -42,7 +43,7 @@ class Crops(TorchDataset[Item]):
                 continue
             return {"crop": crop, "length": length, "epoch": position // size, "bad": bad}
         raise ValueError(
-            f"{min(SPARE + 1, size)} recordings in a row can't be decoded or are silent, the last "
+            f"{tries} recordings tried one after another can't be decoded or are silent, the last "
             f"is {last}: mend or remove them, or set data.silence_db"
         )
 
