@@ -5,7 +5,7 @@ import dataclasses
 import importlib
 import inspect
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -20,6 +20,8 @@ class Verb:
     config: str
     run: str
     """A function of `pipelines.verbs` that takes the config and returns what is printed."""
+    speech_config: str | None = None
+    """The config of files that say `modality: speech`, where the verb has one."""
 
 
 VERBS = {
@@ -28,9 +30,14 @@ VERBS = {
         "stage1_tokenizer.train",
         "TrainTokenizerConfig",
         "train_tokenizer",
+        "TrainSpeechTokenizerConfig",
     ),
     "encode": Verb(
-        "write the codes of a data set", "stage1_tokenizer.encode", "EncodeConfig", "encode"
+        "write the codes of a data set",
+        "stage1_tokenizer.encode",
+        "EncodeConfig",
+        "encode",
+        "EncodeSpeechConfig",
     ),
     "train-classifier": Verb(
         "train the classifier that scores where Inception is not at hand",
@@ -47,9 +54,31 @@ VERBS = {
 """In the order in which `simvq run` calls them."""
 
 
-def config_class(verb: Verb) -> type[Any]:
-    """The dataclass of a verb's config."""
-    return getattr(importlib.import_module(verb.module), verb.config)
+def config_classes(verb: Verb) -> dict[str, type[Any]]:
+    """The dataclass of a verb's config for each modality."""
+    module = importlib.import_module(verb.module)
+    names = {"images": verb.config, "speech": verb.speech_config}
+    return {modality: getattr(module, name) for modality, name in names.items() if name}
+
+
+def config_class(verb: Verb, path: Path, overrides: Sequence[str]) -> type[Any]:
+    """The dataclass that a config file is for, by its key `modality`, images where it has none.
+
+    Raises ValueError for another modality than the verb knows.
+    """
+    from omegaconf import OmegaConf
+
+    given = OmegaConf.merge(
+        OmegaConf.load(path) if path.is_file() else {},
+        OmegaConf.from_dotlist([o for o in overrides if o.startswith("modality=")]),
+    )
+    known = config_classes(verb)
+    modality = OmegaConf.select(given, "modality", default="images")
+    if modality not in known:
+        raise ValueError(
+            f"{path}: modality={modality} is not one of {', '.join(known)}: set modality"
+        )
+    return known[modality]
 
 
 def call(name: str, path: Path, overrides: Sequence[str]) -> str:
@@ -57,7 +86,7 @@ def call(name: str, path: Path, overrides: Sequence[str]) -> str:
     from common.config import load_config
 
     verb = VERBS[name]
-    config = load_config(config_class(verb), path, overrides)
+    config = load_config(config_class(verb, path, overrides), path, overrides)
     return getattr(importlib.import_module("pipelines.verbs"), verb.run)(config)
 
 
@@ -86,10 +115,11 @@ def say(text: str) -> None:
     PartialState().print(text, flush=True)
 
 
-def describe(schema: type[Any]) -> str:
-    """The source of a config and of the configs in it: names, types, defaults, meaning."""
-    parts = [schema]
+def describe(schemas: Iterable[type[Any]]) -> str:
+    """The source of configs and of those they extend or hold: names, types, defaults, meaning."""
+    parts = [*schemas]
     for part in parts:  # grows while it is walked
+        parts += [b for b in part.__bases__ if dataclasses.is_dataclass(b) and b not in parts]
         for hint in get_type_hints(part).values():
             nested = [h for h in (hint, *get_args(hint)) if dataclasses.is_dataclass(h)]
             parts += [h for h in nested if isinstance(h, type) and h not in parts]
@@ -100,7 +130,7 @@ class ConfigHelp(argparse.Action):
     """--help of a verb: prints its config."""
 
     def __call__(self, parser: argparse.ArgumentParser, *args: Any) -> None:
-        print(f"{parser.format_help()}\n{describe(config_class(self.const))}")
+        print(f"{parser.format_help()}\n{describe(config_classes(self.const).values())}")
         parser.exit()
 
 

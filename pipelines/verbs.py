@@ -18,19 +18,23 @@ from pipelines.sample import SampleConfig
 from pipelines.score import ScoreConfig
 from pipelines.training_report import write_training_report
 from stage1_tokenizer import ImageTokenizer
-from stage1_tokenizer.encode import EncodeConfig
-from stage1_tokenizer.train import TrainTokenizerConfig
+from stage1_tokenizer.encode import EncodeConfig, EncodeSpeechConfig
+from stage1_tokenizer.train import TrainSpeechTokenizerConfig, TrainTokenizerConfig
 from stage2_prior import Prior
 from stage2_prior.train import TrainPriorConfig
 
+HELD_OUT = {"heldout/psnr": "PSNR {:.2f} dB", "heldout/mel": "mel distance {:.3f}"}
+"""How what a tokenizer's training watches is told."""
 
-def train_tokenizer(config: TrainTokenizerConfig) -> str:
+
+def train_tokenizer(config: TrainTokenizerConfig | TrainSpeechTokenizerConfig) -> str:
     model = stage1_tokenizer.train.train_tokenizer(config)
     if PartialState().is_main_process:
         write_training_report(config.run_dir)
     last = read_metrics(config.run_dir)[-1]
+    watched = ", ".join(words.format(last[k]) for k, words in HELD_OUT.items() if k in last)
     return (
-        f"{model}: held-out PSNR {last['heldout/psnr']:.2f} dB; over the last "
+        f"{model}: held-out {watched}; over the last "
         f"{last['codebook/positions']:,} positions {last['codebook/used']:.1%} of "
         f"{config.model.quantizer.codebook_size:,} codes used, perplexity {last['codebook/perplexity']:,.0f}"
         + bad_items(last["data/bad"])
@@ -42,7 +46,7 @@ def bad_items(count: int) -> str:
     return f"; {count} items could not be decoded" if count else ""
 
 
-def encode(config: EncodeConfig) -> str:
+def encode(config: EncodeConfig | EncodeSpeechConfig) -> str:
     manifest = stage1_tokenizer.encode.encode(config)
     return (
         f"{config.out}: {manifest['rows']['train']:,} rows, {manifest['positions']:,} codes; "

@@ -36,6 +36,9 @@ def psnr(a: Float[Tensor, "b c y x"], b: Float[Tensor, "b c y x"]) -> Float[Tens
 class ImageTask:
     """The parts of an image tokenizer's training that the loop in `train` calls."""
 
+    items = "images"
+    """What the log counts per second."""
+
     def __init__(
         self,
         data: ImageDataConfig,

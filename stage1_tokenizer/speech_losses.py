@@ -1,6 +1,6 @@
 """Losses of the speech tokenizer, in float32: mel distances and adversarial terms."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -9,11 +9,35 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torchaudio.functional import melscale_fbanks
 
-from stage1_tokenizer.speech_discriminators import Judgement, Judgements
+from stage1_tokenizer.speech_discriminators import (
+    Judgement,
+    Judgements,
+    SpeechDiscriminatorConfig,
+)
 from stage1_tokenizer.speech_net import Lengths, inside
 
-MEL_WEIGHT = {"multi": 15.0, "single": 45.0}
-"""Usual weights of the mel distances, beside adversarial and feature terms of 1 to 2."""
+
+@dataclass(frozen=True, kw_only=True)
+class SpeechLossConfig:
+    """Weights of the losses. The quantizer's own is model.quantizer.weight."""
+
+    mel: Literal["multi", "single"] = "multi"
+    """The log-mel distance: over seven scales (Descript), or over one, as SimVQ's authors have it."""
+    mel_weight: float = 15.0
+    """15 is usual for `multi` and 45 for `single`, beside adversarial and feature terms of 1 to 2."""
+    adversarial_weight: float = 1.0
+    """Of the discriminators' judgement; 0 turns them and feature matching off."""
+    feature_weight: float = 1.0
+    """Of the distance between the discriminators' features of recording and reconstruction."""
+    adversarial_start: int = 0
+    """The step from which the discriminators are trained and heard."""
+    discriminator: SpeechDiscriminatorConfig = field(default_factory=SpeechDiscriminatorConfig)
+    discriminator_lr: float = 1e-4
+
+    @property
+    def adversarial(self) -> bool:
+        """Whether there are discriminators at all."""
+        return self.adversarial_weight > 0
 
 
 @dataclass(frozen=True)

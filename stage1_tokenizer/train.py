@@ -1,6 +1,7 @@
 """train-tokenizer: trains on a data set; the same command again goes on where it stopped."""
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,65 +16,28 @@ from common.order import seed_step
 from common.training import (
     Average,
     NonFiniteGuard,
-    OptimConfig,
-    Precision,
     Throughput,
     decay_groups,
     is_finished,
     learning_rate,
     start_run,
 )
-from stage1_tokenizer.image_data import ImageDataConfig
-from stage1_tokenizer.image_losses import ImageLossConfig
 from stage1_tokenizer.image_task import ImageTask
-from stage1_tokenizer.image_tokenizer import ImageTokenizerConfig
+from stage1_tokenizer.speech_task import SpeechTask
+from stage1_tokenizer.train_config import TrainSpeechTokenizerConfig, TrainTokenizerConfig
 from stage1_tokenizer.usage import CodebookUse, effective_rank
 
-
-@dataclass(frozen=True, kw_only=True)
-class TrainTokenizerConfig:
-    """Trains a tokenizer of pictures: `simvq train-tokenizer CONFIG [key=value ...]`."""
-
-    run_dir: Path
-    """Where everything goes; running again with the same folder resumes."""
-    data: ImageDataConfig = field(default_factory=ImageDataConfig)
-    model: ImageTokenizerConfig = field(default_factory=ImageTokenizerConfig)
-    loss: ImageLossConfig = field(default_factory=ImageLossConfig)
-    optim: OptimConfig = field(default_factory=OptimConfig)
-    projection_lr: float = 1e-3
-    """Of W and b: constant, while the rest warms up and anneals (StableVQ: annealing W loses codes)."""
-    basis_lr: float = 1e-4
-    """Of C, where model.quantizer.train_basis is on: constant."""
-    random_crop: bool = False
-    """Crop at random rather than in the centre."""
-    flip: bool = False
-    """Mirror half of the pictures."""
-    steps: int = 100_000
-    batch_size: int = 64
-    """Pictures in one step, over all processes."""
-    seed: int = 0
-    precision: Precision = "fp32"
-    """Of the networks; the quantizer is always in float32."""
-    ema_decay: float = 0.999
-    """Of the averaged weights, which are what is saved and scored; 0 turns averaging off."""
-    max_skipped_steps: int = 50
-    """Steps with a loss or gradient that is not finite are skipped; past this many the run stops."""
-    workers: int = 2
-    """Processes that decode pictures; a stream is decoded by the main process."""
-    log_every: int = 100
-    save_every: int = 1000
-    keep_checkpoints: int = 2
-    trackers: tuple[str, ...] = ()
-    """Trackers of accelerate beside metrics.jsonl: tensorboard, wandb, trackio."""
+Task = ImageTask | SpeechTask
+Config = TrainTokenizerConfig | TrainSpeechTokenizerConfig
 
 
 @dataclass
 class Training:
     """Everything that one step touches."""
 
-    config: TrainTokenizerConfig
+    config: Config
     accelerator: Accelerator
-    task: ImageTask
+    task: Task
     model: nn.Module
     optimizer: AcceleratedOptimizer
     critic: nn.Module | None
@@ -100,8 +64,8 @@ class Training:
         return parts
 
 
-def train_tokenizer(config: TrainTokenizerConfig) -> Path:
-    """Trains and returns the folder of the finished model, for `ImageTokenizer.from_pretrained`."""
+def train_tokenizer(config: Config) -> Path:
+    """Trains and returns the folder of the finished model, for `from_pretrained` of its class."""
     model_dir = config.run_dir / "model"
     if is_finished(config, model_dir):
         return model_dir
@@ -136,11 +100,12 @@ def train_tokenizer(config: TrainTokenizerConfig) -> Path:
         clock.count(config.batch_size)
         done = step + 1
         if done % config.log_every == 0 or done == config.steps:
-            metrics = log_line(run, losses, norm) | {"speed/images_per_second": clock.rate()}
-            accelerator.log(metrics, step=done)
-            progress.set_postfix(
-                psnr=f"{metrics['heldout/psnr']:.2f}", used=f"{metrics['codebook/used']:.1%}"
-            )
+            watched = watch(run)
+            metrics = log_line(run, losses, norm) | watched
+            speed = {f"speed/{run.task.items}_per_second": clock.rate()}
+            accelerator.log(metrics | speed, step=done)
+            shown = {name.split("/")[-1]: f"{value:.2f}" for name, value in watched.items()}
+            progress.set_postfix(**shown, used=f"{metrics['codebook/used']:.1%}")
         if done % config.save_every == 0 or done == config.steps:
             save(run, done)
     if accelerator.is_main_process:
@@ -150,11 +115,10 @@ def train_tokenizer(config: TrainTokenizerConfig) -> Path:
     return model_dir
 
 
-def prepare(config: TrainTokenizerConfig, accelerator: Accelerator) -> Training:
+def prepare(config: Config, accelerator: Accelerator) -> Training:
     """Data, networks and optimizers, on their device and wrapped for several processes."""
     torch.manual_seed(config.seed)
-    augment = {"crop": config.random_crop, "flip": config.flip}
-    task = ImageTask(config.data, config.model, config.loss, augment, accelerator.device)
+    task = task_of(config, accelerator.device)
     betas = config.optim.betas
     groups = parameter_groups(config, task)
     optimizer = torch.optim.AdamW(groups, lr=config.optim.lr, betas=betas, fused=True)
@@ -180,7 +144,15 @@ def prepare(config: TrainTokenizerConfig, accelerator: Accelerator) -> Training:
     )
 
 
-def parameter_groups(config: TrainTokenizerConfig, task: ImageTask) -> list[dict[str, Any]]:
+def task_of(config: Config, device: torch.device) -> Task:
+    """What is particular to the config's modality."""
+    if isinstance(config, TrainSpeechTokenizerConfig):
+        return SpeechTask(config.data, config.model, config.loss, device)
+    augment = {"crop": config.random_crop, "flip": config.flip}
+    return ImageTask(config.data, config.model, config.loss, augment, device)
+
+
+def parameter_groups(config: Config, task: Task) -> list[dict[str, Any]]:
     """Networks on the schedule (`scale` times it), W and C each at a constant learning rate (`fixed`)."""
     quantizer = task.model.quantizer
     networks = [
@@ -199,8 +171,11 @@ def parameter_groups(config: TrainTokenizerConfig, task: ImageTask) -> list[dict
 def start_codebook(run: Training, batch: dict[str, Any]) -> None:
     """The codebook's data-dependent start, from the first batch of all processes together."""
     with torch.no_grad():
-        latents = run.accelerator.gather(run.task.latents(batch))
-    run.task.model.quantizer.init_from(latents)
+        mine = run.task.latents(batch)
+    # speech has another number of them in each process
+    padded = run.accelerator.pad_across_processes(mine, pad_index=math.nan)
+    latents = run.accelerator.gather(padded)
+    run.task.model.quantizer.init_from(latents[~latents.isnan().all(1)])
 
 
 def optimize(
@@ -235,7 +210,7 @@ def optimize(
 
 
 def log_line(run: Training, losses: dict[str, Tensor], norm: Tensor) -> dict[str, float]:
-    """What a line of metrics.jsonl says: losses over all processes, the codebook's use, held-out PSNR."""
+    """What a line of metrics.jsonl says: losses over all processes, the codebook's use."""
     means = run.accelerator.reduce(torch.stack([v.detach() for v in losses.values()]), "mean")
     metrics = {f"loss/{k}": v for k, v in zip(losses, means.tolist(), strict=True)}
     return {
@@ -243,7 +218,6 @@ def log_line(run: Training, losses: dict[str, Tensor], norm: Tensor) -> dict[str
         "loss/total": sum(v for k, v in metrics.items() if k != "loss/discriminator"),
         **run.use.metrics(),
         "codebook/effective_rank": effective_rank(run.task.model.codebook.detach()),
-        **watched(run),
         "data/bad": run.task.bad.total,
         "optim/lr": run.optimizer.param_groups[0]["lr"],
         "optim/grad_norm": float(norm),
@@ -251,7 +225,7 @@ def log_line(run: Training, losses: dict[str, Tensor], norm: Tensor) -> dict[str
     }
 
 
-def watched(run: Training) -> dict[str, float]:
+def watch(run: Training) -> dict[str, float]:
     """Measures of the averaged model on held-out items."""
     run.task.model.eval()
     with run.average.swapped_in():

@@ -38,7 +38,10 @@ def effective_rank(codebook: Float[Tensor, "k d"]) -> float:
 
 
 class CodebookUse:
-    """Counts of the codes of the last 65,536 positions and of the epoch, kept on the device."""
+    """Counts of the codes of the last 65,536 positions and of the epoch, kept on the device.
+
+    A position past an item's end, where the code is -1, takes a place but is not counted.
+    """
 
     def __init__(self, codebook_size: int, device: torch.device) -> None:
         self.window = torch.full((WINDOW,), -1, dtype=torch.int64, device=device)
@@ -53,7 +56,8 @@ class CodebookUse:
             self.last_counts, self.epoch = self.epoch_counts, epoch
             self.epoch_counts = torch.zeros_like(self.last_counts)
         codes = codes.reshape(-1)
-        self.epoch_counts.scatter_add_(0, codes, torch.ones_like(codes))
+        inside = codes >= 0  # counted with weights, for a selection would wait for the device
+        self.epoch_counts.scatter_add_(0, codes.clamp(min=0), inside.long())
         codes = codes[-WINDOW:]
         places = (self.written + torch.arange(len(codes), device=codes.device)) % WINDOW
         self.window[places] = codes
@@ -62,12 +66,13 @@ class CodebookUse:
     def metrics(self) -> dict[str, float]:
         """`used` and `perplexity` of the window, `used` of the last whole epoch (of this one, in the first)."""
         size = len(self.epoch_counts)
-        counts = torch.bincount(self.window[: self.written], minlength=size)
+        chosen = self.window[self.window >= 0]
+        counts = torch.bincount(chosen, minlength=size)
         epoch_counts = self.last_counts if self.epoch else self.epoch_counts
         return {
             "codebook/used": used(counts),
             "codebook/perplexity": perplexity(counts),
-            "codebook/positions": min(self.written, WINDOW),
+            "codebook/positions": len(chosen),
             "codebook/used_epoch": used(epoch_counts),
             "codebook/positions_epoch": int(epoch_counts.sum()),
         }

@@ -1,0 +1,71 @@
+"""Speech as files to look at and to hear: spectrograms on one scale, and WAV."""
+
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import soundfile
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from common.pictures import save_figure
+
+matplotlib.use("Agg")
+from matplotlib import pyplot
+
+WINDOW_SECONDS = 0.025
+RANGE_DB = (-80.0, 0.0)
+"""Of every spectrogram; 0 dB is a sine at full scale."""
+
+
+def decibel_spectrogram(waveform: Float[Tensor, " t"], sample_rate: int) -> Float[Tensor, "f n"]:
+    """Short-time amplitudes in dB, four frames per window of 25 ms, 0 dB for a sine at full scale."""
+    size = 4 * round(WINDOW_SECONDS * sample_rate / 4)
+    window = torch.hann_window(size)
+    spectrum = torch.stft(
+        F.pad(waveform.float().cpu(), (0, max(size - len(waveform), 0))),
+        size,
+        size // 4,
+        window=window,
+        pad_mode="constant",
+        return_complex=True,
+    )
+    return 20 * (spectrum.abs() * 2 / window.sum()).clamp_min(1e-10).log10()
+
+
+def save_spectrograms(columns: Sequence[dict[str, Tensor]], sample_rate: int, path: Path) -> None:
+    """Draws the named waveforms of each column under each other: seconds, kHz, and one dB scale."""
+    rows, width = len(columns[0]), len(columns)
+    figure, axes = pyplot.subplots(
+        rows, width, figsize=(3 * width, 2.2 * rows), layout="constrained", squeeze=False
+    )
+    low, high = RANGE_DB
+    for x, column in enumerate(columns):
+        for y, (name, waveform) in enumerate(column.items()):
+            picture = axes[y, x].imshow(
+                decibel_spectrogram(waveform, sample_rate).numpy(),
+                origin="lower",
+                aspect="auto",
+                extent=(0, len(waveform) / sample_rate, 0, sample_rate / 2000),
+                vmin=low,
+                vmax=high,
+            )
+            axes[y, x].set(title=name, xlabel="seconds", ylabel="kHz")
+    figure.colorbar(picture, ax=axes, label="dB")
+    save_figure(figure, path)
+
+
+def save_waveform(waveform: Float[Tensor, " t"], sample_rate: int, path: Path) -> None:
+    """Writes 16-bit WAV, samples beyond [-1, 1] clipped, whole or not at all."""
+    samples = np.clip(waveform.float().cpu().numpy(), -1, 1)
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, sample_rate, format="WAV", subtype="PCM_16")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    partial.write_bytes(buffer.getvalue())
+    os.replace(partial, path)

@@ -1,0 +1,70 @@
+"""What a tokenizer's training run is told: the loop's own keys, and those of each modality."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from common.training import OptimConfig, Precision
+from stage1_tokenizer.image_data import ImageDataConfig
+from stage1_tokenizer.image_losses import ImageLossConfig
+from stage1_tokenizer.image_tokenizer import ImageTokenizerConfig
+from stage1_tokenizer.speech_data import SpeechDataConfig
+from stage1_tokenizer.speech_losses import SpeechLossConfig
+from stage1_tokenizer.speech_tokenizer import SpeechTokenizerConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainLoopConfig:
+    """What the loop itself reads, whatever the items are."""
+
+    run_dir: Path
+    """Where everything goes; running again with the same folder resumes."""
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    projection_lr: float = 1e-3
+    """Of W and b: constant, while the rest warms up and anneals (StableVQ: annealing W loses codes)."""
+    basis_lr: float = 1e-4
+    """Of C, where model.quantizer.train_basis is on: constant."""
+    steps: int = 100_000
+    batch_size: int = 64
+    """Items (pictures, or crops of recordings) in one step, over all processes."""
+    seed: int = 0
+    precision: Precision = "fp32"
+    """Of the networks; the quantizer is always in float32."""
+    ema_decay: float = 0.999
+    """Of the averaged weights, which are what is saved and scored; 0 turns averaging off."""
+    max_skipped_steps: int = 50
+    """Steps with a loss or gradient that is not finite are skipped; past this many the run stops."""
+    workers: int = 2
+    """Processes that decode items; a stream is decoded by the main process."""
+    log_every: int = 100
+    save_every: int = 1000
+    keep_checkpoints: int = 2
+    trackers: tuple[str, ...] = ()
+    """Trackers of accelerate beside metrics.jsonl: tensorboard, wandb, trackio."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainTokenizerConfig(TrainLoopConfig):
+    """Trains a tokenizer of pictures: `simvq train-tokenizer CONFIG [key=value ...]`."""
+
+    modality: Literal["images"] = "images"
+    """The key by which a file says what it is for: `speech` is TrainSpeechTokenizerConfig's."""
+    data: ImageDataConfig = field(default_factory=ImageDataConfig)
+    model: ImageTokenizerConfig = field(default_factory=ImageTokenizerConfig)
+    loss: ImageLossConfig = field(default_factory=ImageLossConfig)
+    random_crop: bool = False
+    """Crop at random rather than in the centre."""
+    flip: bool = False
+    """Mirror half of the pictures."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSpeechTokenizerConfig(TrainLoopConfig):
+    """Trains a tokenizer of speech: `simvq train-tokenizer CONFIG [key=value ...]`."""
+
+    modality: Literal["speech"] = "speech"
+    """A file without this key is for pictures."""
+    data: SpeechDataConfig = field(default_factory=SpeechDataConfig)
+    """Its crop_seconds, gain_db and silence_db shape what is trained on."""
+    model: SpeechTokenizerConfig = field(default_factory=SpeechTokenizerConfig)
+    loss: SpeechLossConfig = field(default_factory=SpeechLossConfig)
