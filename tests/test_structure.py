@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 import pytest
 
 from common.config import load_config, save_config
-from pipelines.cli import VERBS, config_class
+from pipelines.cli import VERBS, config_class, config_classes
 
 ROOT = Path(__file__).parents[1]
 LAYERS = ("common", "stage1_tokenizer", "stage2_prior", "pipelines")
@@ -43,7 +43,7 @@ def test_functions_fit_a_screen(path: Path) -> None:
 
 @pytest.mark.parametrize("path", YAMLS, ids=from_root)
 def test_every_yaml_loads_and_round_trips(path: Path, tmp_path: Path) -> None:
-    config = load_config(config_class(VERBS[path.stem]), path)
+    config = load_config(config_class(VERBS[path.stem], path, []), path)
     save_config(config, tmp_path / path.name)
     assert load_config(type(config), tmp_path / path.name) == config
 
@@ -57,7 +57,7 @@ MISTAKES = {
 
 @pytest.mark.parametrize("path", YAMLS, ids=from_root)
 def test_mistakes_in_every_yaml_are_told_in_words(path: Path) -> None:
-    schema = config_class(VERBS[path.stem])
+    schema = config_class(VERBS[path.stem], path, [])
     keys = {*get_type_hints(schema), "no_such_key"}
     for mistake in [m for m in MISTAKES if re.split(r"[.=]", m)[0] in keys]:
         with pytest.raises(ValueError) as caught:
@@ -75,8 +75,8 @@ def nested(schema: type[Any]) -> list[type[Any]]:
 
 def test_every_config_field_is_read_somewhere() -> None:
     text = "\n".join(path.read_text() for path in FILES)
-    for verb in VERBS.values():
-        for part in nested(config_class(verb)):
-            for field in dataclasses.fields(part):
-                read = f".{field.name}" in text or f'"{field.name}"' in text
-                assert read, f"{part.__name__}.{field.name}"
+    schemas = [schema for verb in VERBS.values() for schema in config_classes(verb).values()]
+    for part in {part for schema in schemas for part in nested(schema)}:
+        for field in dataclasses.fields(part):
+            read = f".{field.name}" in text or f'"{field.name}"' in text
+            assert read, f"{part.__name__}.{field.name}"

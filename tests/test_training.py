@@ -21,6 +21,7 @@ from common.tracking import read_metrics
 from common.training import OptimConfig, TrainingDivergedError
 from stage1_tokenizer import ImageTokenizer, ImageTokenizerConfig
 from stage1_tokenizer.encode import EncodeConfig, encode
+from stage1_tokenizer.image_data import ImageDataConfig, load_pictures
 from stage1_tokenizer.image_losses import ImageLossConfig
 from stage1_tokenizer.image_task import ImageTask, psnr
 from stage1_tokenizer.quantizers import SimVQConfig
@@ -238,9 +239,7 @@ def test_codes_are_written_once_and_their_manifest_is_true(trained: Path) -> Non
     assert sum(manifest["histogram"]) == manifest["positions"] == 1437 * 16
     assert str(rows.features["codes"].feature.dtype) == "uint16"
     tokenizer = ImageTokenizer.from_pretrained(trained / "tokenizer" / "model")
-    task = stage1_tokenizer.image_data.load_pictures(
-        stage1_tokenizer.train.ImageDataConfig(), "train", channels=1, size=8
-    )
+    task = load_pictures(ImageDataConfig(), "train", channels=1, size=8)
     images = torch.stack([task.fixed(task.decode(task[i])) for i in (0, 700)])
     stored = torch.tensor([rows[0]["codes"], rows[700]["codes"]])
     assert torch.equal(tokenizer.encode(images).flatten(1), stored)
