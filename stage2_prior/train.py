@@ -98,6 +98,7 @@ def train_prior(config: TrainPriorConfig | TrainSpeechPriorConfig) -> Path:
         workers=config.workers,
     )
     clock = Throughput()
+    codes_per_step = round(config.batch_size * run.train.mean_codes)
     progress = tqdm(
         range(first_step, config.steps),
         initial=first_step,
@@ -113,7 +114,7 @@ def train_prior(config: TrainPriorConfig | TrainSpeechPriorConfig) -> Path:
             loss = balanced(run, run.model(conditions, codes), codes)
         norm = optimize(run, loss, step)
         run.average.update(step)
-        clock.count(config.batch_size * run.train.mean_codes)
+        clock.count(codes_per_step)
         done = step + 1
         if done % config.log_every == 0 or done == config.steps:
             mean = float(accelerator.reduce(loss.detach(), "mean"))
