@@ -73,6 +73,11 @@ class SpeechGenerationPipeline:
         self.prior.to(device)
         return self
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.prior.condition_embedding.weight.device
+
     @torch.no_grad()
     def __call__(
         self,
@@ -98,13 +103,10 @@ class SpeechGenerationPipeline:
         """
         per_sample = next((g for g in (labels, speakers, texts, prompts) if g is not None), [0])
         seeds = list(range(len(per_sample))) if seeds is None else list(seeds)
-        device = self.prior.condition_embedding.weight.device
-        conditions = self.prior.conditions(
-            len(seeds), labels=labels, speakers=speakers, texts=texts
-        )
+        known = {"labels": labels, "speakers": speakers, "texts": texts}
         codes = sample_until_end(
             self.prior,
-            conditions.to(device),
+            self.prior.conditions(len(seeds), **known).to(self.device),  # type: ignore[arg-type]
             seeds,
             prompts=None if prompts is None else [self.encoded(prompt) for prompt in prompts],
             guidance=guidance,
@@ -115,14 +117,16 @@ class SpeechGenerationPipeline:
             max_codes=max_codes,
             repetitions=repetitions,
         )
-        lengths = torch.tensor([len(row) for row in codes], device=device)
-        decoded = self.tokenizer.decode(pad_sequence(codes, batch_first=True), lengths)
-        sizes = (lengths * self.tokenizer.config.hop).tolist()
-        waveforms = [
-            row[:size].clamp(-1, 1).cpu() for row, size in zip(decoded, sizes, strict=True)
-        ]
         rate = self.tokenizer.config.sample_rate
-        return SpeechOutput(waveforms, [row.cpu() for row in codes], seeds, rate)
+        return SpeechOutput(self.decoded(codes), [row.cpu() for row in codes], seeds, rate)
+
+    def decoded(self, codes: Sequence[Int[Tensor, " _"]]) -> list[Float[Tensor, " _"]]:
+        """The waveform of each sequence of codes."""
+        lengths = torch.tensor([len(row) for row in codes], device=codes[0].device)
+        padded = pad_sequence(list(codes), batch_first=True)
+        sizes = (lengths * self.tokenizer.config.hop).tolist()
+        rows = self.tokenizer.decode(padded, lengths).clamp(-1, 1).cpu()
+        return [row[:size] for row, size in zip(rows, sizes, strict=True)]
 
     def encoded(self, prompt: Float[Tensor, " t"]) -> Int[Tensor, " n"]:
         """The codes of a recording's whole hops. Raises ValueError for one that has none."""
@@ -132,5 +136,4 @@ class SpeechGenerationPipeline:
             raise ValueError(
                 f"a prompt of {len(prompt)} samples is shorter than one code, {hop} samples: give more of it"
             )
-        device = self.prior.condition_embedding.weight.device
-        return self.tokenizer.encode(prompt[None, :size].to(device))[0]
+        return self.tokenizer.encode(prompt[None, :size].to(self.device))[0]

@@ -40,26 +40,20 @@ def sample_until_end(
     low, high = lengths_in_codes(prior, min_codes, max_codes)
     known = padded(prompts, len(seeds), high).to(conditions.device)
     random = uniforms(seeds, 2 * high).to(conditions.device).unflatten(1, (high, 2))
-    if guidance != 1:
-        none = torch.tensor(prior.config.no_condition, device=conditions.device)
-        conditions = torch.cat([conditions, none.expand_as(conditions)])
     shared = int((known != IGNORED).sum(1).min())  # what all prompts have goes in at once
     codes = known[:, :shared]
-    inputs = torch.cat([prior.prefix(conditions), _twice(prior, codes, guidance)], dim=1)
+    start = prior.prefix(asked(prior, conditions, guidance))
+    inputs = torch.cat([start, _twice(prior, codes, guidance)], dim=1)
     cache = DynamicCache(config=prior.body.config)
     ended = torch.zeros(len(seeds), dtype=torch.bool, device=conditions.device)
     for position in range(shared, high):
         logits, _ = prior.step(inputs, cache)
-        if guidance != 1:
-            conditional, unconditional = logits.chunk(2)
-            logits = unconditional + guidance * (conditional - unconditional)
+        logits = guided(logits, guidance)
         if position < low:
             logits[:, prior.config.codebook_size] = -torch.inf
         drawn = choose(logits, random[:, position, 0], temperature, top_k, top_p)
         if repetitions is not None:
-            again = choose(logits, random[:, position, 1], 1.0, 0, 1.0)
-            seen = (codes[:, -WINDOW:] == drawn[:, None]).sum(1)
-            drawn = again.where(seen > repetitions, drawn)
+            drawn = varied(drawn, codes, logits, random[:, position, 1], repetitions)
         if position < known.shape[1]:
             drawn = known[:, position].where(known[:, position] != IGNORED, drawn)
         ended |= drawn == prior.config.codebook_size
@@ -68,6 +62,26 @@ def sample_until_end(
             break
         inputs = _twice(prior, codes[:, -1:].clamp_min(0), guidance)
     return [row[row != IGNORED] for row in codes]
+
+
+def guided(logits: Float[Tensor, "_ k"], guidance: float) -> Float[Tensor, "b k"]:
+    """u + s (c - u), where c is the first half of the batch and u the second; without guidance c."""
+    if guidance == 1:
+        return logits
+    conditional, unconditional = logits.chunk(2)
+    return unconditional + guidance * (conditional - unconditional)
+
+
+def varied(
+    drawn: Int[Tensor, " b"],
+    codes: Int[Tensor, "b n"],
+    logits: Float[Tensor, "b k"],
+    random: Float[Tensor, " b"],
+    repetitions: int,
+) -> Int[Tensor, " b"]:
+    """The drawn codes, but those drawn again that occur too often at the end of `codes`."""
+    seen = (codes[:, -WINDOW:] == drawn[:, None]).sum(1)
+    return choose(logits, random, 1.0, 0, 1.0).where(seen > repetitions, drawn)
 
 
 def lengths_in_codes(
@@ -99,6 +113,14 @@ def padded(
             f"a prompt of {longest} codes leaves no room below max_codes={max_codes}: give less of it"
         )
     return pad_sequence(list(prompts), batch_first=True, padding_value=IGNORED)
+
+
+def asked(
+    prior: SpeechPrior, conditions: Int[Tensor, "b p"], guidance: float
+) -> Int[Tensor, "_ p"]:
+    """The conditions of all rows of the body's batch: with guidance a second half has none."""
+    none = torch.tensor(prior.config.no_condition, device=conditions.device)
+    return conditions if guidance == 1 else torch.cat([conditions, none.expand_as(conditions)])
 
 
 def _twice(
