@@ -1,5 +1,11 @@
 """What a user runs: generation pipelines, and the verbs of the command line."""
 
 from pipelines.image_generation import GenerationOutput, ImageGenerationPipeline
+from pipelines.speech_generation import SpeechGenerationPipeline, SpeechOutput
 
-__all__ = ["GenerationOutput", "ImageGenerationPipeline"]
+__all__ = [
+    "GenerationOutput",
+    "ImageGenerationPipeline",
+    "SpeechGenerationPipeline",
+    "SpeechOutput",
+]

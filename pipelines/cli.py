@@ -46,9 +46,15 @@ VERBS = {
         "train_classifier",
     ),
     "train-prior": Verb(
-        "train a prior over codes", "stage2_prior.train", "TrainPriorConfig", "train_prior"
+        "train a prior over codes",
+        "stage2_prior.train",
+        "TrainPriorConfig",
+        "train_prior",
+        "TrainSpeechPriorConfig",
     ),
-    "sample": Verb("draw new samples", "pipelines.sample", "SampleConfig", "sample"),
+    "sample": Verb(
+        "draw new samples", "pipelines.sample", "SampleConfig", "sample", "SampleSpeechConfig"
+    ),
     "score": Verb("score reconstructions and samples", "pipelines.score", "ScoreConfig", "score"),
 }
 """In the order in which `simvq run` calls them."""

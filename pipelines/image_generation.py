@@ -1,6 +1,5 @@
 """ImageGenerationPipeline: labels and seeds to new pictures."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,9 @@ from jaxtyping import Int
 from PIL import Image
 from torch import Tensor
 
-from common.config import write_text
-from common.hub import local_folder, replaced_folder, sha256
+from common.hub import local_folder
 from common.pictures import to_pil, to_uint8
+from pipelines.saved import read_pipeline, write_pipeline
 from stage1_tokenizer import ImageTokenizer
 from stage2_prior import Prior
 from stage2_prior.sampling import Schedule, sample_codes, uniforms
@@ -54,28 +53,14 @@ class ImageGenerationPipeline:
     def from_pretrained(cls, name_or_dir: str | Path, revision: str | None = None) -> Self:
         """The saved pipeline, on the CPU. Raises ValueError for a tokenizer that is not the prior's."""
         folder = local_folder(name_or_dir, revision)
-        known = json.loads((folder / "pipeline.json").read_text())
-        for part in ("tokenizer", "prior"):
-            found = sha256(folder / part / "model.safetensors")
-            if found != known[f"{part}_sha256"]:
-                raise ValueError(
-                    f"{folder / part} is {found[:16]}, but the pipeline was saved with "
-                    f"{known[f'{part}_sha256'][:16]}: restore that {part}, or save the pipeline again"
-                )
+        known = read_pipeline(folder)
         tokenizer = ImageTokenizer.from_pretrained(folder / "tokenizer")
         return cls(tokenizer, Prior.from_pretrained(folder / "prior"), known["classes"])
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes the folder whole or not at all."""
-        with replaced_folder(Path(folder)) as partial:
-            self.tokenizer.save_pretrained(partial / "tokenizer")
-            self.prior.save_pretrained(partial / "prior")
-            hashes = {
-                f"{part}_sha256": sha256(partial / part / "model.safetensors")
-                for part in ("tokenizer", "prior")
-            }
-            text = json.dumps({"classes": list(self.classes), **hashes}, indent=2)
-            write_text(partial / "pipeline.json", text + "\n")
+        about = {"classes": list(self.classes)}
+        write_pipeline(folder, self.tokenizer, self.prior, about)
 
     def to(self, device: torch.device | str) -> Self:
         """The same pipeline, on another device."""

@@ -14,14 +14,15 @@ from common.codes import read_manifest
 from common.tracking import read_metrics
 from pipelines.classifier import TrainClassifierConfig
 from pipelines.image_generation import ImageGenerationPipeline
-from pipelines.sample import SampleConfig
+from pipelines.sample import SampleConfig, SampleSpeechConfig
 from pipelines.score import ScoreConfig
+from pipelines.speech_generation import SpeechGenerationPipeline
 from pipelines.training_report import write_training_report
-from stage1_tokenizer import ImageTokenizer
+from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
 from stage1_tokenizer.encode import EncodeConfig, EncodeSpeechConfig
 from stage1_tokenizer.train import TrainSpeechTokenizerConfig, TrainTokenizerConfig
-from stage2_prior import Prior
-from stage2_prior.train import TrainPriorConfig
+from stage2_prior import Prior, SpeechPrior
+from stage2_prior.train import TrainPriorConfig, TrainSpeechPriorConfig
 
 HELD_OUT = {"heldout/psnr": "PSNR {:.2f} dB", "heldout/mel": "mel distance {:.3f}"}
 """How what a tokenizer's training watches is told."""
@@ -62,15 +63,11 @@ def train_classifier(config: TrainClassifierConfig) -> str:
     return f"{model}: held-out accuracy {last['heldout/accuracy']:.2%}"
 
 
-def train_prior(config: TrainPriorConfig) -> str:
+def train_prior(config: TrainPriorConfig | TrainSpeechPriorConfig) -> str:
     best = stage2_prior.train.train_prior(config)
     folder = config.run_dir / "pipeline"
     if PartialState().is_main_process:
-        classes = read_manifest(config.codes)["classes"] if config.conditional else []
-        tokenizer = ImageTokenizer.from_pretrained(config.tokenizer)
-        ImageGenerationPipeline(tokenizer, Prior.from_pretrained(best), classes).save_pretrained(
-            folder
-        )
+        pipeline_of(config, best).save_pretrained(folder)
     PartialState().wait_for_everyone()
     last = [row for row in read_metrics(config.run_dir) if "heldout/nats_per_code" in row][-1]
     return (
@@ -79,9 +76,24 @@ def train_prior(config: TrainPriorConfig) -> str:
     )
 
 
-def sample(config: SampleConfig) -> str:
+def pipeline_of(
+    config: TrainPriorConfig | TrainSpeechPriorConfig, best: Path
+) -> ImageGenerationPipeline | SpeechGenerationPipeline:
+    """The pipeline of a trained prior and the tokenizer of its codes."""
+    manifest = read_manifest(config.codes)
+    if isinstance(config, TrainSpeechPriorConfig):
+        tokenizer = SpeechTokenizer.from_pretrained(config.tokenizer)
+        prior = SpeechPrior.from_pretrained(best)
+        return SpeechGenerationPipeline(tokenizer, prior, manifest["classes"], manifest["speakers"])
+    classes = manifest["classes"] if config.conditional else []
+    images = ImageTokenizer.from_pretrained(config.tokenizer)
+    return ImageGenerationPipeline(images, Prior.from_pretrained(best), classes)
+
+
+def sample(config: SampleConfig | SampleSpeechConfig) -> str:
     out: Path = pipelines.sample.sample(config)
-    return f"{out}: {config.count} samples, samples.npz and sample.json"
+    files = "samples.npz and sample.json" if config.modality == "images" else "sample.json"
+    return f"{out}: {config.count} samples, {files}"
 
 
 def score(config: ScoreConfig) -> str:

@@ -1,19 +1,32 @@
 """Batches of codes and conditions, a function of the seed and of how many rows went before."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from datasets import Dataset
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
 from common.order import EndlessSampler, generator_at
 
 Batch = tuple[Tensor, Tensor]
-"""Conditions (b) and codes (b, n), int64."""
+"""Conditions (b) or (b, p) and codes (b, n), int64."""
+
+
+@runtime_checkable
+class Rows(Protocol):
+    """What training reads: rows of codes with their conditions."""
+
+    @property
+    def mean_codes(self) -> float: ...
+    def __len__(self) -> int: ...
+    def __getitems__(self, keys: list[tuple[int, int]]) -> Batch: ...
+    def endless(
+        self, *, batch_size: int, start: int, rank: int, world: int
+    ) -> Sampler[tuple[int, int]]: ...
 
 
 class CodeRows(TorchDataset[Batch]):
@@ -25,6 +38,17 @@ class CodeRows(TorchDataset[Batch]):
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def mean_codes(self) -> float:
+        """Codes per row."""
+        return len(self.rows[0]["codes"])
+
+    def endless(
+        self, *, batch_size: int, start: int, rank: int, world: int
+    ) -> Sampler[tuple[int, int]]:
+        """This process's share of shuffled epochs, the same for any batch size."""
+        return EndlessSampler(len(self), seed=self.seed, start=start, rank=rank, world=world)
 
     def __getitems__(self, keys: list[tuple[int, int]]) -> Batch:
         """The rows of (position, index) keys as one batch."""
@@ -40,22 +64,22 @@ class CodeRows(TorchDataset[Batch]):
 
 
 def training_batches(
-    rows: CodeRows, *, batch_size: int, done: int, rank: int, world: int, workers: int
+    rows: Rows, *, batch_size: int, done: int, rank: int, world: int, workers: int
 ) -> Iterator[Batch]:
     """Endless batches of this process, after `done` rows of all processes. `batch_size` is over all."""
-    sampler = EndlessSampler(len(rows), seed=rows.seed, start=done, rank=rank, world=world)
+    sampler = rows.endless(batch_size=batch_size, start=done, rank=rank, world=world)
     return iter(_loader(rows, batch_size // world, sampler, workers))
 
 
-def held_out_batches(rows: CodeRows, *, batch_size: int, rank: int, world: int) -> Iterator[Batch]:
+def held_out_batches(rows: Rows, *, batch_size: int, rank: int, world: int) -> Iterator[Batch]:
     """This process's share of all rows, once, in order."""
     keys = [(index, index) for index in range(rank, len(rows), world)]
     return iter(_loader(rows, batch_size, keys, 0))
 
 
-def _loader(rows: CodeRows, batch_size: int, sampler: Any, workers: int) -> DataLoader[Batch]:
+def _loader(rows: Rows, batch_size: int, sampler: Any, workers: int) -> DataLoader[Batch]:
     return DataLoader(
-        rows,
+        rows,  # type: ignore[arg-type]
         batch_size,
         sampler=sampler,
         num_workers=workers,

@@ -25,6 +25,8 @@ SIZES = {
 """Layers, width and heads, named by the parameters of the body. With its tables for 16,384 codes `85m` has the
 111 M of LlamaGen-B, `300m` is its L and `700m` its XL."""
 Size = Literal["1m", "3m", "10m", "30m", "85m", "300m", "700m"]
+IGNORED = -1
+"""Stands in a batch where an item has no further code."""
 LOGITS_AT_ONCE = 2**26
 """Numbers in the logits above which the loss is computed in chunks: 256 MB in float32."""
 
@@ -49,14 +51,29 @@ class PriorConfig:
     dropout: float = 0.0
     """Of embeddings and attention, for gpt2 of residual branches too."""
 
+    @property
+    def symbols(self) -> int:
+        """Number of what can come next."""
+        return self.codebook_size
+
+    @property
+    def condition_rows(self) -> int:
+        """Rows of the table of conditions: the labels and, last, the row for none."""
+        return self.classes + 1
+
+    @property
+    def positions(self) -> int:
+        """Inputs of the longest item, condition included."""
+        return self.length
+
 
 class LearnedTables(nn.Module):
-    """A vector for each code at the input, another at the output."""
+    """A vector for each code at the input, another for each symbol at the output."""
 
     def __init__(self, config: PriorConfig, width: int) -> None:
         super().__init__()
         self.embedding = nn.Embedding(config.codebook_size, width)
-        self.output = nn.Linear(width, config.codebook_size, bias=False)
+        self.output = nn.Linear(width, config.symbols, bias=False)
         nn.init.normal_(self.embedding.weight, std=0.02)
         nn.init.normal_(self.output.weight, std=0.02)
 
@@ -84,6 +101,8 @@ class CodebookTables(nn.Module):
         self.output_bias = nn.Parameter(torch.zeros(config.codebook_size))
         nn.init.normal_(self.input_map.weight, std=0.02)
         nn.init.normal_(self.output_map.weight, std=0.02)
+        ends = config.symbols - config.codebook_size
+        self.end = nn.Linear(width, ends) if ends else None
 
     @torch.no_grad()
     def take(self, codebook: Float[Tensor, "k d"]) -> None:
@@ -95,7 +114,8 @@ class CodebookTables(nn.Module):
         return self.input_map(F.embedding(codes, self.codebook))
 
     def logits(self, hidden: Float[Tensor, "*b w"]) -> Float[Tensor, "*b k"]:
-        return F.linear(self.output_map(hidden), self.codebook, self.output_bias)
+        logits = F.linear(self.output_map(hidden), self.codebook, self.output_bias)
+        return logits if self.end is None else torch.cat([logits, self.end(hidden)], dim=-1)
 
 
 class Prior(HubModel):
@@ -113,7 +133,7 @@ class Prior(HubModel):
         )  # codes and conditions have tables of their own
         tables = LearnedTables if config.head == "learned" else CodebookTables
         self.tables = tables(config, width)
-        self.condition_embedding = nn.Embedding(config.classes + 1, width)
+        self.condition_embedding = nn.Embedding(config.condition_rows, width)
         nn.init.normal_(self.condition_embedding.weight, std=0.02)
         self.dropout = nn.Dropout(config.dropout)
 
@@ -129,13 +149,22 @@ class Prior(HubModel):
         hidden = self.hidden(conditions, codes[:, :-1])
         return self.cross_entropy(hidden.flatten(0, 1), codes.flatten())
 
+    def targets(self, codes: Int[Tensor, "b n"]) -> Float[Tensor, ""]:
+        """The number of predictions in a batch that its loss is the mean of."""
+        return torch.tensor(float(codes.numel()), device=codes.device)
+
+    def prefix(self, conditions: Int[Tensor, "b *p"]) -> Float[Tensor, "b m w"]:
+        """What comes before the codes: a vector for the condition, or for each of its parts."""
+        return self.condition_embedding(conditions.reshape(len(conditions), -1))
+
     def hidden(
-        self, conditions: Int[Tensor, " b"], codes: Int[Tensor, "b n"]
+        self, conditions: Int[Tensor, "b *p"], codes: Int[Tensor, "b n"]
     ) -> Float[Tensor, "b m w"]:
         """The state from which each code is predicted, the one after the last included."""
-        start = self.condition_embedding(conditions).unsqueeze(1)
+        start = self.prefix(conditions)
         inputs = torch.cat([start, self.tables.embed(codes)], dim=1)
-        return self.body(inputs_embeds=self.dropout(inputs), use_cache=False).last_hidden_state
+        out = self.body(inputs_embeds=self.dropout(inputs), use_cache=False).last_hidden_state
+        return out[:, start.shape[1] - 1 :]
 
     def step(
         self, inputs: Float[Tensor, "b n w"], cache: Cache
@@ -147,18 +176,28 @@ class Prior(HubModel):
     def cross_entropy(
         self, hidden: Float[Tensor, "n w"], codes: Int[Tensor, " n"]
     ) -> Float[Tensor, ""]:
-        """Mean cross-entropy in float32; where the logits are many, chunk by chunk, computed again in backward."""
-        rows = max(LOGITS_AT_ONCE // self.config.codebook_size, 1)
+        """Mean cross-entropy in float32."""
+        return self.summed_cross_entropy(hidden, codes) / len(codes)
+
+    def summed_cross_entropy(
+        self, hidden: Float[Tensor, "n w"], codes: Int[Tensor, " n"]
+    ) -> Float[Tensor, ""]:
+        """The sum over codes that are not IGNORED, in float32.
+
+        Where the logits are many, it is made chunk by chunk, and computed again in backward.
+        """
+        rows = max(LOGITS_AT_ONCE // self.config.symbols, 1)
         if len(hidden) <= rows:
-            return self._summed(hidden, codes) / len(codes)
+            return self._summed(hidden, codes)
         sums = [
             checkpoint(self._summed, h, c, use_reentrant=False)
             for h, c in zip(hidden.split(rows), codes.split(rows), strict=True)
         ]
-        return torch.stack(sums).sum() / len(codes)
+        return torch.stack(sums).sum()
 
     def _summed(self, hidden: Float[Tensor, "n w"], codes: Int[Tensor, " n"]) -> Float[Tensor, ""]:
-        return F.cross_entropy(self.tables.logits(hidden).float(), codes, reduction="sum")
+        logits = self.tables.logits(hidden).float()
+        return F.cross_entropy(logits, codes, reduction="sum", ignore_index=IGNORED)
 
 
 def body(config: PriorConfig) -> tuple[PreTrainedModel, int]:
@@ -167,7 +206,7 @@ def body(config: PriorConfig) -> tuple[PreTrainedModel, int]:
     if config.style == "gpt2":
         gpt2 = GPT2Config(
             vocab_size=1,
-            n_positions=config.length,
+            n_positions=config.positions,
             n_embd=width,
             n_layer=layers,
             n_head=heads,
@@ -180,7 +219,7 @@ def body(config: PriorConfig) -> tuple[PreTrainedModel, int]:
         return GPT2Model(gpt2), width
     llama = LlamaConfig(
         vocab_size=1,
-        max_position_embeddings=config.length,
+        max_position_embeddings=config.positions,
         hidden_size=width,
         intermediate_size=-(-8 * width // 3 // 64) * 64,
         num_hidden_layers=layers,

@@ -58,7 +58,7 @@ def sample_codes(
     guided = guidance != 1
     if guided:
         conditions = torch.cat([conditions, torch.full_like(conditions, prior.no_condition)])
-    inputs = prior.condition_embedding(conditions).unsqueeze(1)
+    inputs = prior.prefix(conditions)
     random = random.to(inputs.device)
     cache = DynamicCache(config=prior.body.config)
     codes: list[Tensor] = []

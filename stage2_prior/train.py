@@ -1,13 +1,14 @@
 """train-prior: trains on codes; the same command again goes on where it stopped."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
+from datasets import Dataset
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
@@ -18,56 +19,20 @@ from common.order import seed_step
 from common.training import (
     Average,
     NonFiniteGuard,
-    OptimConfig,
-    Precision,
     Throughput,
     decay_groups,
     is_finished,
     learning_rate,
     start_run,
 )
-from stage1_tokenizer import ImageTokenizer
+from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
 from stage1_tokenizer.usage import entropy
-from stage2_prior.codes import CodeRows, held_out_batches, training_batches
-from stage2_prior.model import CodebookTables, Prior, PriorConfig, Size
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainPriorConfig:
-    """Trains a prior over codes: `simvq train-prior CONFIG [key=value ...]`."""
-
-    run_dir: Path
-    """Where everything goes; running again with the same folder resumes."""
-    codes: Path
-    """The folder that `simvq encode` wrote."""
-    tokenizer: Path
-    """The `model/` folder of the tokenizer that made the codes."""
-    conditional: bool = True
-    """Whether labels, where the data set has them, are given to the prior."""
-    label_dropout: float = 0.1
-    """Share of the rows whose label is withheld, which is what guidance needs."""
-    size: Size = "3m"
-    style: Literal["llama", "gpt2"] = "llama"
-    head: Literal["learned", "codebook"] = "learned"
-    """See `PriorConfig`."""
-    dropout: float = 0.0
-    optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=4e-4, weight_decay=0.05))
-    steps: int = 100_000
-    batch_size: int = 256
-    """Rows of codes in one step, over all processes."""
-    seed: int = 0
-    precision: Precision = "fp32"
-    ema_decay: float = 0.0
-    """Of the averaged weights, which are then the ones validated, saved and sampled from; 0 turns it off."""
-    max_skipped_steps: int = 50
-    """Steps with a loss or gradient that is not finite are skipped; past this many the run stops."""
-    workers: int = 2
-    """Processes that read codes."""
-    log_every: int = 100
-    save_every: int = 1000
-    keep_checkpoints: int = 2
-    trackers: tuple[str, ...] = ()
-    """Trackers of accelerate beside metrics.jsonl: tensorboard, wandb, trackio."""
+from stage2_prior.codes import CodeRows, Rows, held_out_batches, training_batches
+from stage2_prior.fit import prior_config, speech_prior_config
+from stage2_prior.model import CodebookTables, Prior
+from stage2_prior.speech_model import SpeechPrior
+from stage2_prior.speech_rows import SpeechRows
+from stage2_prior.train_config import TrainPriorConfig, TrainSpeechPriorConfig
 
 
 class Best:
@@ -87,7 +52,7 @@ class Best:
 class Training:
     """Everything that one step touches."""
 
-    config: TrainPriorConfig
+    config: TrainPriorConfig | TrainSpeechPriorConfig
     accelerator: Accelerator
     prior: Prior
     model: nn.Module
@@ -95,9 +60,11 @@ class Training:
     average: Average
     guard: NonFiniteGuard
     best: Best
-    train: CodeRows
-    held_out: CodeRows
+    train: Rows
+    held_out: Rows
     unigram: float
+    codes_per_second: float | None
+    """Of audio; None for pictures."""
 
     @property
     def parts(self) -> dict[str, Stateful]:
@@ -114,7 +81,7 @@ class Training:
         return parts
 
 
-def train_prior(config: TrainPriorConfig) -> Path:
+def train_prior(config: TrainPriorConfig | TrainSpeechPriorConfig) -> Path:
     """Trains and returns the folder of the prior with the lowest held-out loss, `run_dir/best`."""
     best = config.run_dir / "best"
     if is_finished(config, best):
@@ -131,6 +98,7 @@ def train_prior(config: TrainPriorConfig) -> Path:
         workers=config.workers,
     )
     clock = Throughput()
+    codes_per_step = round(config.batch_size * run.train.mean_codes)
     progress = tqdm(
         range(first_step, config.steps),
         initial=first_step,
@@ -143,10 +111,10 @@ def train_prior(config: TrainPriorConfig) -> Path:
         conditions, codes = (part.to(accelerator.device) for part in next(batches))
         seed_step(config.seed, step, accelerator.process_index)
         with accelerator.autocast():
-            loss = run.model(conditions, codes)
+            loss = balanced(run, run.model(conditions, codes), codes)
         norm = optimize(run, loss, step)
         run.average.update(step)
-        clock.count(config.batch_size * run.prior.config.length)
+        clock.count(codes_per_step)
         done = step + 1
         if done % config.log_every == 0 or done == config.steps:
             mean = float(accelerator.reduce(loss.detach(), "mean"))
@@ -169,26 +137,26 @@ def train_prior(config: TrainPriorConfig) -> Path:
     return best
 
 
-def prepare(config: TrainPriorConfig, accelerator: Accelerator) -> Training:
+def prepare(
+    config: TrainPriorConfig | TrainSpeechPriorConfig, accelerator: Accelerator
+) -> Training:
     """Data, model and optimizer, on their device and wrapped for several processes.
 
-    Raises ValueError for codes of another tokenizer, naming both hashes.
+    Raises ValueError for codes of another tokenizer, naming both hashes, or of another modality.
     """
     manifest = read_manifest(config.codes)
-    folder = local_folder(config.tokenizer)
-    mine, theirs = sha256(folder / "model.safetensors"), manifest["tokenizer_sha256"]
-    if mine != theirs:
-        raise ValueError(
-            f"{config.codes} holds codes of tokenizer {theirs[:16]}, but {config.tokenizer} is {mine[:16]}: "
-            "set tokenizer or codes, or encode again"
-        )
-    tokenizer = ImageTokenizer.from_pretrained(folder)
-    torch.manual_seed(config.seed)
-    prior = Prior(prior_config(config, manifest, tokenizer))
-    if isinstance(prior.tables, CodebookTables):
-        prior.tables.take(tokenizer.codebook)
+    folder = fitting_tokenizer(config, manifest)
     rows = {split: read_codes(config.codes, split) for split in ("train", "validation")}
-    classes = prior.config.classes
+    prior, codebook = untrained(config, manifest, rows, folder)
+    if isinstance(prior.tables, CodebookTables):
+        prior.tables.take(codebook)
+    drops = {"train": config.label_dropout, "validation": 0.0}
+    items: dict[str, Rows] = {
+        split: SpeechRows(rows[split], prior, drop, config.seed)
+        if isinstance(prior, SpeechPrior)
+        else CodeRows(rows[split], prior.config.classes, drop, config.seed)
+        for split, drop in drops.items()
+    }
     groups = decay_groups(prior.named_parameters(), config.optim.weight_decay)
     optimizer = torch.optim.AdamW(groups, config.optim.lr, config.optim.betas, fused=True)
     model, prepared = accelerator.prepare(prior, optimizer)
@@ -201,27 +169,60 @@ def prepare(config: TrainPriorConfig, accelerator: Accelerator) -> Training:
         average=Average(prior, config.ema_decay),
         guard=NonFiniteGuard(accelerator.device, config.max_skipped_steps),
         best=Best(),
-        train=CodeRows(rows["train"], classes, config.label_dropout, config.seed),
-        held_out=CodeRows(rows["validation"], classes, 0.0, config.seed),
+        train=items["train"],
+        held_out=items["validation"],
         unigram=float(entropy(torch.tensor(manifest["histogram"]))),
+        codes_per_second=manifest["sample_rate"] / manifest["hop"] if "hop" in manifest else None,
     )
 
 
-def prior_config(
-    config: TrainPriorConfig, manifest: dict[str, Any], tokenizer: ImageTokenizer
-) -> PriorConfig:
-    """The architecture that fits the codes."""
-    rows, columns = manifest["grid"]
-    return PriorConfig(
-        codebook_size=manifest["codebook_size"],
-        code_dim=tokenizer.config.quantizer.code_dim,
-        length=rows * columns,
-        classes=len(manifest["classes"]) if config.conditional else 0,
-        size=config.size,
-        style=config.style,
-        head=config.head,
-        dropout=config.dropout,
-    )
+def fitting_tokenizer(
+    config: TrainPriorConfig | TrainSpeechPriorConfig, manifest: dict[str, Any]
+) -> Path:
+    """The folder of the tokenizer that made the codes. Raises ValueError where it is another."""
+    made = manifest.get("modality", "images")
+    if made != config.modality:
+        raise ValueError(
+            f"{config.codes} holds codes of {made}, but modality={config.modality}: set modality or codes"
+        )
+    folder = local_folder(config.tokenizer)
+    mine, theirs = sha256(folder / "model.safetensors"), manifest["tokenizer_sha256"]
+    if mine != theirs:
+        raise ValueError(
+            f"{config.codes} holds codes of tokenizer {theirs[:16]}, but {config.tokenizer} is {mine[:16]}: "
+            "set tokenizer or codes, or encode again"
+        )
+    return folder
+
+
+def untrained(
+    config: TrainPriorConfig | TrainSpeechPriorConfig,
+    manifest: dict[str, Any],
+    rows: dict[str, Dataset],
+    folder: Path,
+) -> tuple[Prior, Tensor]:
+    """A prior that fits the codes, a function of the seed, and the tokenizer's codebook."""
+    if isinstance(config, TrainSpeechPriorConfig):
+        speech = SpeechTokenizer.from_pretrained(folder)
+        code_dim = speech.config.quantizer.code_dim
+        torch.manual_seed(config.seed)
+        architecture = speech_prior_config(config, manifest, rows, code_dim)
+        return SpeechPrior(architecture), speech.codebook
+    images = ImageTokenizer.from_pretrained(folder)
+    torch.manual_seed(config.seed)
+    fitted = prior_config(config, manifest, images.config.quantizer.code_dim)
+    return Prior(fitted), images.codebook
+
+
+def balanced(run: Training, loss: Tensor, codes: Tensor) -> Tensor:
+    """This process's loss, so weighted that the processes' mean is the mean over the whole batch.
+
+    Their shares of the batch may differ in the number of codes.
+    """
+    if run.accelerator.num_processes == 1:
+        return loss
+    mine = run.prior.targets(codes)
+    return loss * (mine / run.accelerator.reduce(mine.clone(), "mean"))
 
 
 def optimize(run: Training, loss: Tensor, step: int) -> Tensor:
@@ -260,7 +261,8 @@ def validate(run: Training, done: int) -> None:
             conditions, codes = (part.to(accelerator.device) for part in batch)
             with accelerator.autocast():
                 loss = prior(conditions, codes)
-            totals += torch.stack([loss * codes.numel(), loss.new_tensor(codes.numel())])
+            targets = prior.targets(codes)
+            totals += torch.stack([loss * targets, targets])
         total, count = accelerator.reduce(totals, "sum").tolist()
         nats = total / count
         if nats < run.best.nats:
@@ -275,5 +277,9 @@ def validate(run: Training, done: int) -> None:
         "codes/ln_k": math.log(prior.config.codebook_size),
         "codes/unigram_entropy": run.unigram,
     }
+    if run.codes_per_second is not None:
+        codes_alone = count - len(run.held_out)  # the rest are ends, which have to be paid for too
+        seconds = codes_alone / run.codes_per_second
+        metrics["heldout/bits_per_second"] = total / math.log(2) / seconds
     accelerator.log(metrics, step=done)
     accelerator.wait_for_everyone()

@@ -1,0 +1,72 @@
+"""What sample is told: the keys that all modalities share, and those of each."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from stage2_prior.sampling import Schedule
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleLoopConfig:
+    """What sample reads, whatever it draws."""
+
+    pipeline: Path
+    """The `pipeline/` folder of a prior's run, or its name on the Hub."""
+    out: Path
+    """The folder of the samples; running again goes on with those that are missing."""
+    count: int = 1000
+    labels: tuple[int, ...] | None = None
+    """Sample i gets label i modulo their number; null for every label in turn, or none where there are none."""
+    seed: int = 0
+    """Sample i has the seed `seed + i`."""
+    guidance: float = 1.0
+    """Scale s of u + s (c - u), where c and u are the logits with and without the condition; 1 is no guidance."""
+    temperature: float = 1.0
+    top_k: int = 0
+    """Keep the k likeliest codes; 0 keeps all, as FID wants it."""
+    top_p: float = 1.0
+    """Keep the fewest codes that reach this probability together."""
+    batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        if self.count < 1 or self.batch_size < 1:
+            raise ValueError(
+                f"count={self.count} and batch_size={self.batch_size} must be at least 1"
+            )
+        if not (self.temperature >= 0 and self.top_k >= 0 and 0 < self.top_p <= 1):
+            raise ValueError(
+                f"temperature={self.temperature} and top_k={self.top_k} must not be negative, and "
+                f"top_p={self.top_p} must lie in (0, 1]"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleConfig(SampleLoopConfig):
+    """Draws new pictures: `simvq sample CONFIG [key=value ...]`."""
+
+    modality: Literal["images"] = "images"
+    """The key by which a file says what it is for: `speech` is SampleSpeechConfig's."""
+    schedule: Schedule = "constant"
+    """Of the guidance along the codes: `constant`, `linear` or `power-cosine`."""
+    power: float = 2.0
+    """The exponent of power-cosine."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleSpeechConfig(SampleLoopConfig):
+    """Draws new speech: `simvq sample CONFIG [key=value ...]`."""
+
+    modality: Literal["speech"] = "speech"
+    """A file without this key is for pictures."""
+    speakers: tuple[int, ...] | None = None
+    """Every label is said by speaker after speaker; null for all of them, or none where there are none."""
+    texts: tuple[str, ...] | None = None
+    """Sample i says text i modulo their number, where the prior's condition is text; null for none."""
+    min_codes: int | None = None
+    """No sample ends before it has so many codes; null for the prior's own number."""
+    max_codes: int | None = None
+    """Every sample ends when it has so many codes; null for the prior's own number."""
+    repetitions: int | None = None
+    """A code that occurs more often than this among the last 10 is drawn again from the whole distribution;
+    null for never."""
