@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs
 from omegaconf import OmegaConf
@@ -182,6 +182,16 @@ class Throughput:
         return rate
 
 
+def finish_trackers(accelerator: Accelerator) -> None:
+    """Lets the trackers write what they hold.
+
+    `end_training` would also end the process group, which the next verb of the same processes needs.
+    """
+    for tracker in accelerator.trackers:
+        tracker.finish()
+    accelerator.wait_for_everyone()
+
+
 MAY_CHANGE = {
     "steps",
     "log_every",
@@ -256,6 +266,7 @@ def environment() -> dict[str, Any]:
         "python": sys.version.split()[0],
         "platform": platform.platform(),
         "threads": torch.get_num_threads(),
+        "processes": PartialState().num_processes,
         "gpus": gpus,
         "versions": {name: version(name) for name in PACKAGES},
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

@@ -179,3 +179,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(f"simvq {args.verb}: {error}")
     except KeyboardInterrupt:
         sys.exit(f"simvq {args.verb}: stopped; the same command goes on")
+    leave_processes()
+
+
+def leave_processes() -> None:
+    """Ends the process group, where there is one."""
+    from accelerate import PartialState
+
+    PartialState().destroy_process_group()

@@ -18,6 +18,7 @@ from common.training import (
     NonFiniteGuard,
     Throughput,
     decay_groups,
+    finish_trackers,
     is_finished,
     learning_rate,
     start_run,
@@ -111,7 +112,7 @@ def train_tokenizer(config: Config) -> Path:
     if accelerator.is_main_process:
         with run.average.swapped_in():
             run.task.model.save_pretrained(model_dir)
-    accelerator.end_training()
+    finish_trackers(accelerator)
     return model_dir
 
 

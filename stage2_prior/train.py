@@ -21,6 +21,7 @@ from common.training import (
     NonFiniteGuard,
     Throughput,
     decay_groups,
+    finish_trackers,
     is_finished,
     learning_rate,
     start_run,
@@ -133,7 +134,7 @@ def train_prior(config: TrainPriorConfig | TrainSpeechPriorConfig) -> Path:
             if accelerator.is_main_process:
                 save_checkpoint(config.run_dir, done, run.parts, config.keep_checkpoints)
             accelerator.wait_for_everyone()
-    accelerator.end_training()
+    finish_trackers(accelerator)
     return best
 
 

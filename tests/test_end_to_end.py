@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from processes import run_on_two
 
 from pipelines import ImageGenerationPipeline
 from pipelines.cli import VERBS, main
@@ -89,26 +90,8 @@ def test_samples_are_files_and_one_array_of_bytes(smoke: Path) -> None:
 
 
 def test_two_processes_draw_the_same_samples(smoke: Path) -> None:
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
-    command += [
-        "--num_machines",
-        "1",
-        "--mixed_precision",
-        "no",
-        "--dynamo_backend",
-        "no",
-        "-m",
-        "pipelines",
-    ]
-    command += ["sample", "configs/smoke/sample.yaml", "out=runs/two", "count=15", "batch_size=4"]
-    environment = {
-        "PYTHONPATH": str(ROOT),
-        "OMP_NUM_THREADS": "1",
-        "PATH": "/usr/bin:/bin",
-        "HOME": str(smoke),
-    }
-    done = subprocess.run(command, cwd=smoke, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
+    changes = ["out=runs/two", "count=15", "batch_size=4"]
+    run_on_two(smoke, "sample", "configs/smoke/sample.yaml", *changes)
     with (
         np.load(smoke / "runs/two/samples.npz") as two,
         np.load(smoke / "runs/smoke/samples/samples.npz") as one,

@@ -2,14 +2,12 @@
 
 import dataclasses
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from urllib.error import URLError
 
 import pytest
 import torch
+from processes import run_on_two
 from safetensors.torch import load_file
 
 import stage1_tokenizer.train
@@ -27,8 +25,6 @@ from stage1_tokenizer.image_task import ImageTask, psnr
 from stage1_tokenizer.quantizers import SimVQConfig
 from stage1_tokenizer.train import TrainTokenizerConfig, train_tokenizer
 from stage2_prior.train import TrainPriorConfig, train_prior
-
-ROOT = Path(__file__).parents[1]
 
 
 def tokenizer_config(run_dir: Path, **changes: object) -> TrainTokenizerConfig:
@@ -286,23 +282,7 @@ def test_a_prior_refuses_codes_of_another_tokenizer_naming_both(
         train_prior(dataclasses.replace(config, codes=tmp_path / "absent"))
 
 
-def launch(processes: int, verb: str, config: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--cpu",
-        "--num_processes",
-        str(processes),
-    ]
-    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    command += ["-m", "pipelines", verb, str(config)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
-
-
-def test_two_processes_train_encode_and_sample_as_one(trained: Path, tmp_path: Path) -> None:
+def test_two_processes_train_and_encode_as_one(trained: Path, tmp_path: Path) -> None:
     config = tokenizer_config(
         tmp_path / "tokenizer",
         loss=ImageLossConfig(perceptual_weight=0, adversarial_weight=0),
@@ -310,7 +290,9 @@ def test_two_processes_train_encode_and_sample_as_one(trained: Path, tmp_path: P
         random_crop=False,
     )
     save_config(config, tmp_path / "t.yaml")
-    launch(2, "train-tokenizer", tmp_path / "t.yaml")
+    run_on_two(tmp_path, "train-tokenizer", "t.yaml")
+    environment = json.loads((tmp_path / "tokenizer" / "environment.json").read_text())
+    assert environment["processes"] == 2
     train_tokenizer(dataclasses.replace(config, run_dir=tmp_path / "alone"))
     two, one = (read_metrics(tmp_path / name) for name in ("tokenizer", "alone"))
     for a, b in zip(two, one, strict=True):
@@ -318,8 +300,21 @@ def test_two_processes_train_encode_and_sample_as_one(trained: Path, tmp_path: P
             assert a[key] == pytest.approx(b[key], rel=1e-3), (a["step"], key)
     options = {"tokenizer": trained / "tokenizer" / "model", "shard_items": 300}
     save_config(EncodeConfig(out=tmp_path / "codes", **options), tmp_path / "e.yaml")
-    launch(2, "encode", tmp_path / "e.yaml")
+    run_on_two(tmp_path, "encode", "e.yaml")
     ours, theirs = (
         read_codes(folder, "train") for folder in (tmp_path / "codes", trained / "codes")
     )
     assert ours[:]["codes"] == theirs[:]["codes"]
+    prior = prior_config(
+        tmp_path / "prior", trained / "codes", trained / "tokenizer" / "model", dropout=0.0, steps=5
+    )
+    save_config(prior, tmp_path / "p.yaml")
+    run_on_two(tmp_path, "train-prior", "p.yaml")
+    train_prior(dataclasses.replace(prior, run_dir=tmp_path / "prior alone"))
+    two, one = (read_metrics(tmp_path / name) for name in ("prior", "prior alone"))
+    for a, b in zip(two, one, strict=True):
+        assert a["loss/train"] == pytest.approx(b["loss/train"], rel=1e-4)
+    assert two[-1]["heldout/nats_per_code"] == pytest.approx(
+        one[-1]["heldout/nats_per_code"], rel=1e-4
+    )
+    assert (tmp_path / "prior" / "pipeline" / "pipeline.json").is_file()
