@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from accelerate import Accelerator, PartialState
+from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs
 from omegaconf import OmegaConf
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from common.checkpoints import list_checkpoints
 from common.config import save_config, to_plain, write_text
+from common.processes import processes
 from common.tracking import JSONLTracker
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -211,6 +212,7 @@ def start_run(
 
     Raises ValueError when the folder holds a run of another config.
     """
+    processes()
     AcceleratorState._reset_state()  # a process may run one verb after another, in other precisions
     accelerator = Accelerator(
         mixed_precision="no" if precision == "fp32" else precision,
@@ -266,7 +268,7 @@ def environment() -> dict[str, Any]:
         "python": sys.version.split()[0],
         "platform": platform.platform(),
         "threads": torch.get_num_threads(),
-        "processes": PartialState().num_processes,
+        "processes": processes().num_processes,
         "gpus": gpus,
         "versions": {name: version(name) for name in PACKAGES},
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

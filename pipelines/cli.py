@@ -116,9 +116,9 @@ def run(folder: Path, overrides: Sequence[str]) -> None:
 
 def say(text: str) -> None:
     """Prints, on the main process alone."""
-    from accelerate import PartialState
+    from common.processes import processes
 
-    PartialState().print(text, flush=True)
+    processes().print(text, flush=True)
 
 
 def describe(schemas: Iterable[type[Any]]) -> str:
@@ -184,6 +184,6 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def leave_processes() -> None:
     """Ends the process group, where there is one."""
-    from accelerate import PartialState
+    from common.processes import processes
 
-    PartialState().destroy_process_group()
+    processes().destroy_process_group()

@@ -4,11 +4,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
 from tqdm.auto import tqdm
 
 from common.hub import local_folder, sha256
 from common.manifest import start_manifest, write_manifest
+from common.processes import processes
 from common.training import environment
 from pipelines.image_samples import ImageSamples
 from pipelines.sample_config import SampleConfig, SampleSpeechConfig
@@ -20,7 +20,7 @@ Samples = ImageSamples | SpeechSamples
 
 def sample(config: SampleConfig | SampleSpeechConfig) -> Path:
     """Writes out/000000.png or .wav ..., and out/sample.json; returns `out`. Pictures also fill samples.npz."""
-    state = PartialState()
+    state = processes()
     folder = local_folder(config.pipeline)
     samples: Samples
     if isinstance(config, SampleSpeechConfig):

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 
 from common.config import to_plain, write_text
 from common.hub import sha256
 from common.pictures import ROUNDING
+from common.processes import processes
 from common.training import environment
 from pipelines.extractors import ClassifierExtractor, choose_extractor
 from pipelines.fidelity import extract, reference
@@ -77,7 +77,7 @@ def score(config: ScoreConfig) -> Path:
 
     Raises ValueError for samples of another tokenizer, or where there is nothing to extract features with.
     """
-    device = PartialState().device
+    device = processes().device
     if not (config.tokenizer / "model.safetensors").is_file():
         raise ValueError(
             f"tokenizer={config.tokenizer} is not a tokenizer's `model` folder: set tokenizer"

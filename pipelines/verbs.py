@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from accelerate import PartialState
-
 import pipelines.classifier
 import pipelines.sample
 import pipelines.score
@@ -11,6 +9,7 @@ import stage1_tokenizer.encode
 import stage1_tokenizer.train
 import stage2_prior.train
 from common.codes import read_manifest
+from common.processes import processes
 from common.tracking import read_metrics
 from pipelines.classifier import TrainClassifierConfig
 from pipelines.image_generation import ImageGenerationPipeline
@@ -30,7 +29,7 @@ HELD_OUT = {"heldout/psnr": "PSNR {:.2f} dB", "heldout/mel": "mel distance {:.3f
 
 def train_tokenizer(config: TrainTokenizerConfig | TrainSpeechTokenizerConfig) -> str:
     model = stage1_tokenizer.train.train_tokenizer(config)
-    if PartialState().is_main_process:
+    if processes().is_main_process:
         write_training_report(config.run_dir)
     last = read_metrics(config.run_dir)[-1]
     watched = ", ".join(words.format(last[k]) for k, words in HELD_OUT.items() if k in last)
@@ -57,7 +56,7 @@ def encode(config: EncodeConfig | EncodeSpeechConfig) -> str:
 
 
 def train_classifier(config: TrainClassifierConfig) -> str:
-    with PartialState().main_process_first():
+    with processes().main_process_first():
         model = pipelines.classifier.train_classifier(config)
     last = read_metrics(config.run_dir)[-1]
     return f"{model}: held-out accuracy {last['heldout/accuracy']:.2%}"
@@ -66,9 +65,9 @@ def train_classifier(config: TrainClassifierConfig) -> str:
 def train_prior(config: TrainPriorConfig | TrainSpeechPriorConfig) -> str:
     best = stage2_prior.train.train_prior(config)
     folder = config.run_dir / "pipeline"
-    if PartialState().is_main_process:
+    if processes().is_main_process:
         pipeline_of(config, best).save_pretrained(folder)
-    PartialState().wait_for_everyone()
+    processes().wait_for_everyone()
     last = [row for row in read_metrics(config.run_dir) if "heldout/nats_per_code" in row][-1]
     return (
         f"{folder}: held-out {last['heldout/best_nats_per_code']:.3f} nats per code (ln K = "
@@ -97,7 +96,7 @@ def sample(config: SampleConfig | SampleSpeechConfig) -> str:
 
 
 def score(config: ScoreConfig) -> str:
-    if not PartialState().is_main_process:
+    if not processes().is_main_process:
         return ""
     report = pipelines.score.finished(config) or pipelines.score.score(config)
     return f"{pipelines.score.score_table(report)}\n\nreport: {report}"

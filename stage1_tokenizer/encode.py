@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from common.codes import code_files, read_codes, read_manifest
 from common.manifest import start_manifest, write_manifest
+from common.processes import processes
 from stage1_tokenizer.batches import BadItems
 from stage1_tokenizer.encode_config import EncodeConfig, EncodeSpeechConfig
 from stage1_tokenizer.image_codes import ImageCodes, LoadedPicture
@@ -34,7 +35,7 @@ def encode(config: EncodeConfig | EncodeSpeechConfig) -> dict[str, Any]:
 
     Raises ValueError when the folder holds codes of another tokenizer, data set or choice of views.
     """
-    state = PartialState()
+    state = processes()
     source: Source
     if isinstance(config, EncodeSpeechConfig):
         source = SpeechCodes(config, state.device)

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator, PartialState
+from accelerate import Accelerator
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from common.processes import processes
 from stage1_tokenizer.batches import BadItems
 from stage1_tokenizer.image_data import BadItemError
 from stage1_tokenizer.quantizers import Quantized
@@ -53,7 +54,7 @@ class SpeechTask:
 
         self.loss = loss
         self.recordings = load("train")
-        if PartialState().is_main_process and (line := self.recordings.conversions()):
+        if processes().is_main_process and (line := self.recordings.conversions()):
             logging.getLogger(__name__).warning(line)
         self.held_out, self.held_out_lengths = (
             part.to(device) for part in held_out_recordings(load("validation"))

@@ -172,8 +172,8 @@ def test_the_readmes_commands_run(
         assert words.pop(0) == "simvq"
         if words[0] == "import-official":
             continue
-        if "spoken_digits" in line and words[0].startswith("train"):
-            words += ["steps=2"]
+        if "spoken_digits" in line and words[0] != "encode":
+            words += ["count=2" if words[0] == "sample" else "steps=2"]
         try:
             main(words)
         except SystemExit as end:
