@@ -283,4 +283,9 @@ def validate(run: Training, done: int) -> None:
         seconds = codes_alone / run.codes_per_second
         metrics["heldout/bits_per_second"] = total / math.log(2) / seconds
     accelerator.log(metrics, step=done)
+    if accelerator.is_main_process:
+        tqdm.write(
+            f"step {done}: held-out {nats:.3f} nats, {nats / math.log(2):.3f} bits per code "
+            f"(ln K {metrics['codes/ln_k']:.3f} nats, entropy of single codes {run.unigram:.3f})"
+        )
     accelerator.wait_for_everyone()
