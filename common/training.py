@@ -44,6 +44,27 @@ class OptimConfig:
     """Largest norm of the gradient of one step."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class LoopConfig:
+    """What the training loops of both stages read."""
+
+    run_dir: Path
+    """Where everything goes; running again with the same folder resumes."""
+    steps: int = 100_000
+    seed: int = 0
+    precision: Precision = "fp32"
+    """Of the networks; the quantizer is always in float32."""
+    max_skipped_steps: int = 50
+    """Steps with a loss or gradient that is not finite are skipped; past this many the run stops."""
+    workers: int = 2
+    """Processes that load items; a stream is decoded by the main process."""
+    log_every: int = 100
+    save_every: int = 1000
+    keep_checkpoints: int = 2
+    trackers: tuple[str, ...] = ()
+    """Trackers of accelerate beside metrics.jsonl: tensorboard, wandb, trackio."""
+
+
 def learning_rate(step: int, total_steps: int, optim: OptimConfig) -> float:
     """Linear warm-up, then a cosine down to `final_lr_ratio * lr`."""
     if step < optim.warmup_steps:

@@ -1,10 +1,9 @@
 """What a tokenizer's training run is told: the loop's own keys, and those of each modality."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
-from common.training import OptimConfig, Precision
+from common.training import LoopConfig, OptimConfig
 from stage1_tokenizer.image_data import ImageDataConfig
 from stage1_tokenizer.image_losses import ImageLossConfig
 from stage1_tokenizer.image_tokenizer import ImageTokenizerConfig
@@ -14,33 +13,18 @@ from stage1_tokenizer.speech_tokenizer import SpeechTokenizerConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainLoopConfig:
+class TrainLoopConfig(LoopConfig):
     """What the loop itself reads, whatever the items are."""
 
-    run_dir: Path
-    """Where everything goes; running again with the same folder resumes."""
     optim: OptimConfig = field(default_factory=OptimConfig)
     projection_lr: float = 1e-3
     """Of W and b: constant, while the rest warms up and anneals (StableVQ: annealing W loses codes)."""
     basis_lr: float = 1e-4
     """Of C, where model.quantizer.train_basis is on: constant."""
-    steps: int = 100_000
     batch_size: int = 64
     """Items (pictures, or crops of recordings) in one step, over all processes."""
-    seed: int = 0
-    precision: Precision = "fp32"
-    """Of the networks; the quantizer is always in float32."""
     ema_decay: float = 0.999
     """Of the averaged weights, which are what is saved and scored; 0 turns averaging off."""
-    max_skipped_steps: int = 50
-    """Steps with a loss or gradient that is not finite are skipped; past this many the run stops."""
-    workers: int = 2
-    """Processes that decode items; a stream is decoded by the main process."""
-    log_every: int = 100
-    save_every: int = 1000
-    keep_checkpoints: int = 2
-    trackers: tuple[str, ...] = ()
-    """Trackers of accelerate beside metrics.jsonl: tensorboard, wandb, trackio."""
 
 
 @dataclass(frozen=True, kw_only=True)

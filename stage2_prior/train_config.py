@@ -4,17 +4,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from common.training import OptimConfig, Precision
+from common.training import LoopConfig, OptimConfig
 from stage2_prior.model import Size
 from stage2_prior.speech_model import Condition
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainPriorLoopConfig:
+class TrainPriorLoopConfig(LoopConfig):
     """What the loop itself reads, whatever the codes stand for."""
 
-    run_dir: Path
-    """Where everything goes; running again with the same folder resumes."""
     codes: Path
     """The folder that `simvq encode` wrote."""
     tokenizer: Path
@@ -27,22 +25,10 @@ class TrainPriorLoopConfig:
     """See `PriorConfig`."""
     dropout: float = 0.0
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=4e-4, weight_decay=0.05))
-    steps: int = 100_000
     batch_size: int = 256
     """Rows of codes in one step, over all processes."""
-    seed: int = 0
-    precision: Precision = "fp32"
     ema_decay: float = 0.0
     """Of the averaged weights, which are then the ones validated, saved and sampled from; 0 turns it off."""
-    max_skipped_steps: int = 50
-    """Steps with a loss or gradient that is not finite are skipped; past this many the run stops."""
-    workers: int = 2
-    """Processes that read codes."""
-    log_every: int = 100
-    save_every: int = 1000
-    keep_checkpoints: int = 2
-    trackers: tuple[str, ...] = ()
-    """Trackers of accelerate beside metrics.jsonl: tensorboard, wandb, trackio."""
 
 
 @dataclass(frozen=True, kw_only=True)
