@@ -44,12 +44,19 @@ VERBS = {
         "pipelines.classifier",
         "TrainClassifierConfig",
         "train_classifier",
+        "TrainSpeechClassifierConfig",
     ),
     "train-prior": Verb(
         "train a prior over codes", "stage2_prior.train", "TrainPriorConfig", "train_prior"
     ),
     "sample": Verb("draw new samples", "pipelines.sample", "SampleConfig", "sample"),
-    "score": Verb("score reconstructions and samples", "pipelines.score", "ScoreConfig", "score"),
+    "score": Verb(
+        "score reconstructions and samples",
+        "pipelines.score",
+        "ScoreConfig",
+        "score",
+        "ScoreSpeechConfig",
+    ),
 }
 """In the order in which `simvq run` calls them."""
 
