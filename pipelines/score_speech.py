@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections import Counter
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
@@ -165,8 +166,10 @@ def references(
 ) -> References:
     """The real recordings as a judge hears them, from the cache if they are there."""
     found = [
-        cached_reference(name, key(name, judge, source), config.cache, lambda k=k: judge.extract(k))
-        for name, source, k in zip(("train", "held-out"), sources, clips, strict=True)
+        cached_reference(
+            name, key(name, judge, source), config.cache, partial(judge.extract, recorded)
+        )
+        for name, source, recorded in zip(("train", "held-out"), sources, clips, strict=True)
     ]
     return References(judge, *found)
 

@@ -76,6 +76,8 @@ class SpeechClassifier(HubModel):
 
     config_class = SpeechClassifierConfig
     config: SpeechClassifierConfig
+    window: Tensor
+    filters: Tensor
 
     def __init__(self, config: SpeechClassifierConfig) -> None:
         super().__init__(config)

@@ -20,6 +20,7 @@ from matplotlib import pyplot
 PLAYED, DRAWN = 10, 4
 """Samples and reconstructions that can be heard, and whose spectrograms are drawn."""
 BINS = 40
+SCALE = "Seconds, kHz, and one scale of dB for all; 0 dB is a sine at full scale."
 
 
 def speech_figures(
@@ -31,49 +32,59 @@ def speech_figures(
     prior_run: Path | None,
 ) -> list[Figure | Sounds]:
     """Samples and reconstructions to hear and to see, durations, the use of the codes, curves."""
-    rate, originals, made = train.sample_rate, reconstructor.originals, reconstructor.clips
-    pairs = [
-        {"original": original, "reconstruction": rebuilt}
-        for original, rebuilt in zip(originals.waveforms, made.waveforms, strict=True)
-    ]
-    heard = {
-        f"held-out {i}, {name}{said(originals, i)}": wav_bytes(waveform, rate)
-        for i, pair in enumerate(pairs[:PLAYED])
-        for name, waveform in pair.items()
-    }
-    drawn = [
-        {f"sample {i}{said(sampled, i)}": sampled.waveforms[i]}
-        for i in range(min(DRAWN, len(sampled)))
-    ]
+    sets = {"train": train, "held-out": reconstructor.originals, "samples": sampled}
     where = "held-out" if histogram is None else "training"
     counts = reconstructor.histogram if histogram is None else histogram
-    scale = "Seconds, kHz, and one scale of dB for all; 0 dB is a sine at full scale."
     return [
-        Sounds("Samples", "The first samples, uncurated.", {
-            f"sample {i}{said(sampled, i)}": wav_bytes(waveform, rate)
-            for i, waveform in enumerate(sampled.waveforms[:PLAYED])
-        }),
-        figure("Spectrograms of samples", scale, lambda path: save_spectrograms(drawn, rate, path)),
-        Sounds("Reconstructions", "Held-out recordings, and after encode and decode.", heard),
-        figure(
-            "Spectrograms of reconstructions",
-            scale,
-            lambda path: save_spectrograms(pairs[:DRAWN], rate, path),
-        ),
+        *samples_heard(sampled),
+        *reconstructions_heard(reconstructor.originals, reconstructor.clips),
         figure(
             "Durations",
-            "Of samples, training and held-out recordings, as shares of each set.",
-            lambda path: save_durations(
-                {"train": train, "held-out": originals, "samples": sampled}, path
-            ),
+            "Of training and held-out recordings and of samples, as shares of each set.",
+            lambda path: save_durations(sets, path),
         ),
         figure(
-            "Use of the codes", f"In the {where} recordings.",
+            "Use of the codes",
+            f"In the {where} recordings.",
             lambda path: save_histogram(counts, path),
         ),
         *curve_figures("tokenizer", tokenizer_run),
         *curve_figures("prior", prior_run),
-    ]  # fmt: skip
+    ]
+
+
+def samples_heard(clips: Clips) -> list[Figure | Sounds]:
+    """The first samples, to hear and to see."""
+    named = [
+        (f"sample {i}{said(clips, i)}", waveform)
+        for i, waveform in enumerate(clips.waveforms[:PLAYED])
+    ]
+    rate, columns = clips.sample_rate, [{name: waveform} for name, waveform in named[:DRAWN]]
+    players = {name: wav_bytes(waveform, rate) for name, waveform in named}
+    return [
+        Sounds("Samples", "The first samples, uncurated.", players),
+        figure(
+            "Spectrograms of samples", SCALE, lambda path: save_spectrograms(columns, rate, path)
+        ),
+    ]
+
+
+def reconstructions_heard(originals: Clips, made: Clips) -> list[Figure | Sounds]:
+    """The first held-out recordings and their reconstructions, to hear and to see."""
+    rate, players, columns = originals.sample_rate, {}, []
+    pairs = [*zip(originals.waveforms, made.waveforms, strict=True)][:PLAYED]
+    for i, (original, rebuilt) in enumerate(pairs):
+        columns.append({f"original {i}": original, f"reconstruction {i}": rebuilt})
+        for name, waveform in columns[-1].items():
+            players[f"{name}{said(originals, i)}"] = wav_bytes(waveform, rate)
+    return [
+        Sounds("Reconstructions", "Held-out recordings, and after encode and decode.", players),
+        figure(
+            "Spectrograms of reconstructions",
+            SCALE,
+            lambda path: save_spectrograms(columns[:DRAWN], rate, path),
+        ),
+    ]
 
 
 def said(clips: Clips, index: int) -> str:
@@ -92,7 +103,7 @@ def save_durations(sets: dict[str, Clips], path: Path) -> None:
     drawing, axis = pyplot.subplots(figsize=(7, 3), layout="constrained")
     for name, clips in sets.items():
         axis.hist(
-            clips.seconds, BINS, (0, longest), weights=[1 / len(clips)] * len(clips),
+            clips.seconds, bins=BINS, range=(0, longest), weights=[1 / len(clips)] * len(clips),
             histtype="step", label=f"{name} ({len(clips):,})",
         )  # fmt: skip
     axis.set(xlabel="seconds", ylabel="share of clips")

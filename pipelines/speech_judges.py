@@ -53,7 +53,7 @@ class VoiceJudge:
     name = "resemblyzer"
 
     def __init__(self, device: torch.device) -> None:
-        module = package("resemblyzer", "resemblyzer")
+        module = package("resemblyzer", "--no-deps resemblyzer webrtcvad-wheels")
         self.sha256 = sha256(Path(module.__file__ or "").with_name("pretrained.pt"))
         self.encoder: Any = module.VoiceEncoder(device, verbose=False)
 
@@ -88,9 +88,7 @@ def recognised(clips: Clips) -> Iterator[float | None]:
     Raises MissingPackageError where pocketsphinx, or a label in its dictionary, is missing.
     """
     words = spoken(clips.classes)
-    decoder = package("pocketsphinx", "pocketsphinx").Decoder(
-        lm=None, samprate=WIDE, loglevel="FATAL"
-    )
+    decoder = package("pocketsphinx").Decoder(lm=None, samprate=WIDE, loglevel="FATAL")
     unknown = [word for word in words if not word.isalpha() or decoder.lookup_word(word) is None]
     if unknown:
         raise MissingPackageError(f"pocketsphinx has no such word: {', '.join(unknown[:3])}")

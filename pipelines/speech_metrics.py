@@ -21,7 +21,7 @@ from stage1_tokenizer.speech_losses import MelDistance
 SILENT_DB = -80.0
 """A recording below this root mean square, about that of 16-bit rounding, is silent."""
 WIDE, NARROW = 16_000, 8_000
-"""Rates of PESQ's two bands, in Hz; the networks here hear the first."""
+"""Rates of PESQ's two bands, in Hz; networks of voices and opinions hear the first."""
 LEAST_STOI = 1e-4
 """pystoi answers 1e-5 where less than 0.4 s are left once it has removed the pauses."""
 VOICE_HZ = (65.0, 500.0)
@@ -37,13 +37,17 @@ class MissingPackageError(ValueError):
     """A package that a metric needs is not installed; the message says how to get it."""
 
 
-def package(module: str, name: str) -> ModuleType:
-    """The module, imported when it is first needed. Raises MissingPackageError."""
+def package(module: str, install: str = "") -> ModuleType:
+    """The module, imported when it is first needed. Raises MissingPackageError.
+
+    `install` is how to get it, where it is more than its name.
+    """
     try:
         return importlib.import_module(module)
     except ImportError as error:
+        name = module.split(".")[0]
         raise MissingPackageError(
-            f"{name} is not installed ({error}): the README says how to install it"
+            f"{name} can't be imported ({error}): run pip install {install or name}"
         ) from None
 
 
@@ -59,7 +63,10 @@ def pesq(
     original: Float[Tensor, " t"], made: Float[Tensor, " t"], rate: int, band: Literal["wb", "nb"]
 ) -> float | None:
     """PESQ of a reconstruction, None where either is silent or too short for it to find speech in."""
-    module, wanted = package("pesq", "pesq"), WIDE if band == "wb" else NARROW
+    module, wanted = (
+        package("pesq", "pesq, with a C compiler at hand"),
+        WIDE if band == "wb" else NARROW,
+    )
     if min(decibels(original), decibels(made)) < SILENT_DB:
         return None
     pair = [resampled(waveform, rate, wanted) for waveform in (original, made)]
@@ -71,7 +78,7 @@ def pesq(
 
 def stoi(original: Float[Tensor, " t"], made: Float[Tensor, " t"], rate: int) -> float | None:
     """STOI of a reconstruction, None where the original is silent or has under 0.4 s of speech."""
-    module = package("pystoi", "pystoi")
+    module = package("pystoi")
     if decibels(original) < SILENT_DB:
         return None
     with warnings.catch_warnings():
@@ -84,14 +91,14 @@ def voiced(waveform: Float[Tensor, " t"], rate: int, voicing: Voicing) -> Bool[n
     """Whether there is voice, every 10 ms, by one detector."""
     low, high = VOICE_HZ
     if voicing == "pyin":
-        librosa = package("librosa", "librosa")
+        librosa = package("librosa")
         size = 2 ** round(math.log2(PYIN_SECONDS * rate))
         _, flags, _ = librosa.pyin(
             resampled(waveform, rate, rate), fmin=low, fmax=high, sr=rate, frame_length=size,
             hop_length=round(FRAME_SECONDS * rate),
         )  # fmt: skip
         return flags
-    torchcrepe = package("torchcrepe", "torchcrepe")
+    torchcrepe = package("torchcrepe")
     pitch, periodicity = torchcrepe.predict(
         torch.from_numpy(resampled(waveform, rate, WIDE))[None], WIDE,
         hop_length=round(FRAME_SECONDS * WIDE), fmin=low, fmax=high, model="full",
@@ -119,7 +126,7 @@ def mel_distance(
 
 def dnsmos(waveform: Float[Tensor, " t"], rate: int) -> tuple[float, float] | None:
     """DNSMOS's overall (P.835) and P.808 opinions, None for silence."""
-    module = package("speechmos.dnsmos", "speechmos")
+    module = package("speechmos.dnsmos")
     if decibels(waveform) < SILENT_DB:
         return None
     found = module.run(resampled(waveform, rate, WIDE), sr=WIDE)

@@ -106,9 +106,7 @@ def closeness(scoring: SpeechScoring, made: ScoredSet, originals: ScoredSet) -> 
         ),
         f"V/UV F1 ({scoring.voicing})": voicing,
         "speaker similarity to the original": likeness(
-            scoring,
-            made.by_voices and made.by_voices.features,
-            originals.by_voices and originals.by_voices.features,
+            scoring, embeddings(made), embeddings(originals)
         ),
     }
 
@@ -133,6 +131,11 @@ def sound(scoring: SpeechScoring, scored: ScoredSet) -> dict[str, Number]:
         "label accuracy (pocketsphinx)": recogniser_accuracy(clips),
         "duration (s)": over_clips(lambda: clips.seconds, ""),
     }
+
+
+def embeddings(scored: ScoredSet) -> Tensor | None:
+    """What the network of voices says of a set, if there is one."""
+    return None if scored.by_voices is None else scored.by_voices.features
 
 
 def likeness(scoring: SpeechScoring, voices: Tensor | None, others: Tensor | None) -> Number:
