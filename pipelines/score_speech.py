@@ -56,7 +56,7 @@ class ScoreSpeechConfig:
     voicing: Voicing = "pyin"
     """The detector of voice: `pyin` on a CPU, `crepe` for published numbers, or `none`."""
     slow_count: int = 32
-    """Clips of each set that V/UV F1 and DNSMOS are computed on, the first ones."""
+    """Most clips of each set that V/UV F1 and DNSMOS are computed on, spread evenly over it."""
     codes: Path | None = None
     """The folder with the codes' manifest.json: its histogram is drawn."""
     tokenizer_run: Path | None = None

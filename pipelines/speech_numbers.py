@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from torch import Tensor
 
@@ -27,6 +28,7 @@ from pipelines.speech_metrics import (
 from pipelines.table import Number
 from stage1_tokenizer.speech_losses import MelDistance
 
+T = TypeVar("T")
 UNLABELLED = "the recordings have no labels"
 PESQ_WB, PESQ_NB = f"PESQ (wide-band, {WIDE} Hz)", f"PESQ (narrow-band, {NARROW} Hz)"
 
@@ -56,9 +58,9 @@ class SpeechScoring:
     voicing: Voicing
     slow_count: int
 
-    def first(self, clips: Clips) -> list[Tensor]:
-        """The clips that the slow metrics are computed on."""
-        return clips.waveforms[: self.slow_count]
+    def some(self, clips: list[T]) -> list[T]:
+        """Those that the slow metrics are computed on, spread over all: neighbours are often alike."""
+        return clips[:: -(-len(clips) // self.slow_count)]
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def closeness(scoring: SpeechScoring, made: ScoredSet, originals: ScoredSet) -> 
     mel = MelDistance(rate)
     voicing = Number(value=None, reason="voicing=none: set voicing to pyin or crepe")
     if scoring.voicing != "none":
-        some = pairs[: scoring.slow_count]
+        some = scoring.some(pairs)
         voicing = over_clips(
             lambda: (voicing_f1(a, b, rate, scoring.voicing) for a, b in some),
             "no voice in original or reconstruction",
@@ -117,7 +119,7 @@ def sound(scoring: SpeechScoring, scored: ScoredSet) -> dict[str, Number]:
     opinions: list[tuple[float, float] | None] = []
 
     def listen() -> Iterable[float | None]:
-        opinions.extend(dnsmos(clip, clips.sample_rate) for clip in scoring.first(clips))
+        opinions.extend(dnsmos(clip, clips.sample_rate) for clip in scoring.some(clips.waveforms))
         return [opinion and opinion[0] for opinion in opinions]
 
     overall = over_clips(listen, "silent")
