@@ -71,9 +71,9 @@ def similarity(a: Tensor, b: Tensor) -> list[float | None]:
     return nn.functional.cosine_similarity(a, b, dim=1).tolist()
 
 
-def speaker_means(voices: Features, clips: Clips) -> Tensor:
-    """The mean embedding of each speaker; zero for one without recordings."""
-    sums = torch.zeros(len(clips.speaker_names), voices.features.shape[1])
+def speaker_means(voices: Features, clips: Clips, count: int) -> Tensor:
+    """The mean embedding of each of `count` speakers; zero for one without recordings."""
+    sums = torch.zeros(count, voices.features.shape[1])
     return nn.functional.normalize(sums.index_add(0, clips.speakers, voices.features), dim=1)
 
 

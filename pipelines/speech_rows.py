@@ -143,7 +143,9 @@ def to_speakers(scoring: SpeechScoring, scored: ScoredSet) -> Number:
         return Number(value=None, reason=str(side))
     if not clips.speaker_names:
         return Number(value=None, reason="the recordings name no speakers")
-    means = speaker_means(side.train.features, scoring.train)
+    # held-out speakers that training lacks have numbers after the others
+    count = max(len(clips.speaker_names), len(scoring.train.speaker_names))
+    means = speaker_means(side.train.features, scoring.train, count)
     known = means.norm(dim=1) > 0
     heard = known[clips.speakers]
     if not heard.any():

@@ -21,7 +21,7 @@ from pipelines.speech_classifier import (
     train_speech_classifier,
 )
 from pipelines.speech_clips import Clips, recorded_clips
-from pipelines.speech_judges import recognised, spoken
+from pipelines.speech_judges import recognised, speaker_means, spoken
 from pipelines.speech_metrics import over_clips, package, pesq, stoi, voicing_f1
 from stage1_tokenizer import SpeechTokenizer, SpeechTokenizerConfig
 from stage1_tokenizer.quantizers import SimVQConfig
@@ -102,6 +102,14 @@ def test_a_padded_recording_is_classified_as_it_is_alone() -> None:
     together = model(*padded(clips, device))
     alone = torch.cat([model(*padded([clip], device)) for clip in clips])
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
+
+
+def test_a_speaker_without_training_recordings_has_no_mean() -> None:
+    voices = torch.tensor([[1.0, 0.0], [0.0, 2.0], [0.0, 4.0]])
+    none, speakers = torch.zeros(3).long(), torch.tensor([0, 1, 1])
+    clips = Clips([], RATE, none, none, speakers, (), ("a", "b"))
+    means = speaker_means(Features(voices, voices[:, :0], none, none), clips, 3)
+    assert torch.equal(means, torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]]))
 
 
 def test_pocketsphinx_hears_digits(heldout: Clips) -> None:
