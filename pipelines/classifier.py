@@ -1,22 +1,26 @@
 """A small classifier of pictures: the feature extractor where Inception's weights can't be had."""
 
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from tqdm.auto import tqdm
 
-from common.config import load_config
 from common.hub import HubModel
 from common.order import EndlessSampler, generator_at
 from common.pictures import from_uint8
-from common.training import OptimConfig, decay_groups, learning_rate, start_run
+from pipelines.classifier_training import (
+    Batches,
+    ClassifierTrainingConfig,
+    finished_classifier,
+    fit,
+)
 from pipelines.image_batches import picture_batches
+from pipelines.speech_classifier import TrainSpeechClassifierConfig, train_speech_classifier
 from stage1_tokenizer.image_data import ImageDataConfig, Pictures, augmented, load_pictures
 
 
@@ -103,11 +107,11 @@ class Classifier(HubModel):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainClassifierConfig:
+class TrainClassifierConfig(ClassifierTrainingConfig):
     """Trains a classifier, whose features stand in for Inception's."""
 
-    run_dir: Path
-    """Where the run is written; the classifier is its folder `model`."""
+    modality: Literal["images"] = "images"
+    """The key by which a file says what it is for: `speech` is TrainSpeechClassifierConfig's."""
     data: ImageDataConfig = field(default_factory=ImageDataConfig)
     """Labelled pictures."""
     image_size: int = 8
@@ -116,24 +120,10 @@ class TrainClassifierConfig:
     """3 for colour, 1 for grey."""
     width: int = 16
     """Channels of the first of three stages; 32 for CIFAR-10."""
-    steps: int = 500
-    """Optimizer steps."""
-    batch_size: int = 64
-    """Pictures per step."""
-    optim: OptimConfig = field(
-        default_factory=lambda: OptimConfig(
-            lr=4e-3, betas=(0.9, 0.99), weight_decay=0.05, warmup_steps=50, final_lr_ratio=0.01
-        )
-    )
-    """The optimizer."""
-    seed: int = 0
-    """Of the weights, the order and the augmentation."""
     flip: bool = False
     """Mirror half of the pictures."""
     crop: bool = True
     """Shift pictures at random by up to an eighth of their side."""
-    log_every: int = 50
-    """Steps between two lines of metrics.jsonl."""
 
 
 class AugmentedPictures(Dataset[tuple[Tensor, int]]):
@@ -168,19 +158,17 @@ def shifted(
     return wide[:, top : top + size, left : left + size]
 
 
-def train_classifier(config: TrainClassifierConfig) -> Path:
+def train_classifier(config: TrainClassifierConfig | TrainSpeechClassifierConfig) -> Path:
     """The folder of the trained classifier; one that is there already, of the same config, is left as is.
 
     Raises ValueError where a classifier of another config is in the way. The last line of metrics.jsonl
     has `heldout/accuracy`.
     """
-    folder = config.run_dir / "model"
-    if folder.exists():
-        if load_config(TrainClassifierConfig, config.run_dir / "config.yaml") == config:
-            return folder
-        raise ValueError(
-            f"{folder} holds a classifier of another config: set run_dir, or delete it"
-        )
+    folder = finished_classifier(config)
+    if folder is not None:
+        return folder
+    if isinstance(config, TrainSpeechClassifierConfig):
+        return train_speech_classifier(config)
     if config.data.streaming:
         raise ValueError(
             "data.streaming=true can't be trained on in random order: set data.streaming=false"
@@ -188,7 +176,6 @@ def train_classifier(config: TrainClassifierConfig) -> Path:
     shape = {"channels": config.in_channels, "size": config.image_size}
     train = load_pictures(config.data, "train", **shape)
     heldout = load_pictures(config.data, "validation", **shape)
-    (config.run_dir / "metrics.jsonl").unlink(missing_ok=True)  # of a run that was stopped
     torch.manual_seed(config.seed)
     model = Classifier(
         ClassifierConfig(
@@ -196,46 +183,22 @@ def train_classifier(config: TrainClassifierConfig) -> Path:
             image_size=config.image_size, in_channels=config.in_channels,
         )
     )  # fmt: skip
-    fit(model, train, heldout, config)
-    model.save_pretrained(folder)
-    return folder
-
-
-def fit(
-    model: Classifier, train: Pictures, heldout: Pictures, config: TrainClassifierConfig
-) -> None:
-    """Trains the model where it stands, and logs."""
-    accelerator = start_run(config, config.run_dir, "fp32", ())
-    device = accelerator.device
-    model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.AdamW(
-        decay_groups(model.named_parameters(), config.optim.weight_decay), betas=config.optim.betas
+    return fit(
+        model,
+        lambda device: training_batches(train, config, device),
+        lambda trained: accuracy(trained, heldout),
+        config,
     )
+
+
+def training_batches(
+    train: Pictures, config: TrainClassifierConfig, device: torch.device
+) -> Batches:
+    """Endless batches of augmented pictures."""
     sampler = EndlessSampler(len(train), seed=config.seed)
-    batches = iter(DataLoader(AugmentedPictures(train, config), config.batch_size, sampler=sampler))
-    total = torch.zeros((), device=device)
-    for step in tqdm(range(config.steps), desc="classifier", disable=None):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, config.steps, config.optim)
-        images, labels = next(batches)
-        images = images.to(device, memory_format=torch.channels_last)
-        loss = F.cross_entropy(model(images), labels.to(device))
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), config.optim.grad_clip)
-        optimizer.step()
-        total += loss.detach()
-        if (step + 1) % config.log_every == 0 and step + 1 < config.steps:
-            accelerator.log({"loss/train": float(total) / config.log_every}, step=step + 1)
-            total.zero_()
-    last = config.steps % config.log_every or config.log_every
-    values = {
-        "loss/train": float(total) / last,
-        "heldout/accuracy": accuracy(model.eval(), heldout),
-    }
-    accelerator.log(values, step=config.steps)
-    if not math.isfinite(values["loss/train"]):
-        raise ValueError(f"optim.lr={config.optim.lr} made the loss infinite: set a lower optim.lr")
+    loader = DataLoader(AugmentedPictures(train, config), config.batch_size, sampler=sampler)
+    for images, labels in loader:
+        yield (images.to(device, memory_format=torch.channels_last),), labels.to(device)
 
 
 @torch.no_grad()

@@ -44,6 +44,7 @@ VERBS = {
         "pipelines.classifier",
         "TrainClassifierConfig",
         "train_classifier",
+        "TrainSpeechClassifierConfig",
     ),
     "train-prior": Verb(
         "train a prior over codes",
@@ -55,7 +56,13 @@ VERBS = {
     "sample": Verb(
         "draw new samples", "pipelines.sample", "SampleConfig", "sample", "SampleSpeechConfig"
     ),
-    "score": Verb("score reconstructions and samples", "pipelines.score", "ScoreConfig", "score"),
+    "score": Verb(
+        "score reconstructions and samples",
+        "pipelines.score",
+        "ScoreConfig",
+        "score",
+        "ScoreSpeechConfig",
+    ),
 }
 """In the order in which `simvq run` calls them."""
 

@@ -1,11 +1,11 @@
-"""Distances between sets of pictures by their features, computed with torch-fidelity's own functions."""
+"""Distances between sets of items by their features, computed with torch-fidelity's own functions."""
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -38,14 +38,24 @@ SPLITS, SMALLEST_SPLIT = 10, 100
 """Inception score: ten parts, or one where they would be smaller."""
 
 
+class Source(Protocol):
+    """Where features come from, whatever of: what every number says of it."""
+
+    name: str
+    sha256: str
+    """Of the weights."""
+    published: bool
+    """True for the network and the weights that FID and inception score are defined with."""
+
+
 @dataclass(frozen=True)
 class Features:
-    """What an extractor says about a set of pictures, on the CPU."""
+    """What an extractor says about a set of items, on the CPU."""
 
     features: Float[Tensor, "n f"]
     logits: Float[Tensor, "n k"]
     indices: Int[Tensor, " n"]
-    """Where the pictures stand in their source."""
+    """Where the items stand in their source."""
     labels: Int[Tensor, " n"]
 
     def __len__(self) -> int:
@@ -54,7 +64,7 @@ class Features:
 
 @dataclass(frozen=True)
 class Reference:
-    """A set of real pictures that others are compared with."""
+    """A set of real items that others are compared with."""
 
     name: str
     features: Features
@@ -88,10 +98,19 @@ def reference(
         "extractor": extractor.name,
         "extractor_sha256": extractor.sha256,
     }
+    return cached_reference(
+        name, key, cache, lambda: extract(extractor, picture_batches(pictures, batch_size))
+    )
+
+
+def cached_reference(
+    name: str, key: dict[str, Any], cache: Path, make: Callable[[], Features]
+) -> Reference:
+    """The features that `make` gives and their statistics, from the cache if `key` is there."""
     text = json.dumps(key, indent=2)
     folder = cache / hashlib.sha256(text.encode()).hexdigest()[:16]
     if not folder.exists():
-        made = extract(extractor, picture_batches(pictures, batch_size))
+        made = make()
         with replaced_folder(folder) as partial:
             (partial / "key.json").write_text(text + "\n")
             save_file(vars(made), partial / "features.safetensors")
@@ -112,15 +131,15 @@ def frechet_distance(a: dict[str, Any], b: dict[str, Any]) -> float:
     return fid_statistics_to_metric(a, b, verbose=False)[KEY_METRIC_FID]
 
 
-def metric_name(metric: str, extractor: Extractor) -> str:
+def metric_name(metric: str, extractor: Source) -> str:
     """The metric's usual name where the published Inception made it, else one that names the extractor."""
     return metric if extractor.published else f"{metric.replace('FID', 'FD')}({extractor.name})"
 
 
-def distance(made: Features, real: Reference, extractor: Extractor) -> Number:
+def distance(made: Features, real: Reference, extractor: Source) -> Number:
     """FID, or the Frechet distance by the other extractor's name."""
     count, dimensions = min(len(made), len(real.features)), made.features.shape[1]
-    biased = f"biased upwards: {count} pictures are not more than the {dimensions} dimensions"
+    biased = f"biased upwards: {count} items are not more than the {dimensions} dimensions"
     return Number(
         value=frechet_distance(statistics(made), real.statistics),
         note=biased if count <= dimensions else None,
@@ -128,7 +147,7 @@ def distance(made: Features, real: Reference, extractor: Extractor) -> Number:
     )
 
 
-def kernel_distance(made: Features, real: Reference, extractor: Extractor, seed: int) -> Number:
+def kernel_distance(made: Features, real: Reference, extractor: Source, seed: int) -> Number:
     """KID: unbiased, hence at times a little below 0."""
     size = min(KID_SUBSET_SIZE, len(made), len(real.features))
     found = kid_features_to_metric(
@@ -144,9 +163,9 @@ def kernel_distance(made: Features, real: Reference, extractor: Extractor, seed:
 
 
 def precision_recall(
-    made: Features, real: Reference, extractor: Extractor, seed: int
+    made: Features, real: Reference, extractor: Source, seed: int
 ) -> tuple[Number, Number]:
-    """Share of the made pictures near a real one, and of the real ones near a made one (k = 3)."""
+    """Share of the made items near a real one, and of the real ones near a made one (k = 3)."""
     sides = []
     for features in (made.features, real.features.features):
         chosen = epoch_order(len(features), seed, epoch=0)[:MOST_FOR_PRECISION]
@@ -163,7 +182,7 @@ def precision_recall(
     return Number(value=found["precision"], **about), Number(value=found["recall"], **about)
 
 
-def inception_score(made: Features, extractor: Extractor, seed: int) -> Number:
+def inception_score(made: Features, extractor: Source, seed: int) -> Number:
     """Inception score: how sure and how varied the predicted classes are."""
     splits = SPLITS if len(made) >= SPLITS * SMALLEST_SPLIT else 1
     found = isc_features_to_metric(made.logits, splits=splits, shuffle=True, rng_seed=seed)
@@ -178,29 +197,29 @@ def inception_score(made: Features, extractor: Extractor, seed: int) -> Number:
 def nearest(
     made: Features, real: Features, neighbours: int = 1
 ) -> tuple[Float[Tensor, "n m"], Int[Tensor, "n m"]]:
-    """Distances from each picture's features to the nearest real ones, and their places in the source."""
+    """Distances from each item's features to the nearest real ones, and their places in the source."""
     rows = [
         torch.cdist(part, real.features).topk(neighbours, largest=False).indices
         for part in made.features.split(256)
     ]
     places = torch.cat(rows)
-    # cdist cancels digits near 0, where a copied picture would show: the distance is computed anew
+    # cdist cancels digits near 0, where a copy would show: the distance is computed anew
     offsets = made.features[:, None] - real.features[places]
     return offsets.norm(dim=-1), real.indices[places]
 
 
-def nearest_distance(made: Features, real: Reference, extractor: Extractor) -> Number:
-    """The mean distance from a picture to the nearest training picture."""
+def nearest_distance(made: Features, real: Reference, extractor: Source) -> Number:
+    """The mean distance from an item to the nearest training item."""
     distances = nearest(made, real.features)[0]
     return Number(
         value=float(distances.mean()),
         spread=float(distances.std()),
-        note="± over the pictures; far below the held-out value, samples are copies",
+        note="± over the items; far below the held-out value, samples are copies",
         **provenance(made, real, extractor),
     )
 
 
-def provenance(made: Features, real: Reference | None, extractor: Extractor) -> dict[str, Any]:
+def provenance(made: Features, real: Reference | None, extractor: Source) -> dict[str, Any]:
     """The fields of a Number that say what it was computed from."""
     about = {
         "count": len(made),

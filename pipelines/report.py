@@ -3,7 +3,7 @@
 import base64
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -19,6 +19,8 @@ caption { text-align: left; padding-bottom: .5rem; }
 th, td { padding: .25rem .75rem; border-bottom: 1px solid #ccc; text-align: right; white-space: nowrap; }
 tbody th { text-align: left; font-weight: normal; }
 figure { margin: 1rem 0; }
+figcaption { margin-bottom: .5rem; }
+figure audio { display: block; margin-bottom: .5rem; }
 figure img { max-width: 100%; image-rendering: pixelated; }
 pre { background: #f4f4f4; padding: 1rem; overflow-x: auto; }
 """
@@ -41,12 +43,24 @@ def figure(title: str, caption: str, draw: Callable[[Path], None]) -> Figure:
         return Figure(title, caption, path.read_bytes())
 
 
-def render(title: str, rows: list[Row], figures: list[Figure], provenance: dict[str, Any]) -> str:
+@dataclass(frozen=True)
+class Sounds:
+    """Recordings of the report, as WAV, to be played."""
+
+    title: str
+    caption: str
+    players: dict[str, bytes]
+    """What stands beside each."""
+
+
+def render(
+    title: str, rows: list[Row], figures: Sequence[Figure | Sounds], provenance: dict[str, Any]
+) -> str:
     """The whole page."""
     parts = [
         f"<h1>{escape(title)}</h1>",
         *([table_html(rows)] if rows else []),
-        *map(figure_html, figures),
+        *(sounds_html(f) if isinstance(f, Sounds) else figure_html(f) for f in figures),
         "<h2>Provenance</h2>",
         f"<pre>{escape(json.dumps(provenance, indent=2, ensure_ascii=False))}</pre>",
     ]
@@ -98,3 +112,22 @@ def figure_html(shown: Figure) -> str:
         f'<img src="data:image/png;base64,{data}" alt="{escape(shown.title, quote=True)}">'
         f"<figcaption>{escape(shown.caption)}</figcaption></figure>"
     )
+
+
+def sounds_html(shown: Sounds) -> str:
+    """A heading, the caption, and a player with its sound inline for each recording."""
+    players = "".join(
+        f'<label>{escape(name)}<audio controls preload="none" '
+        f'src="data:audio/wav;base64,{base64.b64encode(wav).decode()}"></audio></label>\n'
+        for name, wav in shown.players.items()
+    )
+    return (
+        f"<h2>{escape(shown.title)}</h2>\n<figure><figcaption>{escape(shown.caption)}</figcaption>\n"
+        f"{players}</figure>"
+    )
+
+
+def compact(numbers: list[int]) -> str | list[int]:
+    """`first..last` for consecutive numbers, else the numbers."""
+    whole = numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    return f"{numbers[0]}..{numbers[-1]}" if whole else numbers

@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -18,7 +18,7 @@ from pipelines.extractors import ClassifierExtractor, choose_extractor
 from pipelines.fidelity import extract, reference
 from pipelines.image_batches import SampledPictures, limited, picture_batches
 from pipelines.image_metrics import Lpips
-from pipelines.report import render
+from pipelines.report import compact, render
 from pipelines.score_figures import Scored, figures, read_histogram
 from pipelines.score_rows import (
     Judge,
@@ -29,6 +29,7 @@ from pipelines.score_rows import (
     train_row,
     with_difference,
 )
+from pipelines.score_speech import ScoreSpeechConfig, finished_speech, score_speech
 from pipelines.table import Number, Row, text_table
 from stage1_tokenizer import ImageTokenizer
 from stage1_tokenizer.image_data import ImageDataConfig, load_pictures
@@ -38,6 +39,8 @@ from stage1_tokenizer.image_data import ImageDataConfig, load_pictures
 class ScoreConfig:
     """Scores a tokenizer's reconstructions and a prior's samples against real pictures."""
 
+    modality: Literal["images"] = "images"
+    """The key by which a file says what it is for: `speech` is ScoreSpeechConfig's."""
     tokenizer: Path
     """The tokenizer's folder `model`."""
     samples: Path
@@ -72,11 +75,13 @@ class ScoreConfig:
             raise ValueError(f"reference_count={self.reference_count} must be at least 4: set it")
 
 
-def score(config: ScoreConfig) -> Path:
+def score(config: ScoreConfig | ScoreSpeechConfig) -> Path:
     """Writes score.json and report.html; returns the path of the latter.
 
     Raises ValueError for samples of another tokenizer, or where there is nothing to extract features with.
     """
+    if isinstance(config, ScoreSpeechConfig):
+        return score_speech(config)
     device = processes().device
     if not (config.tokenizer / "model.safetensors").is_file():
         raise ValueError(
@@ -114,8 +119,10 @@ def score(config: ScoreConfig) -> Path:
     return out / "report.html"
 
 
-def finished(config: ScoreConfig) -> Path | None:
+def finished(config: ScoreConfig | ScoreSpeechConfig) -> Path | None:
     """The report of this config over these very samples and this tokenizer, if there is one."""
+    if isinstance(config, ScoreSpeechConfig):
+        return finished_speech(config)
     out = config.out or config.samples
     report, samples = out / "report.html", config.samples / "samples.npz"
     if not (report.is_file() and (out / "score.json").is_file() and samples.is_file()):
@@ -232,9 +239,3 @@ def provenance(config: ScoreConfig, scored: Scored) -> dict[str, Any]:
         "environment": environment(),
         "torchmetrics": version("torchmetrics"),
     }
-
-
-def compact(numbers: list[int]) -> str | list[int]:
-    """`first..last` for consecutive numbers, else the numbers."""
-    whole = numbers == list(range(numbers[0], numbers[0] + len(numbers)))
-    return f"{numbers[0]}..{numbers[-1]}" if whole else numbers

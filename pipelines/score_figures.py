@@ -22,6 +22,7 @@ CURVES: dict[str, dict[str, tuple[str, ...]]] = {
     "tokenizer": {
         "loss": ("loss/total", "loss/l1"),
         "PSNR (dB)": ("heldout/psnr",),
+        "mel distance": ("heldout/mel",),
         "share of codes used": ("codebook/used",),
         "codes": ("codebook/perplexity",),
         "dimensions": ("codebook/effective_rank",),

@@ -15,7 +15,7 @@ class Number:
     """Why `value` is missing."""
     note: str | None = None
     count: int | None = None
-    """Pictures that were measured."""
+    """Items that were measured."""
     extractor: str | None = None
     """Whose features were compared."""
     extractor_sha256: str | None = None

@@ -15,6 +15,8 @@ from pipelines.classifier import TrainClassifierConfig
 from pipelines.image_generation import ImageGenerationPipeline
 from pipelines.sample import SampleConfig, SampleSpeechConfig
 from pipelines.score import ScoreConfig
+from pipelines.score_speech import ScoreSpeechConfig
+from pipelines.speech_classifier import TrainSpeechClassifierConfig
 from pipelines.speech_generation import SpeechGenerationPipeline
 from pipelines.training_report import write_training_report
 from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
@@ -55,7 +57,7 @@ def encode(config: EncodeConfig | EncodeSpeechConfig) -> str:
     )
 
 
-def train_classifier(config: TrainClassifierConfig) -> str:
+def train_classifier(config: TrainClassifierConfig | TrainSpeechClassifierConfig) -> str:
     with processes().main_process_first():
         model = pipelines.classifier.train_classifier(config)
     last = read_metrics(config.run_dir)[-1]
@@ -95,7 +97,7 @@ def sample(config: SampleConfig | SampleSpeechConfig) -> str:
     return f"{out}: {config.count} samples, {files}"
 
 
-def score(config: ScoreConfig) -> str:
+def score(config: ScoreConfig | ScoreSpeechConfig) -> str:
     if not processes().is_main_process:
         return ""
     report = pipelines.score.finished(config) or pipelines.score.score(config)

@@ -60,12 +60,17 @@ def save_spectrograms(columns: Sequence[dict[str, Tensor]], sample_rate: int, pa
     save_figure(figure, path)
 
 
-def save_waveform(waveform: Float[Tensor, " t"], sample_rate: int, path: Path) -> None:
-    """Writes 16-bit WAV, samples beyond [-1, 1] clipped, whole or not at all."""
+def wav_bytes(waveform: Float[Tensor, " t"], sample_rate: int) -> bytes:
+    """A file of 16-bit WAV, samples beyond [-1, 1] clipped."""
     samples = np.clip(waveform.float().cpu().numpy(), -1, 1)
     buffer = io.BytesIO()
     soundfile.write(buffer, samples, sample_rate, format="WAV", subtype="PCM_16")
+    return buffer.getvalue()
+
+
+def save_waveform(waveform: Float[Tensor, " t"], sample_rate: int, path: Path) -> None:
+    """Writes 16-bit WAV, samples beyond [-1, 1] clipped, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    partial.write_bytes(buffer.getvalue())
+    partial.write_bytes(wav_bytes(waveform, sample_rate))
     os.replace(partial, path)

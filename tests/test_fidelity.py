@@ -165,7 +165,7 @@ def test_inception_of_a_file_is_torch_fidelity_s(inception_file: Path) -> None:
     )  # fmt: skip
     assert ours.value is not None and ours.value > 1
     assert ours.value == pytest.approx(theirs["frechet_inception_distance"], rel=1e-3, abs=1e-6)
-    assert ours.note is not None and "biased upwards: 4 pictures" in ours.note
+    assert ours.note is not None and "biased upwards: 4 items" in ours.note
 
 
 def test_a_file_that_is_not_inception_s_is_refused(inception_file: Path, tmp_path: Path) -> None:

@@ -1,0 +1,250 @@
+"""Scores a speech tokenizer and samples of speech: score.json and report.html."""
+
+import hashlib
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from common.config import to_plain, write_text
+from common.hub import sha256
+from common.processes import processes
+from common.training import environment
+from pipelines.fidelity import Features, Reference, cached_reference
+from pipelines.report import compact, render
+from pipelines.score_figures import read_histogram
+from pipelines.speech_clips import (
+    Clips,
+    limited,
+    read_sampling,
+    recorded_clips,
+    sample_paths,
+    sampled_clips,
+)
+from pipelines.speech_figures import speech_figures
+from pipelines.speech_judges import SpeechClassifierJudge, VoiceJudge
+from pipelines.speech_metrics import MissingPackageError, Voicing
+from pipelines.speech_numbers import References, ScoredSet, SpeechScoring, judged
+from pipelines.speech_rows import SpeechReconstructor, make_rows
+from stage1_tokenizer import SpeechTokenizer
+from stage1_tokenizer.speech_data import Recordings, SpeechDataConfig, load_recordings
+
+JUDGES = ("pesq", "pystoi", "librosa", "torchcrepe", "speechmos", "resemblyzer", "pocketsphinx")
+"""Packages whose version the numbers depend on."""
+NO_CLASSIFIER = "there is no classifier: run `simvq train-classifier`, set classifier=PATH"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreSpeechConfig:
+    """Scores a tokenizer's reconstructions and a prior's samples against real recordings."""
+
+    modality: Literal["speech"] = "speech"
+    """A file without this key is for pictures."""
+    tokenizer: Path
+    """The tokenizer's folder `model`."""
+    samples: Path
+    """The folder with sample.json and samples/*.wav."""
+    data: SpeechDataConfig = field(default_factory=SpeechDataConfig)
+    """The recordings that both were trained on; crop_seconds, gain_db and silence_db are not used."""
+    classifier: Path | None = None
+    """The folder `model` of `simvq train-classifier`: label accuracy, and a Frechet distance."""
+    voicing: Voicing = "pyin"
+    """The detector of voice: `pyin` on a CPU, `crepe` for published numbers, or `none`."""
+    slow_count: int = 32
+    """Most clips of each set that V/UV F1 and DNSMOS are computed on, spread evenly over it."""
+    codes: Path | None = None
+    """The folder with the codes' manifest.json: its histogram is drawn."""
+    tokenizer_run: Path | None = None
+    """The tokenizer's run folder: its curves are drawn."""
+    prior_run: Path | None = None
+    """The prior's run folder: its curves are drawn."""
+    reference_count: int | None = None
+    """Training recordings to compare with, chosen at random by the seed; null for all."""
+    out: Path | None = None
+    """Where score.json and report.html are written; null for the folder `samples`."""
+    cache: Path = Path("runs/.cache")
+    """Where features of real recordings are kept."""
+    seed: int = 0
+    """Of the training recordings chosen."""
+
+    def __post_init__(self) -> None:
+        if self.slow_count < 1 or (self.reference_count or 2) < 2:
+            raise ValueError(
+                f"slow_count={self.slow_count} must be at least 1 and reference_count="
+                f"{self.reference_count} at least 2: set slow_count or reference_count"
+            )
+
+
+def score_speech(config: ScoreSpeechConfig) -> Path:
+    """Writes score.json and report.html; returns the path of the latter.
+
+    Raises ValueError for samples of another tokenizer or rate.
+    """
+    device = processes().device
+    if not (config.tokenizer / "model.safetensors").is_file():
+        raise ValueError(
+            f"tokenizer={config.tokenizer} is not a tokenizer's `model` folder: set tokenizer"
+        )
+    tokenizer = SpeechTokenizer.from_pretrained(config.tokenizer).to(device)
+    rate = tokenizer.config.sample_rate
+    sampling = matching_sampling(config, rate)
+    histogram = read_histogram(config.codes, len(tokenizer.codebook))
+    train = load_recordings(config.data, "train", sample_rate=rate)
+    train = limited(train, config.reference_count, config.seed)
+    sources = train, load_recordings(config.data, "validation", sample_rate=rate)
+    sampled = sampled_clips(config.samples, sampling, train.speakers)
+    scoring = make_scoring(config, sources, device)
+    reconstructor = SpeechReconstructor(tokenizer, scoring.heldout)
+    rebuilt, made = judged(scoring, reconstructor.clips), judged(scoring, sampled)
+    rows = make_rows(scoring, reconstructor, heldout_set(scoring), rebuilt, made)
+    about = provenance(config, scoring, sources, sampling)
+    document = {"rows": [asdict(row) for row in rows], "provenance": about}
+    out = config.out or config.samples
+    write_text(out / "score.json", json.dumps(document, indent=2) + "\n")
+    drawn = speech_figures(
+        sampled, scoring.train, reconstructor, histogram, config.tokenizer_run, config.prior_run
+    )
+    write_text(out / "report.html", render(f"Scores of {config.samples}", rows, drawn, about))
+    return out / "report.html"
+
+
+def finished_speech(config: ScoreSpeechConfig) -> Path | None:
+    """The report of this config over these very samples and this tokenizer, if there is one."""
+    out = config.out or config.samples
+    report, saved = out / "report.html", out / "score.json"
+    if not (report.is_file() and saved.is_file() and sample_paths(config.samples)):
+        return None
+    about = json.loads(saved.read_text())["provenance"]
+    same = (
+        about["config"] == to_plain(config)
+        and about["samples_sha256"] == samples_sha256(config.samples)
+        and about["sampling"]["tokenizer_sha256"] == sha256(config.tokenizer / "model.safetensors")
+    )
+    return report if same else None
+
+
+def matching_sampling(config: ScoreSpeechConfig, sample_rate: int) -> dict[str, Any]:
+    """sample.json, checked against the tokenizer."""
+    sampling = read_sampling(config.samples)
+    ours = sha256(config.tokenizer / "model.safetensors")
+    if sampling["tokenizer_sha256"] != ours or sampling["sample_rate"] != sample_rate:
+        raise ValueError(
+            f"samples={config.samples} were decoded by the tokenizer {sampling['tokenizer_sha256']} at "
+            f"{sampling['sample_rate']} Hz, tokenizer={config.tokenizer} is {ours} at {sample_rate} Hz: "
+            "set tokenizer or samples"
+        )
+    return sampling
+
+
+def make_scoring(
+    config: ScoreSpeechConfig, sources: tuple[Recordings, Recordings], device: torch.device
+) -> SpeechScoring:
+    """Judges and real recordings; a judge that can't be had is the reason why."""
+    clips = recorded_clips(sources[0]), recorded_clips(sources[1])
+    classifier: References | str = NO_CLASSIFIER
+    if config.classifier is not None:
+        judge = SpeechClassifierJudge(config.classifier, sources[0].sample_rate, device)
+        classifier = references(config, judge, sources, clips)
+    voices: References | str
+    try:
+        voices = references(config, VoiceJudge(device), sources, clips)
+    except MissingPackageError as error:
+        voices = str(error)
+    return SpeechScoring(classifier, voices, *clips, config.voicing, config.slow_count)
+
+
+def references(
+    config: ScoreSpeechConfig,
+    judge: SpeechClassifierJudge | VoiceJudge,
+    sources: tuple[Recordings, Recordings],
+    clips: tuple[Clips, Clips],
+) -> References:
+    """The real recordings as a judge hears them, from the cache if they are there."""
+    found = [
+        cached_reference(
+            name, key(name, judge, source), config.cache, partial(judge.extract, recorded)
+        )
+        for name, source, recorded in zip(("train", "held-out"), sources, clips, strict=True)
+    ]
+    return References(judge, *found)
+
+
+def key(name: str, judge: SpeechClassifierJudge | VoiceJudge, source: Recordings) -> dict[str, Any]:
+    """All that the features of a split depend on."""
+    return {
+        "split": name,
+        "data": asdict(source.config),
+        "fingerprint": source.fingerprint,
+        "sample_rate": source.sample_rate,
+        "extractor": judge.name,
+        "extractor_sha256": judge.sha256,
+    }
+
+
+def heldout_set(scoring: SpeechScoring) -> ScoredSet:
+    """The held-out recordings, by the features that the references hold."""
+    found: list[Features | None] = [
+        None if isinstance(side, str) else side.heldout.features
+        for side in (scoring.classifier, scoring.voices)
+    ]
+    return ScoredSet(scoring.heldout, *found)
+
+
+def provenance(
+    config: ScoreSpeechConfig,
+    scoring: SpeechScoring,
+    sources: tuple[Recordings, Recordings],
+    sampling: dict[str, Any],
+) -> dict[str, Any]:
+    """All that the numbers depend on."""
+    labels, speakers = sampling["labels"], sampling["speakers"]
+    sides = [s for s in (scoring.classifier, scoring.voices) if not isinstance(s, str)]
+    parts = zip(("train", "held-out"), sources, (scoring.train, scoring.heldout), strict=True)
+    references: dict[str, Any] = {
+        name: {
+            "count": len(clips),
+            "not_decoded": len(clips.bad),
+            "data_fingerprint": source.fingerprint,
+            "conversions": source.conversions(),
+        }
+        for name, source, clips in parts
+    }
+    return {
+        "config": to_plain(config),
+        "extractors": {side.name: side.judge.sha256 for side in sides},
+        "references": references,
+        "statistics_sha256": {side.name: statistics_of(side) for side in sides},
+        "samples_sha256": samples_sha256(config.samples),
+        "sampling": sampling
+        | {
+            "labels": labels and dict(sorted(Counter(labels).items())),
+            "speakers": speakers and dict(sorted(Counter(speakers).items())),
+            "seeds": compact(sampling["seeds"]),
+        },
+        "environment": environment(),
+        "packages": {name: found for name in JUDGES if (found := version_of(name))},
+    }
+
+
+def statistics_of(side: References) -> dict[str, str]:
+    """The SHA-256 of each reference's statistics."""
+    both: tuple[Reference, ...] = (side.train, side.heldout)
+    return {real.name: real.sha256 for real in both}
+
+
+def samples_sha256(folder: Path) -> str:
+    """The SHA-256 of the hashes of all samples, in order."""
+    return hashlib.sha256("".join(map(sha256, sample_paths(folder))).encode()).hexdigest()
+
+
+def version_of(package: str) -> str | None:
+    """The installed version, None where there is none."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
