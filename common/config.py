@@ -29,21 +29,56 @@ def load_config(schema: type[Config], path: Path | None, overrides: Sequence[str
         if "=" not in override:
             raise ValueError(f"override {override!r} must have the form key=value")
     try:
-        merged = OmegaConf.merge(
-            OmegaConf.structured(schema),
-            OmegaConf.load(path) if path else {},
-            OmegaConf.from_dotlist(list(overrides)),
-        )
-        values = OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
-    except ConfigKeyError as error:
-        raise ValueError(f"{where}: {_unknown_key(schema, str(error.full_key))}") from None
+        return build(schema, _values(schema, path, overrides))
     except OmegaConfBaseException as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{where}: {error.full_key or 'a key'}: {reason}") from None
-    try:
-        return build(schema, typing.cast("Mapping[str, Any]", values))
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
+
+
+def _values(schema: type[Any], path: Path | None, overrides: Sequence[str]) -> Mapping[str, Any]:
+    """Defaults, file and overrides, merged and checked, as plain containers."""
+    given: Any = OmegaConf.merge(
+        OmegaConf.load(path) if path else {}, OmegaConf.from_dotlist(list(overrides))
+    )
+    fixed = narrowed(schema, given)
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(fixed), given)
+    except ConfigKeyError as error:
+        raise ValueError(_unknown_key(fixed, str(error.full_key))) from None
+    values = OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
+    return typing.cast("Mapping[str, Any]", values)
+
+
+def narrowed(schema: type[Any], given: Any, at: str = "") -> type[Any]:
+    """`schema`, in which a field that may be one of several dataclasses is the one that `given` names.
+
+    Each of them has a field `method` whose default is its name; the first is meant where none is
+    given. `given` is what the file says at the place `at`. Raises ValueError for an unknown name.
+    """
+    hints = typing.get_type_hints(schema)
+    changed: list[Any] = []
+    for field in dataclasses.fields(schema):
+        options = _dataclasses_of(hints[field.name])
+        if not options:
+            continue
+        value = given.get(field.name) if hasattr(given, "get") else None
+        chosen = _chosen(options, value, f"{at}{field.name}")
+        inner = narrowed(chosen, value, f"{at}{field.name}.")
+        if inner is options[0] and len(options) == 1:
+            continue
+        if field.default_factory is dataclasses.MISSING:
+            changed.append((field.name, inner))
+        else:
+            same = type(field.default_factory()) is inner
+            factory = field.default_factory if same else inner
+            changed.append((field.name, inner, dataclasses.field(default_factory=factory)))
+    if not changed:
+        return schema
+    return dataclasses.make_dataclass(
+        schema.__name__, changed, bases=(schema,), frozen=True, kw_only=True
+    )
 
 
 def build(schema: type[Config], values: Mapping[str, Any]) -> Config:
@@ -75,16 +110,38 @@ def write_text(path: Path, text: str) -> None:
 
 
 def _convert(hint: Any, value: Any) -> Any:
-    options = [hint]
-    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
-        options = [option for option in typing.get_args(hint) if option is not types.NoneType]
+    options = _options(hint)
     if value is None:
         return None
-    if dataclasses.is_dataclass(options[0]):
-        return build(typing.cast("type[Any]", options[0]), value)
+    if nested := _dataclasses_of(hint):
+        return build(_chosen(nested, value, ""), value)
     if typing.get_origin(options[0]) is tuple:
         return tuple(value)
     return Path(value) if options[0] is Path else value
+
+
+def _options(hint: Any) -> list[Any]:
+    """The types that a value may have, None aside."""
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        return [option for option in typing.get_args(hint) if option is not types.NoneType]
+    return [hint]
+
+
+def _dataclasses_of(hint: Any) -> list[type[Any]]:
+    return [option for option in _options(hint) if dataclasses.is_dataclass(option)]  # type: ignore[misc]
+
+
+def _chosen(options: list[type[Any]], value: Any, key: str) -> type[Any]:
+    """The dataclass whose `method` the value names."""
+    name = value.get("method") if hasattr(value, "get") else None
+    if len(options) == 1 or name is None:
+        return options[0]
+    known = {option.method: option for option in options}
+    if name not in known:
+        raise ValueError(
+            f"{key}.method={name!r} is not one of {', '.join(known)}: set {key}.method"
+        )
+    return known[name]
 
 
 def _unknown_key(schema: type[Any], key: str) -> str:
@@ -92,8 +149,7 @@ def _unknown_key(schema: type[Any], key: str) -> str:
     *parents, name = key.split(".")
     for parent in parents:
         hint = typing.get_type_hints(schema)[parent]
-        nested = [h for h in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(h)]
-        schema = typing.cast("type[Any]", nested[0])
+        schema = _dataclasses_of(hint)[0]
     known = [field.name for field in dataclasses.fields(schema)]
     close = difflib.get_close_matches(name, known, n=1)
     meant = f"did you mean {close[0]!r}? " if close else ""

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Self
 
 import torch
-from einops import rearrange
 from jaxtyping import Int
 from PIL import Image
 from torch import Tensor
@@ -41,7 +40,8 @@ class ImageGenerationPipeline:
 
     def __init__(self, tokenizer: ImageTokenizer, prior: Prior, classes: Sequence[str]) -> None:
         rows, columns = tokenizer.config.grid
-        made = tokenizer.config.quantizer.codebook_size, rows * columns
+        spec = tokenizer.quantizer.spec
+        made = spec.alphabet, rows * columns * spec.levels
         if made != (prior.config.codebook_size, prior.config.length):
             raise ValueError(
                 f"the tokenizer makes {made[1]} codes of {made[0]}, the prior was trained on "
@@ -98,7 +98,9 @@ class ImageGenerationPipeline:
             top_k=top_k,
             top_p=top_p,
         )
-        grids = rearrange(codes, "b (h w) -> b h w", h=self.tokenizer.config.grid[0])
+        spec, (rows, columns) = self.tokenizer.quantizer.spec, self.tokenizer.config.grid
+        levels = (spec.levels,) if spec.levels > 1 else ()
+        grids = codes.reshape(len(codes), rows, columns, *levels)
         pixels = to_uint8(self.tokenizer.decode(grids))
         return GenerationOutput([to_pil(image) for image in pixels], grids.cpu(), seeds)
 

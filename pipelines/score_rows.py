@@ -53,7 +53,9 @@ class Reconstructor:
     def __init__(self, tokenizer: ImageTokenizer, pictures: Pictures, lpips: Lpips | str) -> None:
         self.tokenizer, self.pictures, self.lpips = tokenizer, pictures, lpips
         device = tokenizer.codebook.device
-        self.histogram = torch.zeros(len(tokenizer.codebook), dtype=torch.int64, device=device)
+        self.histogram = torch.zeros(
+            tokenizer.quantizer.spec.alphabet, dtype=torch.int64, device=device
+        )
         self.values: dict[str, list[Tensor]] = {"PSNR (dB)": [], SSIM: [], LPIPS: []}
         self.shown: tuple[UInt8[Tensor, "b c y x"], UInt8[Tensor, "b c y x"]] | None = None
 

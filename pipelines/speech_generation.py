@@ -45,7 +45,7 @@ class SpeechGenerationPipeline:
         classes: Sequence[str],
         speakers: Sequence[str],
     ) -> None:
-        made = tokenizer.config.quantizer.codebook_size
+        made = tokenizer.quantizer.spec.alphabet
         if made != prior.config.codebook_size:
             raise ValueError(
                 f"the tokenizer has {made} codes, the prior was trained on {prior.config.codebook_size}"

@@ -27,7 +27,7 @@ class SpeechReconstructor:
 
     def __init__(self, tokenizer: SpeechTokenizer, clips: Clips) -> None:
         self.tokenizer, self.originals = tokenizer, clips
-        self.histogram = torch.zeros(len(tokenizer.codebook), dtype=torch.int64)
+        self.histogram = torch.zeros(tokenizer.quantizer.spec.alphabet, dtype=torch.int64)
 
     @cached_property
     def clips(self) -> Clips:

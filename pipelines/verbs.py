@@ -38,7 +38,7 @@ def train_tokenizer(config: TrainTokenizerConfig | TrainSpeechTokenizerConfig) -
     return (
         f"{model}: held-out {watched}; over the last "
         f"{last['codebook/positions']:,} positions {last['codebook/used']:.1%} of "
-        f"{config.model.quantizer.codebook_size:,} codes used, perplexity {last['codebook/perplexity']:,.0f}"
+        f"{last['codebook/size']:,} codes used, perplexity {last['codebook/perplexity']:,.0f}"
         + bad_items(last["data/bad"])
     )
 

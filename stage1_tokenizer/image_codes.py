@@ -45,7 +45,8 @@ class ImageCodes:
         architecture, config = self.tokenizer.config, self.config
         return {
             "tokenizer_sha256": sha256(self.folder / "model.safetensors"),
-            "codebook_size": architecture.quantizer.codebook_size,
+            "codebook_size": self.tokenizer.quantizer.spec.alphabet,
+            "levels": self.tokenizer.quantizer.spec.levels,
             "grid": list(architecture.grid),
             "order": "raster",
             "views": list(config.views),
@@ -60,7 +61,7 @@ class ImageCodes:
     def features(self) -> Features:
         """The columns of a shard."""
         rows, columns = self.tokenizer.config.grid
-        dtype = code_dtype(self.tokenizer.config.quantizer.codebook_size)
+        dtype = code_dtype(self.tokenizer.quantizer.spec.alphabet)
         return Features(
             item=Value("int64"),
             view=Value("string"),
@@ -84,7 +85,7 @@ class ImageCodes:
         views = self.views(split)
         images = torch.cat([item.views for item in items])
         codes = self.tokenizer.encode(images.to(self.device)).flatten(1).cpu().numpy()
-        dtype = code_dtype(self.tokenizer.config.quantizer.codebook_size)
+        dtype = code_dtype(self.tokenizer.quantizer.spec.alphabet)
         return {
             "item": [item.item for item in items for _ in views],
             "view": list(views) * len(items),

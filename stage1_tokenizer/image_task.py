@@ -7,7 +7,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from common.pictures import save_grid
@@ -87,8 +87,8 @@ class ImageTask:
 
     def generator_losses(
         self, model: nn.Module, batch: dict[str, Any], adversary: nn.Module | None
-    ) -> tuple[dict[str, Tensor], Float[Tensor, "b c y x"], Int[Tensor, "b n"]]:
-        """The weighted losses of encoder, decoder and quantizer, the reconstructions and the codes."""
+    ) -> tuple[dict[str, Tensor], Float[Tensor, "b c y x"], Quantized]:
+        """The weighted losses of encoder, decoder and quantizer, the reconstructions, and the codes."""
         images, weights = batch["images"], self.loss
         reconstruction, quantized = model(images)
         assert isinstance(quantized, Quantized)
@@ -99,7 +99,7 @@ class ImageTask:
         if adversary is not None:
             judged = generator_hinge(adversary(reconstruction))
             losses["adversarial"] = weights.adversarial_weight * judged
-        return losses | quantized.losses, reconstruction.detach(), quantized.codes
+        return losses | quantized.losses, reconstruction.detach(), quantized
 
     def discriminator_loss(
         self, discriminator: nn.Module, batch: dict[str, Any], fake: Float[Tensor, "b c y x"]

@@ -1,6 +1,6 @@
 """ImageTokenizer: images to grids of codes, and codes to images."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 import torch
 from einops import rearrange
@@ -9,7 +9,13 @@ from torch import Tensor
 
 from common.hub import HubModel
 from stage1_tokenizer.image_net import GROUPS, Decoder, Encoder
-from stage1_tokenizer.quantizers import Quantized, SimVQ, SimVQConfig
+from stage1_tokenizer.quantizers import (
+    Quantized,
+    QuantizerConfig,
+    SimVQConfig,
+    build_quantizer,
+    check_codes,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +32,8 @@ class ImageTokenizerConfig:
     """Channels of each level, in units of `width`; each level after the first halves the resolution."""
     blocks_per_level: int = 2
     """Residual blocks at each level, and in the middle."""
-    quantizer: SimVQConfig = field(default_factory=SimVQConfig)
-    """The codebook."""
+    quantizer: QuantizerConfig = field(default_factory=SimVQConfig)
+    """The codebook: the keys of the quantizer that `quantizer.method` names."""
 
     def __post_init__(self) -> None:
         if self.width % GROUPS:
@@ -55,7 +61,7 @@ class ImageTokenizerConfig:
 
 
 class ImageTokenizer(HubModel):
-    """A convolutional autoencoder with a SimVQ bottleneck. Images are in [-1, 1]."""
+    """A convolutional autoencoder with a quantizer in the middle. Images are in [-1, 1]."""
 
     config_class = ImageTokenizerConfig
     config: ImageTokenizerConfig
@@ -64,7 +70,7 @@ class ImageTokenizer(HubModel):
         super().__init__(config)
         shape = config.width, config.multipliers, config.blocks_per_level, config.quantizer.code_dim
         self.encoder = Encoder(config.in_channels, *shape)
-        self.quantizer = SimVQ(**asdict(config.quantizer))
+        self.quantizer = build_quantizer(config.quantizer)
         self.decoder = Decoder(config.in_channels, *shape)
 
     @property
@@ -94,21 +100,17 @@ class ImageTokenizer(HubModel):
         return self.encoder(images)
 
     @torch.no_grad()
-    def encode(self, images: Float[Tensor, "b c y x"]) -> Int[Tensor, "b h w"]:
-        """The codes of each picture."""
+    def encode(self, images: Float[Tensor, "b c y x"]) -> Int[Tensor, "b h w *levels"]:
+        """The codes of each picture; of a quantizer with several codes per position, all of them."""
         return self.quantizer.encode(rearrange(self.latents(images), "b d h w -> b h w d"))
 
     @torch.no_grad()
-    def decode(self, codes: Int[Tensor, "b h w"]) -> Float[Tensor, "b c y x"]:
+    def decode(self, codes: Int[Tensor, "b h w *levels"]) -> Float[Tensor, "b c y x"]:
         """The pictures that integers alone stand for.
 
         Their range is [-1, 1] but for a little overshoot, which `common.pictures.to_uint8` clips. Raises
-        ValueError for a code outside [0, K).
+        ValueError for a code that is not in its alphabet.
         """
-        size = self.config.quantizer.codebook_size
-        if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < size:
-            raise ValueError(
-                f"codes from {int(codes.min())} to {int(codes.max())}: this tokenizer has codes from 0 to {size - 1}"
-            )
+        check_codes(codes, self.quantizer.spec)
         latents = rearrange(self.quantizer.lookup(codes), "b h w d -> b d h w")
         return self.decoder(latents.to(self.decoder.conv_in.weight.dtype))

@@ -51,7 +51,8 @@ class SpeechCodes:
         return {
             "modality": config.modality,
             "tokenizer_sha256": sha256(self.folder / "model.safetensors"),
-            "codebook_size": architecture.quantizer.codebook_size,
+            "codebook_size": self.tokenizer.quantizer.spec.alphabet,
+            "levels": self.tokenizer.quantizer.spec.levels,
             "sample_rate": architecture.sample_rate,
             "hop": architecture.hop,
             "views": [VIEW],
@@ -73,7 +74,7 @@ class SpeechCodes:
             speaker=Value("int64"),
             text=Value("string"),
             samples=Value("int64"),
-            codes=List(Value(code_dtype(self.tokenizer.config.quantizer.codebook_size))),
+            codes=List(Value(code_dtype(self.tokenizer.quantizer.spec.alphabet))),
         )
 
     def views(self, split: str) -> tuple[str, ...]:
@@ -91,7 +92,7 @@ class SpeechCodes:
         lengths = torch.tensor([len(item.waveform) for item in items], device=self.device)
         waveforms = pad_sequence([item.waveform for item in items], batch_first=True)
         codes = self.tokenizer.encode(waveforms.to(self.device), lengths).cpu().numpy()
-        dtype = code_dtype(self.tokenizer.config.quantizer.codebook_size)
+        dtype = code_dtype(self.tokenizer.quantizer.spec.alphabet)
         return {
             "item": [item.item for item in items],
             "view": [VIEW] * len(items),

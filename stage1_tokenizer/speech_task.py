@@ -96,8 +96,8 @@ class SpeechTask:
 
     def generator_losses(
         self, model: nn.Module, batch: dict[str, Any], adversary: nn.Module | None
-    ) -> tuple[dict[str, Tensor], Float[Tensor, "b t"], Int[Tensor, "b n"]]:
-        """The weighted losses of encoder, decoder and quantizer, the reconstructions and the codes."""
+    ) -> tuple[dict[str, Tensor], Float[Tensor, "b t"], Quantized]:
+        """The weighted losses of encoder, decoder and quantizer, the reconstructions, and the codes."""
         waveforms, lengths, weights = batch["waveforms"], batch["lengths"], self.loss
         decoded, quantized = model(waveforms, lengths)
         assert isinstance(quantized, Quantized)
@@ -109,7 +109,7 @@ class SpeechTask:
             judged = generator_losses(real, adversary(decoded))
             losses["adversarial"] = weights.adversarial_weight * judged["adversarial"]
             losses["feature"] = weights.feature_weight * judged["feature"]
-        return losses | quantized.losses, decoded.detach(), quantized.codes
+        return losses | quantized.losses, decoded.detach(), quantized
 
     def discriminator_loss(
         self, discriminator: nn.Module, batch: dict[str, Any], fake: Float[Tensor, "b t"]

@@ -1,16 +1,22 @@
 """SpeechTokenizer: waveforms to sequences of codes, and codes to waveforms."""
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from common.hub import HubModel
-from stage1_tokenizer.quantizers import Quantized, SimVQ, SimVQConfig
+from stage1_tokenizer.quantizers import (
+    Quantized,
+    QuantizerConfig,
+    SimVQConfig,
+    build_quantizer,
+    check_codes,
+)
 from stage1_tokenizer.speech_decoder import GROUPS, Decoder
 from stage1_tokenizer.speech_net import Encoder, Lengths, inside, masked
 
@@ -46,10 +52,10 @@ class SpeechTokenizerConfig:
     recording is seen through overlapping windows."""
     n_fft: int = 1280
     """Samples of one frame of the inverse STFT, a multiple of the hop: 4 hops is usual."""
-    quantizer: SimVQConfig = field(
+    quantizer: QuantizerConfig = field(
         default_factory=lambda: SimVQConfig(codebook_size=4096, code_dim=512)
     )
-    """The codebook."""
+    """The codebook: the keys of the quantizer that `quantizer.method` names."""
 
     def __post_init__(self) -> None:
         if self.sample_rate < 1 or not self.ratios or min(self.ratios) < 1:
@@ -84,7 +90,7 @@ class SpeechTokenizerConfig:
 
 
 class SpeechTokenizer(HubModel):
-    """An autoencoder for speech with a SimVQ bottleneck. Waveforms are in [-1, 1].
+    """An autoencoder for speech with a quantizer in the middle. Waveforms are in [-1, 1].
 
     In a batch of unequal lengths, `lengths` says where each item ends, and every item comes out as
     it does alone. A recording that ends within a hop is filled up with zeros.
@@ -99,7 +105,7 @@ class SpeechTokenizer(HubModel):
         self.encoder = Encoder(
             config.width, config.ratios, config.lstm_layers, code_dim, config.causal
         )
-        self.quantizer = SimVQ(**asdict(config.quantizer))
+        self.quantizer = build_quantizer(config.quantizer)
         self.decoder = Decoder(
             code_dim,
             config.decoder_width,
@@ -152,7 +158,7 @@ class SpeechTokenizer(HubModel):
     @torch.no_grad()
     def encode(
         self, waveform: Float[Tensor, "b t"], lengths: Lengths = None, chunk: int = CHUNK
-    ) -> Int[Tensor, "b n"]:
+    ) -> Int[Tensor, "b n *levels"]:
         """The codes of each recording, -1 past an item's end; `lengths` is in samples.
 
         Recordings of any length, in pieces of `chunk` codes, which changes nothing but rounding.
@@ -162,28 +168,26 @@ class SpeechTokenizer(HubModel):
         latents = self.latents(waveform, lengths, chunk)
         codes = self.quantizer.encode(rearrange(latents, "b d n -> b n d"))
         counts = self.counts(lengths)
-        return codes if counts is None else codes.where(inside(counts, codes.shape[1]), PADDING)
+        if counts is None:
+            return codes
+        return codes.masked_fill(~beside(inside(counts, codes.shape[1]), codes), PADDING)
 
     @torch.no_grad()
     def decode(
-        self, codes: Int[Tensor, "b n"], lengths: Lengths = None, chunk: int = CHUNK
+        self, codes: Int[Tensor, "b n *levels"], lengths: Lengths = None, chunk: int = CHUNK
     ) -> Float[Tensor, "b t"]:
         """The waveforms that integers alone stand for, n x hop samples; `lengths` is in codes.
 
         Their range is [-1, 1] but for a little overshoot. Past an item's end codes are not read,
-        and samples are zero. Raises ValueError for no codes, a code outside [0, K), and lengths
+        and samples are zero. Raises ValueError for no codes, a code that is not in its alphabet, and lengths
         that do not fit.
         """
         if codes.numel() == 0:
             raise ValueError(f"codes of shape {tuple(codes.shape)}: there are none to decode")
         _check_lengths(lengths, codes)
         if lengths is not None:
-            codes = codes.masked_fill(~inside(lengths, codes.shape[1]), 0)
-        size, low, high = self.config.quantizer.codebook_size, int(codes.min()), int(codes.max())
-        if not 0 <= low <= high < size:
-            raise ValueError(
-                f"codes from {low} to {high}: this tokenizer has codes from 0 to {size - 1}"
-            )
+            codes = codes.masked_fill(~beside(inside(lengths, codes.shape[1]), codes), 0)
+        check_codes(codes, self.quantizer.spec)
         latents = rearrange(self.quantizer.lookup(codes), "b n d -> b d n")
         return self.decoder(latents, lengths, chunk)
 
@@ -200,15 +204,22 @@ class SpeechTokenizer(HubModel):
             return self.quantizer(latents)
         valid = inside(counts, latents.shape[1])
         quantized = self.quantizer(latents[valid][None])
-        codes = torch.full_like(valid, PADDING, dtype=torch.int64)
-        codes[valid] = quantized.codes[0]
+        found = quantized.codes[0]
+        codes = found.new_full((*valid.shape, *found.shape[1:]), PADDING)
+        codes[valid] = found
         full = torch.zeros_like(latents, dtype=quantized.latents.dtype)
-        return Quantized(full.index_put((valid,), quantized.latents[0]), codes, quantized.losses)
+        chosen = full.index_put((valid,), quantized.latents[0])
+        return replace(quantized, latents=chosen, codes=codes)
 
     def _trimmed(
         self, decoded: Float[Tensor, "b m"], waveform: Float[Tensor, "b t"], lengths: Lengths
     ) -> Float[Tensor, "b t"]:
         return masked(decoded[:, None, : waveform.shape[1]], lengths)[:, 0]
+
+
+def beside(mask: Bool[Tensor, "b n"], codes: Int[Tensor, "b n *levels"]) -> Bool[Tensor, "b n ..."]:
+    """The mask with as many dimensions as the codes."""
+    return mask.reshape(*mask.shape, *[1] * (codes.ndim - 2))
 
 
 def _check_lengths(lengths: Lengths, batch: Tensor) -> None:

@@ -24,6 +24,7 @@ from common.training import (
     start_run,
 )
 from stage1_tokenizer.image_task import ImageTask
+from stage1_tokenizer.quantizers import Quantized, Quantizer
 from stage1_tokenizer.speech_task import SpeechTask
 from stage1_tokenizer.train_config import TrainSpeechTokenizerConfig, TrainTokenizerConfig
 from stage1_tokenizer.usage import CodebookUse, effective_rank
@@ -94,10 +95,10 @@ def train_tokenizer(config: Config) -> Path:
         seed_step(config.seed, step, accelerator.process_index)
         if step == 0:
             start_codebook(run, batch)
-        losses, codes, norm = optimize(run, batch, step)
-        run.task.model.quantizer.after_step()
+        losses, quantized, norm = optimize(run, batch, step)
+        maintain(run.task.model.quantizer, quantized)
         run.average.update(step)
-        run.use.update(accelerator.gather(codes), batch["epoch"])
+        run.use.update(accelerator.gather(quantized.codes), batch["epoch"])
         clock.count(config.batch_size)
         done = step + 1
         if done % config.log_every == 0 or done == config.steps:
@@ -140,7 +141,7 @@ def prepare(config: Config, accelerator: Accelerator) -> Training:
         critic=critic,
         critic_optimizer=critic_optimizer,
         average=Average(task.model, config.ema_decay),
-        use=CodebookUse(config.model.quantizer.codebook_size, accelerator.device),
+        use=CodebookUse(task.model.quantizer.spec, accelerator.device),
         guard=NonFiniteGuard(accelerator.device, config.max_skipped_steps),
     )
 
@@ -154,18 +155,15 @@ def task_of(config: Config, device: torch.device) -> Task:
 
 
 def parameter_groups(config: Config, task: Task) -> list[dict[str, Any]]:
-    """Networks on the schedule (`scale` times it), W and C each at a constant learning rate (`fixed`)."""
-    quantizer = task.model.quantizer
-    networks = [
-        (name, parameter)
-        for name, parameter in task.model.named_parameters()
-        if not name.startswith("quantizer.")
-    ]
+    """Networks on the schedule (`scale` times it), the quantizer at constant learning rates (`fixed`)."""
+    networks: list[tuple[str, nn.Parameter]] = []
+    quantizer: list[tuple[str, nn.Parameter]] = []
+    for name, parameter in task.model.named_parameters():
+        (quantizer if name.startswith("quantizer.") else networks).append((name, parameter))
     groups = [g | {"scale": 1.0} for g in decay_groups(networks, config.optim.weight_decay)]
-    projection = list(quantizer.projection.parameters())
-    groups.append({"params": projection, "fixed": config.projection_lr, "weight_decay": 0.0})
-    if config.model.quantizer.train_basis:
-        groups.append({"params": [quantizer.basis], "fixed": config.basis_lr, "weight_decay": 0.0})
+    for name, parameter in quantizer:
+        fixed = config.basis_lr if name == "quantizer.basis" else config.quantizer_lr
+        groups.append({"params": [parameter], "fixed": fixed, "weight_decay": 0.0})
     return groups
 
 
@@ -181,14 +179,14 @@ def start_codebook(run: Training, batch: dict[str, Any]) -> None:
 
 def optimize(
     run: Training, batch: dict[str, Any], step: int
-) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+) -> tuple[dict[str, Tensor], Quantized, Tensor]:
     """One step of the networks, and of the discriminator where it is on: losses, codes, gradient norm."""
     config, accelerator, task = run.config, run.accelerator, run.task
     adversary = task.discriminator if step >= config.loss.adversarial_start else None
     if adversary is not None:
         adversary.requires_grad_(False)  # keeps the generator's gradient out of it
     with accelerator.autocast():
-        losses, fake, codes = task.generator_losses(run.model, batch, adversary)
+        losses, fake, quantized = task.generator_losses(run.model, batch, adversary)
     accelerator.backward(torch.stack(list(losses.values())).sum())
     stepped = [run.optimizer]
     norms = [accelerator.clip_grad_norm_(run.model.parameters(), config.optim.grad_clip)]
@@ -207,7 +205,15 @@ def optimize(
         optimizer.optimizer.found_inf = skip
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-    return losses, codes, norms[0]
+    return losses, quantized, norms[0]
+
+
+def maintain(quantizer: Quantizer, quantized: Quantized) -> None:
+    """The quantizer's own part of a step: averages and resets, from what was quantized."""
+    codes = quantized.codes.flatten(0, 1)
+    inside = codes >= 0 if codes.ndim == 1 else (codes >= 0).all(1)
+    quantizer.accumulate(quantized.inputs, codes[inside])
+    quantizer.after_step()
 
 
 def log_line(run: Training, losses: dict[str, Tensor], norm: Tensor) -> dict[str, float]:
@@ -218,6 +224,7 @@ def log_line(run: Training, losses: dict[str, Tensor], norm: Tensor) -> dict[str
         **metrics,
         "loss/total": sum(v for k, v in metrics.items() if k != "loss/discriminator"),
         **run.use.metrics(),
+        "codebook/size": sum(run.task.model.quantizer.spec.sizes),
         "codebook/effective_rank": effective_rank(run.task.model.codebook.detach()),
         "data/bad": run.task.bad.total,
         "optim/lr": run.optimizer.param_groups[0]["lr"],

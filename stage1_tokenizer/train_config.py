@@ -17,10 +17,11 @@ class TrainLoopConfig(LoopConfig):
     """What the loop itself reads, whatever the items are."""
 
     optim: OptimConfig = field(default_factory=OptimConfig)
-    projection_lr: float = 1e-3
-    """Of W and b: constant, while the rest warms up and anneals (StableVQ: annealing W loses codes)."""
+    quantizer_lr: float = 1e-3
+    """Of what the quantizer learns, SimVQ's W and b or a table of codes: constant, while the rest warms up
+    and anneals (StableVQ: annealing W loses codes)."""
     basis_lr: float = 1e-4
-    """Of C, where model.quantizer.train_basis is on: constant."""
+    """Of SimVQ's C, where model.quantizer.train_basis is on: constant."""
     batch_size: int = 64
     """Items (pictures, or crops of recordings) in one step, over all processes."""
     ema_decay: float = 0.999

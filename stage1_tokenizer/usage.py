@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from stage1_tokenizer.quantizers import CodeSpec
+
 WINDOW = 65_536
 """Positions over which `used` and `perplexity` are stated in the log."""
 
@@ -40,10 +42,14 @@ def effective_rank(codebook: Float[Tensor, "k d"]) -> float:
 class CodebookUse:
     """Counts of the codes of the last 65,536 positions and of the epoch, kept on the device.
 
-    A position past an item's end, where the code is -1, takes a place but is not counted.
+    A position past an item's end, where the code is -1, takes a place but is not counted. Several codes
+    of one position are counted level by level, each in an alphabet of its own.
     """
 
-    def __init__(self, codebook_size: int, device: torch.device) -> None:
+    def __init__(self, spec: CodeSpec, device: torch.device) -> None:
+        codebook_size = sum(spec.sizes)
+        starts = [sum(spec.sizes[:level]) for level in range(spec.levels)]
+        self.starts = torch.tensor(starts, device=device)
         self.window = torch.full((WINDOW,), -1, dtype=torch.int64, device=device)
         self.epoch_counts = torch.zeros(codebook_size, dtype=torch.int64, device=device)
         self.last_counts = self.epoch_counts.clone()
@@ -55,6 +61,8 @@ class CodebookUse:
         if epoch != self.epoch:
             self.last_counts, self.epoch = self.epoch_counts, epoch
             self.epoch_counts = torch.zeros_like(self.last_counts)
+        if len(self.starts) > 1:
+            codes = torch.where(codes >= 0, codes + self.starts, -1)
         codes = codes.reshape(-1)
         inside = codes >= 0  # counted with weights, for a selection would wait for the device
         self.epoch_counts.scatter_add_(0, codes.clamp(min=0), inside.long())

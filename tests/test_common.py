@@ -4,6 +4,7 @@ import itertools
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -210,3 +211,38 @@ def test_bytes_round_trip_and_are_rounded_not_truncated(tmp_path: Path) -> None:
     save_pil(to_pil(levels), tmp_path / "a.png")
     save_grid([torch.zeros(4, 3, 8, 8)] * 2, tmp_path / "grid.png")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "grid.png"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class First:
+    method: Literal["first"] = "first"
+    size: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Second:
+    method: Literal["second"] = "second"
+    depth: int = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Holder:
+    one: First | Second = field(default_factory=lambda: First(size=7))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Whole:
+    holder: Holder = field(default_factory=Holder)
+
+
+def test_method_says_which_of_several_dataclasses_a_field_is(tmp_path: Path) -> None:
+    assert load_config(Whole, None) == Whole()
+    assert load_config(Whole, None, ["holder.one.size=3"]).holder.one == First(size=3)
+    chosen = load_config(Whole, None, ["holder.one.method=second", "holder.one.depth=5"])
+    assert chosen == Whole(holder=Holder(one=Second(depth=5)))
+    save_config(chosen, tmp_path / "config.yaml")
+    assert load_config(Whole, tmp_path / "config.yaml") == chosen
+    with pytest.raises(ValueError, match=r"holder.one.method='third' is not one of first, second"):
+        load_config(Whole, None, ["holder.one.method=third"])
+    with pytest.raises(ValueError, match=r"there is no key 'holder.one.size'.*depth"):
+        load_config(Whole, None, ["holder.one.method=second", "holder.one.size=5"])

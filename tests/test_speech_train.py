@@ -21,7 +21,7 @@ from pipelines.cli import VERBS, config_class, describe
 from stage1_tokenizer import SpeechTokenizer, SpeechTokenizerConfig
 from stage1_tokenizer.encode import encode
 from stage1_tokenizer.encode_config import EncodeSpeechConfig
-from stage1_tokenizer.quantizers import SimVQConfig
+from stage1_tokenizer.quantizers import CodeSpec, SimVQConfig
 from stage1_tokenizer.speech_data import SpeechDataConfig, load_recordings
 from stage1_tokenizer.speech_discriminators import SpeechDiscriminatorConfig
 from stage1_tokenizer.speech_losses import SpeechLossConfig
@@ -171,7 +171,7 @@ def test_what_is_past_an_items_end_is_not_counted(trained: Path, data: SpeechDat
     codes_of_an_epoch = sum(-(-length // MODEL.hop) for length in crops)
     # steps of 4 items: three are an epoch of 12
     assert without_times(trained)[2]["codebook/positions"] == codes_of_an_epoch
-    use = CodebookUse(4, torch.device("cpu"))
+    use = CodebookUse(CodeSpec((4,), "flat"), torch.device("cpu"))
     use.update(torch.tensor([[1, 2, -1], [1, -1, -1]]), 0)
     assert use.metrics()["codebook/positions"] == use.metrics()["codebook/positions_epoch"] == 3
     assert use.epoch_counts.tolist() == [0, 2, 1, 0] and use.metrics()["codebook/used"] == 0.5

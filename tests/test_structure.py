@@ -4,7 +4,7 @@ import ast
 import dataclasses
 import re
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
@@ -68,8 +68,9 @@ def test_mistakes_in_every_yaml_are_told_in_words(path: Path) -> None:
 def nested(schema: type[Any]) -> list[type[Any]]:
     parts = [schema]
     for part in parts:
-        hints = get_type_hints(part).values()
-        parts += [h for h in hints if dataclasses.is_dataclass(h) and h not in parts]
+        for hint in get_type_hints(part).values():
+            found = [h for h in (hint, *get_args(hint)) if dataclasses.is_dataclass(h)]
+            parts += [h for h in found if h not in parts]
     return parts
 
 

@@ -1,6 +1,19 @@
 """Quantizers: continuous latents to integer codes and back, all with one interface."""
 
-from stage1_tokenizer.quantizers.base import CodeSpec, Quantized
+from stage1_tokenizer.quantizers.base import CodeSpec, Quantized, Quantizer, check_codes
+from stage1_tokenizer.quantizers.build import QuantizerConfig, build_quantizer
 from stage1_tokenizer.quantizers.simvq import SimVQ, SimVQConfig
+from stage1_tokenizer.quantizers.vq import VQ, VQConfig
 
-__all__ = ["CodeSpec", "Quantized", "SimVQ", "SimVQConfig"]
+__all__ = [
+    "VQ",
+    "CodeSpec",
+    "Quantized",
+    "Quantizer",
+    "QuantizerConfig",
+    "SimVQ",
+    "SimVQConfig",
+    "VQConfig",
+    "build_quantizer",
+    "check_codes",
+]

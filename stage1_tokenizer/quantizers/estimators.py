@@ -1,5 +1,8 @@
 """Gradient estimators: the value of the chosen code, a gradient for the encoder."""
 
+from collections.abc import Callable
+from typing import Literal
+
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
@@ -28,3 +31,10 @@ def rotation_trick(
     reflected = latents - 2 * r * (r * latents).sum(-1, keepdim=True)
     rotated = scale * (reflected + 2 * q * (e * latents).sum(-1, keepdim=True))
     return chosen.detach() + (rotated - rotated.detach())
+
+
+Estimator = Literal["straight-through", "rotation"]
+ESTIMATORS: dict[Estimator, Callable[[Tensor, Tensor], Tensor]] = {
+    "straight-through": straight_through,
+    "rotation": rotation_trick,
+}

@@ -1,6 +1,7 @@
 """SimVQ: a codebook C W + b of a frozen random basis C and one learned linear map (arXiv 2411.02038)."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -8,8 +9,9 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from stage1_tokenizer.quantizers.base import CodeSpec, Quantized
+from stage1_tokenizer.quantizers.base import CodeSpec, Quantized, Quantizer
 from stage1_tokenizer.quantizers.estimators import rotation_trick, straight_through
+from stage1_tokenizer.quantizers.losses import two_pulls
 from stage1_tokenizer.quantizers.search import nearest
 
 
@@ -17,6 +19,8 @@ from stage1_tokenizer.quantizers.search import nearest
 class SimVQConfig:
     """The codebook, and the options of its training."""
 
+    method: Literal["simvq"] = "simvq"
+    """The key by which a file says which quantizer it is for."""
     codebook_size: int = 1024
     """Number of codes, K."""
     code_dim: int = 128
@@ -48,17 +52,19 @@ class SimVQConfig:
             )
 
 
-class SimVQ(nn.Module):
+class SimVQ(Quantizer):
     """Vectors to the nearest of K codes, and back. Every code moves when the one linear map learns.
 
-    The keyword arguments are SimVQConfig's. C is a persistent buffer: it belongs to the weights.
+    C is a persistent buffer: it belongs to the weights.
     """
 
+    config_class = SimVQConfig
+    config: SimVQConfig
     basis: Tensor
 
     def __init__(self, **options: object) -> None:
-        super().__init__()
-        self.config = config = SimVQConfig(**options)  # type: ignore[arg-type]
+        super().__init__(**options)
+        config = self.config
         basis = torch.randn(config.codebook_size, config.code_dim) * config.code_dim**-0.5
         if config.train_basis:
             self.basis = nn.Parameter(basis)
@@ -97,18 +103,15 @@ class SimVQ(nn.Module):
             latents = latents.float()
             codes = self.encode(latents)
             chosen = self.lookup(codes)  # the gradient goes through these N rows, not through all K
-            pull_on_codes = F.mse_loss(chosen, latents.detach())
-            pull_on_encoder = F.mse_loss(latents, chosen.detach())
-            losses = {
-                "codebook": self.config.weight * pull_on_codes,
-                "commitment": self.config.weight * self.config.beta * pull_on_encoder,
-            }
+            losses = two_pulls(latents, chosen, self.config.weight, self.config.beta)
             if self.config.gram_penalty:
                 losses["gram"] = self.config.gram_penalty * off_diagonal_gram(
                     self._project(self.basis)
                 )
             estimator = rotation_trick if self.config.rotation else straight_through
-            return Quantized(estimator(latents, chosen), codes, losses)
+            return Quantized(
+                estimator(latents, chosen), codes, losses, latents.detach().flatten(0, 1)
+            )
 
     @torch.no_grad()
     def encode(self, latents: Float[Tensor, "*b d"]) -> Int[Tensor, "*b"]:
@@ -121,9 +124,6 @@ class SimVQ(nn.Module):
         if not self.training and not torch.is_grad_enabled():
             return F.embedding(codes, self.codebook)
         return self._project(F.embedding(codes, self.basis))
-
-    def after_step(self) -> None:
-        """Nothing: SimVQ keeps no statistics."""
 
     @torch.no_grad()
     def init_from(self, latents: Float[Tensor, "*b d"]) -> None:

@@ -1,0 +1,20 @@
+"""The quantizer of a config, by its key `method`."""
+
+from dataclasses import asdict
+
+from stage1_tokenizer.quantizers.base import Quantizer
+from stage1_tokenizer.quantizers.simvq import SimVQ, SimVQConfig
+from stage1_tokenizer.quantizers.vq import VQ, VQConfig
+
+QuantizerConfig = SimVQConfig | VQConfig
+"""What `model.quantizer` may be; `method` says which. Each has `code_dim`, the encoder's output channels."""
+
+
+def build_quantizer(config: QuantizerConfig) -> Quantizer:
+    """The module that the config describes."""
+    options = asdict(config)
+    match config:
+        case SimVQConfig():
+            return SimVQ(**options)
+        case VQConfig():
+            return VQ(**options)
