@@ -48,7 +48,7 @@ class ScoreSpeechConfig:
     tokenizer: Path
     """The tokenizer's folder `model`."""
     samples: Path
-    """The folder with sample.json and samples/*.wav."""
+    """The folder with sample.json and WAV files."""
     data: SpeechDataConfig = field(default_factory=SpeechDataConfig)
     """The recordings that both were trained on; crop_seconds, gain_db and silence_db are not used."""
     classifier: Path | None = None

@@ -74,7 +74,7 @@ def limited(recordings: Recordings, count: int | None, seed: int) -> Recordings:
 
 def sample_paths(folder: Path) -> list[Path]:
     """The WAV files of a folder of samples, in order."""
-    return sorted((folder / "samples").glob("*.wav"))
+    return sorted(folder.glob("*.wav"))
 
 
 def sampled_clips(folder: Path, sampling: dict[str, Any], speaker_names: tuple[str, ...]) -> Clips:
@@ -120,6 +120,6 @@ def read_sampling(folder: Path) -> dict[str, Any]:
     """sample.json of a folder of samples. Raises ValueError where it or the samples are missing."""
     if not (folder / "sample.json").is_file() or not sample_paths(folder):
         raise ValueError(
-            f"samples={folder} has no sample.json with samples/*.wav: run `simvq sample`, or set samples"
+            f"samples={folder} has no sample.json with WAV files: run `simvq sample`, or set samples"
         )
     return json.loads((folder / "sample.json").read_text())

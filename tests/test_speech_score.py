@@ -144,11 +144,10 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> ScoreSpeechConfig:
     data = folder / "data"
     for split, number in (("train", 6), ("validation", 2)):
         few_digits(data / split, split, number)
-    (folder / "samples").mkdir()
     random = np.random.default_rng(0)
     for i in range(6):
         noise = 0.1 * random.standard_normal(3000 + 100 * i)
-        soundfile.write(folder / f"samples/{i:06}.wav", noise, RATE, subtype="PCM_16")
+        soundfile.write(folder / f"{i:06}.wav", noise, RATE, subtype="PCM_16")
     source = SpeechDataConfig(source=str(data), speaker_column=None, text_column=None)
     classifier = train_speech_classifier(
         TrainSpeechClassifierConfig(
@@ -208,8 +207,7 @@ def test_samples_of_another_rate_or_count_are_told_in_words(
     scored: ScoreSpeechConfig, tmp_path: Path
 ) -> None:
     sampling = json.loads((scored.samples / "sample.json").read_text())
-    (tmp_path / "samples").mkdir()
-    soundfile.write(tmp_path / "samples/000000.wav", np.zeros(100), RATE, subtype="PCM_16")
+    soundfile.write(tmp_path / "000000.wav", np.zeros(100), RATE, subtype="PCM_16")
     config = ScoreSpeechConfig(
         tokenizer=scored.tokenizer, samples=tmp_path, data=scored.data, cache=scored.cache
     )
