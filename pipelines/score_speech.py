@@ -62,7 +62,7 @@ class ScoreSpeechConfig:
     tokenizer_run: Path | None = None
     """The tokenizer's run folder: its curves are drawn."""
     prior_run: Path | None = None
-    """The prior's run folder: its curves are drawn."""
+    """The prior's run folder: its curves are drawn, its bits per second of held-out audio shown."""
     reference_count: int | None = None
     """Training recordings to compare with, chosen at random by the seed; null for all."""
     out: Path | None = None
@@ -101,7 +101,7 @@ def score_speech(config: ScoreSpeechConfig) -> Path:
     scoring = make_scoring(config, sources, device)
     reconstructor = SpeechReconstructor(tokenizer, scoring.heldout)
     rebuilt, made = judged(scoring, reconstructor.clips), judged(scoring, sampled)
-    rows = make_rows(scoring, reconstructor, heldout_set(scoring), rebuilt, made)
+    rows = make_rows(scoring, reconstructor, heldout_set(scoring), rebuilt, made, config.prior_run)
     about = provenance(config, scoring, sources, sampling)
     document = {"rows": [asdict(row) for row in rows], "provenance": about}
     out = config.out or config.samples

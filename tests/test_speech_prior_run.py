@@ -145,6 +145,7 @@ def test_every_epoch_tells_nats_per_code_and_bits_per_second(trained: Path) -> N
     assert rows[-1]["heldout/nats_per_code"] < rows[0]["heldout/nats_per_code"]
     codes_alone = sum(3 + i for i in range(6))
     per_code = rows[-1]["heldout/bits_per_code"] * (codes_alone + 6) / codes_alone
+    assert (rows[-1]["heldout/codes"], rows[-1]["heldout/clips"]) == (codes_alone, 6)
     assert rows[-1]["heldout/bits_per_second"] == pytest.approx(per_code * RATE / HOP, rel=1e-5)
 
 
