@@ -31,6 +31,7 @@ from pipelines.speech_judges import SpeechClassifierJudge, VoiceJudge
 from pipelines.speech_metrics import MissingPackageError, Voicing
 from pipelines.speech_numbers import References, ScoredSet, SpeechScoring, judged
 from pipelines.speech_rows import SpeechReconstructor, make_rows
+from pipelines.speech_words import whisper_judge
 from stage1_tokenizer import SpeechTokenizer
 from stage1_tokenizer.speech_data import Recordings, SpeechDataConfig, load_recordings
 
@@ -56,7 +57,9 @@ class ScoreSpeechConfig:
     voicing: Voicing = "pyin"
     """The detector of voice: `pyin` on a CPU, `crepe` for published numbers, or `none`."""
     slow_count: int = 32
-    """Most clips of each set that V/UV F1 and DNSMOS are computed on, spread evenly over it."""
+    """Most clips of each set that V/UV F1, DNSMOS and word errors are computed on, spread evenly over it."""
+    whisper: str | None = None
+    """Folder or Hub name of a Whisper model in safetensors: word error rate, of speech in English."""
     codes: Path | None = None
     """The folder with the codes' manifest.json: its histogram is drawn."""
     tokenizer_run: Path | None = None
@@ -155,7 +158,8 @@ def make_scoring(
         voices = references(config, VoiceJudge(device), sources, clips)
     except MissingPackageError as error:
         voices = str(error)
-    return SpeechScoring(classifier, voices, *clips, config.voicing, config.slow_count)
+    whisper = whisper_judge(config.whisper, device)
+    return SpeechScoring(classifier, voices, whisper, *clips, config.voicing, config.slow_count)
 
 
 def references(
@@ -204,6 +208,7 @@ def provenance(
     """All that the numbers depend on."""
     labels, speakers = sampling["labels"], sampling["speakers"]
     sides = [s for s in (scoring.classifier, scoring.voices) if not isinstance(s, str)]
+    others = [judge for judge in (scoring.whisper,) if not isinstance(judge, str)]
     parts = zip(("train", "held-out"), sources, (scoring.train, scoring.heldout), strict=True)
     references: dict[str, Any] = {
         name: {
@@ -216,7 +221,9 @@ def provenance(
     }
     return {
         "config": to_plain(config),
-        "extractors": {side.name: side.judge.sha256 for side in sides},
+        "extractors": {
+            judge.name: judge.sha256 for judge in [*(side.judge for side in sides), *others]
+        },
         "references": references,
         "statistics_sha256": {side.name: statistics_of(side) for side in sides},
         "samples_sha256": samples_sha256(config.samples),

@@ -25,6 +25,7 @@ from pipelines.speech_metrics import (
     stoi,
     voicing_f1,
 )
+from pipelines.speech_words import WhisperJudge, word_error_rate, words_said
 from pipelines.table import Number
 from stage1_tokenizer.speech_losses import MelDistance
 
@@ -53,6 +54,7 @@ class SpeechScoring:
     classifier: References | str
     """Or the reason why there is none; so for the next."""
     voices: References | str
+    whisper: WhisperJudge | str
     train: Clips
     heldout: Clips
     voicing: Voicing
@@ -131,6 +133,7 @@ def sound(scoring: SpeechScoring, scored: ScoredSet) -> dict[str, Number]:
         "DNSMOS (P.808)": by_crowd,
         "label accuracy (classifier)": classifier_accuracy(scoring, scored),
         "label accuracy (pocketsphinx)": recogniser_accuracy(clips),
+        "word error rate (Whisper)": wrong_words(scoring, clips),
         "duration (s)": over_clips(lambda: clips.seconds, ""),
     }
 
@@ -177,3 +180,12 @@ def recogniser_accuracy(clips: Clips) -> Number:
     if found.value is None:
         return found
     return replace(found, spread=None, note="pocketsphinx with a grammar of the labels alone")
+
+
+def wrong_words(scoring: SpeechScoring, clips: Clips) -> Number:
+    """Whisper's word error rate over some of the clips, or why it can't be said."""
+    texts = words_said(clips)
+    if not texts:
+        return Number(value=None, reason="the recordings have neither texts nor labels")
+    said = scoring.some([*zip(clips.waveforms, texts, strict=True)])
+    return word_error_rate(scoring.whisper, said, clips.sample_rate)

@@ -45,6 +45,10 @@ def word(heldout: Clips) -> torch.Tensor:
     return torch.cat(heldout.waveforms[:2])
 
 
+def test_clips_know_what_is_said(heldout: Clips) -> None:
+    assert heldout.texts == tuple(heldout.classes[label] for label in heldout.labels.tolist())
+
+
 @needs_pesq
 def test_pesq_of_identical_clips_is_its_maximum(word: torch.Tensor) -> None:
     assert pesq(word, word, 16_000, "wb") == pytest.approx(4.644, abs=1e-3)
@@ -179,7 +183,7 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> ScoreSpeechConfig:
         )
     )
     sampling = {
-        "count": 6, "labels": [0, 1] * 3, "speakers": None, "seeds": list(range(6)),
+        "count": 6, "labels": [0, 1] * 3, "speakers": None, "texts": None, "seeds": list(range(6)),
         "classes": ["one", "two"], "guidance": 1.0, "temperature": 1.0, "top_k": 0, "top_p": 1.0,
         "tokenizer_sha256": sha256(folder / "model/model.safetensors"), "prior_sha256": "0",
         "sample_rate": RATE,
@@ -219,6 +223,8 @@ def test_a_whole_score_writes_its_table_and_its_report(scored: ScoreSpeechConfig
     assert 0 <= rows["samples"]["label accuracy (classifier)"]["value"] <= 1
     own = [number["value"] for number in rows["train vs train"].values()]
     assert own and own == pytest.approx([0] * len(own), abs=1e-3)
+    for name in ("ground truth", "reconstruction", "samples"):
+        assert "set whisper" in rows[name]["word error rate (Whisper)"]["reason"]
     assert "set prior_run" in rows["samples"]["held-out bits per second of audio"]["reason"]
     for numbers in rows.values():
         assert all(n["value"] is not None or n["reason"] for n in numbers.values())
