@@ -27,7 +27,7 @@ from pipelines.speech_clips import (
     sampled_clips,
 )
 from pipelines.speech_figures import speech_figures
-from pipelines.speech_judges import SpeechClassifierJudge, VoiceJudge
+from pipelines.speech_judges import SpeechClassifierJudge, UtmosJudge, VoiceJudge
 from pipelines.speech_metrics import MissingPackageError, Voicing
 from pipelines.speech_numbers import References, ScoredSet, SpeechScoring, judged
 from pipelines.speech_rows import SpeechReconstructor, make_rows
@@ -38,6 +38,7 @@ from stage1_tokenizer.speech_data import Recordings, SpeechDataConfig, load_reco
 JUDGES = ("pesq", "pystoi", "librosa", "torchcrepe", "speechmos", "resemblyzer", "pocketsphinx")
 """Packages whose version the numbers depend on."""
 NO_CLASSIFIER = "there is no classifier: run `simvq train-classifier`, set classifier=PATH"
+NO_UTMOS = "there is no network of opinions: set utmos to a TorchScript file of UTMOS"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +58,12 @@ class ScoreSpeechConfig:
     voicing: Voicing = "pyin"
     """The detector of voice: `pyin` on a CPU, `crepe` for published numbers, or `none`."""
     slow_count: int = 32
-    """Most clips of each set that V/UV F1, DNSMOS and word errors are computed on, spread evenly over it."""
+    """Most clips of each set that V/UV F1, opinions and word errors are computed on, spread evenly over it."""
     whisper: str | None = None
     """Folder or Hub name of a Whisper model in safetensors: word error rate, of speech in English."""
+    utmos: Path | None = None
+    """TorchScript file that maps recordings (b, t) at 16 kHz to UTMOS's opinions (b,); the published
+    checkpoints are pickles, which are never opened here."""
     codes: Path | None = None
     """The folder with the codes' manifest.json: its histogram is drawn."""
     tokenizer_run: Path | None = None
@@ -159,7 +163,10 @@ def make_scoring(
     except MissingPackageError as error:
         voices = str(error)
     whisper = whisper_judge(config.whisper, device)
-    return SpeechScoring(classifier, voices, whisper, *clips, config.voicing, config.slow_count)
+    utmos = UtmosJudge(config.utmos, device) if config.utmos else NO_UTMOS
+    return SpeechScoring(
+        classifier, voices, whisper, utmos, *clips, config.voicing, config.slow_count
+    )
 
 
 def references(
@@ -208,7 +215,7 @@ def provenance(
     """All that the numbers depend on."""
     labels, speakers = sampling["labels"], sampling["speakers"]
     sides = [s for s in (scoring.classifier, scoring.voices) if not isinstance(s, str)]
-    others = [judge for judge in (scoring.whisper,) if not isinstance(judge, str)]
+    others = [judge for judge in (scoring.whisper, scoring.utmos) if not isinstance(judge, str)]
     parts = zip(("train", "held-out"), sources, (scoring.train, scoring.heldout), strict=True)
     references: dict[str, Any] = {
         name: {

@@ -122,10 +122,10 @@ def test_of_a_set_slow_count_clips_are_heard(folder: Path) -> None:
     judge = WhisperJudge(str(folder), CPU)
     labels = torch.zeros(5).long()
     clips = Clips(recordings(5), RATE, labels, labels, labels, ("one",), ())
-    number = wrong_words(SpeechScoring("", "", judge, clips, clips, "none", 2), clips)
+    number = wrong_words(SpeechScoring("", "", judge, "", clips, clips, "none", 2), clips)
     assert number.count == 2 and number.value is not None and "in 2 words" in str(number.note)
     mute = replace(clips, classes=())
-    reason = wrong_words(SpeechScoring("", "", judge, mute, mute, "none", 2), mute).reason
+    reason = wrong_words(SpeechScoring("", "", judge, "", mute, mute, "none", 2), mute).reason
     assert reason == "the recordings have neither texts nor labels"
 
 
