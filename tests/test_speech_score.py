@@ -21,9 +21,8 @@ from pipelines.speech_classifier import (
     train_speech_classifier,
 )
 from pipelines.speech_clips import Clips, recorded_clips
-from pipelines.speech_judges import UtmosJudge, recognised, speaker_means, spoken
+from pipelines.speech_judges import recognised, speaker_means, spoken
 from pipelines.speech_metrics import over_clips, package, pesq, stoi, voicing_f1
-from pipelines.speech_numbers import SpeechScoring, utmos_opinions
 from pipelines.speech_rows import heldout_bits
 from stage1_tokenizer import SpeechTokenizer, SpeechTokenizerConfig
 from stage1_tokenizer.quantizers import SimVQConfig
@@ -118,48 +117,6 @@ def test_a_speaker_without_training_recordings_has_no_mean() -> None:
     assert torch.equal(means, torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]]))
 
 
-class Loudness(torch.nn.Module):
-    """A network of opinions with a known answer: 1, and the greatest sample."""
-
-    def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
-        return 1 + waveforms.abs().amax(1)
-
-
-class NoOpinion(torch.nn.Module):
-    """A network that answers with as many numbers as it hears."""
-
-    def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
-        return waveforms
-
-
-def test_opinions_are_the_mean_over_slow_count_clips(tmp_path: Path) -> None:
-    torch.jit.script(Loudness()).save(tmp_path / "loudness.pt")
-    judge = UtmosJudge(tmp_path / "loudness.pt", torch.device("cpu"))
-    none = torch.zeros(4).long()
-    clips = Clips(
-        [torch.full((size,), size / 1000) for size in (100, 200, 300, 400)], 16_000, none, none,
-        none, (), (),
-    )  # fmt: skip
-    number = utmos_opinions(SpeechScoring("", "", "", judge, clips, clips, "none", 2), clips)
-    assert number.value == pytest.approx(1 + (0.1 + 0.3) / 2) and number.count == 2
-    assert (number.extractor, number.extractor_sha256) == ("loudness.pt", judge.sha256)
-
-
-def test_a_network_of_opinions_that_is_none_is_told_in_words(tmp_path: Path) -> None:
-    (tmp_path / "text.pt").write_text("not a network")
-    torch.save({"weights": torch.zeros(2)}, tmp_path / "pickle.pt")
-    for name in ("nowhere.pt", "text.pt", "pickle.pt"):
-        with pytest.raises(ValueError, match="set utmos") as caught:
-            UtmosJudge(tmp_path / name, torch.device("cpu"))
-        assert "\n" not in str(caught.value)
-    torch.jit.script(NoOpinion()).save(tmp_path / "none.pt")
-    torch.jit.script(torch.nn.Linear(3, 1)).save(tmp_path / "linear.pt")
-    for name in ("none.pt", "linear.pt"):
-        judge = UtmosJudge(tmp_path / name, torch.device("cpu"))
-        with pytest.raises(ValueError, match="set utmos"):
-            judge.opinion(torch.zeros(50), 16_000)
-
-
 def test_bits_per_second_are_those_of_the_saved_prior(tmp_path: Path) -> None:
     def line(step: int, nats: float, bits: float) -> str:
         values = {"heldout/nats_per_code": nats, "heldout/bits_per_second": bits}
@@ -232,8 +189,11 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> ScoreSpeechConfig:
         "sample_rate": RATE,
     }  # fmt: skip
     (folder / "sample.json").write_text(json.dumps(sampling))
+    mean = torch.nn.Sequential(torch.nn.AdaptiveAvgPool1d(1), torch.nn.Flatten(0))
+    torch.jit.script(mean).save(folder / "utmos.pt")  # its opinion is the mean sample
     return ScoreSpeechConfig(
         tokenizer=folder / "model", samples=folder, data=source, classifier=classifier,
+        utmos=folder / "utmos.pt", whisper=str(folder / "no whisper"),
         voicing="none", slow_count=1, cache=folder / "cache",
     )  # fmt: skip
 
@@ -267,8 +227,9 @@ def test_a_whole_score_writes_its_table_and_its_report(scored: ScoreSpeechConfig
     own = [number["value"] for number in rows["train vs train"].values()]
     assert own and own == pytest.approx([0] * len(own), abs=1e-3)
     for name in ("ground truth", "reconstruction", "samples"):
-        assert "set whisper" in rows[name]["word error rate (Whisper)"]["reason"]
-        assert "set utmos" in rows[name]["UTMOS"]["reason"]
+        assert "no whisper can't be loaded" in rows[name]["word error rate (Whisper)"]["reason"]
+        assert rows[name]["UTMOS"]["count"] == 1
+        assert rows[name]["UTMOS"]["value"] == pytest.approx(0, abs=0.01)
     assert "set prior_run" in rows["samples"]["held-out bits per second of audio"]["reason"]
     for numbers in rows.values():
         assert all(n["value"] is not None or n["reason"] for n in numbers.values())

@@ -1,4 +1,4 @@
-"""Word errors by Whisper: known answers, a tiny model of random weights, what can't be loaded."""
+"""Judges that the user names: word errors by a tiny random Whisper, opinions of known answers, faults."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,8 @@ from transformers import (
 )
 
 from pipelines.speech_clips import Clips
-from pipelines.speech_numbers import SpeechScoring, wrong_words
+from pipelines.speech_judges import UtmosJudge
+from pipelines.speech_numbers import SpeechScoring, utmos_opinions, wrong_words
 from pipelines.speech_words import (
     WhisperJudge,
     whisper_judge,
@@ -160,3 +161,45 @@ def test_a_model_that_is_missing_or_broken_is_a_dash_that_names_the_key(
         reason = whisper_judge(name, CPU)
         assert isinstance(reason, str) and "set whisper" in reason and "\n" not in reason
         assert word_error_rate(reason, [], RATE).reason == reason
+
+
+class Loudness(torch.nn.Module):
+    """A network of opinions with a known answer: 1, and the greatest sample."""
+
+    def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
+        return 1 + waveforms.abs().amax(1)
+
+
+class NoOpinion(torch.nn.Module):
+    """A network that answers with as many numbers as it hears."""
+
+    def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
+        return waveforms
+
+
+def test_opinions_are_the_mean_over_slow_count_clips(tmp_path: Path) -> None:
+    torch.jit.script(Loudness()).save(tmp_path / "loudness.pt")
+    judge = UtmosJudge(tmp_path / "loudness.pt", torch.device("cpu"))
+    none = torch.zeros(4).long()
+    clips = Clips(
+        [torch.full((size,), size / 1000) for size in (100, 200, 300, 400)], 16_000, none, none,
+        none, (), (),
+    )  # fmt: skip
+    number = utmos_opinions(SpeechScoring("", "", "", judge, clips, clips, "none", 2), clips)
+    assert number.value == pytest.approx(1 + (0.1 + 0.3) / 2) and number.count == 2
+    assert (number.extractor, number.extractor_sha256) == ("loudness.pt", judge.sha256)
+
+
+def test_a_network_of_opinions_that_is_none_is_told_in_words(tmp_path: Path) -> None:
+    (tmp_path / "text.pt").write_text("not a network")
+    torch.save({"weights": torch.zeros(2)}, tmp_path / "pickle.pt")
+    for name in ("nowhere.pt", "text.pt", "pickle.pt"):
+        with pytest.raises(ValueError, match="set utmos") as caught:
+            UtmosJudge(tmp_path / name, torch.device("cpu"))
+        assert "\n" not in str(caught.value)
+    torch.jit.script(NoOpinion()).save(tmp_path / "none.pt")
+    torch.jit.script(torch.nn.Linear(3, 1)).save(tmp_path / "linear.pt")
+    for name in ("none.pt", "linear.pt"):
+        judge = UtmosJudge(tmp_path / name, torch.device("cpu"))
+        with pytest.raises(ValueError, match="set utmos"):
+            judge.opinion(torch.zeros(50), 16_000)
