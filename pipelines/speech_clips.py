@@ -29,6 +29,8 @@ class Clips:
     """0 where no speakers are named."""
     classes: tuple[str, ...]
     speaker_names: tuple[str, ...]
+    texts: tuple[str, ...] = ()
+    """What is said in each; empty where that is not known."""
     bad: tuple[str, ...] = ()
     """Names of the recordings that could not be decoded, and are left out."""
 
@@ -43,7 +45,7 @@ class Clips:
 
 def recorded_clips(recordings: Recordings) -> Clips:
     """Every recording of a split. Raises ValueError where none can be decoded."""
-    waveforms, places, bad = [], [], []
+    waveforms, places, texts, bad = [], [], [], []
     for index in range(len(recordings)):
         row = recordings[index]
         try:
@@ -52,6 +54,7 @@ def recorded_clips(recordings: Recordings) -> Clips:
             bad.append(str(error))
             continue
         places.append((index, recordings.label(row), recordings.speaker(row)))
+        texts.append(recordings.text(row))
     if not waveforms:
         raise ValueError(
             f"{recordings.config.source}: none of {len(bad)} recordings can be decoded: set data.source"
@@ -59,7 +62,7 @@ def recorded_clips(recordings: Recordings) -> Clips:
     indices, labels, speakers = torch.tensor(places).T.contiguous()
     return Clips(
         waveforms, recordings.sample_rate, indices, labels, speakers, recordings.classes,
-        recordings.speakers, tuple(bad),
+        recordings.speakers, tuple(texts) if recordings.config.text_column else (), tuple(bad),
     )  # fmt: skip
 
 
@@ -83,12 +86,12 @@ def sampled_clips(folder: Path, sampling: dict[str, Any], speaker_names: tuple[s
     Raises ValueError for another number of files, a file that is not sound or of another rate.
     """
     paths, rate = sample_paths(folder), sampling["sample_rate"]
-    labels, speakers = sampling["labels"], sampling["speakers"]
-    for what in (paths, labels, speakers):
+    labels, speakers, texts = (sampling[key] for key in ("labels", "speakers", "texts"))
+    for what in (paths, labels, speakers, texts):
         if what is not None and len(what) != sampling["count"]:
             raise ValueError(
                 f"samples={folder} has {len(paths)} WAV files, sample.json says {sampling['count']} "
-                "and must have as many labels and speakers: run `simvq sample` again"
+                "and must have as many labels, speakers and texts: run `simvq sample` again"
             )
     none = torch.zeros(len(paths), dtype=torch.int64)
     return Clips(
@@ -99,6 +102,7 @@ def sampled_clips(folder: Path, sampling: dict[str, Any], speaker_names: tuple[s
         none if speakers is None else torch.tensor(speakers),
         tuple(sampling["classes"] or ()) if labels is not None else (),
         speaker_names if speakers is not None else (),
+        tuple(texts or ()),
     )
 
 

@@ -23,6 +23,7 @@ from pipelines.speech_classifier import (
 from pipelines.speech_clips import Clips, recorded_clips
 from pipelines.speech_judges import recognised, speaker_means, spoken
 from pipelines.speech_metrics import over_clips, package, pesq, stoi, voicing_f1
+from pipelines.speech_rows import heldout_bits
 from stage1_tokenizer import SpeechTokenizer, SpeechTokenizerConfig
 from stage1_tokenizer.quantizers import SimVQConfig
 from stage1_tokenizer.speech_data import SpeechDataConfig, load_recordings
@@ -42,6 +43,10 @@ def heldout() -> Clips:
 def word(heldout: Clips) -> torch.Tensor:
     """A recording long enough for every metric: two words, one after the other."""
     return torch.cat(heldout.waveforms[:2])
+
+
+def test_clips_know_what_is_said(heldout: Clips) -> None:
+    assert heldout.texts == tuple(heldout.classes[label] for label in heldout.labels.tolist())
 
 
 @needs_pesq
@@ -112,6 +117,28 @@ def test_a_speaker_without_training_recordings_has_no_mean() -> None:
     assert torch.equal(means, torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]]))
 
 
+def test_bits_per_second_are_those_of_the_saved_prior(tmp_path: Path) -> None:
+    def line(step: int, nats: float, bits: float) -> str:
+        values = {"heldout/nats_per_code": nats, "heldout/bits_per_second": bits}
+        return json.dumps({"step": step, **values, "heldout/clips": 3, "heldout/codes": 1500})
+
+    nothing = heldout_bits(tmp_path)
+    assert nothing.value is None and "no heldout/bits_per_second" in str(nothing.reason)
+    lines = [
+        line(5, float("nan"), 1.0),
+        line(10, 3.0, 90.0),
+        line(20, 2.0, 60.0),
+        line(30, 2.5, 75.0),
+    ]
+    (tmp_path / "metrics.jsonl").write_text("\n".join([*lines, '{"step": 40, "loss/train": 1.0}']))
+    found = heldout_bits(tmp_path)
+    assert found.value == 60 and found.count == 3
+    assert "step 20" in str(found.note) and "3 clips of 1,500 codes" in str(found.note)
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "heldout/nats_per_code": 2.0}\n')
+    assert heldout_bits(tmp_path).value is None
+    assert "set prior_run" in str(heldout_bits(None).reason)
+
+
 def test_pocketsphinx_hears_digits(heldout: Clips) -> None:
     pytest.importorskip("pocketsphinx")
     assert spoken(("0", "7", "left")) == ("zero", "seven", "left")
@@ -155,14 +182,17 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> ScoreSpeechConfig:
         )
     )
     sampling = {
-        "count": 6, "labels": [0, 1] * 3, "speakers": None, "seeds": list(range(6)),
+        "count": 6, "labels": [0, 1] * 3, "speakers": None, "texts": None, "seeds": list(range(6)),
         "classes": ["one", "two"], "guidance": 1.0, "temperature": 1.0, "top_k": 0, "top_p": 1.0,
         "tokenizer_sha256": sha256(folder / "model/model.safetensors"), "prior_sha256": "0",
         "sample_rate": RATE,
     }  # fmt: skip
     (folder / "sample.json").write_text(json.dumps(sampling))
+    mean = torch.nn.Sequential(torch.nn.AdaptiveAvgPool1d(1), torch.nn.Flatten(0))
+    torch.jit.script(mean).save(folder / "utmos.pt")  # its opinion is the mean sample
     return ScoreSpeechConfig(
         tokenizer=folder / "model", samples=folder, data=source, classifier=classifier,
+        utmos=folder / "utmos.pt", whisper=str(folder / "no whisper"),
         voicing="none", slow_count=1, cache=folder / "cache",
     )  # fmt: skip
 
@@ -195,6 +225,11 @@ def test_a_whole_score_writes_its_table_and_its_report(scored: ScoreSpeechConfig
     assert 0 <= rows["samples"]["label accuracy (classifier)"]["value"] <= 1
     own = [number["value"] for number in rows["train vs train"].values()]
     assert own and own == pytest.approx([0] * len(own), abs=1e-3)
+    for name in ("ground truth", "reconstruction", "samples"):
+        assert "no whisper can't be loaded" in rows[name]["word error rate (Whisper)"]["reason"]
+        assert rows[name]["UTMOS"]["count"] == 1
+        assert rows[name]["UTMOS"]["value"] == pytest.approx(0, abs=0.01)
+    assert "set prior_run" in rows["samples"]["held-out bits per second of audio"]["reason"]
     for numbers in rows.values():
         assert all(n["value"] is not None or n["reason"] for n in numbers.values())
     page = report.read_text()
