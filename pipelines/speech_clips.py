@@ -14,6 +14,8 @@ from common.order import epoch_order
 from stage1_tokenizer.image_data import BadItemError
 from stage1_tokenizer.speech_data import Recordings
 
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
 
 @dataclass(frozen=True)
 class Clips:
@@ -81,7 +83,7 @@ def sample_paths(folder: Path) -> list[Path]:
 
 
 def sampled_clips(folder: Path, sampling: dict[str, Any], speaker_names: tuple[str, ...]) -> Clips:
-    """The samples that sample.json describes.
+    """The samples that sample.json describes. A text that is the name of a label is that label.
 
     Raises ValueError for another number of files, a file that is not sound or of another rate.
     """
@@ -93,6 +95,9 @@ def sampled_clips(folder: Path, sampling: dict[str, Any], speaker_names: tuple[s
                 f"samples={folder} has {len(paths)} WAV files, sample.json says {sampling['count']} "
                 "and must have as many labels, speakers and texts: run `simvq sample` again"
             )
+    classes = tuple(sampling["classes"] or ())
+    if labels is None and texts and {*texts} <= {*spoken(classes)}:
+        labels = [spoken(classes).index(text) for text in texts]
     none = torch.zeros(len(paths), dtype=torch.int64)
     return Clips(
         [read_sample(path, rate) for path in paths],
@@ -100,10 +105,15 @@ def sampled_clips(folder: Path, sampling: dict[str, Any], speaker_names: tuple[s
         torch.arange(len(paths)),
         none if labels is None else torch.tensor(labels),
         none if speakers is None else torch.tensor(speakers),
-        tuple(sampling["classes"] or ()) if labels is not None else (),
+        classes if labels is not None else (),
         speaker_names if speakers is not None else (),
         tuple(texts or ()),
     )
+
+
+def spoken(classes: tuple[str, ...]) -> tuple[str, ...]:
+    """How labels are said: the digits 0 to 9 as words, all else as it is written."""
+    return tuple(DIGITS[int(name)] if name in set("0123456789") else name for name in classes)
 
 
 def read_sample(path: Path, sample_rate: int) -> Float[Tensor, " t"]:

@@ -11,12 +11,11 @@ from torch import Tensor, nn
 from common.hub import sha256
 from pipelines.fidelity import Features
 from pipelines.speech_classifier import SpeechClassifier, classified
-from pipelines.speech_clips import Clips
+from pipelines.speech_clips import Clips, spoken
 from pipelines.speech_metrics import WIDE, MissingPackageError, package, resampled
 
 BATCH = 64
 """Recordings that the classifier hears at once."""
-DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 PAUSE = 3200
 """Zeros around a recording at 16 kHz, in which the recogniser finds its feet."""
 
@@ -112,11 +111,6 @@ def speaker_means(voices: Features, clips: Clips, count: int) -> Tensor:
     """The mean embedding of each of `count` speakers; zero for one without recordings."""
     sums = torch.zeros(count, voices.features.shape[1])
     return nn.functional.normalize(sums.index_add(0, clips.speakers, voices.features), dim=1)
-
-
-def spoken(classes: tuple[str, ...]) -> tuple[str, ...]:
-    """How labels are said: the digits 0 to 9 as words, all else as it is written."""
-    return tuple(DIGITS[int(name)] if name in set("0123456789") else name for name in classes)
 
 
 def recognised(clips: Clips) -> Iterator[float | None]:

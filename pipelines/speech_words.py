@@ -15,8 +15,7 @@ from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
 from transformers.utils import cached_file
 
 from common.hub import sha256
-from pipelines.speech_clips import Clips
-from pipelines.speech_judges import spoken
+from pipelines.speech_clips import Clips, spoken
 from pipelines.speech_metrics import WIDE, resampled
 from pipelines.table import Number
 

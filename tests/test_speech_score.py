@@ -20,8 +20,8 @@ from pipelines.speech_classifier import (
     padded,
     train_speech_classifier,
 )
-from pipelines.speech_clips import Clips, recorded_clips
-from pipelines.speech_judges import recognised, speaker_means, spoken
+from pipelines.speech_clips import Clips, recorded_clips, sampled_clips, spoken
+from pipelines.speech_judges import recognised, speaker_means
 from pipelines.speech_metrics import over_clips, package, pesq, stoi, voicing_f1
 from pipelines.speech_rows import heldout_bits
 from stage1_tokenizer import SpeechTokenizer, SpeechTokenizerConfig
@@ -254,3 +254,13 @@ def test_samples_of_another_rate_or_count_are_told_in_words(
     (tmp_path / "sample.json").write_text(json.dumps(sampling | {"sample_rate": 16_000}))
     with pytest.raises(ValueError, match="set tokenizer or samples"):
         score(config)
+
+
+def test_a_sample_that_was_asked_to_say_a_label_has_that_label(
+    scored: ScoreSpeechConfig,
+) -> None:
+    sampling = json.loads((scored.samples / "sample.json").read_text())
+    sampling |= {"labels": None, "classes": ["0", "1"], "texts": ["one", "zero"] * 3}
+    assert sampled_clips(scored.samples, sampling, ()).labels.tolist() == [1, 0] * 3
+    sampling["texts"][0] = "hello"
+    assert sampled_clips(scored.samples, sampling, ()).classes == ()
