@@ -63,6 +63,10 @@ class SampleSpeechConfig(SampleLoopConfig):
     """Every label is said by speaker after speaker; null for all of them, or none where there are none."""
     texts: tuple[str, ...] | None = None
     """Sample i says text i modulo their number, where the prior's condition is text; null for none."""
+    prompts: Path | None = None
+    """A folder of audio files: sample i goes on from file i, by name, modulo their number; null for none."""
+    prompt_seconds: float | None = None
+    """What of each prompt is gone on with, from its start; null for all of it."""
     min_codes: int | None = None
     """No sample ends before it has so many codes; null for the prior's own number."""
     max_codes: int | None = None
@@ -70,3 +74,12 @@ class SampleSpeechConfig(SampleLoopConfig):
     repetitions: int | None = None
     """A code that occurs more often than this among the last 10 is drawn again from the whole distribution;
     null for never."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        seconds = self.prompt_seconds
+        if seconds is not None and (self.prompts is None or not seconds > 0):
+            raise ValueError(
+                f"prompt_seconds={seconds} must be positive and needs prompts, a folder of recordings, "
+                f"which is {self.prompts}: set prompts or prompt_seconds"
+            )

@@ -27,16 +27,18 @@ from pipelines.speech_clips import (
     sampled_clips,
 )
 from pipelines.speech_figures import speech_figures
-from pipelines.speech_judges import SpeechClassifierJudge, VoiceJudge
+from pipelines.speech_judges import SpeechClassifierJudge, UtmosJudge, VoiceJudge
 from pipelines.speech_metrics import MissingPackageError, Voicing
 from pipelines.speech_numbers import References, ScoredSet, SpeechScoring, judged
 from pipelines.speech_rows import SpeechReconstructor, make_rows
+from pipelines.speech_words import whisper_judge
 from stage1_tokenizer import SpeechTokenizer
 from stage1_tokenizer.speech_data import Recordings, SpeechDataConfig, load_recordings
 
 JUDGES = ("pesq", "pystoi", "librosa", "torchcrepe", "speechmos", "resemblyzer", "pocketsphinx")
 """Packages whose version the numbers depend on."""
 NO_CLASSIFIER = "there is no classifier: run `simvq train-classifier`, set classifier=PATH"
+NO_UTMOS = "there is no network of opinions: set utmos to a TorchScript file of UTMOS"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +50,7 @@ class ScoreSpeechConfig:
     tokenizer: Path
     """The tokenizer's folder `model`."""
     samples: Path
-    """The folder with sample.json and samples/*.wav."""
+    """The folder with sample.json and WAV files."""
     data: SpeechDataConfig = field(default_factory=SpeechDataConfig)
     """The recordings that both were trained on; crop_seconds, gain_db and silence_db are not used."""
     classifier: Path | None = None
@@ -56,13 +58,18 @@ class ScoreSpeechConfig:
     voicing: Voicing = "pyin"
     """The detector of voice: `pyin` on a CPU, `crepe` for published numbers, or `none`."""
     slow_count: int = 32
-    """Most clips of each set that V/UV F1 and DNSMOS are computed on, spread evenly over it."""
+    """Most clips of each set that V/UV F1, opinions and word errors are computed on, spread evenly over it."""
+    whisper: str | None = None
+    """Folder or Hub name of a Whisper model in safetensors: word error rate, of speech in English."""
+    utmos: Path | None = None
+    """TorchScript file that maps recordings (b, t) at 16 kHz to UTMOS's opinions (b,); the published
+    checkpoints are pickles, which are never opened here."""
     codes: Path | None = None
     """The folder with the codes' manifest.json: its histogram is drawn."""
     tokenizer_run: Path | None = None
     """The tokenizer's run folder: its curves are drawn."""
     prior_run: Path | None = None
-    """The prior's run folder: its curves are drawn."""
+    """The prior's run folder: its curves are drawn, its bits per second of held-out audio shown."""
     reference_count: int | None = None
     """Training recordings to compare with, chosen at random by the seed; null for all."""
     out: Path | None = None
@@ -101,7 +108,7 @@ def score_speech(config: ScoreSpeechConfig) -> Path:
     scoring = make_scoring(config, sources, device)
     reconstructor = SpeechReconstructor(tokenizer, scoring.heldout)
     rebuilt, made = judged(scoring, reconstructor.clips), judged(scoring, sampled)
-    rows = make_rows(scoring, reconstructor, heldout_set(scoring), rebuilt, made)
+    rows = make_rows(scoring, reconstructor, heldout_set(scoring), rebuilt, made, config.prior_run)
     about = provenance(config, scoring, sources, sampling)
     document = {"rows": [asdict(row) for row in rows], "provenance": about}
     out = config.out or config.samples
@@ -155,7 +162,11 @@ def make_scoring(
         voices = references(config, VoiceJudge(device), sources, clips)
     except MissingPackageError as error:
         voices = str(error)
-    return SpeechScoring(classifier, voices, *clips, config.voicing, config.slow_count)
+    whisper = whisper_judge(config.whisper, device)
+    utmos = UtmosJudge(config.utmos, device) if config.utmos else NO_UTMOS
+    return SpeechScoring(
+        classifier, voices, whisper, utmos, *clips, config.voicing, config.slow_count
+    )
 
 
 def references(
@@ -204,6 +215,7 @@ def provenance(
     """All that the numbers depend on."""
     labels, speakers = sampling["labels"], sampling["speakers"]
     sides = [s for s in (scoring.classifier, scoring.voices) if not isinstance(s, str)]
+    others = [judge for judge in (scoring.whisper, scoring.utmos) if not isinstance(judge, str)]
     parts = zip(("train", "held-out"), sources, (scoring.train, scoring.heldout), strict=True)
     references: dict[str, Any] = {
         name: {
@@ -216,7 +228,9 @@ def provenance(
     }
     return {
         "config": to_plain(config),
-        "extractors": {side.name: side.judge.sha256 for side in sides},
+        "extractors": {
+            judge.name: judge.sha256 for judge in [*(side.judge for side in sides), *others]
+        },
         "references": references,
         "statistics_sha256": {side.name: statistics_of(side) for side in sides},
         "samples_sha256": samples_sha256(config.samples),

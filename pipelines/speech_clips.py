@@ -14,6 +14,8 @@ from common.order import epoch_order
 from stage1_tokenizer.image_data import BadItemError
 from stage1_tokenizer.speech_data import Recordings
 
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
 
 @dataclass(frozen=True)
 class Clips:
@@ -29,6 +31,8 @@ class Clips:
     """0 where no speakers are named."""
     classes: tuple[str, ...]
     speaker_names: tuple[str, ...]
+    texts: tuple[str, ...] = ()
+    """What is said in each; empty where that is not known."""
     bad: tuple[str, ...] = ()
     """Names of the recordings that could not be decoded, and are left out."""
 
@@ -43,7 +47,7 @@ class Clips:
 
 def recorded_clips(recordings: Recordings) -> Clips:
     """Every recording of a split. Raises ValueError where none can be decoded."""
-    waveforms, places, bad = [], [], []
+    waveforms, places, texts, bad = [], [], [], []
     for index in range(len(recordings)):
         row = recordings[index]
         try:
@@ -52,6 +56,7 @@ def recorded_clips(recordings: Recordings) -> Clips:
             bad.append(str(error))
             continue
         places.append((index, recordings.label(row), recordings.speaker(row)))
+        texts.append(recordings.text(row))
     if not waveforms:
         raise ValueError(
             f"{recordings.config.source}: none of {len(bad)} recordings can be decoded: set data.source"
@@ -59,7 +64,7 @@ def recorded_clips(recordings: Recordings) -> Clips:
     indices, labels, speakers = torch.tensor(places).T.contiguous()
     return Clips(
         waveforms, recordings.sample_rate, indices, labels, speakers, recordings.classes,
-        recordings.speakers, tuple(bad),
+        recordings.speakers, tuple(texts) if recordings.config.text_column else (), tuple(bad),
     )  # fmt: skip
 
 
@@ -74,22 +79,25 @@ def limited(recordings: Recordings, count: int | None, seed: int) -> Recordings:
 
 def sample_paths(folder: Path) -> list[Path]:
     """The WAV files of a folder of samples, in order."""
-    return sorted((folder / "samples").glob("*.wav"))
+    return sorted(folder.glob("*.wav"))
 
 
 def sampled_clips(folder: Path, sampling: dict[str, Any], speaker_names: tuple[str, ...]) -> Clips:
-    """The samples that sample.json describes.
+    """The samples that sample.json describes. A text that is the name of a label is that label.
 
     Raises ValueError for another number of files, a file that is not sound or of another rate.
     """
     paths, rate = sample_paths(folder), sampling["sample_rate"]
-    labels, speakers = sampling["labels"], sampling["speakers"]
-    for what in (paths, labels, speakers):
+    labels, speakers, texts = (sampling[key] for key in ("labels", "speakers", "texts"))
+    for what in (paths, labels, speakers, texts):
         if what is not None and len(what) != sampling["count"]:
             raise ValueError(
                 f"samples={folder} has {len(paths)} WAV files, sample.json says {sampling['count']} "
-                "and must have as many labels and speakers: run `simvq sample` again"
+                "and must have as many labels, speakers and texts: run `simvq sample` again"
             )
+    classes = tuple(sampling["classes"] or ())
+    if labels is None and texts and {*texts} <= {*spoken(classes)}:
+        labels = [spoken(classes).index(text) for text in texts]
     none = torch.zeros(len(paths), dtype=torch.int64)
     return Clips(
         [read_sample(path, rate) for path in paths],
@@ -97,9 +105,15 @@ def sampled_clips(folder: Path, sampling: dict[str, Any], speaker_names: tuple[s
         torch.arange(len(paths)),
         none if labels is None else torch.tensor(labels),
         none if speakers is None else torch.tensor(speakers),
-        tuple(sampling["classes"] or ()) if labels is not None else (),
+        classes if labels is not None else (),
         speaker_names if speakers is not None else (),
+        tuple(texts or ()),
     )
+
+
+def spoken(classes: tuple[str, ...]) -> tuple[str, ...]:
+    """How labels are said: the digits 0 to 9 as words, all else as it is written."""
+    return tuple(DIGITS[int(name)] if name in set("0123456789") else name for name in classes)
 
 
 def read_sample(path: Path, sample_rate: int) -> Float[Tensor, " t"]:
@@ -120,6 +134,6 @@ def read_sampling(folder: Path) -> dict[str, Any]:
     """sample.json of a folder of samples. Raises ValueError where it or the samples are missing."""
     if not (folder / "sample.json").is_file() or not sample_paths(folder):
         raise ValueError(
-            f"samples={folder} has no sample.json with samples/*.wav: run `simvq sample`, or set samples"
+            f"samples={folder} has no sample.json with WAV files: run `simvq sample`, or set samples"
         )
     return json.loads((folder / "sample.json").read_text())

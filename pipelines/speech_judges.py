@@ -11,12 +11,11 @@ from torch import Tensor, nn
 from common.hub import sha256
 from pipelines.fidelity import Features
 from pipelines.speech_classifier import SpeechClassifier, classified
-from pipelines.speech_clips import Clips
+from pipelines.speech_clips import Clips, spoken
 from pipelines.speech_metrics import WIDE, MissingPackageError, package, resampled
 
 BATCH = 64
 """Recordings that the classifier hears at once."""
-DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 PAUSE = 3200
 """Zeros around a recording at 16 kHz, in which the recogniser finds its feet."""
 
@@ -66,6 +65,43 @@ class VoiceJudge:
         return Features(torch.stack(parts), torch.zeros(len(clips), 0), clips.indices, clips.labels)
 
 
+class UtmosJudge:
+    """A network of opinions as TorchScript: recordings (b, t) at 16 kHz to opinions (b,), 1 to 5.
+
+    The published checkpoints of UTMOS are pickles, which nothing here opens; a TorchScript file of
+    one, made elsewhere with torch.jit.save, is read without running Python.
+    """
+
+    def __init__(self, path: Path, device: torch.device) -> None:
+        try:
+            self.model = torch.jit.load(path, map_location=device).eval()
+        except (OSError, ValueError, RuntimeError) as error:
+            reason = (str(error).splitlines() or [repr(error)])[0]
+            raise ValueError(
+                f"utmos={path} is not a TorchScript file ({reason}): set utmos"
+            ) from None
+        self.path, self.device = path, device
+        self.name, self.sha256 = path.name, sha256(path)
+
+    @torch.no_grad()
+    def opinion(self, waveform: Tensor, rate: int) -> float:
+        """Of one recording. Raises ValueError for a network that does not answer with one number."""
+        heard = torch.from_numpy(resampled(waveform, rate, WIDE))[None].to(self.device)
+        try:
+            found = self.model(heard)
+        except RuntimeError as error:
+            reason = (str(error).strip().splitlines() or [repr(error)])[-1]
+            raise ValueError(
+                f"utmos={self.path} can't hear {tuple(heard.shape)} samples ({reason}): set utmos"
+            ) from None
+        if not isinstance(found, Tensor) or found.shape != (1,):
+            shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            raise ValueError(
+                f"utmos={self.path} gives {shape} for one recording, it must give (1,): set utmos"
+            )
+        return float(found)
+
+
 def similarity(a: Tensor, b: Tensor) -> list[float | None]:
     """The cosine of each pair of embeddings."""
     return nn.functional.cosine_similarity(a, b, dim=1).tolist()
@@ -75,11 +111,6 @@ def speaker_means(voices: Features, clips: Clips, count: int) -> Tensor:
     """The mean embedding of each of `count` speakers; zero for one without recordings."""
     sums = torch.zeros(count, voices.features.shape[1])
     return nn.functional.normalize(sums.index_add(0, clips.speakers, voices.features), dim=1)
-
-
-def spoken(classes: tuple[str, ...]) -> tuple[str, ...]:
-    """How labels are said: the digits 0 to 9 as words, all else as it is written."""
-    return tuple(DIGITS[int(name)] if name in set("0123456789") else name for name in classes)
 
 
 def recognised(clips: Clips) -> Iterator[float | None]:

@@ -10,6 +10,7 @@ from pipelines.fidelity import Features, Reference
 from pipelines.speech_clips import Clips
 from pipelines.speech_judges import (
     SpeechClassifierJudge,
+    UtmosJudge,
     VoiceJudge,
     recognised,
     similarity,
@@ -25,6 +26,7 @@ from pipelines.speech_metrics import (
     stoi,
     voicing_f1,
 )
+from pipelines.speech_words import WhisperJudge, word_error_rate, words_said
 from pipelines.table import Number
 from stage1_tokenizer.speech_losses import MelDistance
 
@@ -53,6 +55,8 @@ class SpeechScoring:
     classifier: References | str
     """Or the reason why there is none; so for the next."""
     voices: References | str
+    whisper: WhisperJudge | str
+    utmos: UtmosJudge | str
     train: Clips
     heldout: Clips
     voicing: Voicing
@@ -129,8 +133,10 @@ def sound(scoring: SpeechScoring, scored: ScoredSet) -> dict[str, Number]:
     return {
         "DNSMOS (P.835, overall)": overall,
         "DNSMOS (P.808)": by_crowd,
+        "UTMOS": utmos_opinions(scoring, clips),
         "label accuracy (classifier)": classifier_accuracy(scoring, scored),
         "label accuracy (pocketsphinx)": recogniser_accuracy(clips),
+        "word error rate (Whisper)": wrong_words(scoring, clips),
         "duration (s)": over_clips(lambda: clips.seconds, ""),
     }
 
@@ -177,3 +183,22 @@ def recogniser_accuracy(clips: Clips) -> Number:
     if found.value is None:
         return found
     return replace(found, spread=None, note="pocketsphinx with a grammar of the labels alone")
+
+
+def utmos_opinions(scoring: SpeechScoring, clips: Clips) -> Number:
+    """The mean opinion of UTMOS over some of the clips, or why it can't be said."""
+    judge = scoring.utmos
+    if isinstance(judge, str):
+        return Number(value=None, reason=judge)
+    some = scoring.some(clips.waveforms)
+    found = over_clips(lambda: (judge.opinion(clip, clips.sample_rate) for clip in some), "")
+    return replace(found, extractor=judge.name, extractor_sha256=judge.sha256)
+
+
+def wrong_words(scoring: SpeechScoring, clips: Clips) -> Number:
+    """Whisper's word error rate over some of the clips, or why it can't be said."""
+    texts = words_said(clips)
+    if not texts:
+        return Number(value=None, reason="the recordings have neither texts nor labels")
+    said = scoring.some([*zip(clips.waveforms, texts, strict=True)])
+    return word_error_rate(scoring.whisper, said, clips.sample_rate)

@@ -1,11 +1,14 @@
 """The rows of the score table for speech: real recordings, reconstructions, samples, and checks."""
 
+import math
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from common.tracking import read_metrics
 from pipelines.fidelity import Features, distance, metric_name, nearest_distance
 from pipelines.speech_clips import Clips
 from pipelines.speech_judges import VoiceJudge, speaker_means
@@ -61,8 +64,9 @@ def make_rows(
     real: ScoredSet,
     rebuilt: ScoredSet,
     made: ScoredSet,
+    prior_run: Path | None,
 ) -> list[Row]:
-    """The whole table."""
+    """The whole table; the prior's own number is read from the metrics of its run."""
     return [
         Row("ground truth", "held-out recordings as they are", sound(scoring, real)),
         Row(
@@ -77,7 +81,9 @@ def make_rows(
         Row(
             "samples",
             "what the prior makes",
-            sound(scoring, made) | as_set(scoring, made),
+            {"held-out bits per second of audio": heldout_bits(prior_run)}
+            | sound(scoring, made)
+            | as_set(scoring, made),
         ),
         Row(
             "held-out vs train",
@@ -96,6 +102,30 @@ def make_rows(
             },
         ),
     ]  # fmt: skip
+
+
+def heldout_bits(prior_run: Path | None) -> Number:
+    """What the saved prior pays for a second of held-out audio, as its run measured it, or why not."""
+    if prior_run is None:
+        return Number(
+            value=None, reason="prior_run is not set: set prior_run to the prior's folder"
+        )
+    rows = [row for row in read_metrics(prior_run) if "heldout/bits_per_second" in row]
+    rows = [row for row in rows if math.isfinite(row["heldout/nats_per_code"])]
+    if not rows:
+        reason = f"{prior_run}/metrics.jsonl has no heldout/bits_per_second: set prior_run"
+        return Number(value=None, reason=reason)
+    best = min(
+        rows, key=lambda row: row["heldout/nats_per_code"]
+    )  # of equal ones the first is saved
+    over = "all held-out clips"
+    if "heldout/clips" in best:
+        over = f"{best['heldout/clips']:,} clips of {best['heldout/codes']:,} codes in all"
+    return Number(
+        value=best["heldout/bits_per_second"],
+        count=best.get("heldout/clips"),
+        note=f"the ends of clips are paid for too; at step {best['step']:,}, whose weights are saved, over {over}",
+    )
 
 
 def sides(

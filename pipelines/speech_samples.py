@@ -11,6 +11,8 @@ from torch import Tensor
 
 from pipelines.sample_config import SampleSpeechConfig
 from pipelines.speech_generation import SpeechGenerationPipeline
+from pipelines.speech_prompts import Prompts, read_prompts
+from stage2_prior.speech_sampling import lengths_in_codes
 
 
 class SpeechSamples:
@@ -31,6 +33,16 @@ class SpeechSamples:
         self.pipeline.prior.conditions(
             config.count, labels=self.labels, speakers=self.speakers, texts=self.texts
         )  # a mistake is told before the folder is begun
+        self.prompts = None if config.prompts is None else self.read_prompts(config.prompts)
+
+    def read_prompts(self, folder: Path) -> Prompts:
+        """The prompts, each of which leaves room for a code at least."""
+        config, tokenizer = self.config, self.pipeline.tokenizer.config
+        _, high = lengths_in_codes(self.pipeline.prior, config.min_codes, config.max_codes)
+        return read_prompts(
+            folder, config.prompt_seconds, config.count, tokenizer.sample_rate,
+            tokenizer.hop, high,
+        )  # fmt: skip
 
     @property
     def request(self) -> dict[str, Any]:
@@ -40,6 +52,8 @@ class SpeechSamples:
             "labels": self.labels,
             "speakers": self.speakers,
             "texts": self.texts,
+            "prompts": self.prompts and self.prompts.names,
+            "prompts_sha256": self.prompts and self.prompts.sha256,
             "classes": list(self.pipeline.classes),
             "speaker_names": list(self.pipeline.speakers),
             "sample_rate": self.pipeline.tokenizer.config.sample_rate,
@@ -57,6 +71,7 @@ class SpeechSamples:
             [self.labels[i] for i in chosen] if self.labels else None,
             [self.speakers[i] for i in chosen] if self.speakers else None,
             [self.texts[i] for i in chosen] if self.texts else None,
+            prompts=[self.prompts[i] for i in chosen] if self.prompts else None,
             seeds=[config.seed + i for i in chosen],
             guidance=config.guidance,
             temperature=config.temperature,

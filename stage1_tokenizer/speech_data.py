@@ -91,7 +91,7 @@ class Recordings:
 
     def decode(self, row: Row) -> Float[Tensor, " t"]:
         """The whole recording of a row: one channel, at `sample_rate`. Raises BadItemError."""
-        return self._read(row, lambda file: (0, file.frames))
+        return read_audio(row[self.config.audio_column], self.sample_rate)
 
     def crop(self, row: Row, generator: torch.Generator) -> tuple[Float[Tensor, " t"], int]:
         """A random part of `crop_seconds`, its gain random, and how many samples are not padding.
@@ -103,7 +103,8 @@ class Recordings:
         for _ in range(TRIES):
             place, gain = torch.rand(2, generator=generator, dtype=torch.float64).tolist()
             choose = partial(part, seconds=self.config.crop_seconds, place=place)
-            crop = self._read(row, choose)[:size]
+            stored = row[self.config.audio_column]
+            crop = read_audio(stored, self.sample_rate, choose)[:size]
             if decibels(crop) >= self.config.silence_db:
                 crop = crop * 10 ** ((low + (high - low) * gain) / 20)
                 return F.pad(crop, (0, size - len(crop))), len(crop)
@@ -123,8 +124,7 @@ class Recordings:
 
     def name(self, row: Row) -> str:
         """The name of a row's file."""
-        stored = row[self.config.audio_column]
-        return str((stored or {}).get("path") or "a recording without a name")
+        return name_of(row[self.config.audio_column])
 
     def conversions(self) -> str | None:
         """One line that says what decoding changes, None if nothing, by a look at some rows."""
@@ -149,23 +149,36 @@ class Recordings:
             changes.append(f"recordings at {found} Hz are resampled to {self.sample_rate} Hz")
         return f"{self.config.source}: {', '.join(changes)}" if changes else None
 
-    def _read(self, row: Row, choose: Part) -> Float[Tensor, " t"]:
-        """The samples that `choose(file)` names, mixed down and resampled."""
-        try:
-            with open_audio(row[self.config.audio_column]) as file:
-                start, count = choose(file)
-                file.seek(start)
-                samples, rate = file.read(count, dtype="float32", always_2d=True), file.samplerate
-        except (OSError, TypeError, ValueError, soundfile.SoundFileError):
-            raise BadItemError(self.name(row)) from None
-        if len(samples) == 0 or not np.isfinite(samples).all():
-            raise BadItemError(self.name(row))
-        mono = samples.mean(1)
-        if rate != self.sample_rate:
-            mono = soxr.resample(mono, rate, self.sample_rate)
-            if len(mono) == 0:  # a few samples at a high rate are none at a low one
-                raise BadItemError(self.name(row))
-        return torch.from_numpy(np.ascontiguousarray(mono))
+
+def whole(file: soundfile.SoundFile) -> tuple[int, int]:
+    """First sample and number of samples of all of a file."""
+    return 0, file.frames
+
+
+def read_audio(stored: Row | None, sample_rate: int, choose: Part = whole) -> Float[Tensor, " t"]:
+    """The samples that `choose(file)` names, mixed down and resampled. Raises BadItemError."""
+    if stored is None:
+        raise BadItemError(name_of(stored))
+    try:
+        with open_audio(stored) as file:
+            start, count = choose(file)
+            file.seek(start)
+            samples, rate = file.read(count, dtype="float32", always_2d=True), file.samplerate
+    except (OSError, TypeError, ValueError, soundfile.SoundFileError):
+        raise BadItemError(name_of(stored)) from None
+    if len(samples) == 0 or not np.isfinite(samples).all():
+        raise BadItemError(name_of(stored))
+    mono = samples.mean(1)
+    if rate != sample_rate:
+        mono = soxr.resample(mono, rate, sample_rate)
+        if len(mono) == 0:  # a few samples at a high rate are none at a low one
+            raise BadItemError(name_of(stored))
+    return torch.from_numpy(np.ascontiguousarray(mono))
+
+
+def name_of(stored: Row | None) -> str:
+    """The name of a file of audio."""
+    return str((stored or {}).get("path") or "a recording without a name")
 
 
 def open_audio(stored: Row) -> soundfile.SoundFile:

@@ -279,9 +279,10 @@ def validate(run: Training, done: int) -> None:
         "codes/unigram_entropy": run.unigram,
     }
     if run.codes_per_second is not None:
-        codes_alone = count - len(run.held_out)  # the rest are ends, which have to be paid for too
+        codes_alone = int(count) - len(run.held_out)  # the rest are ends: they too cost bits
         seconds = codes_alone / run.codes_per_second
         metrics["heldout/bits_per_second"] = total / math.log(2) / seconds
+        metrics["heldout/codes"], metrics["heldout/clips"] = codes_alone, len(run.held_out)
     accelerator.log(metrics, step=done)
     if accelerator.is_main_process:
         tqdm.write(

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import pytest
 import soundfile
+import soxr
 import torch
 from safetensors.torch import load_file
 
@@ -20,6 +22,7 @@ from common.tracking import read_metrics
 from common.training import OptimConfig
 from pipelines.sample import SampleSpeechConfig, sample
 from pipelines.speech_generation import SpeechGenerationPipeline
+from pipelines.speech_samples import SpeechSamples
 from pipelines.verbs import train_prior
 from stage1_tokenizer import SpeechTokenizer, SpeechTokenizerConfig
 from stage1_tokenizer.quantizers import SimVQConfig
@@ -145,6 +148,7 @@ def test_every_epoch_tells_nats_per_code_and_bits_per_second(trained: Path) -> N
     assert rows[-1]["heldout/nats_per_code"] < rows[0]["heldout/nats_per_code"]
     codes_alone = sum(3 + i for i in range(6))
     per_code = rows[-1]["heldout/bits_per_code"] * (codes_alone + 6) / codes_alone
+    assert (rows[-1]["heldout/codes"], rows[-1]["heldout/clips"]) == (codes_alone, 6)
     assert rows[-1]["heldout/bits_per_second"] == pytest.approx(per_code * RATE / HOP, rel=1e-5)
 
 
@@ -193,6 +197,73 @@ def test_a_recording_is_gone_on_with(trained: Path) -> None:
         assert len(waveform) == len(codes) * HOP >= 6 * HOP
     with pytest.raises(ValueError, match="shorter than one code, 40 samples"):
         pipeline(prompts=[torch.zeros(39)])
+
+
+def test_samples_go_on_from_the_recordings_of_a_folder(trained: Path, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    (tmp_path / "notes.txt").write_text("not sound")
+    for name, rate, channels in (("b.wav", RATE, 1), ("a.wav", 2 * RATE, 2)):
+        samples = 0.1 * random.standard_normal((rate * 6 * HOP // RATE, channels))
+        soundfile.write(tmp_path / name, samples, rate)
+    config = SampleSpeechConfig(
+        pipeline=trained / "prior" / "pipeline", out=tmp_path / "whole", count=5, batch_size=5,
+        prompts=tmp_path,
+    )  # fmt: skip
+    out = sample(config)
+    about = json.loads((out / "sample.json").read_text())
+    assert about["prompts"] == ["a.wav", "b.wav"] and about["prompt_seconds"] is None
+    alone = sample(dataclasses.replace(config, out=tmp_path / "alone", batch_size=1))
+    pipeline = SpeechGenerationPipeline.from_pretrained(config.pipeline)
+    starts = []
+    for name in about["prompts"]:
+        samples, rate = soundfile.read(tmp_path / name, dtype="float32", always_2d=True)
+        mono = samples.mean(1) if rate == RATE else soxr.resample(samples.mean(1), rate, RATE)
+        starts.append(torch.from_numpy(mono))
+    drawn = pipeline(
+        about["labels"],
+        about["speakers"],
+        prompts=[starts[i % 2] for i in range(5)],
+        seeds=range(5),
+    )
+    for i, (codes, waveform) in enumerate(zip(drawn.codes, drawn.waveforms, strict=True)):
+        assert torch.equal(codes[:6], pipeline.encoded(starts[i % 2])) and len(codes) >= 6
+        for folder in (out, alone):  # in a batch of five and of one
+            written, _ = soundfile.read(folder / f"{i:06d}.wav", dtype="float32")
+            assert written == pytest.approx(waveform.numpy(), abs=2**-14)
+    short = dataclasses.replace(config, out=tmp_path / "short", prompt_seconds=2 * HOP / RATE)
+    found = SpeechSamples(short, config.pipeline, torch.device("cpu")).prompts
+    assert found is not None and [len(part) for part in found.waveforms] == [2 * HOP, 2 * HOP]
+    with pytest.raises(ValueError, match="was made with prompts"):
+        (tmp_path / "c.wav").write_bytes((tmp_path / "b.wav").read_bytes())
+        sample(config)
+
+
+def test_prompts_that_can_not_be_gone_on_with_are_told_in_words(
+    trained: Path, tmp_path: Path
+) -> None:
+    config = SampleSpeechConfig(
+        pipeline=trained / "prior" / "pipeline", out=tmp_path / "out", count=1, prompts=tmp_path
+    )
+
+    def told(config: SampleSpeechConfig) -> str:
+        with pytest.raises(ValueError) as caught:
+            sample(config)
+        assert "\n" not in str(caught.value) and not config.out.exists()
+        return str(caught.value)
+
+    assert "has no audio files" in told(config)
+    assert "has no audio files" in told(dataclasses.replace(config, prompts=tmp_path / "nowhere"))
+    file = tmp_path / "a.wav"
+    file.write_text("not sound")
+    assert f"{file} can't be read as audio" in told(config)
+    for size, codes in ((HOP - 1, 0), (18 * HOP, 18)):
+        soundfile.write(file, np.zeros(size), RATE)
+        assert f"gives {codes} whole codes" in told(config)
+    soundfile.write(file, np.zeros(9 * HOP), RATE)
+    assert "gives 0 whole codes" in told(dataclasses.replace(config, prompt_seconds=HOP / RATE / 2))
+    for changes in ({"prompt_seconds": 0.0}, {"prompts": None, "prompt_seconds": 1.0}):
+        with pytest.raises(ValueError, match="set prompts or prompt_seconds"):
+            dataclasses.replace(config, **changes)
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,10 @@ from pipelines.speech_classifier import (
     padded,
     train_speech_classifier,
 )
-from pipelines.speech_clips import Clips, recorded_clips
-from pipelines.speech_judges import recognised, speaker_means, spoken
+from pipelines.speech_clips import Clips, recorded_clips, sampled_clips, spoken
+from pipelines.speech_judges import recognised, speaker_means
 from pipelines.speech_metrics import over_clips, package, pesq, stoi, voicing_f1
+from pipelines.speech_rows import heldout_bits
 from stage1_tokenizer import SpeechTokenizer, SpeechTokenizerConfig
 from stage1_tokenizer.quantizers import SimVQConfig
 from stage1_tokenizer.speech_data import SpeechDataConfig, load_recordings
@@ -42,6 +43,10 @@ def heldout() -> Clips:
 def word(heldout: Clips) -> torch.Tensor:
     """A recording long enough for every metric: two words, one after the other."""
     return torch.cat(heldout.waveforms[:2])
+
+
+def test_clips_know_what_is_said(heldout: Clips) -> None:
+    assert heldout.texts == tuple(heldout.classes[label] for label in heldout.labels.tolist())
 
 
 @needs_pesq
@@ -112,6 +117,28 @@ def test_a_speaker_without_training_recordings_has_no_mean() -> None:
     assert torch.equal(means, torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]]))
 
 
+def test_bits_per_second_are_those_of_the_saved_prior(tmp_path: Path) -> None:
+    def line(step: int, nats: float, bits: float) -> str:
+        values = {"heldout/nats_per_code": nats, "heldout/bits_per_second": bits}
+        return json.dumps({"step": step, **values, "heldout/clips": 3, "heldout/codes": 1500})
+
+    nothing = heldout_bits(tmp_path)
+    assert nothing.value is None and "no heldout/bits_per_second" in str(nothing.reason)
+    lines = [
+        line(5, float("nan"), 1.0),
+        line(10, 3.0, 90.0),
+        line(20, 2.0, 60.0),
+        line(30, 2.5, 75.0),
+    ]
+    (tmp_path / "metrics.jsonl").write_text("\n".join([*lines, '{"step": 40, "loss/train": 1.0}']))
+    found = heldout_bits(tmp_path)
+    assert found.value == 60 and found.count == 3
+    assert "step 20" in str(found.note) and "3 clips of 1,500 codes" in str(found.note)
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "heldout/nats_per_code": 2.0}\n')
+    assert heldout_bits(tmp_path).value is None
+    assert "set prior_run" in str(heldout_bits(None).reason)
+
+
 def test_pocketsphinx_hears_digits(heldout: Clips) -> None:
     pytest.importorskip("pocketsphinx")
     assert spoken(("0", "7", "left")) == ("zero", "seven", "left")
@@ -144,11 +171,10 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> ScoreSpeechConfig:
     data = folder / "data"
     for split, number in (("train", 6), ("validation", 2)):
         few_digits(data / split, split, number)
-    (folder / "samples").mkdir()
     random = np.random.default_rng(0)
     for i in range(6):
         noise = 0.1 * random.standard_normal(3000 + 100 * i)
-        soundfile.write(folder / f"samples/{i:06}.wav", noise, RATE, subtype="PCM_16")
+        soundfile.write(folder / f"{i:06}.wav", noise, RATE, subtype="PCM_16")
     source = SpeechDataConfig(source=str(data), speaker_column=None, text_column=None)
     classifier = train_speech_classifier(
         TrainSpeechClassifierConfig(
@@ -156,14 +182,17 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> ScoreSpeechConfig:
         )
     )
     sampling = {
-        "count": 6, "labels": [0, 1] * 3, "speakers": None, "seeds": list(range(6)),
+        "count": 6, "labels": [0, 1] * 3, "speakers": None, "texts": None, "seeds": list(range(6)),
         "classes": ["one", "two"], "guidance": 1.0, "temperature": 1.0, "top_k": 0, "top_p": 1.0,
         "tokenizer_sha256": sha256(folder / "model/model.safetensors"), "prior_sha256": "0",
         "sample_rate": RATE,
     }  # fmt: skip
     (folder / "sample.json").write_text(json.dumps(sampling))
+    mean = torch.nn.Sequential(torch.nn.AdaptiveAvgPool1d(1), torch.nn.Flatten(0))
+    torch.jit.script(mean).save(folder / "utmos.pt")  # its opinion is the mean sample
     return ScoreSpeechConfig(
         tokenizer=folder / "model", samples=folder, data=source, classifier=classifier,
+        utmos=folder / "utmos.pt", whisper=str(folder / "no whisper"),
         voicing="none", slow_count=1, cache=folder / "cache",
     )  # fmt: skip
 
@@ -196,6 +225,11 @@ def test_a_whole_score_writes_its_table_and_its_report(scored: ScoreSpeechConfig
     assert 0 <= rows["samples"]["label accuracy (classifier)"]["value"] <= 1
     own = [number["value"] for number in rows["train vs train"].values()]
     assert own and own == pytest.approx([0] * len(own), abs=1e-3)
+    for name in ("ground truth", "reconstruction", "samples"):
+        assert "no whisper can't be loaded" in rows[name]["word error rate (Whisper)"]["reason"]
+        assert rows[name]["UTMOS"]["count"] == 1
+        assert rows[name]["UTMOS"]["value"] == pytest.approx(0, abs=0.01)
+    assert "set prior_run" in rows["samples"]["held-out bits per second of audio"]["reason"]
     for numbers in rows.values():
         assert all(n["value"] is not None or n["reason"] for n in numbers.values())
     page = report.read_text()
@@ -208,8 +242,7 @@ def test_samples_of_another_rate_or_count_are_told_in_words(
     scored: ScoreSpeechConfig, tmp_path: Path
 ) -> None:
     sampling = json.loads((scored.samples / "sample.json").read_text())
-    (tmp_path / "samples").mkdir()
-    soundfile.write(tmp_path / "samples/000000.wav", np.zeros(100), RATE, subtype="PCM_16")
+    soundfile.write(tmp_path / "000000.wav", np.zeros(100), RATE, subtype="PCM_16")
     config = ScoreSpeechConfig(
         tokenizer=scored.tokenizer, samples=tmp_path, data=scored.data, cache=scored.cache
     )
@@ -221,3 +254,13 @@ def test_samples_of_another_rate_or_count_are_told_in_words(
     (tmp_path / "sample.json").write_text(json.dumps(sampling | {"sample_rate": 16_000}))
     with pytest.raises(ValueError, match="set tokenizer or samples"):
         score(config)
+
+
+def test_a_sample_that_was_asked_to_say_a_label_has_that_label(
+    scored: ScoreSpeechConfig,
+) -> None:
+    sampling = json.loads((scored.samples / "sample.json").read_text())
+    sampling |= {"labels": None, "classes": ["0", "1"], "texts": ["one", "zero"] * 3}
+    assert sampled_clips(scored.samples, sampling, ()).labels.tolist() == [1, 0] * 3
+    sampling["texts"][0] = "hello"
+    assert sampled_clips(scored.samples, sampling, ()).classes == ()
