@@ -116,7 +116,7 @@ def _convert(hint: Any, value: Any) -> Any:
     if nested := _dataclasses_of(hint):
         return build(_chosen(nested, value, ""), value)
     if typing.get_origin(options[0]) is tuple:
-        return tuple(value)
+        return tuple(_convert(typing.get_args(options[0])[0], item) for item in value)
     return Path(value) if options[0] is Path else value
 
 

@@ -63,8 +63,14 @@ VERBS = {
         "score",
         "ScoreSpeechConfig",
     ),
+    "compare": Verb(
+        "send several quantizers through both stages",
+        "pipelines.compare_config",
+        "CompareConfig",
+        "compare",
+    ),
 }
-"""In the order in which `simvq run` calls them."""
+"""In the order in which `simvq run` calls those that have a file in its folder."""
 
 
 def config_classes(verb: Verb) -> dict[str, type[Any]]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pipelines.classifier
+import pipelines.compare
 import pipelines.sample
 import pipelines.score
 import stage1_tokenizer.encode
@@ -12,6 +13,7 @@ from common.codes import read_manifest
 from common.processes import processes
 from common.tracking import read_metrics
 from pipelines.classifier import TrainClassifierConfig
+from pipelines.compare_config import CompareConfig
 from pipelines.image_generation import ImageGenerationPipeline
 from pipelines.sample import SampleConfig, SampleSpeechConfig
 from pipelines.score import ScoreConfig
@@ -95,6 +97,11 @@ def sample(config: SampleConfig | SampleSpeechConfig) -> str:
     out: Path = pipelines.sample.sample(config)
     files = "samples.npz and sample.json" if config.modality == "images" else "sample.json"
     return f"{out}: {config.count} samples, {files}"
+
+
+def compare(config: CompareConfig) -> str:
+    table = pipelines.compare.compare(config)
+    return f"{table.read_text()}\ntable: {table}"
 
 
 def score(config: ScoreConfig | ScoreSpeechConfig) -> str:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from common.checkpoints import Stateful, resume, save_checkpoint
+from common.memory import peak_memory
 from common.order import seed_step
 from common.training import (
     Average,
@@ -102,12 +103,18 @@ def train_tokenizer(config: Config) -> Path:
         clock.count(config.batch_size)
         done = step + 1
         if done % config.log_every == 0 or done == config.steps:
+            rate = clock.rate()
             watched = watch(run)
             metrics = log_line(run, losses, norm) | watched
-            speed = {f"speed/{run.task.items}_per_second": clock.rate()}
+            speed = {
+                f"speed/{run.task.items}_per_second": rate,
+                "speed/step_ms": 1000 * config.batch_size / rate,
+                "speed/peak_memory_gib": peak_memory(accelerator.device),
+            }
             accelerator.log(metrics | speed, step=done)
             shown = {name.split("/")[-1]: f"{value:.2f}" for name, value in watched.items()}
             progress.set_postfix(**shown, used=f"{metrics['codebook/used']:.1%}")
+            clock.rate()  # what was watched took none of a step's time
         if done % config.save_every == 0 or done == config.steps:
             save(run, done)
     if accelerator.is_main_process:

@@ -274,6 +274,7 @@ def validate(run: Training, done: int) -> None:
     metrics = {
         "heldout/nats_per_code": nats,
         "heldout/bits_per_code": nats / math.log(2),
+        "heldout/bits_per_item": total / math.log(2) / len(run.held_out),
         "heldout/best_nats_per_code": run.best.nats,
         "codes/ln_k": math.log(prior.config.codebook_size),
         "codes/unigram_entropy": run.unigram,

@@ -1,0 +1,59 @@
+"""What compare is told: one experiment, and the quantizers that go through it."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareRow:
+    """One line of the table."""
+
+    name: str
+    """What the line is called."""
+    codebook_size: int
+    """The K that it stands for: where its bits differ from log2 K the line is marked."""
+    quantizer: dict[str, Any] = field(default_factory=dict)
+    """All keys of model.quantizer, `method` first; they replace those of the experiment."""
+    tokenizer: Path | None = None
+    """The folder `model` of a tokenizer that was trained elsewhere, in place of a quantizer to train."""
+    seeds: tuple[int, ...] | None = None
+    """In place of the study's own."""
+    settings: tuple[str, ...] = ()
+    """Further `verb.key=value` of this line alone."""
+
+    def __post_init__(self) -> None:
+        if bool(self.quantizer) == (self.tokenizer is not None):
+            raise ValueError(
+                f"row {self.name!r} needs either quantizer or tokenizer: set one of them"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig:
+    """Sends several quantizers through the same two stages: `simvq compare CONFIG [key=value ...]`."""
+
+    experiment: Path
+    """A folder of configs, a file per verb: data, networks, losses, schedule, prior, sampling, scores."""
+    out: Path
+    """Where every row's run, compare.csv, compare.md and compare.png go; running again goes on."""
+    rows: tuple[CompareRow, ...] = ()
+    seeds: tuple[int, ...] = (0,)
+    """Every row is run once for each, from the tokenizer's weights to the samples."""
+    settings: tuple[str, ...] = ()
+    """Changes to the experiment for all rows, each `verb.key=value`."""
+    at_once: int = 1
+    """Rows that run at the same time, each in a process of its own with an equal share of the threads."""
+
+    def __post_init__(self) -> None:
+        names = [(row.name, row.codebook_size) for row in self.rows]
+        twice = [name for name in names if names.count(name) > 1]
+        if not names or twice:
+            raise ValueError(
+                f"rows={names} must be there and differ in name or codebook_size: set rows"
+            )
+        if self.at_once < 1 or not self.seeds:
+            raise ValueError(
+                f"at_once={self.at_once} must be at least 1 and seeds={self.seeds} not empty: "
+                "set at_once or seeds"
+            )

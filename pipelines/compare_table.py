@@ -1,0 +1,159 @@
+"""What compare writes: every number as CSV, means over seeds in Markdown, and a figure."""
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+
+import matplotlib
+
+from common.config import write_text
+from common.pictures import save_figure
+from pipelines.compare_config import CompareConfig
+from pipelines.compare_numbers import IMAGES, RUN, SPEECH, Measured
+
+matplotlib.use("Agg")
+from matplotlib import pyplot
+
+DRAWN = ("used", "rFD", "gFD")
+"""Columns that are drawn against K."""
+BETTER = {column.name: column.better for column in (*IMAGES, *SPEECH, *RUN)}
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row over its seeds."""
+
+    name: str
+    codebook_size: int
+    seeds: int
+    equal_bits: bool
+    means: dict[str, float | None]
+    spreads: dict[str, float | None]
+    """Standard deviation over the seeds; None for one seed."""
+
+
+def write_tables(config: CompareConfig, found: Sequence[Measured]) -> Path:
+    """Writes compare.csv, compare.md and compare.png; returns the path of the second."""
+    lines = lines_of(found)
+    write_text(config.out / "compare.csv", csv_text(found))
+    table = markdown(lines, extractor=found[0].extractor if found else "")
+    write_text(config.out / "compare.md", table)
+    if found:
+        save_figure(drawn(lines), config.out / "compare.png")
+    return config.out / "compare.md"
+
+
+def lines_of(found: Sequence[Measured]) -> list[Line]:
+    """The rows in order, their numbers averaged over seeds."""
+    groups: dict[tuple[str, int], list[Measured]] = {}
+    for one in found:
+        groups.setdefault((one.row.name, one.row.codebook_size), []).append(one)
+    lines = []
+    for (name, size), ones in groups.items():
+        columns = {c: [v for o in ones if (v := o.numbers[c]) is not None] for c in ones[0].numbers}
+        means = {c: fmean(v) if v else None for c, v in columns.items()}
+        spreads = {c: stdev(v) if len(v) > 1 else None for c, v in columns.items()}
+        equal = all(one.equal_bits for one in ones)
+        lines.append(Line(name, size, len(ones), equal, means, spreads))
+    return lines
+
+
+def csv_text(found: Sequence[Measured]) -> str:
+    """A line for every row and seed, its numbers in full."""
+    text = io.StringIO()
+    columns = list(found[0].numbers) if found else []
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["row", "codebook_size", "seed", "equal_bits", *columns])
+    for one in found:
+        numbers = ["" if (v := one.numbers[c]) is None else repr(v) for c in columns]
+        writer.writerow([one.row.name, one.row.codebook_size, one.seed, one.equal_bits, *numbers])
+    return text.getvalue()
+
+
+def markdown(lines: Sequence[Line], extractor: str) -> str:
+    """The table, a paragraph per K, and what its marks mean."""
+    parts = []
+    for size in sorted({line.codebook_size for line in lines}):
+        same = [line for line in lines if line.codebook_size == size]
+        columns = list(same[0].means)
+        best = {c: indistinguishable(same, c) for c in columns}
+        parts.append(f"**K = {size:,}**\n")
+        parts.append(f"| quantizer | seeds | {' | '.join(columns)} |")
+        parts.append(f"| --- |{' ---: |' * (len(columns) + 1)}")
+        for line in same:
+            cells = [cell(line, c, line.name in best[c]) for c in columns]
+            mark = "" if line.equal_bits else " \\*"
+            parts.append(f"| {line.name}{mark} | {line.seeds} | {' | '.join(cells)} |")
+        parts.append("")
+    return "\n".join([*parts, legend(lines, extractor), ""])
+
+
+def legend(lines: Sequence[Line], extractor: str) -> str:
+    """What distances and marks mean."""
+    seeded = all(line.seeds > 1 for line in lines)
+    spread = (
+        "Bold: the best of a column, and every row whose difference to it is within twice the standard "
+        "deviation of that difference over the seeds."
+        if seeded
+        else "Bold: the best of a column. Rows with one seed have no spread: how much of a difference "
+        "between them is chance is not known."
+    )
+    return (
+        f"{spread} \\*: bits that are not log2 K per position. rFD and gFD: Frechet distances on features of "
+        f"{extractor}, of reconstructions to held-out items and of samples to training items. "
+        "Quantization error: mean squared, in units of the latents' variance."
+    )
+
+
+def indistinguishable(lines: Sequence[Line], column: str) -> set[str]:
+    """The row with the best mean, and those that the seeds' spread does not set apart from it."""
+    better = BETTER.get(column, "low" if column.startswith("prior") else "neither")
+    known = [(v, line) for line in lines if (v := line.means[column]) is not None]
+    if better == "neither" or len(known) < 2:
+        return set()
+    top, best = (max if better == "high" else min)(known, key=lambda pair: pair[0])
+    found = {best.name}
+    for value, line in known:
+        apart = [
+            s / math.sqrt(n.seeds) for n in (best, line) if (s := n.spreads[column]) is not None
+        ]
+        if value == top or (len(apart) == 2 and abs(value - top) <= 2 * math.hypot(*apart)):
+            found.add(line.name)
+    return found
+
+
+def cell(line: Line, column: str, best: bool) -> str:
+    """A number with its spread, a share as per cent, a dash where there is none."""
+    value, spread = line.means[column], line.spreads[column]
+    if value is None:
+        return "-"
+    if column in ("used", "label accuracy"):
+        text = f"{100 * value:.1f}" + ("" if spread is None else f" ± {100 * spread:.1f}") + " %"
+    else:
+        text = f"{value:.4g}" + ("" if spread is None else f" ± {spread:.2g}")
+    return f"**{text}**" if best else text
+
+
+def drawn(lines: Sequence[Line]) -> pyplot.Figure:
+    """Share used and both distances against K, a line for every quantizer."""
+    figure, axes = pyplot.subplots(1, len(DRAWN), figsize=(5 * len(DRAWN), 4), layout="constrained")
+    for axis, column in zip(axes, DRAWN, strict=True):
+        for name in dict.fromkeys(line.name for line in lines):
+            points = [
+                (line.codebook_size, v, line.spreads[column] or 0)
+                for line in lines
+                if line.name == name and (v := line.means.get(column)) is not None
+            ]
+            if points:
+                x, y, bars = zip(*sorted(points), strict=True)
+                axis.errorbar(x, y, bars, marker="o", markersize=4, capsize=3, label=name)
+        axis.set(xscale="log", xlabel="codebook size K", title=column)
+        if column != "used":
+            axis.set_yscale("log")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", fontsize="small")
+    return figure
