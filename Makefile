@@ -1,4 +1,4 @@
-# make quickstart   sets up, trains, samples and scores on embedded digits; ends with a table and a report
+# make quickstart   sets up, trains, samples and scores on embedded digits and spoken digits; ends with tables and reports
 # make test         sets up, then checks style, types and behaviour
 # make .venv        sets up only
 PYTHON ?= python3
@@ -8,6 +8,7 @@ BIN := .venv/bin
 
 quickstart: .venv
 	$(BIN)/simvq run configs/digits
+	$(BIN)/simvq run configs/spoken_digits
 
 test: .venv
 	$(BIN)/ruff check .
