@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from stage1_tokenizer.quantizers import VQ, Quantized, Quantizer, SimVQ
+from stage1_tokenizer.quantizers import VQ, QINCo, Quantized, Quantizer, SimVQ
 
 DIM = 6
 
@@ -35,6 +35,11 @@ CASES = {
     "vq-data": Case(VQ, {"codebook_size": 40, "code_dim": DIM, "start": "data"}),
     "vq-rotation": Case(
         VQ, {"codebook_size": 40, "code_dim": DIM, "estimator": "rotation"}, straight=False
+    ),
+    "qinco": Case(
+        QINCo,
+        {"codebook_size": 12, "code_dim": DIM, "levels": 3, "hidden": 8},
+        nearest=False,
     ),
 }
 every = pytest.mark.parametrize("case", CASES.values(), ids=CASES)

@@ -2,12 +2,15 @@
 
 from stage1_tokenizer.quantizers.base import CodeSpec, Quantized, Quantizer, check_codes
 from stage1_tokenizer.quantizers.build import QuantizerConfig, build_quantizer
+from stage1_tokenizer.quantizers.qinco import QINCo, QINCoConfig
 from stage1_tokenizer.quantizers.simvq import SimVQ, SimVQConfig
 from stage1_tokenizer.quantizers.vq import VQ, VQConfig
 
 __all__ = [
     "VQ",
     "CodeSpec",
+    "QINCo",
+    "QINCoConfig",
     "Quantized",
     "Quantizer",
     "QuantizerConfig",

@@ -3,10 +3,11 @@
 from dataclasses import asdict
 
 from stage1_tokenizer.quantizers.base import Quantizer
+from stage1_tokenizer.quantizers.qinco import QINCo, QINCoConfig
 from stage1_tokenizer.quantizers.simvq import SimVQ, SimVQConfig
 from stage1_tokenizer.quantizers.vq import VQ, VQConfig
 
-QuantizerConfig = SimVQConfig | VQConfig
+QuantizerConfig = SimVQConfig | VQConfig | QINCoConfig
 """What `model.quantizer` may be; `method` says which. Each has `code_dim`, the encoder's output channels."""
 
 
@@ -18,3 +19,5 @@ def build_quantizer(config: QuantizerConfig) -> Quantizer:
             return SimVQ(**options)
         case VQConfig():
             return VQ(**options)
+        case QINCoConfig():
+            return QINCo(**options)
