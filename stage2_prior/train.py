@@ -29,6 +29,7 @@ from common.training import (
 from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
 from stage1_tokenizer.usage import entropy
 from stage2_prior.codes import CodeRows, Rows, held_out_batches, training_batches
+from stage2_prior.depth_model import prior_of
 from stage2_prior.fit import prior_config, speech_prior_config
 from stage2_prior.model import CodebookTables, Prior
 from stage2_prior.speech_model import SpeechPrior
@@ -172,9 +173,22 @@ def prepare(
         best=Best(),
         train=items["train"],
         held_out=items["validation"],
-        unigram=float(entropy(torch.tensor(manifest["histogram"]))),
-        codes_per_second=manifest["sample_rate"] / manifest["hop"] if "hop" in manifest else None,
+        unigram=single_codes(manifest["histogram"], prior.config.levels),
+        codes_per_second=(
+            manifest["sample_rate"] / manifest["hop"] * prior.config.levels
+            if "hop" in manifest
+            else None
+        ),
     )
+
+
+def single_codes(histogram: list[int], levels: int) -> float:
+    """The entropy of single codes, in nats; of several levels, the mean of theirs.
+
+    The histogram counts the levels apart. Each has equally many codes, so that its entropy has that of the
+    level on top.
+    """
+    return float(entropy(torch.tensor(histogram))) - math.log(levels)
 
 
 def fitting_tokenizer(
@@ -205,14 +219,13 @@ def untrained(
     """A prior that fits the codes, a function of the seed, and the tokenizer's codebook."""
     if isinstance(config, TrainSpeechPriorConfig):
         speech = SpeechTokenizer.from_pretrained(folder)
-        code_dim = speech.config.quantizer.code_dim
         torch.manual_seed(config.seed)
-        architecture = speech_prior_config(config, manifest, rows, code_dim)
+        architecture = speech_prior_config(config, manifest, rows, speech.quantizer)
         return SpeechPrior(architecture), speech.codebook
     images = ImageTokenizer.from_pretrained(folder)
     torch.manual_seed(config.seed)
-    fitted = prior_config(config, manifest, images.config.quantizer.code_dim)
-    return Prior(fitted), images.codebook
+    fitted = prior_config(config, manifest, images.quantizer)
+    return prior_of(fitted), images.codebook
 
 
 def balanced(run: Training, loss: Tensor, codes: Tensor) -> Tensor:
@@ -275,7 +288,7 @@ def validate(run: Training, done: int) -> None:
         "heldout/nats_per_code": nats,
         "heldout/bits_per_code": nats / math.log(2),
         "heldout/best_nats_per_code": run.best.nats,
-        "codes/ln_k": math.log(prior.config.codebook_size),
+        "codes/ln_k": sum(map(math.log, prior.config.level_sizes)) / prior.config.levels,
         "codes/unigram_entropy": run.unigram,
     }
     if run.codes_per_second is not None:

@@ -33,6 +33,11 @@ class CodeSpec:
         return len(self.sizes)
 
     @property
+    def starts(self) -> tuple[int, ...]:
+        """Where each level's alphabet begins when they are counted one after the other."""
+        return tuple(sum(self.sizes[:level]) for level in range(self.levels))
+
+    @property
     def alphabet(self) -> int:
         """The size of the alphabet that holds every level's codes: what a flattened row is drawn from."""
         return max(self.sizes)
