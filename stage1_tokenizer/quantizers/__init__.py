@@ -3,10 +3,12 @@
 from stage1_tokenizer.quantizers.base import CodeSpec, Quantized, Quantizer, check_codes
 from stage1_tokenizer.quantizers.build import QuantizerConfig, build_quantizer
 from stage1_tokenizer.quantizers.qinco import QINCo, QINCoConfig
+from stage1_tokenizer.quantizers.scvae import SCVAE, SCVAEConfig
 from stage1_tokenizer.quantizers.simvq import SimVQ, SimVQConfig
 from stage1_tokenizer.quantizers.vq import VQ, VQConfig
 
 __all__ = [
+    "SCVAE",
     "VQ",
     "CodeSpec",
     "QINCo",
@@ -14,6 +16,7 @@ __all__ = [
     "Quantized",
     "Quantizer",
     "QuantizerConfig",
+    "SCVAEConfig",
     "SimVQ",
     "SimVQConfig",
     "VQConfig",
