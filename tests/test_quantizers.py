@@ -9,7 +9,20 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from stage1_tokenizer.quantizers import SCVAE, VQ, QINCo, Quantized, Quantizer, SimVQ
+from stage1_tokenizer.quantizers import (
+    CVQ,
+    EMA,
+    FC,
+    LC,
+    RQ,
+    SCVAE,
+    VQ,
+    Affine,
+    QINCo,
+    Quantized,
+    Quantizer,
+    SimVQ,
+)
 
 DIM = 6
 
@@ -38,6 +51,15 @@ CASES = {
     "vq-rotation": Case(
         VQ, {"codebook_size": 40, "code_dim": DIM, "estimator": "rotation"}, straight=False
     ),
+    "rq": Case(
+        RQ, {"codebook_size": 20, "code_dim": DIM, "levels": 3}, nearest=False, learns=False
+    ),
+    "rq-apart": Case(
+        RQ,
+        {"codebook_size": 20, "code_dim": DIM, "levels": 3, "shared": False, "reset": "redraw"},
+        nearest=False,
+        learns=False,
+    ),
     "qinco": Case(
         QINCo,
         {"codebook_size": 12, "code_dim": DIM, "levels": 3, "hidden": 8},
@@ -50,6 +72,27 @@ CASES = {
         straight=False,
         exact=False,
     ),
+    "simvq-diagonal": Case(SimVQ, {"codebook_size": 40, "code_dim": DIM, "map": "diagonal"}),
+    "simvq-scalar": Case(SimVQ, {"codebook_size": 40, "code_dim": DIM, "map": "scalar"}),
+    "simvq-mlp": Case(SimVQ, {"codebook_size": 40, "code_dim": DIM, "map": "mlp"}),
+    "simvq-none": Case(SimVQ, {"codebook_size": 40, "code_dim": DIM, "map": "none"}, learns=False),
+    "simvq-w2": Case(SimVQ, {"codebook_size": 40, "code_dim": DIM, "w2_penalty": 0.5}),
+    "ema": Case(EMA, {"codebook_size": 40, "code_dim": DIM}, learns=False),
+    "ema-redraw": Case(
+        EMA, {"codebook_size": 40, "code_dim": DIM, "reset": "redraw"}, learns=False
+    ),
+    "ema-state": Case(EMA, {"codebook_size": 40, "code_dim": DIM, "reset": "state"}, learns=False),
+    "cvq": Case(CVQ, {"codebook_size": 40, "code_dim": DIM}),
+    "cvq-random": Case(CVQ, {"codebook_size": 40, "code_dim": DIM, "anchor": "random"}),
+    "cvq-probrandom": Case(CVQ, {"codebook_size": 40, "code_dim": DIM, "anchor": "probrandom"}),
+    "affine": Case(Affine, {"codebook_size": 40, "code_dim": DIM, "replace_after": 1}),
+    "affine-all": Case(
+        Affine,
+        {"codebook_size": 40, "code_dim": DIM, "nu": 0.5, "inner_steps": 3, "replace_after": 1},
+        straight=False,
+    ),
+    "fc": Case(FC, {"codebook_size": 40, "code_dim": DIM}, straight=False),
+    "lc": Case(LC, {"codebook_size": 40, "code_dim": DIM}),
 }
 every = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 

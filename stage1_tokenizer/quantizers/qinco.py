@@ -9,8 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from common.order import generator_at
-from stage1_tokenizer.quantizers.base import CodeSpec, Quantized, Quantizer
-from stage1_tokenizer.quantizers.estimators import straight_through
+from stage1_tokenizer.quantizers.refining import RefiningQuantizer, check_levels
 from stage1_tokenizer.quantizers.search import TILE, nearest
 from stage1_tokenizer.quantizers.start import drawn
 
@@ -36,11 +35,7 @@ class QINCoConfig:
     """Weight of all pulls in the total loss."""
 
     def __post_init__(self) -> None:
-        if self.levels < 2 or self.codebook_size < 2:
-            raise ValueError(
-                f"levels={self.levels} and codebook_size={self.codebook_size} must be at least 2: set "
-                "model.quantizer.levels or model.quantizer.codebook_size"
-            )
+        check_levels(self.levels, self.codebook_size)
 
 
 class ConditionalCode(nn.Module):
@@ -70,7 +65,7 @@ class ConditionalCode(nn.Module):
         return vectors
 
 
-class QINCo(Quantizer):
+class QINCo(RefiningQuantizer):
     """Vectors to one code per level, each the best addition to those before it.
 
     Different from the paper: the vectors are an encoder's, which a commitment term keeps near; they are not
@@ -92,59 +87,23 @@ class QINCo(Quantizer):
         )
 
     @property
-    def spec(self) -> CodeSpec:
-        """One code out of K for each level."""
-        return CodeSpec(sizes=(self.config.codebook_size,) * self.config.levels, order="residual")
-
-    @property
     def codebook(self) -> Float[Tensor, "k d"]:
         """The first level's, which depends on nothing."""
         return self.tables[0].float()
 
-    def forward(self, latents: Float[Tensor, "b n d"]) -> Quantized:
-        """Codes, the last level's sums and the pulls; in float32, whatever the autocast.
+    def losses(
+        self, latents: Float[Tensor, "b n d"], sums: list[Float[Tensor, "b n d"]]
+    ) -> dict[str, Float[Tensor, ""]]:
+        """`codebook` is the sum over levels of |sg z - x_m|^2, `commitment` beta |z - sg x_M|^2.
 
-        `codebook` is the sum over levels of |sg z - x_m|^2, in which the gradient of a level reaches those
-        before it; `commitment` is beta |z - sg x_M|^2. Squares are means over all elements.
+        The gradient of a level reaches those before it. Squares are means over all elements.
         """
-        with torch.autocast(latents.device.type, enabled=False):
-            latents = latents.float()
-            codes = self.encode(latents)
-            sums = self.sums(codes)
-            pulls = [F.mse_loss(part, latents.detach()) for part in sums]
-            commitment = F.mse_loss(latents, sums[-1].detach())
-            losses = {
-                "codebook": self.config.weight * torch.stack(pulls).sum(),
-                "commitment": self.config.weight * self.config.beta * commitment,
-            }
-            estimated = straight_through(latents, sums[-1])
-            return Quantized(estimated, codes, losses, latents.detach().flatten(0, 1))
-
-    @torch.no_grad()
-    def encode(self, latents: Float[Tensor, "*b d"]) -> Int[Tensor, "*b levels"]:
-        """Level by level the code whose vector brings the sum nearest."""
-        with torch.autocast(latents.device.type, enabled=False):
-            flat = latents.reshape(-1, self.config.code_dim).float()
-            sums = torch.zeros_like(flat)
-            codes = []
-            for level in range(self.config.levels):
-                codes.append(self._best(level, flat - sums, sums))
-                sums = sums + self._vectors(level, codes[-1], sums)
-            return torch.stack(codes, -1).reshape(*latents.shape[:-1], -1)
-
-    def lookup(self, codes: Int[Tensor, "*b levels"]) -> Float[Tensor, "*b d"]:
-        """The sum over all levels."""
-        with torch.autocast(codes.device.type, enabled=False):
-            return self.sums(codes)[-1]
-
-    def sums(self, codes: Int[Tensor, "*b m"]) -> list[Float[Tensor, "*b d"]]:
-        """The sum after each level of the first m: what a prefix of the codes stands for."""
-        total = self.codebook.new_zeros(*codes.shape[:-1], self.config.code_dim)
-        found = []
-        for level in range(codes.shape[-1]):
-            total = total + self._vectors(level, codes[..., level], total)
-            found.append(total)
-        return found
+        pulls = [F.mse_loss(part, latents.detach()) for part in sums]
+        commitment = F.mse_loss(latents, sums[-1].detach())
+        return {
+            "codebook": self.config.weight * torch.stack(pulls).sum(),
+            "commitment": self.config.weight * self.config.beta * commitment,
+        }
 
     @torch.no_grad()
     def init_from(self, latents: Float[Tensor, "*b d"]) -> None:
@@ -154,13 +113,14 @@ class QINCo(Quantizer):
             table.copy_(drawn(left, self.config.codebook_size, generator_at(0, level)))
             left = left - F.embedding(nearest(left, table), table)
 
-    def _vectors(
+    def vectors(
         self, level: int, codes: Int[Tensor, "*b"], sums: Float[Tensor, "*b d"]
     ) -> Float[Tensor, "*b d"]:
+        """Rows of the level's table, after the first changed by its network."""
         rows = F.embedding(codes, self.tables[level].float())
         return self.networks[level - 1](rows, sums) if level else rows
 
-    def _best(
+    def best(
         self, level: int, wanted: Float[Tensor, "n d"], sums: Float[Tensor, "n d"]
     ) -> Int[Tensor, " n"]:
         """The code whose vector is nearest to what is wanted, of equal ones the lowest.
