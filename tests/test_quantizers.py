@@ -52,7 +52,10 @@ CASES = {
         VQ, {"codebook_size": 40, "code_dim": DIM, "estimator": "rotation"}, straight=False
     ),
     "rq": Case(
-        RQ, {"codebook_size": 20, "code_dim": DIM, "levels": 3}, nearest=False, learns=False
+        RQ,
+        {"codebook_size": 20, "code_dim": DIM, "levels": 3, "reset_share": 0.9},
+        nearest=False,
+        learns=False,
     ),
     "rq-apart": Case(
         RQ,

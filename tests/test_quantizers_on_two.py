@@ -7,7 +7,7 @@ import torch.multiprocessing
 from torch import Tensor
 from torch import distributed as dist
 
-from stage1_tokenizer.quantizers import CVQ, EMA, LC, VQ, Affine, Quantizer
+from stage1_tokenizer.quantizers import CVQ, EMA, LC, RQ, SCVAE, VQ, Affine, QINCo, Quantizer
 
 STEPS, SIZE, DIM = 5, 24, 4
 ROWS = (50, 30)
@@ -22,6 +22,10 @@ KINDS: dict[str, tuple[type[Quantizer], dict[str, object]]] = {
     "cvq-random": (CVQ, {"anchor": "random"}),
     "cvq-probrandom": (CVQ, {"anchor": "probrandom"}),
     "affine": (Affine, {"inner_steps": 2, "inner_rate": 5.0, "replace_after": 1}),
+    "rq": (RQ, {"decay": 0.5, "reset_share": 0.5}),
+    "rq-apart": (RQ, {"decay": 0.5, "reset_share": 0.5, "shared": False}),
+    "qinco": (QINCo, {"hidden": 4}),
+    "scvae": (SCVAE, {"atoms": SIZE}),
     "few": (EMA, {"reset": "state", "reset_share": 0.5, "codebook_size": 200}),
 }
 
@@ -51,7 +55,8 @@ def built() -> dict[str, Quantizer]:
     made = {}
     for name, (kind, options) in KINDS.items():
         torch.manual_seed(0)
-        made[name] = kind(**{"codebook_size": SIZE, "code_dim": DIM} | options)
+        size = {} if kind is SCVAE else {"codebook_size": SIZE}
+        made[name] = kind(**size | {"code_dim": DIM} | options)
     return made
 
 

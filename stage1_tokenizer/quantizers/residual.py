@@ -97,12 +97,17 @@ class RQ(RefiningQuantizer):
 
     @torch.no_grad()
     def accumulate(self, inputs: Float[Tensor, "m d"], codes: Int[Tensor, "m levels"]) -> None:
-        """Notes what was left before each level, and the code that it chose."""
-        left = inputs.float()
-        for level in range(self.config.levels):
-            table, chosen = self.table(level), codes[:, level]
-            table.accumulate(left, chosen)
-            left = left - table.lookup(chosen)
+        """Notes what was left before each level, and the code that it chose.
+
+        Vector by vector, so that batches one after the other are noted as all of them at once.
+        """
+        before = [torch.zeros_like(inputs, dtype=torch.float32), *self.sums(codes)[:-1]]
+        left = inputs.float()[:, None] - torch.stack(before, 1)
+        if self.config.shared:
+            self.table(0).accumulate(left.flatten(0, 1), codes.flatten())
+        else:
+            for level in range(self.config.levels):
+                self.table(level).accumulate(left[:, level], codes[:, level])
 
     def after_step(self) -> None:
         """The averages and resets of each table."""
