@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from test_quantizers import LargestTensor
 from torch import Tensor
 
 from stage1_tokenizer.quantizers import CVQ, EMA, Affine, CVQConfig, EMAConfig, Quantizer
@@ -288,3 +289,24 @@ def test_mistakes_are_told_in_words() -> None:
         CVQConfig(decay=1.0)
     with pytest.raises(ValueError, match=r"replace_after=-1"):
         Affine(replace_after=-1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        (EMA, {"reset": "state"}),
+        (CVQ, {"anchor": "closest"}),
+        (CVQ, {"anchor": "random"}),
+        (CVQ, {"anchor": "probrandom"}),
+        (Affine, {"inner_steps": 2, "replace_after": 1}),
+    ],
+)
+def test_upkeep_makes_no_matrix_of_n_by_k(
+    kind: type[Quantizer], options: dict[str, object]
+) -> None:
+    n, k = 2048, 8192
+    quantizer = kind(codebook_size=k, code_dim=4, start="normal", **options)
+    latents = vectors(n)
+    with LargestTensor() as watched:
+        noted(quantizer, latents)
+    assert watched.elements < n * k / 4

@@ -39,7 +39,6 @@ MOST: dict[str, tuple[type[Quantizer], dict[str, Any]]] = {
     "affine-all": (Affine, {"inner_steps": 1, "inner_rate": 5.0}),
     "ema-redraw": (EMA, {"reset": "redraw"}),
     "ema-state": (EMA, {"reset": "state"}),
-    "cvq-random": (CVQ, {"anchor": "random"}),
     "lc": (LC, {"weight": 1.0}),
 }
 FEW: dict[str, tuple[type[Quantizer], dict[str, Any]]] = {
@@ -63,9 +62,9 @@ def test_codes_that_move_alone_or_not_at_all_are_left_behind(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("anchor", ["closest", "probrandom"])
-def test_anchors_close_to_the_codes_lag_behind_but_not_as_far(anchor: str) -> None:
-    assert 0.4 < used_after_drift(CVQ, {"anchor": anchor}) < 0.95
+@pytest.mark.parametrize("anchor", ["closest", "random", "probrandom"])
+def test_anchors_lag_behind_but_not_as_far(anchor: str) -> None:
+    assert 0.5 < used_after_drift(CVQ, {"anchor": anchor}) < 0.9
 
 
 @pytest.mark.slow

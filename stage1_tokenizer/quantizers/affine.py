@@ -1,7 +1,7 @@
 """Affine: all codes share a scale and a shift; the codes are kept in step with the encoder.
 
 Huh et al. 2023, "Straightening Out the Straight-Through Estimator" (arXiv 2305.08842): the affine
-reparameterisation, the synchronised update and alternating optimisation of section 4.
+reparameterisation, the synchronised update, alternating optimisation, and the replacement of unused codes.
 """
 
 from dataclasses import dataclass

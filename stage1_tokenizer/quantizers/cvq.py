@@ -51,7 +51,7 @@ class CVQConfig:
 
 
 class CVQ(FlatQuantizer):
-    """Plain VQ, in which after each step a code moves to its anchor by how little it is used (section 3.2).
+    """Plain VQ, in which after each step a code moves to its anchor the more the less it is used.
 
     Distances are Euclidean. `random` and `probrandom` draw from this step's vectors alone, `probrandom`
     from at most 1024. The contrastive loss is left out: it sorts the distances of all N x K pairs. Codes

@@ -1,7 +1,8 @@
-"""EMA: a table of codes that are moving averages of the vectors that choose them (arXiv 1711.00937, A.1).
+"""EMA: a table of codes that are moving averages of the vectors that choose them (arXiv 1711.00937).
 
-With `reset`, codes that are hardly chosen come back as vectors of the batch, in Jukebox's way (arXiv
-2005.00341, section 3.1: "random restarts") or in that of RQ-VAE (arXiv 2203.01941, appendix).
+The averages of counts and sums are those of that paper's appendix on moving averages. With `reset`,
+codes that are hardly chosen come back as vectors of the batch, in Jukebox's way (arXiv 2005.00341) or in
+that of RQ-VAE (arXiv 2203.01941).
 """
 
 from dataclasses import dataclass
@@ -56,7 +57,8 @@ class EMA(FlatQuantizer):
     """Vectors to the nearest row of a table of averages; no gradient trains it.
 
     The averaged counts start at 1 and not at 0, which spares a division by almost nothing. Jukebox's
-    threshold is a count of 1, and RQ-VAE's too; here it grows with the batch.
+    threshold is a count of 1, and RQ-VAE's too; here it grows with the batch. With a reset counts have no
+    Laplace smoothing, as in Jukebox. `state` sets a count to the threshold, as RQ-VAE does.
     """
 
     config_class = EMAConfig

@@ -38,7 +38,7 @@ def synchronised(
 ) -> Float[Tensor, "*n d"]:
     """`chosen` exactly, with the identity as the gradient to `latents` and nu times it to the codes.
 
-    Huh et al. 2023 (arXiv 2305.08842), the synchronised update of section 4.
+    Huh et al. 2023 (arXiv 2305.08842), the synchronised update.
     """
     return straight_through(latents, chosen) + nu * (chosen - chosen.detach())
 

@@ -1,4 +1,4 @@
-"""FC: codes and latents on the unit sphere, of few dimensions (ViT-VQGAN, arXiv 2110.04627, section 3.2)."""
+"""FC: codes and latents on the unit sphere, of few dimensions (ViT-VQGAN, arXiv 2110.04627)."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -1,4 +1,4 @@
-"""LC: a frozen codebook of features under one trained projector (VQGAN-LC, arXiv 2406.11837, section 3.2)."""
+"""LC: a frozen codebook of features under one trained projector (VQGAN-LC, arXiv 2406.11837)."""
 
 from dataclasses import dataclass
 from pathlib import Path
