@@ -1,12 +1,17 @@
-"""The architecture of a prior that fits the codes it is trained on."""
+"""A prior that fits the codes it is trained on, before its training."""
 
+from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset
+from torch import Tensor
 
+from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
 from stage1_tokenizer.quantizers import Quantizer
-from stage2_prior.model import PriorConfig
-from stage2_prior.speech_model import SpeechPriorConfig
+from stage2_prior.depth_model import prior_of
+from stage2_prior.model import Prior, PriorConfig
+from stage2_prior.speech_model import SpeechPrior, SpeechPriorConfig
 from stage2_prior.train_config import TrainPriorConfig, TrainSpeechPriorConfig
 
 
@@ -83,3 +88,21 @@ def speech_prior_config(
         min_codes=config.min_codes,
         max_codes=half_longer(longest, levels) if config.max_codes is None else config.max_codes,
     )
+
+
+def untrained(
+    config: TrainPriorConfig | TrainSpeechPriorConfig,
+    manifest: dict[str, Any],
+    rows: dict[str, Dataset],
+    folder: Path,
+) -> tuple[Prior, Tensor]:
+    """A prior that fits the codes, a function of the seed, and the tokenizer's codebook."""
+    if isinstance(config, TrainSpeechPriorConfig):
+        speech = SpeechTokenizer.from_pretrained(folder)
+        torch.manual_seed(config.seed)
+        architecture = speech_prior_config(config, manifest, rows, speech.quantizer)
+        return SpeechPrior(architecture), speech.codebook
+    images = ImageTokenizer.from_pretrained(folder)
+    torch.manual_seed(config.seed)
+    fitted = prior_config(config, manifest, images.quantizer)
+    return prior_of(fitted), images.codebook

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
-from datasets import Dataset
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
@@ -26,11 +25,9 @@ from common.training import (
     learning_rate,
     start_run,
 )
-from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
 from stage1_tokenizer.usage import entropy
 from stage2_prior.codes import CodeRows, Rows, held_out_batches, training_batches
-from stage2_prior.depth_model import prior_of
-from stage2_prior.fit import prior_config, speech_prior_config
+from stage2_prior.fit import untrained
 from stage2_prior.model import CodebookTables, Prior
 from stage2_prior.speech_model import SpeechPrior
 from stage2_prior.speech_rows import SpeechRows
@@ -208,24 +205,6 @@ def fitting_tokenizer(
             "set tokenizer or codes, or encode again"
         )
     return folder
-
-
-def untrained(
-    config: TrainPriorConfig | TrainSpeechPriorConfig,
-    manifest: dict[str, Any],
-    rows: dict[str, Dataset],
-    folder: Path,
-) -> tuple[Prior, Tensor]:
-    """A prior that fits the codes, a function of the seed, and the tokenizer's codebook."""
-    if isinstance(config, TrainSpeechPriorConfig):
-        speech = SpeechTokenizer.from_pretrained(folder)
-        torch.manual_seed(config.seed)
-        architecture = speech_prior_config(config, manifest, rows, speech.quantizer)
-        return SpeechPrior(architecture), speech.codebook
-    images = ImageTokenizer.from_pretrained(folder)
-    torch.manual_seed(config.seed)
-    fitted = prior_config(config, manifest, images.quantizer)
-    return prior_of(fitted), images.codebook
 
 
 def balanced(run: Training, loss: Tensor, codes: Tensor) -> Tensor:
