@@ -15,6 +15,7 @@ from common.pictures import to_pil, to_uint8
 from pipelines.saved import read_pipeline, write_pipeline
 from stage1_tokenizer import ImageTokenizer
 from stage2_prior import Prior
+from stage2_prior.depth_model import saved_prior
 from stage2_prior.sampling import Schedule, sample_codes, uniforms
 
 
@@ -23,7 +24,7 @@ class GenerationOutput:
     """What a call of the pipeline gives."""
 
     images: list[Image.Image]
-    codes: Int[Tensor, "b h w"]
+    codes: Int[Tensor, "b h w *levels"]
     seeds: list[int]
     """`pipeline([labels[i]], seeds=[seeds[i]])` draws picture i again."""
 
@@ -41,11 +42,11 @@ class ImageGenerationPipeline:
     def __init__(self, tokenizer: ImageTokenizer, prior: Prior, classes: Sequence[str]) -> None:
         rows, columns = tokenizer.config.grid
         spec = tokenizer.quantizer.spec
-        made = spec.alphabet, rows * columns * spec.levels
-        if made != (prior.config.codebook_size, prior.config.length):
+        made = rows * columns * spec.levels, spec.sizes
+        known = prior.config.length, prior.config.level_sizes
+        if made != known:
             raise ValueError(
-                f"the tokenizer makes {made[1]} codes of {made[0]}, the prior was trained on "
-                f"{prior.config.length} of {prior.config.codebook_size}"
+                f"the tokenizer makes {codes_of(*made)}, the prior was trained on {codes_of(*known)}"
             )
         self.tokenizer, self.prior, self.classes = tokenizer.eval(), prior.eval(), tuple(classes)
 
@@ -55,7 +56,7 @@ class ImageGenerationPipeline:
         folder = local_folder(name_or_dir, revision)
         known = read_pipeline(folder)
         tokenizer = ImageTokenizer.from_pretrained(folder / "tokenizer")
-        return cls(tokenizer, Prior.from_pretrained(folder / "prior"), known["classes"])
+        return cls(tokenizer, saved_prior(folder / "prior"), known["classes"])
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes the folder whole or not at all."""
@@ -119,3 +120,8 @@ class ImageGenerationPipeline:
                 "leave labels out for none"
             )
         return torch.tensor(list(labels), device=device)
+
+
+def codes_of(length: int, sizes: Sequence[int]) -> str:
+    """How many codes an item has, and out of how many, in words."""
+    return f"{length} codes of {' x '.join(map(str, sizes))}"

@@ -90,7 +90,7 @@ def score(config: ScoreConfig | ScoreSpeechConfig) -> Path:
     tokenizer = ImageTokenizer.from_pretrained(config.tokenizer).to(device)
     shape = {"channels": tokenizer.config.in_channels, "size": tokenizer.config.image_size}
     sampling = read_sampling(config, tokenizer)
-    histogram = read_histogram(config.codes, tokenizer.quantizer.spec.alphabet)
+    histogram = read_histogram(config.codes, tokenizer.quantizer.spec)
     sampled = SampledPictures(config.samples / "samples.npz", sampling["labels"])
     classifier = ClassifierExtractor(config.classifier, device) if config.classifier else None
     extractor = choose_extractor(

@@ -17,6 +17,7 @@ from pipelines.image_batches import SampledPictures, pick, picture_batches
 from pipelines.report import Figure, figure
 from pipelines.score_rows import SHOWN, Judge, Reconstructor
 from stage1_tokenizer.image_data import Pictures
+from stage1_tokenizer.quantizers import CodeSpec
 
 CURVES: dict[str, dict[str, tuple[str, ...]]] = {
     "tokenizer": {
@@ -109,7 +110,7 @@ def neighbours_figure(scored: Scored) -> Figure:
     )
 
 
-def read_histogram(codes: Path | None, codebook_size: int) -> Int[Tensor, " k"] | None:
+def read_histogram(codes: Path | None, spec: CodeSpec) -> Int[Tensor, " k"] | None:
     """How often each code was chosen, by a codes folder's manifest.json; None for no folder."""
     if codes is None:
         return None
@@ -117,10 +118,10 @@ def read_histogram(codes: Path | None, codebook_size: int) -> Int[Tensor, " k"] 
     if not path.is_file():
         raise ValueError(f"codes={codes} has no manifest.json: run `simvq encode`, or set codes")
     manifest = json.loads(path.read_text())
-    if manifest["codebook_size"] != codebook_size:
+    known, size = len(manifest["histogram"]), sum(spec.sizes)
+    if known != size:
         raise ValueError(
-            f"codes={codes} has codes of {manifest['codebook_size']}, the tokenizer has {codebook_size}: "
-            "set codes or tokenizer"
+            f"codes={codes} has {known} codes, the tokenizer has {size}: set codes or tokenizer"
         )
     return torch.tensor(manifest["histogram"])
 

@@ -25,7 +25,8 @@ from pipelines.image_metrics import LPIPS, SSIM, SSIM_WINDOW, Lpips, psnr, ssim
 from pipelines.table import Number, Row, difference
 from stage1_tokenizer import ImageTokenizer
 from stage1_tokenizer.image_data import Pictures
-from stage1_tokenizer.usage import perplexity, used
+from stage1_tokenizer.quantizers import CodeSpec
+from stage1_tokenizer.usage import code_counts, perplexity, used
 
 Batches = Callable[[], Iterator[Batch]]
 SHOWN = 10
@@ -53,9 +54,8 @@ class Reconstructor:
     def __init__(self, tokenizer: ImageTokenizer, pictures: Pictures, lpips: Lpips | str) -> None:
         self.tokenizer, self.pictures, self.lpips = tokenizer, pictures, lpips
         device = tokenizer.codebook.device
-        self.histogram = torch.zeros(
-            tokenizer.quantizer.spec.alphabet, dtype=torch.int64, device=device
-        )
+        self.spec = tokenizer.quantizer.spec
+        self.histogram = torch.zeros(sum(self.spec.sizes), dtype=torch.int64, device=device)
         self.values: dict[str, list[Tensor]] = {"PSNR (dB)": [], SSIM: [], LPIPS: []}
         self.shown: tuple[UInt8[Tensor, "b c y x"], UInt8[Tensor, "b c y x"]] | None = None
 
@@ -63,7 +63,7 @@ class Reconstructor:
         """The reconstructions, in bytes."""
         for batch in picture_batches(self.pictures, batch_size):
             codes = self.tokenizer.encode(from_uint8(batch.images).to(self.histogram.device))
-            self.histogram += codes.flatten().bincount(minlength=len(self.histogram))
+            self.histogram += code_counts(codes, self.spec)
             made = to_uint8(self.tokenizer.decode(codes))
             self.measure(batch.images.to(made.device), made)
             if self.shown is None:
@@ -95,13 +95,16 @@ class Reconstructor:
             found[LPIPS] = replace(
                 found[LPIPS], extractor="AlexNet", extractor_sha256=self.lpips.sha256
             )
-        return found | code_use(self.histogram.cpu())
+        return found | code_use(self.histogram.cpu(), self.spec)
 
 
-def code_use(histogram: Int[Tensor, " k"]) -> dict[str, Number]:
-    """Share of the codes that were chosen, and the perplexity of the choice."""
-    note = f"of {len(histogram):,} codes, over {int(histogram.sum()):,} positions"
+def code_use(histogram: Int[Tensor, " k"], spec: CodeSpec) -> dict[str, Number]:
+    """What a position can tell, the share of the codes that were chosen, and the perplexity of the choice."""
+    positions = int(histogram.sum()) // spec.levels
+    note = f"of {len(histogram):,} codes, over {positions:,} positions"
+    sizes = " x ".join(f"{size:,}" for size in spec.sizes)
     return {
+        "bits per position": Number(value=spec.bits, note=f"the logarithm of {sizes} codes"),
         "codes used": Number(value=used(histogram), note=note),
         "code perplexity": Number(value=perplexity(histogram), note=note),
     }

@@ -100,7 +100,7 @@ def score_speech(config: ScoreSpeechConfig) -> Path:
     tokenizer = SpeechTokenizer.from_pretrained(config.tokenizer).to(device)
     rate = tokenizer.config.sample_rate
     sampling = matching_sampling(config, rate)
-    histogram = read_histogram(config.codes, tokenizer.quantizer.spec.alphabet)
+    histogram = read_histogram(config.codes, tokenizer.quantizer.spec)
     train = load_recordings(config.data, "train", sample_rate=rate)
     train = limited(train, config.reference_count, config.seed)
     sources = train, load_recordings(config.data, "validation", sample_rate=rate)

@@ -23,7 +23,7 @@ class SpeechOutput:
 
     waveforms: list[Float[Tensor, " _"]]
     """In [-1, 1], each of its own length."""
-    codes: list[Int[Tensor, " _"]]
+    codes: list[Int[Tensor, "_ *levels"]]
     seeds: list[int]
     sample_rate: int
 
@@ -45,10 +45,11 @@ class SpeechGenerationPipeline:
         classes: Sequence[str],
         speakers: Sequence[str],
     ) -> None:
-        made = tokenizer.quantizer.spec.alphabet
-        if made != prior.config.codebook_size:
+        made, known = tokenizer.quantizer.spec.sizes, prior.config.level_sizes
+        if made != known:
             raise ValueError(
-                f"the tokenizer has {made} codes, the prior was trained on {prior.config.codebook_size}"
+                f"the tokenizer has {' x '.join(map(str, made))} codes, the prior was trained on "
+                f"{' x '.join(map(str, known))}"
             )
         self.tokenizer, self.prior = tokenizer.eval(), prior.eval()
         self.classes, self.speakers = tuple(classes), tuple(speakers)
@@ -108,7 +109,7 @@ class SpeechGenerationPipeline:
             self.prior,
             self.prior.conditions(len(seeds), **known).to(self.device),  # type: ignore[arg-type]
             seeds,
-            prompts=None if prompts is None else [self.encoded(prompt) for prompt in prompts],
+            prompts=None if prompts is None else [self.encoded(p).flatten() for p in prompts],
             guidance=guidance,
             temperature=temperature,
             top_k=top_k,
@@ -117,10 +118,12 @@ class SpeechGenerationPipeline:
             max_codes=max_codes,
             repetitions=repetitions,
         )
+        if (levels := self.prior.config.levels) > 1:
+            codes = [row.unflatten(0, (-1, levels)) for row in codes]
         rate = self.tokenizer.config.sample_rate
         return SpeechOutput(self.decoded(codes), [row.cpu() for row in codes], seeds, rate)
 
-    def decoded(self, codes: Sequence[Int[Tensor, " _"]]) -> list[Float[Tensor, " _"]]:
+    def decoded(self, codes: Sequence[Int[Tensor, "_ *levels"]]) -> list[Float[Tensor, " _"]]:
         """The waveform of each sequence of codes."""
         lengths = torch.tensor([len(row) for row in codes], device=codes[0].device)
         padded = pad_sequence(list(codes), batch_first=True)
@@ -128,7 +131,7 @@ class SpeechGenerationPipeline:
         rows = self.tokenizer.decode(padded, lengths).clamp(-1, 1).cpu()
         return [row[:size] for row, size in zip(rows, sizes, strict=True)]
 
-    def encoded(self, prompt: Float[Tensor, " t"]) -> Int[Tensor, " n"]:
+    def encoded(self, prompt: Float[Tensor, " t"]) -> Int[Tensor, "n *levels"]:
         """The codes of a recording's whole hops. Raises ValueError for one that has none."""
         hop = self.tokenizer.config.hop
         size = len(prompt) // hop * hop

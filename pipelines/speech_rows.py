@@ -10,6 +10,7 @@ from torch import Tensor
 
 from common.tracking import read_metrics
 from pipelines.fidelity import Features, distance, metric_name, nearest_distance
+from pipelines.score_rows import code_use
 from pipelines.speech_clips import Clips
 from pipelines.speech_judges import VoiceJudge, speaker_means
 from pipelines.speech_numbers import (
@@ -22,7 +23,7 @@ from pipelines.speech_numbers import (
 )
 from pipelines.table import Number, Row
 from stage1_tokenizer import SpeechTokenizer
-from stage1_tokenizer.usage import perplexity, used
+from stage1_tokenizer.usage import code_counts
 
 
 class SpeechReconstructor:
@@ -30,7 +31,8 @@ class SpeechReconstructor:
 
     def __init__(self, tokenizer: SpeechTokenizer, clips: Clips) -> None:
         self.tokenizer, self.originals = tokenizer, clips
-        self.histogram = torch.zeros(tokenizer.quantizer.spec.alphabet, dtype=torch.int64)
+        self.spec = tokenizer.quantizer.spec
+        self.histogram = torch.zeros(sum(self.spec.sizes), dtype=torch.int64)
 
     @cached_property
     def clips(self) -> Clips:
@@ -40,21 +42,19 @@ class SpeechReconstructor:
     def rebuilt(self, waveform: Tensor) -> Tensor:
         """One reconstruction."""
         codes = self.tokenizer.encode(waveform[None].to(self.tokenizer.codebook.device))
-        self.histogram += codes[0].cpu().bincount(minlength=len(self.histogram))
+        self.histogram += code_counts(codes[0].cpu(), self.spec)
         return self.tokenizer.decode(codes)[0, : len(waveform)].cpu()
 
     def numbers(self) -> dict[str, Number]:
         """How many codes were chosen how evenly, and what they cost."""
-        config, size = self.tokenizer.config, len(self.histogram)
-        note = f"of {size:,} codes, over {int(self.histogram.sum()):,} positions"
-        bits = (size - 1).bit_length()
+        config = self.tokenizer.config
+        bits = sum((size - 1).bit_length() for size in self.spec.sizes)
         return {
             "bitrate (kbps)": Number(
                 value=config.codes_per_second * bits / 1000,
-                note=f"{config.codes_per_second:g} codes per second of {bits} bits",
+                note=f"{config.codes_per_second:g} positions per second of {bits} bits",
             ),
-            "codes used": Number(value=used(self.histogram), note=note),
-            "code perplexity": Number(value=perplexity(self.histogram), note=note),
+            **code_use(self.histogram, self.spec),
         }
 
 

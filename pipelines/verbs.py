@@ -24,7 +24,8 @@ from pipelines.training_report import write_training_report
 from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
 from stage1_tokenizer.encode import EncodeConfig, EncodeSpeechConfig
 from stage1_tokenizer.train import TrainSpeechTokenizerConfig, TrainTokenizerConfig
-from stage2_prior import Prior, SpeechPrior
+from stage2_prior import SpeechPrior
+from stage2_prior.depth_model import saved_prior
 from stage2_prior.train import TrainPriorConfig, TrainSpeechPriorConfig
 
 HELD_OUT = {"heldout/psnr": "PSNR {:.2f} dB", "heldout/mel": "mel distance {:.3f}"}
@@ -53,8 +54,9 @@ def bad_items(count: int) -> str:
 def encode(config: EncodeConfig | EncodeSpeechConfig) -> str:
     manifest = stage1_tokenizer.encode.encode(config)
     return (
-        f"{config.out}: {manifest['rows']['train']:,} rows, {manifest['positions']:,} codes; "
-        f"{manifest['used']:.1%} of {manifest['codebook_size']:,} used, perplexity {manifest['perplexity']:,.0f}"
+        f"{config.out}: {manifest['rows']['train']:,} rows, {manifest['positions']:,} positions; "
+        f"{manifest['used']:.1%} of {len(manifest['histogram']):,} codes used, "
+        f"perplexity {manifest['perplexity']:,.0f}"
         + bad_items(sum(map(len, manifest["bad"].values())))
     )
 
@@ -90,7 +92,7 @@ def pipeline_of(
         return SpeechGenerationPipeline(tokenizer, prior, manifest["classes"], manifest["speakers"])
     classes = manifest["classes"] if config.conditional else []
     images = ImageTokenizer.from_pretrained(config.tokenizer)
-    return ImageGenerationPipeline(images, Prior.from_pretrained(best), classes)
+    return ImageGenerationPipeline(images, saved_prior(best), classes)
 
 
 def sample(config: SampleConfig | SampleSpeechConfig) -> str:

@@ -21,9 +21,10 @@ from stage1_tokenizer.batches import BadItems
 from stage1_tokenizer.encode_config import EncodeConfig, EncodeSpeechConfig
 from stage1_tokenizer.image_codes import ImageCodes, LoadedPicture
 from stage1_tokenizer.image_data import BadItemError, Pictures, Row
+from stage1_tokenizer.quantizers import CodeSpec
 from stage1_tokenizer.speech_codes import LoadedRecording, SpeechCodes
 from stage1_tokenizer.speech_data import Recordings
-from stage1_tokenizer.usage import perplexity, used
+from stage1_tokenizer.usage import code_counts, perplexity, used
 
 Source = ImageCodes | SpeechCodes
 Split = Pictures | Recordings
@@ -51,7 +52,7 @@ def encode(config: EncodeConfig | EncodeSpeechConfig) -> dict[str, Any]:
     state.wait_for_everyone()
     if state.is_main_process:
         bad = {split: bad_items(config.out, split, rows) for split, rows in source.splits.items()}
-        finish_manifest(config.out, request, bad)
+        finish_manifest(config.out, request, bad, source.tokenizer.quantizer.spec)
     state.wait_for_everyone()
     return read_manifest(config.out)
 
@@ -63,19 +64,23 @@ def bad_items(out: Path, split: str, items: Split) -> list[int]:
     return sorted(set(range(max(found) + 1 if streamed else len(items))) - found)
 
 
-def finish_manifest(out: Path, request: dict[str, Any], bad: dict[str, list[int]]) -> None:
-    """Adds counts, the histogram of the training codes and their use."""
-    size = request["codebook_size"]
-    counts = torch.zeros(size, dtype=torch.int64)
+def finish_manifest(
+    out: Path, request: dict[str, Any], bad: dict[str, list[int]], spec: CodeSpec
+) -> None:
+    """Adds counts, the histogram of the training codes and their use.
+
+    Several codes of one position are counted level by level, each in an alphabet of its own.
+    """
+    counts = torch.zeros(sum(spec.sizes), dtype=torch.int64)
     rows = {split: len(read_codes(out, split)) for split in bad}
     for batch in read_codes(out, "train").with_format("numpy").iter(10_000):
         flat = np.concatenate(list(batch["codes"])).astype(np.int64)
-        counts += torch.from_numpy(np.bincount(flat, minlength=size))
+        counts += code_counts(torch.from_numpy(flat), spec)
     manifest = {
         **request,
         "rows": rows,
         "bad": bad,
-        "positions": int(counts.sum()),
+        "positions": int(counts.sum()) // spec.levels,
         "used": used(counts),
         "perplexity": perplexity(counts),
         "histogram": counts.tolist(),

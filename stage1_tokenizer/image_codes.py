@@ -66,7 +66,7 @@ class ImageCodes:
             item=Value("int64"),
             view=Value("string"),
             label=Value("int64"),
-            codes=List(Value(dtype), length=rows * columns),
+            codes=List(Value(dtype), length=rows * columns * self.tokenizer.quantizer.spec.levels),
         )
 
     def views(self, split: str) -> tuple[str, ...]:
@@ -81,7 +81,7 @@ class ImageCodes:
         return LoadedPicture(item, pictures.label(row), views)
 
     def encode(self, split: str, items: list[LoadedPicture]) -> dict[str, list[Any]]:
-        """The columns of a batch of items."""
+        """The columns of a batch of items; codes position by position, in raster order."""
         views = self.views(split)
         images = torch.cat([item.views for item in items])
         codes = self.tokenizer.encode(images.to(self.device)).flatten(1).cpu().numpy()

@@ -88,7 +88,10 @@ class SpeechCodes:
         return LoadedRecording(item, label, speaker, text, recordings.decode(row))
 
     def encode(self, split: str, items: list[LoadedRecording]) -> dict[str, list[Any]]:
-        """The columns of a batch of recordings, each with as many codes as its own length has."""
+        """The columns of a batch of recordings, each with as many codes as its own length has.
+
+        Several codes of one position stand one after the other.
+        """
         lengths = torch.tensor([len(item.waveform) for item in items], device=self.device)
         waveforms = pad_sequence([item.waveform for item in items], batch_first=True)
         codes = self.tokenizer.encode(waveforms.to(self.device), lengths).cpu().numpy()

@@ -17,6 +17,15 @@ def used(counts: Int[Tensor, " k"]) -> float:
     return float((counts > 0).float().mean())
 
 
+def code_counts(codes: Int[Tensor, "..."], spec: CodeSpec) -> Int[Tensor, " k"]:
+    """How often each code was chosen, the levels' alphabets one after the other.
+
+    `codes` are those of whole positions, with or without a dimension of levels.
+    """
+    by_level = codes.reshape(-1, spec.levels) + torch.tensor(spec.starts, device=codes.device)
+    return by_level.flatten().bincount(minlength=sum(spec.sizes))
+
+
 def perplexity(counts: Int[Tensor, " k"]) -> float:
     """exp(entropy) of the codes' shares: how many equally likely codes would carry as much."""
     return float(torch.exp(entropy(counts)))
@@ -48,8 +57,7 @@ class CodebookUse:
 
     def __init__(self, spec: CodeSpec, device: torch.device) -> None:
         codebook_size = sum(spec.sizes)
-        starts = [sum(spec.sizes[:level]) for level in range(spec.levels)]
-        self.starts = torch.tensor(starts, device=device)
+        self.starts = torch.tensor(spec.starts, device=device)
         self.window = torch.full((WINDOW,), -1, dtype=torch.int64, device=device)
         self.epoch_counts = torch.zeros(codebook_size, dtype=torch.int64, device=device)
         self.last_counts = self.epoch_counts.clone()
@@ -80,9 +88,9 @@ class CodebookUse:
         return {
             "codebook/used": used(counts),
             "codebook/perplexity": perplexity(counts),
-            "codebook/positions": len(chosen),
+            "codebook/positions": len(chosen) // len(self.starts),
             "codebook/used_epoch": used(epoch_counts),
-            "codebook/positions_epoch": int(epoch_counts.sum()),
+            "codebook/positions_epoch": int(epoch_counts.sum()) // len(self.starts),
         }
 
     def state_dict(self) -> dict[str, Any]:

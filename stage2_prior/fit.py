@@ -1,21 +1,29 @@
-"""The architecture of a prior that fits the codes it is trained on."""
+"""A prior that fits the codes it is trained on, before its training."""
 
+from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset
+from torch import Tensor
 
-from stage2_prior.model import PriorConfig
-from stage2_prior.speech_model import SpeechPriorConfig
+from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
+from stage1_tokenizer.quantizers import Quantizer
+from stage2_prior.depth_model import prior_of
+from stage2_prior.model import Prior, PriorConfig
+from stage2_prior.speech_model import SpeechPrior, SpeechPriorConfig
 from stage2_prior.train_config import TrainPriorConfig, TrainSpeechPriorConfig
 
 
-def prior_config(config: TrainPriorConfig, manifest: dict[str, Any], code_dim: int) -> PriorConfig:
+def prior_config(
+    config: TrainPriorConfig, manifest: dict[str, Any], quantizer: Quantizer
+) -> PriorConfig:
     """That of a prior over grids of codes, all of one size."""
     rows, columns = manifest["grid"]
     return PriorConfig(
-        codebook_size=manifest["codebook_size"],
-        code_dim=code_dim,
-        length=rows * columns,
+        **code_shape(quantizer),
+        length=rows * columns * quantizer.spec.levels,
+        levels_by=config.levels_by,
         classes=len(manifest["classes"]) if config.conditional else 0,
         size=config.size,
         style=config.style,
@@ -24,11 +32,26 @@ def prior_config(config: TrainPriorConfig, manifest: dict[str, Any], code_dim: i
     )
 
 
+def code_shape(quantizer: Quantizer) -> dict[str, Any]:
+    """What a prior's config says of the codes themselves."""
+    spec = quantizer.spec
+    return {
+        "codebook_size": spec.alphabet,
+        "code_dim": quantizer.config.code_dim,
+        "sizes": spec.sizes if spec.levels > 1 else (),
+    }
+
+
+def half_longer(codes: int, levels: int) -> int:
+    """1.5 times as many codes, in whole positions, rounded up."""
+    return -(-3 * codes // (2 * levels)) * levels
+
+
 def speech_prior_config(
     config: TrainSpeechPriorConfig,
     manifest: dict[str, Any],
     rows: dict[str, Dataset],
-    code_dim: int,
+    quantizer: Quantizer,
 ) -> SpeechPriorConfig:
     """That of a prior over sequences that end; `rows` are the codes and texts of each split.
 
@@ -47,12 +70,11 @@ def speech_prior_config(
                 f"condition={config.condition!r}, but the recordings of {config.codes} have no {part}: set "
                 f"condition, or data.{part}_column and encode again"
             )
-    longest = max(map(len, rows["train"]["codes"]))
+    longest, levels = max(map(len, rows["train"]["codes"])), quantizer.spec.levels
     spoken = texts + [str(text).lower() for text in rows["validation"]["text"]]
     with_text = config.condition == "text"
     return SpeechPriorConfig(
-        codebook_size=manifest["codebook_size"],
-        code_dim=code_dim,
+        **code_shape(quantizer),
         length=longest,
         classes=known["label"] if "label" in parts else 0,
         size=config.size,
@@ -64,5 +86,23 @@ def speech_prior_config(
         characters="".join(sorted(set("".join(spoken)))) if with_text else "",
         text_length=max(map(len, spoken)) if with_text else 0,
         min_codes=config.min_codes,
-        max_codes=-(-3 * longest // 2) if config.max_codes is None else config.max_codes,
+        max_codes=half_longer(longest, levels) if config.max_codes is None else config.max_codes,
     )
+
+
+def untrained(
+    config: TrainPriorConfig | TrainSpeechPriorConfig,
+    manifest: dict[str, Any],
+    rows: dict[str, Dataset],
+    folder: Path,
+) -> tuple[Prior, Tensor]:
+    """A prior that fits the codes, a function of the seed, and the tokenizer's codebook."""
+    if isinstance(config, TrainSpeechPriorConfig):
+        speech = SpeechTokenizer.from_pretrained(folder)
+        torch.manual_seed(config.seed)
+        architecture = speech_prior_config(config, manifest, rows, speech.quantizer)
+        return SpeechPrior(architecture), speech.codebook
+    images = ImageTokenizer.from_pretrained(folder)
+    torch.manual_seed(config.seed)
+    fitted = prior_config(config, manifest, images.quantizer)
+    return prior_of(fitted), images.codebook

@@ -1,7 +1,7 @@
 """Prior: a stock decoder-only transformer over codes, with tables of its own for codes and conditions."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import GPT2Config, GPT2Model, LlamaConfig, LlamaModel, PreTrainedModel
-from transformers.cache_utils import Cache
+from transformers.cache_utils import DynamicCache
 
 from common.hub import HubModel
 
@@ -36,11 +36,16 @@ class PriorConfig:
     """The architecture: saved beside the weights, needed to rebuild the model."""
 
     codebook_size: int
-    """Number of codes, K: the vocabulary exactly."""
+    """Number of codes, K: the vocabulary exactly; with several codes per position, the largest of theirs."""
     code_dim: int
     """Dimension of the tokenizer's code vectors."""
     length: int
-    """Codes of one item."""
+    """Codes of one item, all those of a position one after the other."""
+    sizes: tuple[int, ...] = ()
+    """Where a position has several codes, the number that each is out of."""
+    levels_by: Literal["flattened", "depth"] = "flattened"
+    """How several codes of a position are predicted: `flattened`, as if each were a position; `depth`, by a
+    small transformer of their own (`DepthPrior`)."""
     classes: int = 0
     """Number of labels; 0 for an unconditional prior."""
     size: Size = "3m"
@@ -50,6 +55,23 @@ class PriorConfig:
     to the width at the input and one back at the output."""
     dropout: float = 0.0
     """Of embeddings and attention, for gpt2 of residual branches too."""
+
+    def __post_init__(self) -> None:
+        if self.head == "codebook" and (self.levels > 1 or self.levels_by == "depth"):
+            raise ValueError(
+                f"head='codebook' is for one code per position, predicted by itself, but there are {self.levels} "
+                f"and levels_by={self.levels_by!r}: set head=learned"
+            )
+
+    @property
+    def level_sizes(self) -> tuple[int, ...]:
+        """The number of codes that each code of a position is out of."""
+        return self.sizes or (self.codebook_size,)
+
+    @property
+    def levels(self) -> int:
+        """Codes of one position."""
+        return len(self.level_sizes)
 
     @property
     def symbols(self) -> int:
@@ -64,21 +86,29 @@ class PriorConfig:
     @property
     def positions(self) -> int:
         """Inputs of the longest item, condition included."""
-        return self.length
+        return self.length // self.levels if self.levels_by == "depth" else self.length
 
 
 class LearnedTables(nn.Module):
-    """A vector for each code at the input, another for each symbol at the output."""
+    """A vector for each code at the input, another for each symbol at the output.
+
+    The codes of different levels have different vectors at the input, by which the body knows the level.
+    """
+
+    starts: Tensor
 
     def __init__(self, config: PriorConfig, width: int) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(config.codebook_size, width)
+        self.embedding = nn.Embedding(sum(config.level_sizes), width)
         self.output = nn.Linear(width, config.symbols, bias=False)
         nn.init.normal_(self.embedding.weight, std=0.02)
         nn.init.normal_(self.output.weight, std=0.02)
+        self.register_buffer("starts", level_starts(config), persistent=False)
 
-    def embed(self, codes: Int[Tensor, "*b"]) -> Float[Tensor, "*b w"]:
-        return self.embedding(codes)
+    def embed(self, codes: Int[Tensor, "b n"], first: int = 0) -> Float[Tensor, "b n w"]:
+        """Vectors of successive codes, of which the first is the item's code number `first`."""
+        numbers = torch.arange(first, first + codes.shape[1], device=codes.device)
+        return self.embedding(codes + self.starts[numbers % len(self.starts)])
 
     def logits(self, hidden: Float[Tensor, "*b w"]) -> Float[Tensor, "*b k"]:
         return self.output(hidden)
@@ -110,7 +140,7 @@ class CodebookTables(nn.Module):
         centred = codebook.float() - codebook.float().mean(0)
         self.codebook.copy_(centred / centred.std(0).clamp_min(1e-6))
 
-    def embed(self, codes: Int[Tensor, "*b"]) -> Float[Tensor, "*b w"]:
+    def embed(self, codes: Int[Tensor, "b n"], first: int = 0) -> Float[Tensor, "b n w"]:
         return self.input_map(F.embedding(codes, self.codebook))
 
     def logits(self, hidden: Float[Tensor, "*b w"]) -> Float[Tensor, "*b k"]:
@@ -131,11 +161,15 @@ class Prior(HubModel):
         self.body.set_input_embeddings(
             nn.Identity()
         )  # codes and conditions have tables of their own
-        tables = LearnedTables if config.head == "learned" else CodebookTables
-        self.tables = tables(config, width)
+        self.tables = self.new_tables(width)
         self.condition_embedding = nn.Embedding(config.condition_rows, width)
         nn.init.normal_(self.condition_embedding.weight, std=0.02)
         self.dropout = nn.Dropout(config.dropout)
+
+    def new_tables(self, width: int) -> Any:
+        """What `head` names."""
+        tables = LearnedTables if self.config.head == "learned" else CodebookTables
+        return tables(self.config, width)
 
     @property
     def no_condition(self) -> int:
@@ -166,12 +200,18 @@ class Prior(HubModel):
         out = self.body(inputs_embeds=self.dropout(inputs), use_cache=False).last_hidden_state
         return out[:, start.shape[1] - 1 :]
 
-    def step(
-        self, inputs: Float[Tensor, "b n w"], cache: Cache
-    ) -> tuple[Float[Tensor, "b k"], Cache]:
-        """Logits of the next code after `inputs`, and the cache that has taken them in."""
+    def new_cache(self) -> Any:
+        """What `step` keeps of an item."""
+        return DynamicCache(config=self.body.config)
+
+    def step(self, inputs: Float[Tensor, "b n w"], cache: Any) -> Float[Tensor, "b k"]:
+        """Logits of the next code after `inputs`; the cache takes them in."""
         out = self.body(inputs_embeds=inputs, past_key_values=cache, use_cache=True)
-        return self.tables.logits(out.last_hidden_state[:, -1]).float(), out.past_key_values
+        return self.tables.logits(out.last_hidden_state[:, -1]).float()
+
+    def after(self, codes: Int[Tensor, "b n"]) -> Float[Tensor, "b 1 w"]:
+        """The input of the step that follows these codes, all of an item so far."""
+        return self.tables.embed(codes[:, -1:], codes.shape[1] - 1)
 
     def cross_entropy(
         self, hidden: Float[Tensor, "n w"], codes: Int[Tensor, " n"]
@@ -180,33 +220,43 @@ class Prior(HubModel):
         return self.summed_cross_entropy(hidden, codes) / len(codes)
 
     def summed_cross_entropy(
-        self, hidden: Float[Tensor, "n w"], codes: Int[Tensor, " n"]
+        self, hidden: Float[Tensor, "n w"], codes: Int[Tensor, " n"], *level: int
     ) -> Float[Tensor, ""]:
-        """The sum over codes that are not IGNORED, in float32.
+        """The sum over codes that are not IGNORED, in float32; of one level where tables have several.
 
         Where the logits are many, it is made chunk by chunk, and computed again in backward.
         """
         rows = max(LOGITS_AT_ONCE // self.config.symbols, 1)
         if len(hidden) <= rows:
-            return self._summed(hidden, codes)
+            return self._summed(hidden, codes, *level)
         sums = [
-            checkpoint(self._summed, h, c, use_reentrant=False)
+            checkpoint(self._summed, h, c, *level, use_reentrant=False)
             for h, c in zip(hidden.split(rows), codes.split(rows), strict=True)
         ]
         return torch.stack(sums).sum()
 
-    def _summed(self, hidden: Float[Tensor, "n w"], codes: Int[Tensor, " n"]) -> Float[Tensor, ""]:
-        logits = self.tables.logits(hidden).float()
+    def _summed(
+        self, hidden: Float[Tensor, "n w"], codes: Int[Tensor, " n"], *level: int
+    ) -> Float[Tensor, ""]:
+        logits = self.tables.logits(hidden, *level).float()
         return F.cross_entropy(logits, codes, reduction="sum", ignore_index=IGNORED)
 
 
-def body(config: PriorConfig) -> tuple[PreTrainedModel, int]:
-    """A stock transformer of transformers and its width."""
-    layers, width, heads = SIZES[config.size]
+def level_starts(config: PriorConfig) -> Int[Tensor, " levels"]:
+    """The first row of each level's codes in a table of all."""
+    return torch.tensor([0, *config.level_sizes[:-1]]).cumsum(0)
+
+
+def body(
+    config: PriorConfig, layers: int | None = None, positions: int | None = None
+) -> tuple[PreTrainedModel, int]:
+    """A stock transformer of transformers and its width; layers and positions are the config's unless given."""
+    usual, width, heads = SIZES[config.size]
+    layers, positions = layers or usual, positions or config.positions
     if config.style == "gpt2":
         gpt2 = GPT2Config(
             vocab_size=1,
-            n_positions=config.positions,
+            n_positions=positions,
             n_embd=width,
             n_layer=layers,
             n_head=heads,
@@ -219,7 +269,7 @@ def body(config: PriorConfig) -> tuple[PreTrainedModel, int]:
         return GPT2Model(gpt2), width
     llama = LlamaConfig(
         vocab_size=1,
-        max_position_embeddings=config.positions,
+        max_position_embeddings=positions,
         hidden_size=width,
         intermediate_size=-(-8 * width // 3 // 64) * 64,
         num_hidden_layers=layers,

@@ -7,10 +7,9 @@ from typing import Literal
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers.cache_utils import DynamicCache
 
 from common.order import generator_at
-from stage2_prior.model import Prior
+from stage2_prior.model import Prior, PriorConfig
 
 Schedule = Literal["constant", "linear", "power-cosine"]
 
@@ -60,20 +59,29 @@ def sample_codes(
         conditions = torch.cat([conditions, torch.full_like(conditions, prior.no_condition)])
     inputs = prior.prefix(conditions)
     random = random.to(inputs.device)
-    cache = DynamicCache(config=prior.body.config)
-    codes: list[Tensor] = []
+    cache, levels = prior.new_cache(), prior.config.levels
     length = random.shape[1]
-    for position in range(length):
-        logits, _ = prior.step(inputs, cache)
+    codes = torch.empty(len(random), 0, dtype=torch.int64, device=random.device)
+    for number in range(length):
+        logits = prior.step(inputs, cache)
         if guided:
-            scale = guidance_at(position, length, guidance, schedule, power)
+            place = number // levels, length // levels
+            scale = guidance_at(*place, guidance, schedule, power)
             conditional, unconditional = logits.chunk(2)
             logits = unconditional + scale * (conditional - unconditional)
-        codes.append(choose(logits, random[:, position], temperature, top_k, top_p))
-        inputs = prior.tables.embed(codes[-1]).unsqueeze(1)
+        within_level(logits, prior.config, number)
+        drawn = choose(logits, random[:, number], temperature, top_k, top_p)
+        codes = torch.cat([codes, drawn[:, None]], dim=1)
+        inputs = prior.after(codes)
         if guided:
             inputs = torch.cat([inputs, inputs])
-    return torch.stack(codes, dim=1)
+    return codes
+
+
+def within_level(logits: Float[Tensor, "b k"], config: PriorConfig, number: int) -> None:
+    """Rules out, in place, codes that an item's code of this number can't be: its level may have fewer."""
+    size = config.level_sizes[number % config.levels]
+    logits[:, size : config.codebook_size] = -torch.inf
 
 
 def choose(

@@ -27,12 +27,13 @@ class SpeechPriorConfig(PriorConfig):
     text_length: int = 0
     """Characters of the longest text; shorter ones are filled up on the left with the row for none."""
     min_codes: int = 1
-    """No sample ends before it has so many codes."""
+    """No sample ends before it has so many codes; it never ends inside a position."""
     max_codes: int = 1
     """Every sample ends when it has so many codes."""
 
     def __post_init__(self) -> None:
-        check_lengths(self.min_codes, self.max_codes)
+        super().__post_init__()
+        check_lengths(self.min_codes, self.max_codes, self.levels)
 
     @property
     def symbols(self) -> int:
@@ -64,8 +65,12 @@ class SpeechPriorConfig(PriorConfig):
         return len(self.no_condition) + self.max_codes
 
 
-def check_lengths(min_codes: int, max_codes: int) -> None:
-    """Raises ValueError unless 1 <= min_codes <= max_codes."""
+def check_lengths(min_codes: int, max_codes: int, levels: int) -> None:
+    """Raises ValueError unless 1 <= min_codes <= max_codes, the second in whole positions."""
+    if max_codes % levels:
+        raise ValueError(
+            f"max_codes={max_codes} must be a multiple of the {levels} codes of a position: set max_codes"
+        )
     if not 1 <= min_codes <= max_codes:
         raise ValueError(
             f"min_codes={min_codes} and max_codes={max_codes} must be at least 1, and the first not "

@@ -6,10 +6,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from transformers.cache_utils import DynamicCache
 
 from stage2_prior.model import IGNORED
-from stage2_prior.sampling import choose, uniforms
+from stage2_prior.sampling import choose, uniforms, within_level
 from stage2_prior.speech_model import SpeechPrior, check_lengths
 
 WINDOW = 10
@@ -34,33 +33,35 @@ def sample_until_end(
     """The codes of each sample, without the end, its prompt included; seed i alone decides sample i.
 
     Lengths are the prior's own unless given. A drawn code that occurs more than `repetitions` times
-    among the last WINDOW is drawn again from the whole distribution; None never does. Raises
-    ValueError for lengths that the prior does not allow and for a prompt that leaves no room.
+    among the last WINDOW of its level is drawn again from the whole distribution; None never does.
+    Raises ValueError for lengths that the prior does not allow and for a prompt that leaves no room.
     """
+    levels = prior.config.levels
     low, high = lengths_in_codes(prior, min_codes, max_codes)
     known = padded(prompts, len(seeds), high).to(conditions.device)
     random = uniforms(seeds, 2 * high).to(conditions.device).unflatten(1, (high, 2))
     shared = int((known != IGNORED).sum(1).min())  # what all prompts have goes in at once
     codes = known[:, :shared]
     start = prior.prefix(asked(prior, conditions, guidance))
-    inputs = torch.cat([start, _twice(prior, codes, guidance)], dim=1)
-    cache = DynamicCache(config=prior.body.config)
+    inputs = torch.cat([start, _twice(prior.tables.embed(codes), guidance)], dim=1)
+    cache = prior.new_cache()
     ended = torch.zeros(len(seeds), dtype=torch.bool, device=conditions.device)
     for position in range(shared, high):
-        logits, _ = prior.step(inputs, cache)
-        logits = guided(logits, guidance)
-        if position < low:
+        logits = guided(prior.step(inputs, cache), guidance)
+        within_level(logits, prior.config, position)
+        if position < low or position % levels:
             logits[:, prior.config.codebook_size] = -torch.inf
         drawn = choose(logits, random[:, position, 0], temperature, top_k, top_p)
         if repetitions is not None:
-            drawn = varied(drawn, codes, logits, random[:, position, 1], repetitions)
+            same = codes[:, position % levels :: levels]
+            drawn = varied(drawn, same, logits, random[:, position, 1], repetitions)
         if position < known.shape[1]:
             drawn = known[:, position].where(known[:, position] != IGNORED, drawn)
         ended |= drawn == prior.config.codebook_size
         codes = torch.cat([codes, drawn.masked_fill(ended, IGNORED)[:, None]], dim=1)
         if ended.all():
             break
-        inputs = _twice(prior, codes[:, -1:].clamp_min(0), guidance)
+        inputs = _twice(prior.after(codes.clamp_min(0)), guidance)
     return [row[row != IGNORED] for row in codes]
 
 
@@ -90,7 +91,7 @@ def lengths_in_codes(
     """The least and the most codes of a sample. Raises ValueError for more than the prior allows."""
     low = prior.config.min_codes if min_codes is None else min_codes
     high = prior.config.max_codes if max_codes is None else max_codes
-    check_lengths(low, high)
+    check_lengths(low, high, prior.config.levels)
     if high > prior.config.max_codes:
         raise ValueError(
             f"max_codes={high}: this prior's samples have at most {prior.config.max_codes} codes, as "
@@ -123,9 +124,6 @@ def asked(
     return conditions if guidance == 1 else torch.cat([conditions, none.expand_as(conditions)])
 
 
-def _twice(
-    prior: SpeechPrior, codes: Int[Tensor, "b n"], guidance: float
-) -> Float[Tensor, "_ n w"]:
-    """The codes as inputs; with guidance once for either half of the batch."""
-    inputs = prior.tables.embed(codes)
+def _twice(inputs: Float[Tensor, "b n w"], guidance: float) -> Float[Tensor, "_ n w"]:
+    """The inputs; with guidance once for either half of the batch."""
     return inputs if guidance == 1 else torch.cat([inputs, inputs])

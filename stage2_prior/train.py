@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
-from datasets import Dataset
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
@@ -26,10 +25,9 @@ from common.training import (
     learning_rate,
     start_run,
 )
-from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
 from stage1_tokenizer.usage import entropy
 from stage2_prior.codes import CodeRows, Rows, held_out_batches, training_batches
-from stage2_prior.fit import prior_config, speech_prior_config
+from stage2_prior.fit import untrained
 from stage2_prior.model import CodebookTables, Prior
 from stage2_prior.speech_model import SpeechPrior
 from stage2_prior.speech_rows import SpeechRows
@@ -172,9 +170,22 @@ def prepare(
         best=Best(),
         train=items["train"],
         held_out=items["validation"],
-        unigram=float(entropy(torch.tensor(manifest["histogram"]))),
-        codes_per_second=manifest["sample_rate"] / manifest["hop"] if "hop" in manifest else None,
+        unigram=single_codes(manifest["histogram"], prior.config.levels),
+        codes_per_second=(
+            manifest["sample_rate"] / manifest["hop"] * prior.config.levels
+            if "hop" in manifest
+            else None
+        ),
     )
+
+
+def single_codes(histogram: list[int], levels: int) -> float:
+    """The entropy of single codes, in nats; of several levels, the mean of theirs.
+
+    The histogram counts the levels apart. Each has equally many codes, so that its entropy has that of the
+    level on top.
+    """
+    return float(entropy(torch.tensor(histogram))) - math.log(levels)
 
 
 def fitting_tokenizer(
@@ -194,25 +205,6 @@ def fitting_tokenizer(
             "set tokenizer or codes, or encode again"
         )
     return folder
-
-
-def untrained(
-    config: TrainPriorConfig | TrainSpeechPriorConfig,
-    manifest: dict[str, Any],
-    rows: dict[str, Dataset],
-    folder: Path,
-) -> tuple[Prior, Tensor]:
-    """A prior that fits the codes, a function of the seed, and the tokenizer's codebook."""
-    if isinstance(config, TrainSpeechPriorConfig):
-        speech = SpeechTokenizer.from_pretrained(folder)
-        code_dim = speech.config.quantizer.code_dim
-        torch.manual_seed(config.seed)
-        architecture = speech_prior_config(config, manifest, rows, code_dim)
-        return SpeechPrior(architecture), speech.codebook
-    images = ImageTokenizer.from_pretrained(folder)
-    torch.manual_seed(config.seed)
-    fitted = prior_config(config, manifest, images.config.quantizer.code_dim)
-    return Prior(fitted), images.codebook
 
 
 def balanced(run: Training, loss: Tensor, codes: Tensor) -> Tensor:
@@ -276,7 +268,7 @@ def validate(run: Training, done: int) -> None:
         "heldout/bits_per_code": nats / math.log(2),
         "heldout/bits_per_item": total / math.log(2) / len(run.held_out),
         "heldout/best_nats_per_code": run.best.nats,
-        "codes/ln_k": math.log(prior.config.codebook_size),
+        "codes/ln_k": sum(map(math.log, prior.config.level_sizes)) / prior.config.levels,
         "codes/unigram_entropy": run.unigram,
     }
     if run.codes_per_second is not None:

@@ -37,6 +37,8 @@ class TrainPriorConfig(TrainPriorLoopConfig):
 
     modality: Literal["images"] = "images"
     """The key by which a file says what it is for: `speech` is TrainSpeechPriorConfig's."""
+    levels_by: Literal["flattened", "depth"] = "flattened"
+    """For quantizers with several codes per position; see `PriorConfig`."""
     conditional: bool = True
     """Whether labels, where the data set has them, are given to the prior."""
 

@@ -140,7 +140,7 @@ def test_a_pipeline_refuses_parts_that_do_not_fit(smoke: Path, tmp_path: Path) -
     folder = smoke / "runs" / "smoke" / "prior" / "pipeline"
     tokenizer = ImageTokenizer.from_pretrained(folder / "tokenizer")
     other = Prior(PriorConfig(codebook_size=64, code_dim=8, length=9, size="1m"))
-    with pytest.raises(ValueError, match="16 codes of 64, the prior was trained on 9 of 64"):
+    with pytest.raises(ValueError, match="16 codes of 64, the prior was trained on 9 codes of 64"):
         ImageGenerationPipeline(tokenizer, other, [])
     pipeline = ImageGenerationPipeline.from_pretrained(folder)
     pipeline.save_pretrained(tmp_path / "copy")

@@ -91,7 +91,7 @@ def test_the_rows_and_their_metrics(report: Path) -> None:
     assert list(found["samples"]) == [*sets, f"gFD - rFD{name} vs train"]
     assert list(found["train vs train"]) == sets[:1]
     assert set(found["reconstruction"]) == {
-        "PSNR (dB)", SSIM, LPIPS, "codes used", "code perplexity",
+        "PSNR (dB)", SSIM, LPIPS, "bits per position", "codes used", "code perplexity",
         f"FD{name} vs held-out", *sets[:4],
     }  # fmt: skip
     assert not any("FID" in metric for row in found.values() for metric in row)
@@ -194,8 +194,8 @@ def test_codes_of_another_codebook_are_refused(setting: ScoreConfig, tmp_path: P
     codes = dataclasses.replace(setting, codes=tmp_path)
     with pytest.raises(ValueError, match=r"no manifest\.json: run `simvq encode`"):
         score(codes)
-    (tmp_path / "manifest.json").write_text('{"codebook_size": 8, "histogram": []}')
-    with pytest.raises(ValueError, match="codes of 8, the tokenizer has 16: set codes"):
+    (tmp_path / "manifest.json").write_text('{"histogram": [1, 1, 1, 1, 1, 1, 1, 1]}')
+    with pytest.raises(ValueError, match="has 8 codes, the tokenizer has 16: set codes"):
         score(codes)
 
 

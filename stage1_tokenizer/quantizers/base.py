@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 import torch.distributed as dist
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 
@@ -31,6 +31,11 @@ class CodeSpec:
     def levels(self) -> int:
         """Codes of one position."""
         return len(self.sizes)
+
+    @property
+    def starts(self) -> tuple[int, ...]:
+        """Where each level's alphabet begins when they are counted one after the other."""
+        return tuple(sum(self.sizes[:level]) for level in range(self.levels))
 
     @property
     def alphabet(self) -> int:
@@ -128,10 +133,18 @@ def sum_over_processes(values: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def gather_over_processes(rows: Float[Tensor, "n d"]) -> Float[Tensor, "m d"]:
+def gather_over_processes(rows: Shaped[Tensor, "n *d"]) -> Shaped[Tensor, "m *d"]:
     """The rows of all processes, the same everywhere; each process gives equally many."""
     if not (dist.is_available() and dist.is_initialized()):
         return rows
     parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
     dist.all_gather(parts, rows.contiguous())
     return torch.cat(parts)
+
+
+@torch.no_grad()
+def first_of_processes(values: Tensor) -> Tensor:
+    """The values of the first process, everywhere: for what should be alike but is summed in any order."""
+    if dist.is_available() and dist.is_initialized():
+        dist.broadcast(values, src=0)
+    return values

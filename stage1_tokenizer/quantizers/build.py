@@ -2,11 +2,30 @@
 
 from dataclasses import asdict
 
+from stage1_tokenizer.quantizers.affine import Affine, AffineConfig
 from stage1_tokenizer.quantizers.base import Quantizer
+from stage1_tokenizer.quantizers.cvq import CVQ, CVQConfig
+from stage1_tokenizer.quantizers.ema import EMA, EMAConfig
+from stage1_tokenizer.quantizers.fc import FC, FCConfig
+from stage1_tokenizer.quantizers.lc import LC, LCConfig
+from stage1_tokenizer.quantizers.qinco import QINCo, QINCoConfig
+from stage1_tokenizer.quantizers.residual import RQ, RQConfig
+from stage1_tokenizer.quantizers.scvae import SCVAE, SCVAEConfig
 from stage1_tokenizer.quantizers.simvq import SimVQ, SimVQConfig
 from stage1_tokenizer.quantizers.vq import VQ, VQConfig
 
-QuantizerConfig = SimVQConfig | VQConfig
+QuantizerConfig = (
+    SimVQConfig
+    | VQConfig
+    | EMAConfig
+    | CVQConfig
+    | AffineConfig
+    | FCConfig
+    | LCConfig
+    | RQConfig
+    | QINCoConfig
+    | SCVAEConfig
+)
 """What `model.quantizer` may be; `method` says which. Each has `code_dim`, the encoder's output channels."""
 
 
@@ -18,3 +37,19 @@ def build_quantizer(config: QuantizerConfig) -> Quantizer:
             return SimVQ(**options)
         case VQConfig():
             return VQ(**options)
+        case RQConfig():
+            return RQ(**options)
+        case QINCoConfig():
+            return QINCo(**options)
+        case SCVAEConfig():
+            return SCVAE(**options)
+        case EMAConfig():
+            return EMA(**options)
+        case CVQConfig():
+            return CVQ(**options)
+        case AffineConfig():
+            return Affine(**options)
+        case FCConfig():
+            return FC(**options)
+        case LCConfig():
+            return LC(**options)

@@ -33,6 +33,16 @@ def rotation_trick(
     return chosen.detach() + (rotated - rotated.detach())
 
 
+def synchronised(
+    latents: Float[Tensor, "*n d"], chosen: Float[Tensor, "*n d"], nu: float
+) -> Float[Tensor, "*n d"]:
+    """`chosen` exactly, with the identity as the gradient to `latents` and nu times it to the codes.
+
+    Huh et al. 2023 (arXiv 2305.08842), the synchronised update.
+    """
+    return straight_through(latents, chosen) + nu * (chosen - chosen.detach())
+
+
 Estimator = Literal["straight-through", "rotation"]
 ESTIMATORS: dict[Estimator, Callable[[Tensor, Tensor], Tensor]] = {
     "straight-through": straight_through,

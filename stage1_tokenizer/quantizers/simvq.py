@@ -6,13 +6,13 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from stage1_tokenizer.quantizers.base import CodeSpec, Quantized, Quantizer
 from stage1_tokenizer.quantizers.estimators import rotation_trick, straight_through
-from stage1_tokenizer.quantizers.losses import two_pulls
-from stage1_tokenizer.quantizers.search import nearest
+from stage1_tokenizer.quantizers.mapped import MappedQuantizer
+from stage1_tokenizer.quantizers.maps import mapped, match_moments, new_map
+from stage1_tokenizer.quantizers.wasserstein import gaussian_wasserstein
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +25,9 @@ class SimVQConfig:
     """Number of codes, K."""
     code_dim: int = 128
     """Dimension of one code vector, d (128 for the paper's images, 512 for its speech)."""
+    map: Literal["full", "diagonal", "scalar", "mlp", "none"] = "full"
+    """What takes C to the codes: W; a weight for each dimension; one for all; a network of two layers; or
+    nothing, so that C itself is the codebook."""
     bias: bool = True
     """The b of C W + b, as in the authors' code; without it the codes can't follow a drifting mean."""
     beta: float = 0.25
@@ -40,6 +43,9 @@ class SimVQConfig:
     gram_penalty: float = 0.0
     """Weight of the mean squared off-diagonal entry of the Gram matrix of the normalised codebook's
     columns, which keeps its dimensions apart (DimVQ; 1e-3 there). It reads all K codes in each step."""
+    w2_penalty: float = 0.0
+    """Weight, beside the pulls, of the Gaussian Wasserstein distance between the latents of this process
+    and all K codes (arXiv 2506.15078). It reads all K codes in each step."""
     rotation: bool = False
     """The rotation trick (arXiv 2410.06424) in place of the straight-through estimator. Reports on its
     use with SimVQ disagree, hence off."""
@@ -52,15 +58,14 @@ class SimVQConfig:
             )
 
 
-class SimVQ(Quantizer):
+class SimVQ(MappedQuantizer):
     """Vectors to the nearest of K codes, and back. Every code moves when the one linear map learns.
 
-    C is a persistent buffer: it belongs to the weights.
+    The key `map` has more and less than the paper's linear layer, for comparison.
     """
 
     config_class = SimVQConfig
     config: SimVQConfig
-    basis: Tensor
 
     def __init__(self, **options: object) -> None:
         super().__init__(**options)
@@ -70,81 +75,37 @@ class SimVQ(Quantizer):
             self.basis = nn.Parameter(basis)
         else:
             self.register_buffer("basis", basis)
-        self.projection = nn.Linear(config.code_dim, config.code_dim, bias=config.bias)
-        self._cache: tuple[list[Tensor], tuple[object, ...], Tensor] | None = None
+        self.projection = new_map(config.map, config.code_dim, config.bias)
 
-    @property
-    def spec(self) -> CodeSpec:
-        """One code per position out of K."""
-        return CodeSpec(sizes=(self.config.codebook_size,), order="flat")
+    def losses(
+        self, latents: Float[Tensor, "b n d"], chosen: Float[Tensor, "b n d"]
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Both pulls (Algorithm 1), and the penalties that are on."""
+        config = self.config
+        losses = super().losses(latents, chosen)
+        if config.gram_penalty:
+            losses["gram"] = config.gram_penalty * off_diagonal_gram(self._every_code())
+        if config.w2_penalty:
+            distance = gaussian_wasserstein(latents.flatten(0, 1), self._every_code())
+            losses["w2"] = config.weight * config.w2_penalty * distance
+        return losses
 
-    @property
-    def codebook(self) -> Float[Tensor, "k d"]:
-        """The effective codebook C W + b, in float32.
-
-        In eval mode it is computed once, and again whenever C, W or b are not what they were.
-        """
-        if self.training or (torch.is_grad_enabled() and self.config.train_basis):
-            return self._project(self.basis)
-        small = [p.detach() for p in self.projection.parameters()]
-        state = (self.basis.data_ptr(), self.basis._version, self.basis.device)
-        if self._cache is not None:
-            values, known, codebook = self._cache
-            if known == state and all(map(_same, values, small)):
-                return codebook
-        with torch.no_grad():
-            codebook = self._project(self.basis)
-        self._cache = ([p.clone() for p in small], state, codebook)
-        return codebook
-
-    def forward(self, latents: Float[Tensor, "b n d"]) -> Quantized:
-        """Codes, quantized latents and losses (Algorithm 1); float32 throughout, whatever the autocast."""
-        with torch.autocast(latents.device.type, enabled=False):
-            latents = latents.float()
-            codes = self.encode(latents)
-            chosen = self.lookup(codes)  # the gradient goes through these N rows, not through all K
-            losses = two_pulls(latents, chosen, self.config.weight, self.config.beta)
-            if self.config.gram_penalty:
-                losses["gram"] = self.config.gram_penalty * off_diagonal_gram(
-                    self._project(self.basis)
-                )
-            estimator = rotation_trick if self.config.rotation else straight_through
-            return Quantized(
-                estimator(latents, chosen), codes, losses, latents.detach().flatten(0, 1)
-            )
-
-    @torch.no_grad()
-    def encode(self, latents: Float[Tensor, "*b d"]) -> Int[Tensor, "*b"]:
-        """Codes alone, of any number of vectors, without gradient."""
-        flat = latents.reshape(-1, self.config.code_dim)
-        return nearest(flat, self.codebook.detach()).reshape(latents.shape[:-1])
-
-    def lookup(self, codes: Int[Tensor, "*b"]) -> Float[Tensor, "*b d"]:
-        """The code vectors of `codes`: rows of `codebook`, from integers alone."""
-        if not self.training and not torch.is_grad_enabled():
-            return F.embedding(codes, self.codebook)
-        return self._project(F.embedding(codes, self.basis))
+    def estimated(
+        self, latents: Float[Tensor, "b n d"], chosen: Float[Tensor, "b n d"]
+    ) -> Float[Tensor, "b n d"]:
+        """`chosen` in value, with the gradient of the key `rotation`."""
+        estimator = rotation_trick if self.config.rotation else straight_through
+        return estimator(latents, chosen)
 
     @torch.no_grad()
     def init_from(self, latents: Float[Tensor, "*b d"]) -> None:
-        """Scales W, and sets b, so that the codes have the mean and the spread of `latents`.
+        """Gives the codes the mean and the spread of `latents`, where `rescale` is on."""
+        if self.config.rescale:
+            flat = latents.reshape(-1, self.config.code_dim).float()
+            match_moments(self.projection, self.basis, flat)
 
-        Without a bias only the scale is set. Does nothing when the option `rescale` is off.
-        """
-        if not self.config.rescale:
-            return
-        flat = latents.reshape(-1, self.config.code_dim).float()
-        spread = F.linear(self.basis, self.projection.weight).std(0).square().mean().sqrt()
-        wanted = flat.std(0).square().mean().sqrt()
-        self.projection.weight.mul_(wanted / spread.clamp_min(1e-12))
-        if self.config.bias:
-            centre = F.linear(self.basis, self.projection.weight).mean(0)
-            self.projection.bias.copy_(flat.mean(0) - centre)
-
-    def _project(self, rows: Float[Tensor, "*k d"]) -> Float[Tensor, "*k d"]:
-        with torch.autocast(rows.device.type, enabled=False):
-            bias = None if self.projection.bias is None else self.projection.bias.float()
-            return F.linear(rows.float(), self.projection.weight.float(), bias)
+    def _every_code(self) -> Float[Tensor, "k d"]:
+        return mapped(self.projection, self.basis)  # with a gradient in eval mode too
 
 
 def off_diagonal_gram(codebook: Float[Tensor, "k d"]) -> Float[Tensor, ""]:
@@ -153,7 +114,3 @@ def off_diagonal_gram(codebook: Float[Tensor, "k d"]) -> Float[Tensor, ""]:
     gram = rearrange(rows, "k d -> d k") @ rows
     d = gram.shape[0]
     return (gram.square().sum() - gram.diagonal().square().sum()) / max(d * (d - 1), 1)
-
-
-def _same(a: Tensor, b: Tensor) -> bool:
-    return a.device == b.device and a.dtype == b.dtype and torch.equal(a, b)

@@ -1,0 +1,145 @@
+"""Affine: all codes share a scale and a shift; the codes are kept in step with the encoder.
+
+Huh et al. 2023, "Straightening Out the Straight-Through Estimator" (arXiv 2305.08842): the affine
+reparameterisation, the synchronised update, alternating optimisation, and the replacement of unused codes.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from stage1_tokenizer.quantizers.batch_statistics import BatchStatistics
+from stage1_tokenizer.quantizers.estimators import synchronised
+from stage1_tokenizer.quantizers.flat import FlatQuantizer
+from stage1_tokenizer.quantizers.start import drawn, k_means
+from stage1_tokenizer.quantizers.step_counter import StepCounter
+
+
+@dataclass(frozen=True, kw_only=True)
+class AffineConfig:
+    """The codebook, and the four remedies of its training."""
+
+    method: Literal["affine"] = "affine"
+    codebook_size: int = 1024
+    """Number of codes, K."""
+    code_dim: int = 64
+    """Dimension of one code vector, d."""
+    beta: float = 0.05
+    """Pull of the codes on the encoder, relative to the pull of the encoder on the codes: (1 - b) / b of
+    the paper's b = 0.95."""
+    weight: float = 1.0
+    """Weight of both pulls in the total loss (5 to 50 in the authors' code)."""
+    affine_rate: float = 2.0
+    """How many times faster than its parameters the shared scale and shift change; 0 has neither."""
+    nu: float = 0.0
+    """The share of the decoder's gradient that also moves the chosen codes (0.2 to 2 in the paper)."""
+    inner_steps: int = 0
+    """Steps of gradient descent on the codebook's pull alone, after each step of the model."""
+    inner_rate: float = 50.0
+    """Learning rate of these steps."""
+    replace_after: int = 20
+    """A code that no vector chose in so many steps becomes one of the batch; 0 keeps it."""
+    start: Literal["normal", "data", "k-means"] = "k-means"
+    """Of the table: N(0, 1), vectors of the first batch, or their centres."""
+
+    def __post_init__(self) -> None:
+        if min(self.inner_steps, self.inner_rate, self.replace_after, self.affine_rate) < 0:
+            raise ValueError(
+                f"inner_steps={self.inner_steps}, inner_rate={self.inner_rate}, replace_after="
+                f"{self.replace_after} and affine_rate={self.affine_rate} must not be negative: set "
+                "them in model.quantizer"
+            )
+
+
+class Affine(FlatQuantizer):
+    """Vectors to the nearest of K codes (1 + rate a) c + rate b, of which a, b and each c are trained.
+
+    The inner steps come after the model's step, not before, with its assignments; they have no momentum,
+    and end at the mean of a code's vectors instead of beyond it. The start is Lloyd's algorithm from
+    random vectors, not k-means++. What replaces a code is a vector of the batch without noise.
+    """
+
+    config_class = AffineConfig
+    config: AffineConfig
+    idle: Tensor
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(**options)
+        size, dim = self.config.codebook_size, self.config.code_dim
+        self.table = nn.Parameter(torch.randn(size, dim))
+        self.scale = nn.Parameter(torch.zeros(dim), requires_grad=self.config.affine_rate > 0)
+        self.shift = nn.Parameter(torch.zeros(dim), requires_grad=self.config.affine_rate > 0)
+        self.register_buffer("idle", torch.zeros(size, dtype=torch.int64))
+        self.counter = StepCounter()
+        self._noted = BatchStatistics()
+
+    @property
+    def codebook(self) -> Float[Tensor, "k d"]:
+        """The table, scaled and shifted."""
+        return self._moved(self.table)
+
+    def estimated(
+        self, latents: Float[Tensor, "b n d"], chosen: Float[Tensor, "b n d"]
+    ) -> Float[Tensor, "b n d"]:
+        """`chosen` in value; with nu, its gradient moves the codes too."""
+        return synchronised(latents, chosen, self.config.nu)
+
+    def lookup(self, codes: Int[Tensor, "*b"]) -> Float[Tensor, "*b d"]:
+        """Rows of the codebook."""
+        return self._moved(F.embedding(codes, self.table))
+
+    def accumulate(self, inputs: Float[Tensor, "m d"], codes: Int[Tensor, " m"]) -> None:
+        """Notes which vectors chose which code."""
+        self._noted.add(inputs, codes)
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """The inner steps, then the replacement of codes long unused."""
+        config = self.config
+        counts, sums = self._noted.counts_and_sums(config.codebook_size)
+        if config.inner_steps:
+            means = sums / counts[:, None].clamp_min(1)
+            shares = counts / counts.sum().clamp_min(1)
+            self.table.lerp_(self._unmoved(means), self._inner_way(shares))
+        self.idle.add_(1).mul_(counts == 0)
+        if config.replace_after:
+            gone = self.idle >= config.replace_after
+            fresh = self._noted.candidates(config.codebook_size, self.counter.value)
+            self.table.copy_(torch.where(gone[:, None], self._unmoved(fresh), self.table))
+            self.idle.mul_(~gone)
+        self.counter.advance()
+        self._noted.clear()
+
+    @torch.no_grad()
+    def init_from(self, latents: Float[Tensor, "*b d"]) -> None:
+        """With `start=data`, K of the vectors; with `start=k-means`, their centres."""
+        flat = latents.reshape(-1, self.config.code_dim).float()
+        if self.config.start != "normal":
+            choose = drawn if self.config.start == "data" else k_means
+            self.table.copy_(choose(flat, self.config.codebook_size))
+
+    def _inner_way(self, shares: Float[Tensor, " k"]) -> Float[Tensor, "k d"]:
+        """How far towards the mean of its vectors the steps take each code, from 0 to 1.
+
+        The gradient of a code c of share s, for the mean square over N vectors of d numbers, is
+        2 s / d (scale c + shift - mean) scale: the distance shrinks by one factor in every step.
+        """
+        rate = 2 * self.config.inner_rate / self.config.code_dim
+        factor = (1 - rate * shares[:, None] * self._scale().square()).clamp_min(0)
+        return 1 - factor**self.config.inner_steps
+
+    def _unmoved(self, codebook: Float[Tensor, "k d"]) -> Float[Tensor, "k d"]:
+        """The rows that scale and shift take to `codebook`; a scale near zero counts as 1e-3."""
+        scale = self._scale()
+        scale = torch.where(scale.abs() < 1e-3, 1e-3, scale)
+        return (codebook - self.config.affine_rate * self.shift) / scale
+
+    def _moved(self, rows: Float[Tensor, "*k d"]) -> Float[Tensor, "*k d"]:
+        return self._scale() * rows.float() + self.config.affine_rate * self.shift.float()
+
+    def _scale(self) -> Float[Tensor, " d"]:
+        return 1 + self.config.affine_rate * self.scale.float()

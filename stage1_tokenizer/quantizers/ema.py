@@ -1,0 +1,127 @@
+"""EMA: a table of codes that are moving averages of the vectors that choose them (arXiv 1711.00937).
+
+The averages of counts and sums are those of that paper's appendix on moving averages. With `reset`,
+codes that are hardly chosen come back as vectors of the batch, in Jukebox's way (arXiv 2005.00341) or in
+that of RQ-VAE (arXiv 2203.01941).
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from stage1_tokenizer.quantizers.batch_statistics import BatchStatistics
+from stage1_tokenizer.quantizers.estimators import Estimator
+from stage1_tokenizer.quantizers.flat import FlatQuantizer
+from stage1_tokenizer.quantizers.start import drawn
+from stage1_tokenizer.quantizers.step_counter import StepCounter
+
+
+@dataclass(frozen=True, kw_only=True)
+class EMAConfig:
+    """The codebook, and the averages that make it."""
+
+    method: Literal["ema"] = "ema"
+    codebook_size: int = 1024
+    """Number of codes, K."""
+    code_dim: int = 64
+    """Dimension of one code vector, d."""
+    decay: float = 0.99
+    """What of the averages stays in each step, gamma."""
+    beta: float = 0.25
+    """Pull of the codes on the encoder; the encoder's pull on the codes is the average (Jukebox: 0.02)."""
+    weight: float = 1.0
+    """Weight of that pull in the total loss, once more."""
+    start: Literal["normal", "data"] = "data"
+    """Of the table: N(0, 1), or vectors of the first batch."""
+    reset: Literal["none", "redraw", "state"] = "none"
+    """Of rarely chosen codes: `redraw` makes each a new vector of the batch in every step, until its
+    averages, which go on, pass the threshold (Jukebox); `state` sets its averages too (RQ-VAE)."""
+    reset_share: float = 0.03
+    """The threshold of the averaged count, as a share of what each code has where all are chosen alike:
+    the vectors of a step over all processes, by K."""
+    estimator: Estimator = "straight-through"
+    """`rotation` is the rotation trick (arXiv 2410.06424)."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.decay < 1 or not 0 < self.reset_share < 1:
+            raise ValueError(
+                f"decay={self.decay} and reset_share={self.reset_share} must be between 0 and 1: set "
+                "model.quantizer.decay or model.quantizer.reset_share"
+            )
+
+
+class EMA(FlatQuantizer):
+    """Vectors to the nearest row of a table of averages; no gradient trains it.
+
+    The averaged counts start at 1 and not at 0, which spares a division by almost nothing. Jukebox's
+    threshold is a count of 1, and RQ-VAE's too; here it grows with the batch. With a reset counts have no
+    Laplace smoothing, as in Jukebox. `state` sets a count to the threshold, as RQ-VAE does.
+    """
+
+    config_class = EMAConfig
+    config: EMAConfig
+    table: Tensor
+    counts: Tensor
+    sums: Tensor
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(**options)
+        table = torch.randn(self.config.codebook_size, self.config.code_dim)
+        self.register_buffer("table", table)
+        self.register_buffer("counts", torch.ones(len(table)))
+        self.register_buffer("sums", table.clone())
+        self.counter = StepCounter()
+        self._noted = BatchStatistics()
+
+    @property
+    def codebook(self) -> Float[Tensor, "k d"]:
+        """The table."""
+        return self.table.float()
+
+    def losses(
+        self, latents: Float[Tensor, "b n d"], chosen: Float[Tensor, "b n d"]
+    ) -> dict[str, Float[Tensor, ""]]:
+        """The codes' pull on the latents; the other way round the averages are in place of a pull."""
+        return {"commitment": super().losses(latents, chosen)["commitment"]}
+
+    def accumulate(self, inputs: Float[Tensor, "m d"], codes: Int[Tensor, " m"]) -> None:
+        """Notes which vectors chose which code."""
+        self._noted.add(inputs, codes)
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """The averages, the table made of them, and the resets."""
+        config = self.config
+        counts, sums = self._noted.counts_and_sums(config.codebook_size)
+        self.counts.lerp_(counts, 1 - config.decay)
+        self.sums.lerp_(sums, 1 - config.decay)
+        threshold = config.reset_share * counts.sum() / config.codebook_size
+        if config.reset == "none":
+            self.table.copy_(self.sums / smoothed(self.counts)[:, None])
+        else:
+            rare = self.counts < threshold
+            fresh = self._noted.candidates(config.codebook_size, self.counter.value)
+            if config.reset == "state":
+                self.counts.copy_(torch.where(rare, threshold, self.counts))
+                self.sums.copy_(torch.where(rare[:, None], threshold * fresh, self.sums))
+            averages = self.sums / self.counts[:, None]
+            self.table.copy_(torch.where(rare[:, None], fresh, averages))
+        self.counter.advance()
+        self._noted.clear()
+
+    @torch.no_grad()
+    def init_from(self, latents: Float[Tensor, "*b d"]) -> None:
+        """With `start=data`, K of the vectors, at random."""
+        if self.config.start == "data":
+            flat = latents.reshape(-1, self.config.code_dim).float()
+            self.table.copy_(drawn(flat, self.config.codebook_size))
+            self.sums.copy_(self.table)
+
+
+def smoothed(counts: Float[Tensor, " k"], epsilon: float = 1e-5) -> Float[Tensor, " k"]:
+    """The counts with Laplace smoothing; their sum stays."""
+    total = counts.sum()
+    return (counts + epsilon) / (total + len(counts) * epsilon) * total

@@ -1,0 +1,100 @@
+"""LC: a frozen codebook of features under one trained projector (VQGAN-LC, arXiv 2406.11837)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from stage1_tokenizer.quantizers.estimators import Estimator
+from stage1_tokenizer.quantizers.mapped import MappedQuantizer
+from stage1_tokenizer.quantizers.maps import match_moments
+from stage1_tokenizer.quantizers.start import k_means
+
+
+@dataclass(frozen=True, kw_only=True)
+class LCConfig:
+    """The features, the projector, and the weights of the two pulls."""
+
+    method: Literal["lc"] = "lc"
+    codebook_size: int = 1024
+    """Number of codes, K: the rows of the file (100,000 in the paper)."""
+    code_dim: int = 8
+    """Dimension of one code vector, d. The paper's projections of the latents to few dimensions and back
+    are the encoder's last and the decoder's first layer."""
+    features: str | None = None
+    """A safetensors file with a tensor "features" of K rows, read when training starts and then part of
+    the weights. Without one, they are centres of the first batch's latents."""
+    feature_dim: int | None = None
+    """Dimension of a row of the file (768 in the paper); without a file it is d."""
+    rescale: bool = True
+    """Start the projector from the mean and scale of the first batch, where the features are a file's;
+    False is the paper's start."""
+    beta: float = 3.0
+    """Pull of the codes on the encoder, relative to the pull of the encoder on the codes (1 to 0.33 in the
+    authors' code)."""
+    weight: float = 0.033
+    """Weight of both pulls in the total loss: 0.1 times 0.33, so that the codes' pull has 0.1."""
+    estimator: Estimator = "straight-through"
+    """`rotation` is the rotation trick (arXiv 2410.06424)."""
+
+    def __post_init__(self) -> None:
+        if (self.features is None) != (self.feature_dim is None):
+            raise ValueError(
+                f"features={self.features} and feature_dim={self.feature_dim} must both be given or "
+                "neither: set model.quantizer.features and model.quantizer.feature_dim"
+            )
+
+
+class LC(MappedQuantizer):
+    """Vectors to the nearest of K projected features, and back; the projector alone learns.
+
+    Where no file is given the features are centres of latents and the projector starts as the identity.
+    """
+
+    config_class = LCConfig
+    config: LCConfig
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(**options)
+        config = self.config
+        dim = config.feature_dim or config.code_dim
+        self.register_buffer("basis", torch.randn(config.codebook_size, dim))
+        self.projection: nn.Linear = nn.Linear(dim, config.code_dim)
+        if config.features is None:
+            nn.init.eye_(self.projection.weight)
+        else:
+            nn.init.normal_(self.projection.weight, std=config.code_dim**-0.5)
+        nn.init.zeros_(self.projection.bias)
+
+    @torch.no_grad()
+    def init_from(self, latents: Float[Tensor, "*b d"]) -> None:
+        """The features of the file, or centres of `latents`."""
+        flat = latents.reshape(-1, self.config.code_dim).float()
+        if self.config.features is None:
+            self.basis.copy_(k_means(flat, self.config.codebook_size))
+            return
+        self.basis.copy_(read_features(Path(self.config.features), self.basis.shape))
+        if self.config.rescale:
+            match_moments(self.projection, self.basis, flat)
+
+
+def read_features(path: Path, shape: torch.Size) -> Tensor:
+    """The tensor "features" of a safetensors file. Raises ValueError where its shape is not `shape`."""
+    if not path.is_file():
+        raise ValueError(
+            f"{path} is not a file: set model.quantizer.features to a safetensors file"
+        )
+    with safe_open(path, framework="pt") as file:
+        if "features" not in file.keys():  # noqa: SIM118
+            raise ValueError(f'{path} has no tensor "features": model.quantizer.features needs one')
+        features = file.get_tensor("features")
+    if features.shape != shape:
+        raise ValueError(
+            f"{path} has features of shape {tuple(features.shape)}, not {tuple(shape)}: set "
+            "model.quantizer.codebook_size to its rows and model.quantizer.feature_dim to its columns"
+        )
+    return features

@@ -1,0 +1,166 @@
+"""SC-VAE: latents as sums of few atoms of a fixed dictionary, found by learned ISTA (arXiv 2303.16666)."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from stage1_tokenizer.quantizers.base import (
+    CodeSpec,
+    Quantized,
+    Quantizer,
+    gather_over_processes,
+)
+from stage1_tokenizer.quantizers.search import TILE
+
+
+@dataclass(frozen=True, kw_only=True)
+class SCVAEConfig:
+    """The dictionary, the search for sparse coefficients, and how a prior sees them."""
+
+    method: Literal["scvae"] = "scvae"
+    code_dim: int = 64
+    """Dimension of the latents and of an atom, d (256 in the paper)."""
+    atoms: int = 512
+    """Size of the dictionary."""
+    iterations: int = 16
+    """Steps of ISTA, T (16 for ImageNet, 30 for FFHQ)."""
+    sparsity: float = 0.1
+    """The lambda of |z - D s|^2 / 2 + lambda |s|_1: a larger one leaves fewer coefficients."""
+    weight: float = 1.0
+    """Weight of the pull of latents and sums on each other."""
+    kept: int = 4
+    """Coefficients of a position that codes tell of: each is two codes, its atom and its value."""
+    values: int = 15
+    """Values that a coded coefficient can have, odd: zero is one of them."""
+
+    def __post_init__(self) -> None:
+        if self.values < 3 or self.values % 2 == 0:
+            raise ValueError(
+                f"values={self.values} must be odd and at least 3: set model.quantizer.values"
+            )
+        if not 1 <= self.kept <= self.atoms:
+            raise ValueError(
+                f"kept={self.kept} must be from 1 to the {self.atoms} atoms: set model.quantizer.kept or "
+                "model.quantizer.atoms"
+            )
+
+
+class SCVAE(Quantizer):
+    """Vectors to sparse coefficients, which the decoder sees as they are, with ordinary gradients.
+
+    A prior sees the `kept` largest of them, the largest first, each rounded to one of `values` steps between
+    plus and minus the largest coefficient of late: what it samples is decoded from less than training had.
+
+    Different from the paper: the dictionary is the over-complete cosine transform of one dimension, not of
+    two; of ISTA the step size alone is learned; and the pull is the same at all positions.
+    """
+
+    config_class = SCVAEConfig
+    config: SCVAEConfig
+    dictionary: Tensor
+    largest: Tensor
+    DECAY = 0.99
+    """Of the running largest coefficient."""
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(**options)
+        self.register_buffer("dictionary", cosines(self.config.atoms, self.config.code_dim))
+        self.register_buffer("largest", torch.ones(()))
+        curvature = torch.linalg.matrix_norm(self.dictionary, 2).square()
+        self.log_curvature = nn.Parameter(curvature.log())
+        self._noted: list[Tensor] = []
+
+    @property
+    def spec(self) -> CodeSpec:
+        """An atom and a value for each coefficient that is kept; the decoder's training sees all."""
+        pair = self.config.atoms, self.config.values
+        return CodeSpec(sizes=pair * self.config.kept, order="factorised", discrete=False)
+
+    @property
+    def codebook(self) -> Float[Tensor, "k d"]:
+        """The atoms."""
+        return self.dictionary
+
+    def forward(self, latents: Float[Tensor, "b n d"]) -> Quantized:
+        """The sums of all coefficients, in training and out of it, and codes that tell a part of them.
+
+        `coding` is the mean |z - D s|^2, which moves both.
+        """
+        with torch.autocast(latents.device.type, enabled=False):
+            latents = latents.float()
+            coefficients = self.coefficients(latents)
+            sums = coefficients @ self.dictionary
+            losses = {"coding": self.config.weight * F.mse_loss(sums, latents)}
+            codes = self._coded(coefficients.detach())
+            return Quantized(sums, codes, losses, latents.detach().flatten(0, 1))
+
+    def coefficients(self, latents: Float[Tensor, "*b d"]) -> Float[Tensor, "*b k"]:
+        """T steps of s <- soft(s + D'(z - D s) / c, lambda / c) from zero, c learned, at first |D|^2."""
+        step = torch.exp(-self.log_curvature)
+        found = latents.new_zeros(*latents.shape[:-1], self.config.atoms)
+        for _ in range(self.config.iterations):
+            left = latents - found @ self.dictionary
+            found = shrunk(found + step * (left @ self.dictionary.T), step * self.config.sparsity)
+        return found
+
+    @torch.no_grad()
+    def encode(self, latents: Float[Tensor, "*b d"]) -> Int[Tensor, "*b levels"]:
+        """Codes alone: atom, value, atom, value, ..."""
+        with torch.autocast(latents.device.type, enabled=False):
+            flat = latents.reshape(-1, self.config.code_dim).float()
+            rows = max(TILE.get(flat.device.type, 2**22) // self.config.atoms, 1)
+            codes = [self._coded(self.coefficients(part)) for part in flat.split(rows)]
+            return torch.cat(codes).reshape(*latents.shape[:-1], -1)
+
+    def lookup(self, codes: Int[Tensor, "*b levels"]) -> Float[Tensor, "*b d"]:
+        """The sum that the codes alone tell of."""
+        atoms, values = codes[..., 0::2], codes[..., 1::2]
+        middle = self.config.values // 2
+        coefficients = (values - middle) * (self.largest / middle)
+        return (coefficients[..., None] * F.embedding(atoms, self.dictionary)).sum(-2)
+
+    @torch.no_grad()
+    def accumulate(self, inputs: Float[Tensor, "m d"], codes: Int[Tensor, "m levels"]) -> None:
+        """Notes how large coefficients are."""
+        with torch.autocast(inputs.device.type, enabled=False):
+            self._noted.append(self.coefficients(inputs.float()).abs().amax())
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Moves the largest coefficient of late towards that of the step, of all processes."""
+        mine = torch.stack(self._noted).amax()
+        largest = gather_over_processes(mine.reshape(1, 1)).amax()
+        self.largest.lerp_(largest.where(largest.isfinite(), self.largest), 1 - self.DECAY)
+        self._noted = []
+
+    @torch.no_grad()
+    def init_from(self, latents: Float[Tensor, "*b d"]) -> None:
+        """The largest coefficient of the first batch."""
+        flat = latents.reshape(-1, self.config.code_dim).float()
+        self.largest.copy_(self.coefficients(flat).abs().amax().clamp_min(1e-6))
+
+    def _coded(self, coefficients: Float[Tensor, "*b k"]) -> Int[Tensor, "*b levels"]:
+        atoms = coefficients.abs().topk(self.config.kept).indices
+        middle = self.config.values // 2
+        values = coefficients.gather(-1, atoms) * (middle / self.largest)
+        values = values.round().long().clamp(-middle, middle)
+        atoms = atoms.masked_fill(values == 0, 0)  # a prior need not guess which atom is absent
+        return torch.stack([atoms, values + middle], -1).flatten(-2)
+
+
+def cosines(atoms: int, code_dim: int) -> Float[Tensor, "k d"]:
+    """Unit vectors cos(pi j k / K) over j, each but the first without its mean."""
+    grid = torch.outer(torch.arange(atoms), torch.arange(code_dim)).double()
+    rows = torch.cos(math.pi / atoms * grid)
+    rows[1:] -= rows[1:].mean(1, keepdim=True)
+    return F.normalize(rows, dim=1).float()
+
+
+def shrunk(values: Float[Tensor, "*b k"], threshold: Float[Tensor, ""]) -> Float[Tensor, "*b k"]:
+    """Each value brought nearer to zero by the threshold, or to zero (soft thresholding)."""
+    return values - values.clamp(-threshold, threshold)
