@@ -114,14 +114,14 @@ class ImageTask:
     @torch.no_grad()
     def watch(self) -> dict[str, float]:
         """PSNR of held-out pictures, decoded from their codes alone."""
-        decoded = self.model.decode(self.model.encode(self.held_out))
+        decoded = self.model.reconstruct(self.held_out)
         return {"heldout/psnr": float(psnr(decoded.clamp(-1, 1), self.held_out).mean())}
 
     @torch.no_grad()
     def draw(self, path: Path) -> None:
         """Held-out originals above their reconstructions."""
         shown = self.held_out[:16]
-        save_grid([shown, self.model.decode(self.model.encode(shown))], path.with_suffix(".png"))
+        save_grid([shown, self.model.reconstruct(shown)], path.with_suffix(".png"))
 
 
 def held_out_pictures(pictures: Pictures) -> Float[Tensor, "b c y x"]:

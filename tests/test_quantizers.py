@@ -9,7 +9,15 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from stage1_tokenizer.quantizers import VQ, Quantized, Quantizer, SimVQ
+from stage1_tokenizer.quantizers import (
+    FSQ,
+    IBQ,
+    LFQ,
+    VQ,
+    Quantized,
+    Quantizer,
+    SimVQ,
+)
 
 DIM = 6
 
@@ -36,6 +44,9 @@ CASES = {
     "vq-rotation": Case(
         VQ, {"codebook_size": 40, "code_dim": DIM, "estimator": "rotation"}, straight=False
     ),
+    "fsq": Case(FSQ, {"levels": (5, 4, 3, 2, 3, 2)}, nearest=False, straight=False, learns=False),
+    "lfq": Case(LFQ, {"codebook_size": 2**DIM}, nearest=False, learns=False),
+    "ibq": Case(IBQ, {"codebook_size": 40, "code_dim": DIM}, nearest=False, straight=False),
 }
 every = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 

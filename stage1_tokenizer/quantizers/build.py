@@ -3,10 +3,14 @@
 from dataclasses import asdict
 
 from stage1_tokenizer.quantizers.base import Quantizer
+from stage1_tokenizer.quantizers.continuous import Continuous, ContinuousConfig
+from stage1_tokenizer.quantizers.fsq import FSQ, FSQConfig
+from stage1_tokenizer.quantizers.ibq import IBQ, IBQConfig
+from stage1_tokenizer.quantizers.lfq import LFQ, LFQConfig
 from stage1_tokenizer.quantizers.simvq import SimVQ, SimVQConfig
 from stage1_tokenizer.quantizers.vq import VQ, VQConfig
 
-QuantizerConfig = SimVQConfig | VQConfig
+QuantizerConfig = SimVQConfig | VQConfig | FSQConfig | LFQConfig | IBQConfig | ContinuousConfig
 """What `model.quantizer` may be; `method` says which. Each has `code_dim`, the encoder's output channels."""
 
 
@@ -18,3 +22,11 @@ def build_quantizer(config: QuantizerConfig) -> Quantizer:
             return SimVQ(**options)
         case VQConfig():
             return VQ(**options)
+        case FSQConfig():
+            return FSQ(**options)
+        case LFQConfig():
+            return LFQ(**options)
+        case IBQConfig():
+            return IBQ(**options)
+        case ContinuousConfig():
+            return Continuous(**options)
