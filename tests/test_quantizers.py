@@ -44,7 +44,7 @@ CASES = {
     "vq-rotation": Case(
         VQ, {"codebook_size": 40, "code_dim": DIM, "estimator": "rotation"}, straight=False
     ),
-    "fsq": Case(FSQ, {"levels": (5, 4, 3, 2, 3, 2)}, nearest=False, straight=False, learns=False),
+    "fsq": Case(FSQ, {"levels": (5, 4, 3, 3, 3, 4)}, nearest=False, straight=False, learns=False),
     "lfq": Case(LFQ, {"codebook_size": 2**DIM}, nearest=False, learns=False),
     "ibq": Case(IBQ, {"codebook_size": 40, "code_dim": DIM}, nearest=False, straight=False),
 }
