@@ -5,12 +5,25 @@ from dataclasses import asdict
 from stage1_tokenizer.quantizers.base import Quantizer
 from stage1_tokenizer.quantizers.continuous import Continuous, ContinuousConfig
 from stage1_tokenizer.quantizers.fsq import FSQ, FSQConfig
+from stage1_tokenizer.quantizers.hqa import HQA, HQAConfig
 from stage1_tokenizer.quantizers.ibq import IBQ, IBQConfig
 from stage1_tokenizer.quantizers.lfq import LFQ, LFQConfig
 from stage1_tokenizer.quantizers.simvq import SimVQ, SimVQConfig
+from stage1_tokenizer.quantizers.sqvae import SQVAE, SQVAEConfig
 from stage1_tokenizer.quantizers.vq import VQ, VQConfig
+from stage1_tokenizer.quantizers.wae import WAE, WAEConfig
 
-QuantizerConfig = SimVQConfig | VQConfig | FSQConfig | LFQConfig | IBQConfig | ContinuousConfig
+QuantizerConfig = (
+    SimVQConfig
+    | VQConfig
+    | FSQConfig
+    | LFQConfig
+    | IBQConfig
+    | HQAConfig
+    | SQVAEConfig
+    | WAEConfig
+    | ContinuousConfig
+)
 """What `model.quantizer` may be; `method` says which. Each has `code_dim`, the encoder's output channels."""
 
 
@@ -28,5 +41,11 @@ def build_quantizer(config: QuantizerConfig) -> Quantizer:
             return LFQ(**options)
         case IBQConfig():
             return IBQ(**options)
+        case HQAConfig():
+            return HQA(**options)
+        case SQVAEConfig():
+            return SQVAE(**options)
+        case WAEConfig():
+            return WAE(**options)
         case ContinuousConfig():
             return Continuous(**options)
