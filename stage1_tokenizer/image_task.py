@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from accelerate import Accelerator
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -19,6 +18,7 @@ from stage1_tokenizer.image_losses import (
     discriminator_hinge,
     generator_hinge,
     perceptual_distance,
+    reconstruction_losses,
 )
 from stage1_tokenizer.image_tokenizer import ImageTokenizer, ImageTokenizerConfig
 from stage1_tokenizer.quantizers import Quantized
@@ -92,7 +92,7 @@ class ImageTask:
         images, weights = batch["images"], self.loss
         reconstruction, quantized = model(images)
         assert isinstance(quantized, Quantized)
-        losses = {"l1": weights.l1_weight * F.l1_loss(reconstruction.float(), images)}
+        losses = reconstruction_losses(reconstruction.float(), images, weights)
         if self.perceptual is not None:
             distance = self.perceptual(reconstruction, images).float().mean()
             losses["perceptual"] = weights.perceptual_weight * distance

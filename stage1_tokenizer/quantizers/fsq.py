@@ -23,9 +23,9 @@ class FSQConfig:
 
     method: Literal["fsq"] = "fsq"
     levels: tuple[int, ...] = (8, 5, 5, 5)
-    """Levels of each channel, at least 3 (zero would lie far within the upper one of 2). The number of codes is
-    their product; section 4.1 has 8,6,5 for 2^8, 8,5,5,5
-    for 2^10, 7,5,5,5,5 for 2^12, 8,8,8,6,5 for 2^14, 8,8,8,5,5,5 for 2^16."""
+    """Levels of each channel, at least 3 (of 2, zero would lie far within the upper). The number of codes is
+    their product. The paper has 8,6,5 for 2^8, 8,5,5,5 for 2^10, 7,5,5,5,5 for 2^12, 8,8,8,6,5 for 2^14 and
+    8,8,8,5,5,5 for 2^16."""
 
     def __post_init__(self) -> None:
         if not self.levels or min(self.levels) < 3 or max(self.levels) > 256:

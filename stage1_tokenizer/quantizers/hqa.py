@@ -90,7 +90,7 @@ class HQA(SoftQuantizer):
         divergence: Float[Tensor, ""],
         distance: Float[Tensor, ""],
     ) -> dict[str, Float[Tensor, ""]]:
-        """`uniform` and `commitment`, section 3 of the paper."""
+        """`uniform` and `commitment`, the latter weighted by the probabilities."""
         return {
             "uniform": self.config.uniform_weight * divergence,
             "commitment": self.config.beta * distance,

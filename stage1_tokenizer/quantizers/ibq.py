@@ -46,7 +46,7 @@ class IBQ(TableQuantizer):
     config: IBQConfig
 
     def forward(self, latents: Float[Tensor, "b n d"]) -> Quantized:
-        """Codes, quantized latents and losses (section 3.2); in float32, whatever the autocast."""
+        """Codes, quantized latents and losses; in float32, whatever the autocast."""
         config = self.config
         with torch.autocast(latents.device.type, enabled=False):
             latents = latents.float()
@@ -75,7 +75,7 @@ class IBQ(TableQuantizer):
 def by_index(
     latents: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"], chosen: Float[Tensor, "n d"]
 ) -> Float[Tensor, "n d"]:
-    """`chosen` exactly; the gradient is that of (onehot - sg[p] + p) C with p = softmax(z C'), equation 5.
+    """`chosen` exactly; the gradient is that of (onehot - sg[p] + p) C with p = softmax(z C').
 
     p C is attention of the vectors to the codes, whose kernels (but for MPS's) hold no N x K matrix; as the
     value of C is constant there, its gradient is that of p alone.

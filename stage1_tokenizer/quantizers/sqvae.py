@@ -1,4 +1,7 @@
-"""SQ-VAE: stochastic codes whose variance is learned and shrinks on its own (arXiv 2205.07547)."""
+"""SQ-VAE: stochastic codes whose variance is learned and shrinks on its own (arXiv 2205.07547).
+
+Its Gaussian model of type I, and its von Mises-Fisher model.
+"""
 
 import math
 from dataclasses import dataclass
@@ -90,7 +93,7 @@ class SQVAE(SoftQuantizer):
         divergence: Float[Tensor, ""],
         distance: Float[Tensor, ""],
     ) -> dict[str, Float[Tensor, ""]]:
-        """`codes` and `noise`: the two divergences of the bound (equations 9 and 11)."""
+        """`codes` and `noise`: the divergences of the code and of the vector, both from their priors."""
         if self.config.kind == "vmf":
             noise = self.width * (latents * (latents - mixed)).sum()
         else:
