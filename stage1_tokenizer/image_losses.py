@@ -13,6 +13,10 @@ class ImageLossConfig:
     """Weights of the losses. The quantizer's own is model.quantizer.weight."""
 
     l1_weight: float = 1.0
+    """Of the mean absolute error, or of what `arelbo` puts in its place."""
+    arelbo: bool = False
+    """Half the logarithm of the mean squared error instead: the bound per value whose variance is the best
+    one, which model.quantizer.method=sqvae is derived for. The mean is that of a process's batch."""
     perceptual_weight: float = 1.0
     """Of LPIPS (VGG16), whose weights are downloaded once; 0 turns it off."""
     adversarial_weight: float = 0.1
@@ -44,6 +48,15 @@ def perceptual_distance() -> nn.Module:
             f"the perceptual loss needs vgg16-397923af.pth of torchvision in {torch.hub.get_dir()}/checkpoints, "
             f"which is not there and can't be downloaded ({error}): put it there, or set loss.perceptual_weight=0"
         ) from None
+
+
+def reconstruction_losses(
+    made: Float[Tensor, "b c y x"], images: Float[Tensor, "b c y x"], config: ImageLossConfig
+) -> dict[str, Float[Tensor, ""]]:
+    """The weighted distance of reconstructions from their originals, pixel by pixel, by its name."""
+    if config.arelbo:
+        return {"arelbo": config.l1_weight * 0.5 * F.mse_loss(made, images).log()}
+    return {"l1": config.l1_weight * F.l1_loss(made, images)}
 
 
 def generator_hinge(fake: Float[Tensor, "b 1 h w"]) -> Float[Tensor, ""]:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from accelerate import Accelerator
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -19,6 +18,7 @@ from stage1_tokenizer.image_losses import (
     discriminator_hinge,
     generator_hinge,
     perceptual_distance,
+    reconstruction_losses,
 )
 from stage1_tokenizer.image_tokenizer import ImageTokenizer, ImageTokenizerConfig
 from stage1_tokenizer.quantizers import Quantized
@@ -92,7 +92,7 @@ class ImageTask:
         images, weights = batch["images"], self.loss
         reconstruction, quantized = model(images)
         assert isinstance(quantized, Quantized)
-        losses = {"l1": weights.l1_weight * F.l1_loss(reconstruction.float(), images)}
+        losses = reconstruction_losses(reconstruction.float(), images, weights)
         if self.perceptual is not None:
             distance = self.perceptual(reconstruction, images).float().mean()
             losses["perceptual"] = weights.perceptual_weight * distance
@@ -114,14 +114,14 @@ class ImageTask:
     @torch.no_grad()
     def watch(self) -> dict[str, float]:
         """PSNR of held-out pictures, decoded from their codes alone."""
-        decoded = self.model.decode(self.model.encode(self.held_out))
+        decoded = self.model.reconstruct(self.held_out)
         return {"heldout/psnr": float(psnr(decoded.clamp(-1, 1), self.held_out).mean())}
 
     @torch.no_grad()
     def draw(self, path: Path) -> None:
         """Held-out originals above their reconstructions."""
         shown = self.held_out[:16]
-        save_grid([shown, self.model.decode(self.model.encode(shown))], path.with_suffix(".png"))
+        save_grid([shown, self.model.reconstruct(shown)], path.with_suffix(".png"))
 
 
 def held_out_pictures(pictures: Pictures) -> Float[Tensor, "b c y x"]:

@@ -114,3 +114,10 @@ class ImageTokenizer(HubModel):
         check_codes(codes, self.quantizer.spec)
         latents = rearrange(self.quantizer.lookup(codes), "b h w d -> b d h w")
         return self.decoder(latents.to(self.decoder.conv_in.weight.dtype))
+
+    @torch.no_grad()
+    def reconstruct(self, images: Float[Tensor, "b c y x"]) -> Float[Tensor, "b c y x"]:
+        """The pictures after encode and decode; without a quantizer that has codes, after the networks."""
+        if not self.quantizer.spec.has_codes:
+            return self(images)[0]
+        return self.decode(self.encode(images))

@@ -195,7 +195,12 @@ class SpeechTokenizer(HubModel):
     def reconstruct(
         self, waveform: Float[Tensor, "b t"], lengths: Lengths = None
     ) -> Float[Tensor, "b t"]:
-        """The waveform after encode and decode: exactly as many samples, zero past each end."""
+        """The waveform after encode and decode: exactly as many samples, zero past each end.
+
+        Without a quantizer that has codes, after the networks, in one piece.
+        """
+        if not self.quantizer.spec.has_codes:
+            return self(waveform, lengths)[0]
         decoded = self.decode(self.encode(waveform, lengths), self.counts(lengths))
         return self._trimmed(decoded, waveform, lengths)
 

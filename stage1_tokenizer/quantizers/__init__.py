@@ -3,31 +3,50 @@
 from stage1_tokenizer.quantizers.affine import Affine, AffineConfig
 from stage1_tokenizer.quantizers.base import CodeSpec, Quantized, Quantizer, check_codes
 from stage1_tokenizer.quantizers.build import QuantizerConfig, build_quantizer
+from stage1_tokenizer.quantizers.continuous import Continuous, ContinuousConfig
 from stage1_tokenizer.quantizers.cvq import CVQ, CVQConfig
 from stage1_tokenizer.quantizers.ema import EMA, EMAConfig
 from stage1_tokenizer.quantizers.fc import FC, FCConfig
+from stage1_tokenizer.quantizers.fsq import FSQ, FSQConfig
+from stage1_tokenizer.quantizers.hqa import HQA, HQAConfig
+from stage1_tokenizer.quantizers.ibq import IBQ, IBQConfig
 from stage1_tokenizer.quantizers.lc import LC, LCConfig
+from stage1_tokenizer.quantizers.lfq import LFQ, LFQConfig
 from stage1_tokenizer.quantizers.qinco import QINCo, QINCoConfig
 from stage1_tokenizer.quantizers.residual import RQ, RQConfig
 from stage1_tokenizer.quantizers.scvae import SCVAE, SCVAEConfig
 from stage1_tokenizer.quantizers.simvq import SimVQ, SimVQConfig
+from stage1_tokenizer.quantizers.sqvae import SQVAE, SQVAEConfig
 from stage1_tokenizer.quantizers.vq import VQ, VQConfig
+from stage1_tokenizer.quantizers.wae import WAE, WAEConfig
 
 __all__ = [
     "CVQ",
     "EMA",
     "FC",
+    "FSQ",
+    "HQA",
+    "IBQ",
     "LC",
+    "LFQ",
     "RQ",
     "SCVAE",
+    "SQVAE",
     "VQ",
+    "WAE",
     "Affine",
     "AffineConfig",
     "CVQConfig",
     "CodeSpec",
+    "Continuous",
+    "ContinuousConfig",
     "EMAConfig",
     "FCConfig",
+    "FSQConfig",
+    "HQAConfig",
+    "IBQConfig",
     "LCConfig",
+    "LFQConfig",
     "QINCo",
     "QINCoConfig",
     "Quantized",
@@ -35,9 +54,11 @@ __all__ = [
     "QuantizerConfig",
     "RQConfig",
     "SCVAEConfig",
+    "SQVAEConfig",
     "SimVQ",
     "SimVQConfig",
     "VQConfig",
+    "WAEConfig",
     "build_quantizer",
     "check_codes",
 ]

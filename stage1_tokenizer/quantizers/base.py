@@ -28,6 +28,11 @@ class CodeSpec:
         return sum(math.log2(size) for size in self.sizes)
 
     @property
+    def has_codes(self) -> bool:
+        """False where a position has a single possible code: latents pass as they are."""
+        return self.alphabet > 1
+
+    @property
     def levels(self) -> int:
         """Codes of one position."""
         return len(self.sizes)

@@ -23,21 +23,43 @@ def nearest(
         centre = codebook.mean(0)
         codebook = codebook - centre
         half_norms = codebook.square().sum(1).mul_(-0.5)
-        tile = tile or TILE.get(latents.device.type, 2**22)
-        columns = min(len(codebook), max(int(tile**0.5) * 4, 1))
-        rows = min(len(latents), max(tile // columns, 1))
-        buffer = latents.new_empty(rows * columns)
-        codes = torch.empty(len(latents), dtype=torch.int64, device=latents.device)
-        for start in range(0, len(latents), rows):
-            block = latents[start : start + rows] - centre
-            codes[start : start + rows] = _best(block, codebook, half_norms, columns, buffer)
-        return codes
+        return _search(latents, centre, codebook, half_norms, tile)
+
+
+@torch.no_grad()
+def most_alike(
+    latents: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"], tile: int | None = None
+) -> Int[Tensor, " n"]:
+    """The code with the largest dot product; of equal ones, the lowest. Always in float32."""
+    with torch.autocast(latents.device.type, enabled=False):
+        latents, codebook = latents.float(), codebook.float()
+        nothing = codebook.new_zeros(1)
+        return _search(latents, nothing, codebook, nothing.expand(len(codebook)), tile)
+
+
+def _search(
+    latents: Float[Tensor, "n d"],
+    centre: Float[Tensor, " _"],
+    codebook: Float[Tensor, "k d"],
+    added: Float[Tensor, " k"],
+    tile: int | None,
+) -> Int[Tensor, " n"]:
+    """The code with the largest (z - centre) . c + added."""
+    tile = tile or TILE.get(latents.device.type, 2**22)
+    columns = min(len(codebook), max(int(tile**0.5) * 4, 1))
+    rows = min(len(latents), max(tile // columns, 1))
+    buffer = latents.new_empty(rows * columns)
+    codes = torch.empty(len(latents), dtype=torch.int64, device=latents.device)
+    for start in range(0, len(latents), rows):
+        block = latents[start : start + rows] - centre
+        codes[start : start + rows] = _best(block, codebook, added, columns, buffer)
+    return codes
 
 
 def _best(
     block: Float[Tensor, "n d"],
     codebook: Float[Tensor, "k d"],
-    half_norms: Float[Tensor, " k"],
+    added: Float[Tensor, " k"],
     columns: int,
     buffer: Float[Tensor, " tile"],
 ) -> Int[Tensor, " n"]:
@@ -46,7 +68,7 @@ def _best(
     for start in range(0, len(codebook), columns):
         part = codebook[start : start + columns]
         scores = buffer[: len(block) * len(part)].view(len(block), len(part))
-        torch.addmm(half_norms[start : start + columns], block, part.T, out=scores)
+        torch.addmm(added[start : start + columns], block, part.T, out=scores)
         values, found = scores.max(1)
         if best is None or codes is None:
             best, codes = values, found

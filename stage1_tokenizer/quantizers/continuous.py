@@ -1,0 +1,61 @@
+"""No quantization: the ceiling that every quantizer of the same autoencoder is measured against."""
+
+from dataclasses import dataclass
+from typing import Literal, NoReturn
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from stage1_tokenizer.quantizers.base import CodeSpec, Quantized, Quantizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContinuousConfig:
+    """The width of the bottleneck."""
+
+    method: Literal["continuous"] = "continuous"
+    code_dim: int = 128
+    """Dimension of one latent vector, d."""
+
+
+class Continuous(Quantizer):
+    """Latents as they are, in float32. There are no codes: encode and lookup raise ValueError."""
+
+    config_class = ContinuousConfig
+    config: ContinuousConfig
+    origin: Tensor
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(**options)
+        self.register_buffer("origin", torch.zeros(1, self.config.code_dim), persistent=False)
+
+    @property
+    def spec(self) -> CodeSpec:
+        """A single code, which says nothing."""
+        return CodeSpec(sizes=(1,), order="flat", discrete=False)
+
+    @property
+    def codebook(self) -> Float[Tensor, "k d"]:
+        """One vector of zeros, for which nothing is ever exchanged."""
+        return self.origin.float()
+
+    def forward(self, latents: Float[Tensor, "b n d"]) -> Quantized:
+        """The latents, without losses; every code is 0."""
+        latents = latents.float()
+        codes = torch.zeros(latents.shape[:2], dtype=torch.int64, device=latents.device)
+        return Quantized(latents, codes, {}, latents.detach().flatten(0, 1))
+
+    def encode(self, latents: Float[Tensor, "*b d"]) -> NoReturn:
+        """Raises ValueError."""
+        raise ValueError(NO_CODES)
+
+    def lookup(self, codes: Int[Tensor, "*b"]) -> NoReturn:
+        """Raises ValueError."""
+        raise ValueError(NO_CODES)
+
+
+NO_CODES = (
+    "a tokenizer with method=continuous has no codes, only reconstructions: "
+    "train one with another model.quantizer.method"
+)

@@ -1,0 +1,106 @@
+"""FSQ: each channel rounded to one of a few levels; no codebook is learned (arXiv 2309.15505)."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from stage1_tokenizer.quantizers.base import CodeSpec, Quantized, Quantizer
+from stage1_tokenizer.quantizers.estimators import straight_through
+
+MARGIN = 1e-3
+"""Share by which tanh's range exceeds the end levels, so that they can be reached."""
+LARGEST = 2**22
+"""Codes that a codebook without a table may have: counts of all of them are kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FSQConfig:
+    """The levels; nothing else is to be chosen."""
+
+    method: Literal["fsq"] = "fsq"
+    levels: tuple[int, ...] = (8, 5, 5, 5)
+    """Levels of each channel, at least 3 (of 2, zero would lie far within the upper). The number of codes is
+    their product. The paper has 8,6,5 for 2^8, 8,5,5,5 for 2^10, 7,5,5,5,5 for 2^12, 8,8,8,6,5 for 2^14 and
+    8,8,8,5,5,5 for 2^16."""
+
+    def __post_init__(self) -> None:
+        if not self.levels or min(self.levels) < 3 or max(self.levels) > 256:
+            raise ValueError(
+                f"levels={self.levels} must be one or more numbers from 3 to 256: set model.quantizer.levels"
+            )
+        if math.prod(self.levels) > LARGEST:
+            raise ValueError(
+                f"levels={self.levels} make {math.prod(self.levels)} codes, more than {LARGEST}: "
+                "set model.quantizer.levels"
+            )
+
+    @property
+    def code_dim(self) -> int:
+        """One channel per level: the encoder's last layer projects to so few."""
+        return len(self.levels)
+
+
+class FSQ(Quantizer):
+    """Vectors to the nearest point of a fixed grid in [-1, 1]^d, after a tanh.
+
+    The shift that puts zero on a level of an even number of them inverts the tanh with atanh; the authors'
+    notebook has tan there. Their range of tanh is a little short of the end levels, this one exceeds them.
+    """
+
+    config_class = FSQConfig
+    config: FSQConfig
+    sizes: Tensor
+    strides: Tensor
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(**options)
+        levels = self.config.levels
+        strides = [math.prod(levels[:channel]) for channel in range(len(levels))]
+        self.register_buffer("sizes", torch.tensor(levels), persistent=False)
+        self.register_buffer("strides", torch.tensor(strides), persistent=False)
+
+    @property
+    def spec(self) -> CodeSpec:
+        """One code per position, whose digits are the levels of the channels, the first least significant."""
+        return CodeSpec(sizes=(math.prod(self.config.levels),), order="flat")
+
+    @property
+    def codebook(self) -> Float[Tensor, "k d"]:
+        """Every point of the grid."""
+        return self.lookup(torch.arange(self.spec.alphabet, device=self.sizes.device))
+
+    def forward(self, latents: Float[Tensor, "b n d"]) -> Quantized:
+        """Codes and rounded latents (section 3.1), without losses; in float32, whatever the autocast."""
+        with torch.autocast(latents.device.type, enabled=False):
+            latents = latents.float()
+            bounded = self._bounded(latents)
+            rounded = bounded.round()
+            estimated = straight_through(bounded, rounded) / (self.sizes // 2)
+            codes = self._codes(rounded)
+            return Quantized(estimated, codes, {}, latents.detach().flatten(0, 1))
+
+    @torch.no_grad()
+    def encode(self, latents: Float[Tensor, "*b d"]) -> Int[Tensor, "*b"]:
+        """Codes alone, of any number of vectors, without gradient."""
+        with torch.autocast(latents.device.type, enabled=False):
+            return self._codes(self._bounded(latents.float()).round())
+
+    def lookup(self, codes: Int[Tensor, "*b"]) -> Float[Tensor, "*b d"]:
+        """The grid's points, from their digits."""
+        digits = codes[..., None] // self.strides % self.sizes
+        half = self.sizes // 2
+        return (digits - half).float() / half
+
+    def _bounded(self, latents: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
+        """Within the levels: -floor(l / 2) to floor((l - 1) / 2), zero where the latent is zero."""
+        half = (self.sizes - 1) * (1 + MARGIN) / 2
+        offset = (self.sizes % 2 == 0) * 0.5
+        return torch.tanh(latents + torch.atanh(offset / half)) * half - offset
+
+    def _codes(self, rounded: Float[Tensor, "*b d"]) -> Int[Tensor, "*b"]:
+        digits = rounded.long() + self.sizes // 2
+        return (digits * self.strides).sum(-1)

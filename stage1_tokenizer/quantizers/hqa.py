@@ -1,0 +1,115 @@
+"""HQA's layer: stochastic codes of unit precision, kept near uniform (Williams et al. 2020, arXiv 2002.08111)."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from common.order import generator_at
+from stage1_tokenizer.quantizers.base import sum_over_processes
+from stage1_tokenizer.quantizers.soft import SoftQuantizer
+
+HOTTEST, COLDEST = 0.667, 0.001
+"""The temperature at the first and at the last step of its annealing."""
+EVERY = 20
+"""Steps from one reset to the next, over which use is counted."""
+RARE = 0.03
+"""A code used less than this share of the most used one's use is reset."""
+APART = 0.01
+"""Standard deviation of a reset code around the most used one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HQAConfig:
+    """The codebook, and the weights of its two terms."""
+
+    method: Literal["hqa"] = "hqa"
+    codebook_size: int = 256
+    """Number of codes, K. One is reset at a time, which can't keep up with thousands."""
+    code_dim: int = 64
+    """Dimension of one code vector, d."""
+    weight: float = 1.0
+    """Weight of both terms in the total loss."""
+    uniform_weight: float = 1e-3
+    """Of the divergence of a vector's code probabilities from uniform ones."""
+    beta: float = 1e-3
+    """Of the expected squared distance to the code, which pulls both."""
+    values: int = 192
+    """Values of the data that one position stands for, by which both are divided: 3 x 8 x 8 in colour at a
+    factor of 8."""
+    annealing_steps: int = 10_000
+    """Steps in which the mixture's temperature falls linearly from 0.667 to 0.001: all, in the paper."""
+
+    def __post_init__(self) -> None:
+        if self.annealing_steps < 1 or self.values < 1:
+            raise ValueError(
+                f"annealing_steps={self.annealing_steps} and values={self.values} must be positive: "
+                "set model.quantizer.annealing_steps or model.quantizer.values"
+            )
+
+
+class HQA(SoftQuantizer):
+    """One layer of the hierarchy: vectors to codes drawn by distance; in eval mode, to the nearest.
+
+    The paper stacks such autoencoders, each trained on the latents of the one below, and decodes by sampling
+    the lower codes: that is a composition of tokenizers, not a quantizer, and not here.
+    """
+
+    config_class = HQAConfig
+    config: HQAConfig
+    usage: Tensor
+    seen: Tensor
+    nudges: Tensor
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(**options)
+        counts = torch.zeros(self.config.codebook_size, dtype=torch.int64)
+        self.register_buffer("usage", counts)
+        self.register_buffer("seen", counts.clone(), persistent=False)
+        # drawn once for each code: alike on all processes, without asking the device for the step
+        noise = torch.randn(self.table.shape, generator=generator_at(0, 0))
+        self.register_buffer("nudges", APART * noise, persistent=False)
+
+    @property
+    def temperature(self) -> Float[Tensor, ""]:
+        """Falls linearly with the step."""
+        done = (self.steps / self.config.annealing_steps).clamp_max(1)
+        return HOTTEST + (COLDEST - HOTTEST) * done
+
+    @property
+    def precision(self) -> Float[Tensor, ""]:
+        """1: the log probabilities are squared distances."""
+        return self.nudges.new_ones(())
+
+    def terms(
+        self,
+        latents: Float[Tensor, "n d"],
+        mixed: Float[Tensor, "n d"],
+        divergence: Float[Tensor, ""],
+        distance: Float[Tensor, ""],
+    ) -> dict[str, Float[Tensor, ""]]:
+        """`uniform` and `commitment`, the latter weighted by the probabilities."""
+        return {
+            "uniform": self.config.uniform_weight * divergence,
+            "commitment": self.config.beta * distance,
+        }
+
+    @torch.no_grad()
+    def accumulate(self, inputs: Float[Tensor, "m d"], codes: Int[Tensor, " m"]) -> None:
+        """Counts the codes."""
+        self.seen.scatter_add_(0, codes, torch.ones_like(codes))
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Every 20 steps, puts the least used code beside the most used one, if it is rarely used."""
+        super().after_step()
+        self.usage += sum_over_processes(self.seen)
+        self.seen.zero_()
+        least, most = self.usage.argmin(keepdim=True), self.usage.argmax(keepdim=True)
+        due = self.steps % EVERY == 0
+        rare = due & (self.usage[least] < RARE * self.usage[most])
+        beside = self.table[most] + self.nudges[least]
+        self.table.index_copy_(0, least, torch.where(rare[:, None], beside, self.table[least]))
+        self.usage *= ~due

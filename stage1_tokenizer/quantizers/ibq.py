@@ -1,0 +1,101 @@
+"""IBQ: every code learns through the softmax of its dot product with each vector (arXiv 2412.02692)."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from stage1_tokenizer.quantizers.base import Quantized
+from stage1_tokenizer.quantizers.search import most_alike
+from stage1_tokenizer.quantizers.shares import entropy, over_processes
+from stage1_tokenizer.quantizers.table import TableQuantizer
+from stage1_tokenizer.quantizers.tiles import in_tiles
+
+
+@dataclass(frozen=True, kw_only=True)
+class IBQConfig:
+    """The codebook, and the weights of its losses; the defaults are those of the authors' code."""
+
+    method: Literal["ibq"] = "ibq"
+    codebook_size: int = 1024
+    """Number of codes, K."""
+    code_dim: int = 256
+    """Dimension of one code vector, d."""
+    weight: float = 1.0
+    """Weight of all terms in the total loss; that of the double quantization is 1 of it."""
+    codebook_weight: float = 0.25
+    """Pull of the vectors on the codes they chose."""
+    beta: float = 1.0
+    """Pull of the codes on the encoder. The paper's text has 0.25 here and 1 for the codes."""
+    entropy_weight: float = 0.05
+    """Of the entropy term, low for each vector and high for the batch; 0 leaves it and its cost out."""
+    temperature: float = 0.01
+    """Of the probabilities whose entropies these are."""
+
+
+class IBQ(TableQuantizer):
+    """Vectors to the code with the largest dot product; the gradient goes through all codes' probabilities.
+
+    The entropy term's batch is that of all processes.
+    """
+
+    config_class = IBQConfig
+    config: IBQConfig
+
+    def forward(self, latents: Float[Tensor, "b n d"]) -> Quantized:
+        """Codes, quantized latents and losses; in float32, whatever the autocast."""
+        config = self.config
+        with torch.autocast(latents.device.type, enabled=False):
+            latents = latents.float()
+            codes, flat = self.encode(latents), latents.flatten(0, 1)
+            chosen = self.lookup(codes)
+            estimated = by_index(flat, self.codebook, chosen.flatten(0, 1)).view_as(latents)
+            double = F.mse_loss(estimated, latents)
+            losses = {
+                "double": double,
+                "codebook": config.codebook_weight * F.mse_loss(chosen, latents.detach()),
+                "commitment": config.beta * F.mse_loss(latents, chosen.detach()),
+            }
+            if config.entropy_weight:
+                term = entropy_term(flat / config.temperature, self.codebook)
+                losses["entropy"] = config.entropy_weight * term
+            losses = {name: config.weight * loss for name, loss in losses.items()}
+            return Quantized(estimated, codes, losses, flat.detach())
+
+    @torch.no_grad()
+    def encode(self, latents: Float[Tensor, "*b d"]) -> Int[Tensor, "*b"]:
+        """Codes alone, of any number of vectors, without gradient."""
+        flat = latents.reshape(-1, self.config.code_dim)
+        return most_alike(flat, self.codebook).reshape(latents.shape[:-1])
+
+
+def by_index(
+    latents: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"], chosen: Float[Tensor, "n d"]
+) -> Float[Tensor, "n d"]:
+    """`chosen` exactly; the gradient is that of (onehot - sg[p] + p) C with p = softmax(z C').
+
+    p C is attention of the vectors to the codes, whose kernels (but for MPS's) hold no N x K matrix; as the
+    value of C is constant there, its gradient is that of p alone.
+    """
+    query, keys = latents[None, None], codebook[None, None]
+    mixed = F.scaled_dot_product_attention(query, keys, keys.detach(), scale=1.0)[0, 0]
+    return chosen + (mixed - mixed.detach())
+
+
+def entropy_term(
+    latents: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"], tile: int | None = None
+) -> Float[Tensor, ""]:
+    """The mean entropy of softmax(z C') less the entropy of its mean over all vectors, in nats."""
+
+    def sums(part: Float[Tensor, "n d"]) -> tuple[Float[Tensor, ""], Float[Tensor, " k"]]:
+        logs = torch.log_softmax(part @ codebook.T, dim=1)
+        shares = logs.exp()
+        return -(shares * logs).sum(), shares.sum(0)
+
+    parts = in_tiles(sums, latents, len(codebook), tile)
+    each = torch.stack([part[0] for part in parts]).sum() / len(latents)
+    mean = torch.stack([part[1] for part in parts]).sum(0) / len(latents)
+    return each - entropy(over_processes(mean))

@@ -1,0 +1,137 @@
+"""LFQ: the sign of each channel is a bit of the code; no codebook is learned (MAGVIT-v2, arXiv 2310.05737)."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from stage1_tokenizer.quantizers.base import CodeSpec, Quantized, Quantizer
+from stage1_tokenizer.quantizers.estimators import straight_through
+from stage1_tokenizer.quantizers.fsq import LARGEST
+from stage1_tokenizer.quantizers.shares import entropy, over_processes
+
+
+@dataclass(frozen=True, kw_only=True)
+class LFQConfig:
+    """The number of codes, and the weights of what keeps the bits certain and in use."""
+
+    method: Literal["lfq"] = "lfq"
+    codebook_size: int = 1024
+    """Number of codes, K, a power of two."""
+    weight: float = 1.0
+    """Weight of all terms in the total loss."""
+    beta: float = 0.25
+    """Pull of the corners +-1 on the encoder (Open-MAGVIT2)."""
+    entropy_weight: float = 0.1
+    """Of the entropy term: low for each vector, high for the batch."""
+    temperature: float = 0.01
+    """Of the probabilities whose entropies these are."""
+    group_bits: int = 18
+    """Bits whose joint distribution the batch's entropy takes into account. Where there are more, they are
+    split into groups, and the sum of the groups' entropies is an upper bound of the batch's."""
+
+    def __post_init__(self) -> None:
+        size = self.codebook_size
+        if not 2 <= size <= LARGEST or size & (size - 1):
+            raise ValueError(
+                f"codebook_size={size} must be a power of two from 2 to {LARGEST}: "
+                "set model.quantizer.codebook_size"
+            )
+        if not 1 <= self.group_bits <= 20:
+            raise ValueError(
+                f"group_bits={self.group_bits} must be from 1 to 20: set model.quantizer.group_bits"
+            )
+
+    @property
+    def code_dim(self) -> int:
+        """One channel per bit: the encoder's last layer projects to so few."""
+        return self.codebook_size.bit_length() - 1
+
+
+class LFQ(Quantizer):
+    """Vectors to the corner of {-1, 1}^d in their orthant; zero counts as negative.
+
+    The entropy term is the paper's, in a form that holds no N x K probabilities. It may be negative, and so
+    may the loss. The batch is that of all processes; there is no decay of its weight.
+    """
+
+    config_class = LFQConfig
+    config: LFQConfig
+    strides: Tensor
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(**options)
+        strides = 2 ** torch.arange(self.config.code_dim).flip(0)
+        self.register_buffer("strides", strides, persistent=False)
+
+    @property
+    def spec(self) -> CodeSpec:
+        """One code per position, whose bits are the channels, the first most significant."""
+        return CodeSpec(sizes=(self.config.codebook_size,), order="flat")
+
+    @property
+    def codebook(self) -> Float[Tensor, "k d"]:
+        """Every corner."""
+        return self.lookup(torch.arange(self.config.codebook_size, device=self.strides.device))
+
+    def forward(self, latents: Float[Tensor, "b n d"]) -> Quantized:
+        """Codes, signs and losses (section 3.1); in float32, whatever the autocast."""
+        with torch.autocast(latents.device.type, enabled=False):
+            latents = latents.float()
+            codes = self.encode(latents)
+            chosen = self.lookup(codes)
+            weight, flat = self.config.weight, latents.flatten(0, 1)
+            losses = {
+                "commitment": weight * self.config.beta * F.mse_loss(latents, chosen),
+                "entropy": weight * self.config.entropy_weight * self.entropy_term(flat),
+            }
+            return Quantized(straight_through(latents, chosen), codes, losses, flat.detach())
+
+    @torch.no_grad()
+    def encode(self, latents: Float[Tensor, "*b d"]) -> Int[Tensor, "*b"]:
+        """Codes alone, of any number of vectors, without gradient."""
+        return ((latents > 0) * self.strides).sum(-1)
+
+    def lookup(self, codes: Int[Tensor, "*b"]) -> Float[Tensor, "*b d"]:
+        """Corners, from the bits of `codes`."""
+        return (codes[..., None] // self.strides % 2).float() * 2 - 1
+
+    def entropy_term(self, latents: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
+        """The mean entropy of p(code | vector) less the entropy of its mean, in nats.
+
+        p is proportional to exp(2 z . c / temperature): independent bits with log odds 4 z / temperature.
+        """
+        odds = 4 * latents / self.config.temperature
+        groups = odds.tensor_split(-(-odds.shape[1] // self.config.group_bits), dim=1)
+        batch = torch.stack([entropy(over_processes(mean_joint(part))) for part in groups])
+        return bit_entropy(odds).sum(1).mean() - batch.sum()
+
+
+def bit_entropy(odds: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    """Entropy in nats of a bit with these log odds."""
+    size = (
+        odds.abs()
+    )  # either sign has the same entropy, and this one's exponentials are all below 1
+    return torch.log1p(torch.exp(-size)) + size * torch.sigmoid(-size)
+
+
+def mean_joint(odds: Float[Tensor, "n g"]) -> Float[Tensor, " k"]:
+    """The mean over vectors of the joint distribution of g independent bits, the first most significant.
+
+    It is the product of the first half's N x 2^(g/2) matrix with the second half's.
+    """
+    first, second = (joint(part) for part in odds.tensor_split(2, dim=1))
+    return (first.T @ second).flatten() / len(odds)
+
+
+def joint(odds: Float[Tensor, "n g"]) -> Float[Tensor, "n k"]:
+    """The joint distribution of g independent bits of each vector; 1 where g is 0."""
+    shares = odds.new_ones(len(odds), 1)
+    for bit in odds.unbind(1):
+        pair = torch.stack([torch.sigmoid(-bit), torch.sigmoid(bit)], dim=1)
+        shares = rearrange(shares[:, :, None] * pair[:, None], "n k two -> n (k two)")
+    return shares

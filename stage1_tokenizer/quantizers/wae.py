@@ -1,0 +1,100 @@
+"""VQ-WAE: codes and vectors meet by optimal transport, with equal use of all codes (arXiv 2302.05917)."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from stage1_tokenizer.quantizers.base import Quantized
+from stage1_tokenizer.quantizers.estimators import straight_through
+from stage1_tokenizer.quantizers.table import TableQuantizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class WAEConfig:
+    """The codebook, and how closely the transport is computed."""
+
+    method: Literal["wae"] = "wae"
+    codebook_size: int = 1024
+    """Number of codes, K."""
+    code_dim: int = 64
+    """Dimension of one code vector, d."""
+    weight: float = 1.0
+    """Weight of the transport's cost in the total loss."""
+    iterations: int = 50
+    """Of Sinkhorn's algorithm."""
+    epsilon: float = 0.1
+    """Weight of the plan's entropy, in units of the spread of the cost: smaller is closer to the optimal
+    plan and needs more iterations."""
+    most_vectors: int = 4096
+    """Vectors of a batch that take part: of more, so many at random. The plan has these times K entries."""
+
+    def __post_init__(self) -> None:
+        if min(self.iterations, self.most_vectors) < 1 or self.epsilon <= 0:
+            raise ValueError(
+                f"iterations={self.iterations}, most_vectors={self.most_vectors} and epsilon={self.epsilon} "
+                "must be positive: set them under model.quantizer"
+            )
+
+
+class WAE(TableQuantizer):
+    """Vectors to the nearest code; one cost of moving all vectors onto all codes in place of two pulls.
+
+    The plan is entropic and held constant, where the authors solve a linear program for each position of the
+    grid; all positions share one plan, codes have equal weights, and each process transports its own
+    batch. The cost is a mean over the d channels, as other methods' pulls are.
+    """
+
+    config_class = WAEConfig
+    config: WAEConfig
+
+    def forward(self, latents: Float[Tensor, "b n d"]) -> Quantized:
+        """Codes, quantized latents and the transport's cost; in float32, whatever the autocast."""
+        with torch.autocast(latents.device.type, enabled=False):
+            latents = latents.float()
+            codes, flat = self.encode(latents), latents.flatten(0, 1)
+            rows = flat if len(flat) <= self.config.most_vectors else flat[self._some(flat)]
+            plan = transport(rows, self.codebook, self.config.epsilon, self.config.iterations)
+            cost = moved(rows, self.codebook, plan) / self.config.code_dim
+            losses = {"transport": self.config.weight * cost}
+            estimated = straight_through(latents, self.lookup(codes))
+            return Quantized(estimated, codes, losses, flat.detach())
+
+    def _some(self, flat: Float[Tensor, "n d"]) -> Tensor:
+        """Places of `most_vectors` of the vectors: at random in training, else evenly spread."""
+        most = self.config.most_vectors
+        if self.training:
+            return torch.randperm(len(flat), device=flat.device)[:most]
+        return torch.arange(most, device=flat.device) * len(flat) // most
+
+
+@torch.no_grad()
+def transport(
+    latents: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"], epsilon: float, iterations: int
+) -> Float[Tensor, "n k"]:
+    """The plan between equally heavy vectors and equally heavy codes, by Sinkhorn's algorithm in logs.
+
+    What the squared distance has of a vector or of a code alone changes no plan, so the score of a pair is
+    2 (z - mean) . (c - mean), and its standard deviation the unit of `epsilon`.
+    """
+    n, k = len(latents), len(codebook)
+    scores = 2 * (latents - latents.mean(0)) @ (codebook - codebook.mean(0)).T
+    logs = scores / (epsilon * scores.std(correction=0)).clamp_min(1e-30)
+    of_codes = logs.new_zeros(k)
+    for _ in range(iterations):
+        of_vectors = -torch.logsumexp(logs + of_codes, dim=1, keepdim=True)
+        of_codes = -torch.logsumexp(logs + of_vectors, dim=0) + torch.log(logs.new_tensor(n / k))
+    of_vectors = -torch.logsumexp(logs + of_codes, dim=1, keepdim=True)
+    return (logs + of_vectors + of_codes).exp_() / n
+
+
+def moved(
+    latents: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"], plan: Float[Tensor, "n k"]
+) -> Float[Tensor, ""]:
+    """The cost sum_ij plan_ij |z_i - c_j|^2, without the matrix of the distances."""
+    centre = codebook.detach().mean(0)
+    z, c = latents - centre, codebook - centre
+    alone = plan.sum(1) @ z.square().sum(1) + plan.sum(0) @ c.square().sum(1)
+    return alone - 2 * (z * (plan @ c)).sum()
