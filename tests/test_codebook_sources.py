@@ -86,6 +86,7 @@ def test_fc_chooses_by_the_cosine_and_gives_unit_vectors() -> None:
     assert torch.equal(out.codes[0], cosine.argmax(1))
     torch.testing.assert_close(out.latents.norm(dim=-1), torch.ones(1, 200))
     torch.testing.assert_close(fc(latents * 9).losses["codebook"], out.losses["codebook"])
+    assert torch.equal(fc.encode(latents * 1e-6), out.codes)
     out.loss.backward()
     across = (fc.table.grad * fc.table).sum(1).detach()
     torch.testing.assert_close(across, torch.zeros(50), atol=1e-6, rtol=0)

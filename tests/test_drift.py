@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from stage1_tokenizer.quantizers import CVQ, EMA, FC, LC, VQ, Affine, Quantizer, SimVQ
+from stage1_tokenizer.quantizers import CVQ, EMA, VQ, Affine, Quantizer, SimVQ
 
 STEPS, BATCH, SIZE = 3000, 256, 256
 
@@ -34,18 +34,14 @@ def used_after_drift(kind: type[Quantizer], options: dict[str, Any], seed: int =
 
 MOST: dict[str, tuple[type[Quantizer], dict[str, Any]]] = {
     "simvq": (SimVQ, {}),
-    "simvq-diagonal": (SimVQ, {"map": "diagonal"}),
     "affine": (Affine, {"replace_after": 0, "start": "normal"}),
-    "affine-all": (Affine, {"inner_steps": 1, "inner_rate": 5.0}),
     "ema-redraw": (EMA, {"reset": "redraw"}),
     "ema-state": (EMA, {"reset": "state"}),
-    "lc": (LC, {"weight": 1.0}),
 }
 FEW: dict[str, tuple[type[Quantizer], dict[str, Any]]] = {
     "vq": (VQ, {}),
     "ema": (EMA, {}),
     "simvq-no-bias": (SimVQ, {"bias": False}),
-    "simvq-none": (SimVQ, {"map": "none"}),
 }
 
 
@@ -62,12 +58,5 @@ def test_codes_that_move_alone_or_not_at_all_are_left_behind(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("anchor", ["closest", "random", "probrandom"])
-def test_anchors_lag_behind_but_not_as_far(anchor: str) -> None:
-    assert 0.5 < used_after_drift(CVQ, {"anchor": anchor}) < 0.9
-
-
-@pytest.mark.slow
-def test_only_directions_matter_on_the_sphere() -> None:
-    """Far from zero all vectors have almost one direction, and few codes are left for it."""
-    assert used_after_drift(FC, {}) < 0.4
+def test_anchors_lag_behind_but_not_as_far() -> None:
+    assert 0.5 < used_after_drift(CVQ, {"anchor": "closest"}) < 0.9
