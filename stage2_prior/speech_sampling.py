@@ -36,14 +36,13 @@ def sample_until_end(
     among the last WINDOW of its level is drawn again from the whole distribution; None never does.
     Raises ValueError for lengths that the prior does not allow and for a prompt that leaves no room.
     """
-    levels = prior.config.levels
-    low, high = lengths_in_codes(prior, min_codes, max_codes)
+    levels, (low, high) = prior.config.levels, lengths_in_codes(prior, min_codes, max_codes)
     known = padded(prompts, len(seeds), high).to(conditions.device)
     random = uniforms(seeds, 2 * high).to(conditions.device).unflatten(1, (high, 2))
     shared = int((known != IGNORED).sum(1).min())  # what all prompts have goes in at once
     codes = known[:, :shared]
-    start = prior.prefix(asked(prior, conditions, guidance))
-    inputs = torch.cat([start, _twice(prior.tables.embed(codes), guidance)], dim=1)
+    begun = _twice(prior.tables.embed(codes), guidance)
+    inputs = torch.cat([prior.prefix(asked(prior, conditions, guidance)), begun], dim=1)
     cache = prior.new_cache()
     ended = torch.zeros(len(seeds), dtype=torch.bool, device=conditions.device)
     for position in range(shared, high):
