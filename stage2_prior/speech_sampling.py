@@ -47,9 +47,7 @@ def sample_until_end(
     ended = torch.zeros(len(seeds), dtype=torch.bool, device=conditions.device)
     for position in range(shared, high):
         logits = guided(prior.step(inputs, cache), guidance)
-        within_level(logits, prior.config, position)
-        if position < low or position % levels:
-            logits[:, prior.config.codebook_size] = -torch.inf
+        rule_out(logits, prior, position, low)
         drawn = choose(logits, random[:, position, 0], temperature, top_k, top_p)
         if repetitions is not None:
             same = codes[:, position % levels :: levels]
@@ -62,6 +60,13 @@ def sample_until_end(
             break
         inputs = _twice(prior.after(codes.clamp_min(0)), guidance)
     return [row[row != IGNORED] for row in codes]
+
+
+def rule_out(logits: Float[Tensor, "b k"], prior: SpeechPrior, position: int, low: int) -> None:
+    """Rules out, in place, codes of other levels, and an end before `low` codes or inside a position."""
+    within_level(logits, prior.config, position)
+    if position < low or position % prior.config.levels:
+        logits[:, prior.config.codebook_size] = -torch.inf
 
 
 def guided(logits: Float[Tensor, "_ k"], guidance: float) -> Float[Tensor, "b k"]:
