@@ -80,7 +80,7 @@ def prepare(config: CompareConfig, row: CompareRow, seed: int) -> Path:
             found["model"]["quantizer"] = dict(row.quantizer)
         if verb in SEEDED:
             found["seed"] = seed
-        own = {key: str(folder / place) for key, place in paths.items()}
+        own: dict[str, str | None] = {key: str(folder / place) for key, place in paths.items()}
         if row.tokenizer is not None and "tokenizer" in own:
             own["tokenizer"] = str(row.tokenizer)
         if row.quantizer.get("method") == CEILING:

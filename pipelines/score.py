@@ -19,7 +19,7 @@ from pipelines.fidelity import extract, reference
 from pipelines.image_batches import SampledPictures, limited, picture_batches
 from pipelines.image_metrics import Lpips
 from pipelines.report import compact, render
-from pipelines.score_figures import Scored, figures, read_histogram
+from pipelines.score_figures import Drawn, Scored, figures, read_histogram
 from pipelines.score_rows import (
     Judge,
     Reconstructor,
@@ -43,8 +43,8 @@ class ScoreConfig:
     """The key by which a file says what it is for: `speech` is ScoreSpeechConfig's."""
     tokenizer: Path
     """The tokenizer's folder `model`."""
-    samples: Path
-    """The folder with samples.npz and sample.json."""
+    samples: Path | None = None
+    """The folder with samples.npz and sample.json; null scores the tokenizer alone."""
     data: ImageDataConfig = field(default_factory=ImageDataConfig)
     """The pictures that the tokenizer and the prior were trained on."""
     classifier: Path | None = None
@@ -73,6 +73,15 @@ class ScoreConfig:
     def __post_init__(self) -> None:
         if self.reference_count is not None and self.reference_count < 4:
             raise ValueError(f"reference_count={self.reference_count} must be at least 4: set it")
+        if self.samples is None and self.out is None:
+            raise ValueError("samples=None leaves no folder for the scores: set samples or out")
+
+    @property
+    def folder(self) -> Path:
+        """Where score.json and report.html are written."""
+        folder = self.out or self.samples
+        assert folder is not None
+        return folder
 
 
 def score(config: ScoreConfig | ScoreSpeechConfig) -> Path:
@@ -89,9 +98,10 @@ def score(config: ScoreConfig | ScoreSpeechConfig) -> Path:
         )
     tokenizer = ImageTokenizer.from_pretrained(config.tokenizer).to(device)
     shape = {"channels": tokenizer.config.in_channels, "size": tokenizer.config.image_size}
-    sampling = read_sampling(config, tokenizer)
+    sampling = (
+        read_sampling(config.samples, config.tokenizer, tokenizer) if config.samples else None
+    )
     histogram = read_histogram(config.codes, tokenizer.quantizer.spec)
-    sampled = SampledPictures(config.samples / "samples.npz", sampling["labels"])
     classifier = ClassifierExtractor(config.classifier, device) if config.classifier else None
     extractor = choose_extractor(
         config.inception_weights, config.allow_download, classifier, device
@@ -107,43 +117,41 @@ def score(config: ScoreConfig | ScoreSpeechConfig) -> Path:
     lpips = load_lpips(shape["size"], config.allow_download, device)
     reconstructor = Reconstructor(tokenizer, heldout, lpips)
     rebuilt = extract(extractor, reconstructor.batches(size))
-    made = extract(extractor, sampled.batches(size))
-    scored = Scored(judge, train, heldout, sampled, made, reconstructor, sampling)
+    drawn = None
+    if config.samples and sampling:
+        sampled = SampledPictures(config.samples / "samples.npz", sampling["labels"])
+        drawn = Drawn(sampled, extract(extractor, sampled.batches(size)), sampling)
+    scored = Scored(judge, train, heldout, reconstructor, drawn)
     rows = make_rows(scored, reconstruction_row(judge, rebuilt, reconstructor), size)
     about = provenance(config, scored)
     document = {"rows": [asdict(row) for row in rows], "provenance": about}
-    out = config.out or config.samples
-    write_text(out / "score.json", json.dumps(document, indent=2) + "\n")
-    drawn = figures(scored, histogram, config.tokenizer_run, config.prior_run)
-    write_text(out / "report.html", render(f"Scores of {config.samples}", rows, drawn, about))
-    return out / "report.html"
+    write_text(config.folder / "score.json", json.dumps(document, indent=2) + "\n")
+    shown = figures(scored, histogram, config.tokenizer_run, config.prior_run)
+    title = f"Scores of {config.samples or config.tokenizer}"
+    write_text(config.folder / "report.html", render(title, rows, shown, about))
+    return config.folder / "report.html"
 
 
 def finished(config: ScoreConfig | ScoreSpeechConfig) -> Path | None:
     """The report of this config over these very samples and this tokenizer, if there is one."""
     if isinstance(config, ScoreSpeechConfig):
         return finished_speech(config)
-    out = config.out or config.samples
-    report, samples = out / "report.html", config.samples / "samples.npz"
-    if not (report.is_file() and (out / "score.json").is_file() and samples.is_file()):
+    report, saved = config.folder / "report.html", config.folder / "score.json"
+    samples = config.samples and config.samples / "samples.npz"
+    if not (report.is_file() and saved.is_file() and (samples is None or samples.is_file())):
         return None
-    about = json.loads((out / "score.json").read_text())["provenance"]
+    about = json.loads(saved.read_text())["provenance"]
     same = (
         about["config"] == to_plain(config)
-        and about["samples_sha256"] == sha256(samples)
-        and about["sampling"]["tokenizer_sha256"] == sha256(config.tokenizer / "model.safetensors")
+        and about["samples_sha256"] == (samples and sha256(samples))
+        and about["tokenizer_sha256"] == sha256(config.tokenizer / "model.safetensors")
     )
     return report if same else None
 
 
 def make_rows(scored: Scored, reconstruction: Row, batch_size: int) -> list[Row]:
     """The whole table."""
-    judge, made, real = scored.judge, scored.made, scored.judge.heldout.features
-    accuracy = label_accuracy(
-        judge, made, lambda: scored.sampled.batches(batch_size),
-        tuple(scored.sampling["classes"] or ()), scored.sampling["labels"] is not None,
-    )  # fmt: skip
-    heldout = scored.heldout
+    judge, real, heldout = scored.judge, scored.judge.heldout.features, scored.heldout
     real_accuracy = label_accuracy(
         judge,
         real,
@@ -151,16 +159,26 @@ def make_rows(scored: Scored, reconstruction: Row, batch_size: int) -> list[Row]
         heldout.classes,
         bool(heldout.classes),
     )
-    samples = set_row(judge, "samples", "what the prior makes", made, accuracy)
     return [
         reconstruction,
-        with_difference(judge, samples, reconstruction),
+        *(samples_row(judge, drawn, reconstruction, batch_size) for drawn in [scored.drawn] if drawn),
         set_row(
             judge, "held-out vs train", "held-out pictures in the place of samples: what a perfect prior "
             "and tokenizer would reach", real, real_accuracy,
         ),
         train_row(judge),
     ]  # fmt: skip
+
+
+def samples_row(judge: Judge, drawn: Drawn, reconstruction: Row, batch_size: int) -> Row:
+    """What the prior makes, beside what it would make with the tokenizer's own loss alone."""
+    sampling = drawn.sampling
+    accuracy = label_accuracy(
+        judge, drawn.features, lambda: drawn.pictures.batches(batch_size),
+        tuple(sampling["classes"] or ()), sampling["labels"] is not None,
+    )  # fmt: skip
+    samples = set_row(judge, "samples", "what the prior makes", drawn.features, accuracy)
+    return with_difference(judge, samples, reconstruction)
 
 
 def score_table(report: Path) -> str:
@@ -173,31 +191,29 @@ def score_table(report: Path) -> str:
     return text_table(rows)
 
 
-def read_sampling(config: ScoreConfig, tokenizer: ImageTokenizer) -> dict[str, Any]:
+def read_sampling(samples: Path, model: Path, tokenizer: ImageTokenizer) -> dict[str, Any]:
     """sample.json, checked against samples.npz and the tokenizer."""
     for name in ("samples.npz", "sample.json"):
-        if not (config.samples / name).is_file():
-            raise ValueError(
-                f"samples={config.samples} has no {name}: run `simvq sample`, or set samples"
-            )
-    sampling = json.loads((config.samples / "sample.json").read_text())
-    ours = sha256(config.tokenizer / "model.safetensors")
+        if not (samples / name).is_file():
+            raise ValueError(f"samples={samples} has no {name}: run `simvq sample`, or set samples")
+    sampling = json.loads((samples / "sample.json").read_text())
+    ours = sha256(model / "model.safetensors")
     if sampling["tokenizer_sha256"] != ours:
         raise ValueError(
-            f"samples={config.samples} were decoded by the tokenizer {sampling['tokenizer_sha256']}, "
-            f"tokenizer={config.tokenizer} is {ours}: set tokenizer or samples"
+            f"samples={samples} were decoded by the tokenizer {sampling['tokenizer_sha256']}, "
+            f"tokenizer={model} is {ours}: set tokenizer or samples"
         )
-    count, *found = SampledPictures(config.samples / "samples.npz", None).shape
+    count, *found = SampledPictures(samples / "samples.npz", None).shape
     side = tokenizer.config.image_size
     if found != [side, side, tokenizer.config.in_channels]:
         raise ValueError(
-            f"samples={config.samples} has pictures of {found} (height, width, channels), the tokenizer was "
+            f"samples={samples} has pictures of {found} (height, width, channels), the tokenizer was "
             f"trained on {[side, side, tokenizer.config.in_channels]}: set tokenizer or samples"
         )
     labels = sampling["labels"]
     if labels is not None and len(labels) != count:
         raise ValueError(
-            f"samples={config.samples} has {count} pictures and {len(labels)} labels: run `simvq sample` again"
+            f"samples={samples} has {count} pictures and {len(labels)} labels: run `simvq sample` again"
         )
     return sampling | {"labels": labels and tuple(labels)}
 
@@ -212,8 +228,7 @@ def load_lpips(size: int, allow_download: bool, device: torch.device) -> Lpips |
 
 def provenance(config: ScoreConfig, scored: Scored) -> dict[str, Any]:
     """All that the numbers depend on."""
-    judge, sampling = scored.judge, scored.sampling
-    labels = sampling["labels"]
+    judge = scored.judge
     parts = {"train": (judge.train, scored.train), "held-out": (judge.heldout, scored.heldout)}
     references = {
         name: {
@@ -230,12 +245,18 @@ def provenance(config: ScoreConfig, scored: Scored) -> dict[str, Any]:
         "references": references,
         "resize": "shorter side to the size (bilinear, antialiased), centre crop; none if it fits",
         "rounding": ROUNDING,
-        "samples_sha256": sha256(config.samples / "samples.npz"),
-        "sampling": sampling
-        | {
-            "labels": labels and dict(sorted(Counter(labels).items())),
-            "seeds": compact(sampling["seeds"]),
-        },
+        "tokenizer_sha256": sha256(config.tokenizer / "model.safetensors"),
+        "samples_sha256": config.samples and sha256(config.samples / "samples.npz"),
+        "sampling": scored.drawn and summary(scored.drawn.sampling),
         "environment": environment(),
         "torchmetrics": version("torchmetrics"),
+    }
+
+
+def summary(sampling: dict[str, Any]) -> dict[str, Any]:
+    """sample.json, its longest entries in short."""
+    labels = sampling["labels"]
+    return sampling | {
+        "labels": labels and dict(sorted(Counter(labels).items())),
+        "seeds": compact(sampling["seeds"]),
     }

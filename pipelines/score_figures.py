@@ -35,17 +35,24 @@ MOST_CLASSES, PER_CLASS, NEIGHBOURS = 20, 10, 3
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """What a prior has made."""
+
+    pictures: SampledPictures
+    features: Features
+    sampling: dict[str, Any]
+    """sample.json."""
+
+
+@dataclass(frozen=True)
 class Scored:
     """All that was scored."""
 
     judge: Judge
     train: Pictures
     heldout: Pictures
-    sampled: SampledPictures
-    made: Features
     reconstructor: Reconstructor
-    sampling: dict[str, Any]
-    """sample.json."""
+    drawn: Drawn | None
 
 
 def figures(
@@ -56,15 +63,16 @@ def figures(
 ) -> list[Figure]:
     """Samples, reconstructions, neighbours, the use of the codes, and the curves of the runs given."""
     assert scored.reconstructor.shown is not None
+    drawn = scored.drawn
     return [
-        samples_figure(scored),
+        *([samples_figure(drawn)] if drawn else []),
         figure(
             "Reconstructions",
             "Held-out pictures above their reconstructions.",
             lambda path: grid(scored.reconstructor.shown or (), path),
         ),
-        neighbours_figure(scored),
-        codes_figure(scored, histogram),
+        *([neighbours_figure(scored, drawn)] if drawn else []),
+        *([codes_figure(scored, histogram)] if scored.reconstructor.spec.has_codes else []),
         *curve_figures("tokenizer", tokenizer_run),
         *curve_figures("prior", prior_run),
     ]
@@ -75,32 +83,32 @@ def grid(rows: Sequence[UInt8[Tensor, "b c y x"]], path: Path) -> None:
     save_grid([from_uint8(row) for row in rows], path)
 
 
-def samples_figure(scored: Scored) -> Figure:
+def samples_figure(drawn: Drawn) -> Figure:
     """The first samples of each label, uncurated."""
-    labels = scored.sampling["labels"] or (0,) * len(scored.made)
+    labels = drawn.sampling["labels"] or (0,) * len(drawn.features)
     shown = sorted(set(labels))[:MOST_CLASSES]
     places = [[i for i, own in enumerate(labels) if own == label] for label in shown]
     columns = min(PER_CLASS, *map(len, places), len(labels))
     places = [row[:columns] for row in places]
     flat = [place for row in places for place in row]
-    images = pick(scored.sampled.batches(256), flat)
-    names = scored.sampling["classes"] or ()
+    images = pick(drawn.pictures.batches(256), flat)
+    names = drawn.sampling["classes"] or ()
     named = [names[label] if label < len(names) else str(label) for label in shown]
     caption = f"The first {columns} samples of each label, uncurated."
-    if scored.sampling["labels"]:
+    if drawn.sampling["labels"]:
         caption += f" From top to bottom: {', '.join(named)}."
     return figure("Samples", caption, lambda path: grid(images.split(columns), path))
 
 
-def neighbours_figure(scored: Scored) -> Figure:
+def neighbours_figure(scored: Scored, drawn: Drawn) -> Figure:
     """The first samples above the training pictures nearest to them in feature space."""
-    count, real = min(SHOWN, len(scored.made)), scored.judge.train.features
-    first = Features(**{name: value[:count] for name, value in vars(scored.made).items()})
+    count, real = min(SHOWN, len(drawn.features)), scored.judge.train.features
+    first = Features(**{name: value[:count] for name, value in vars(drawn.features).items()})
     wide = min(NEIGHBOURS, len(real))
     distances, places = nearest(first, real, wide)
     batches = picture_batches(scored.train, 256, wanted=set(places.flatten().tolist()))
     neighbours = pick(batches, places.T.flatten().tolist())
-    rows = [pick(scored.sampled.batches(256), list(range(count))), *neighbours.split(count)]
+    rows = [pick(drawn.pictures.batches(256), list(range(count))), *neighbours.split(count)]
     listed = ", ".join(f"{distance:.3g}" for distance in distances[:, 0].tolist())
     return figure(
         "Nearest training pictures",

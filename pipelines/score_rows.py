@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from common.pictures import from_uint8, to_uint8
@@ -62,13 +62,19 @@ class Reconstructor:
     def batches(self, batch_size: int) -> Iterator[Batch]:
         """The reconstructions, in bytes."""
         for batch in picture_batches(self.pictures, batch_size):
-            codes = self.tokenizer.encode(from_uint8(batch.images).to(self.histogram.device))
-            self.histogram += code_counts(codes, self.spec)
-            made = to_uint8(self.tokenizer.decode(codes))
+            made = to_uint8(self.rebuilt(from_uint8(batch.images).to(self.histogram.device)))
             self.measure(batch.images.to(made.device), made)
             if self.shown is None:
                 self.shown = batch.images[:SHOWN], made[:SHOWN].cpu()
             yield replace(batch, images=made)
+
+    def rebuilt(self, images: Float[Tensor, "b c y x"]) -> Float[Tensor, "b c y x"]:
+        """The pictures through their codes, which are counted; without codes, through the networks."""
+        if not self.spec.has_codes:
+            return self.tokenizer.reconstruct(images)
+        codes = self.tokenizer.encode(images)
+        self.histogram += code_counts(codes, self.spec)
+        return self.tokenizer.decode(codes)
 
     def measure(self, originals: UInt8[Tensor, "b c y x"], made: UInt8[Tensor, "b c y x"]) -> None:
         """Adds the values of each picture."""
@@ -95,7 +101,8 @@ class Reconstructor:
             found[LPIPS] = replace(
                 found[LPIPS], extractor="AlexNet", extractor_sha256=self.lpips.sha256
             )
-        return found | code_use(self.histogram.cpu(), self.spec)
+        use = code_use(self.histogram.cpu(), self.spec) if self.spec.has_codes else {}
+        return found | use
 
 
 def code_use(histogram: Int[Tensor, " k"], spec: CodeSpec) -> dict[str, Number]:

@@ -22,6 +22,7 @@ from stage1_tokenizer.image_losses import (
 )
 from stage1_tokenizer.image_tokenizer import ImageTokenizer, ImageTokenizerConfig
 from stage1_tokenizer.quantizers import Quantized
+from stage1_tokenizer.usage import quantization_error
 
 HELD_OUT = 64
 """Held-out pictures watched in the log; the first 16 of them are drawn."""
@@ -113,9 +114,13 @@ class ImageTask:
 
     @torch.no_grad()
     def watch(self) -> dict[str, float]:
-        """PSNR of held-out pictures, decoded from their codes alone."""
+        """PSNR of held-out pictures, decoded from their codes alone, and what quantization loses."""
         decoded = self.model.reconstruct(self.held_out)
-        return {"heldout/psnr": float(psnr(decoded.clamp(-1, 1), self.held_out).mean())}
+        latents = self.latents({"images": self.held_out})[None]
+        return {
+            "heldout/psnr": float(psnr(decoded.clamp(-1, 1), self.held_out).mean()),
+            "heldout/quantization_error": quantization_error(self.model.quantizer, latents),
+        }
 
     @torch.no_grad()
     def draw(self, path: Path) -> None:

@@ -27,6 +27,7 @@ from stage1_tokenizer.speech_losses import (
 from stage1_tokenizer.speech_net import inside
 from stage1_tokenizer.speech_pictures import save_spectrograms, save_waveform
 from stage1_tokenizer.speech_tokenizer import SpeechTokenizer, SpeechTokenizerConfig
+from stage1_tokenizer.usage import quantization_error
 
 HELD_OUT = 32
 """Held-out recordings watched in the log, spread over the split."""
@@ -120,10 +121,16 @@ class SpeechTask:
 
     @torch.no_grad()
     def watch(self) -> dict[str, float]:
-        """The seven-scale mel distance of held-out recordings, decoded from their codes alone."""
+        """The seven-scale mel distance of held-out recordings, decoded from their codes alone, and what
+        quantization loses."""
         decoded = self.model.reconstruct(self.held_out, self.held_out_lengths)
         distance = self.heard(decoded, self.held_out, self.held_out_lengths)
-        return {"heldout/mel": float(distance)}
+        held_out = {"waveforms": self.held_out, "lengths": self.held_out_lengths}
+        latents = self.latents(held_out)[None]
+        return {
+            "heldout/mel": float(distance),
+            "heldout/quantization_error": quantization_error(self.model.quantizer, latents),
+        }
 
     @torch.no_grad()
     def draw(self, path: Path) -> None:

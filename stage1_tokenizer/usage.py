@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from stage1_tokenizer.quantizers import CodeSpec
+from stage1_tokenizer.quantizers import CodeSpec, Quantizer
 
 WINDOW = 65_536
 """Positions over which `used` and `perplexity` are stated in the log."""
@@ -46,6 +46,14 @@ def effective_rank(codebook: Float[Tensor, "k d"]) -> float:
     singular = eigenvalues.clamp_min(0).sqrt()
     shares = singular / singular.sum().clamp_min(1e-30)
     return float(torch.exp(torch.special.entr(shares).sum()))
+
+
+@torch.no_grad()
+def quantization_error(quantizer: Quantizer, latents: Float[Tensor, "b n d"]) -> float:
+    """Mean squared difference of vectors and their codes' vectors, in units of the vectors' variance."""
+    chosen = quantizer(latents).latents
+    centred = latents.float() - latents.float().mean((0, 1))
+    return float((latents - chosen).square().mean() / centred.square().mean().clamp_min(1e-20))
 
 
 class CodebookUse:

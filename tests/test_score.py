@@ -14,7 +14,7 @@ from common.config import to_plain
 from common.hub import sha256
 from pipelines.classifier import Classifier, ClassifierConfig
 from pipelines.image_metrics import LPIPS, SSIM, Lpips, psnr, ssim
-from pipelines.score import ScoreConfig, compact, score, score_table
+from pipelines.score import ScoreConfig, compact, finished, score, score_table
 from pipelines.table import Number, Row, difference, text_table
 from stage1_tokenizer import ImageTokenizer, ImageTokenizerConfig
 from stage1_tokenizer.quantizers import SimVQConfig
@@ -260,3 +260,15 @@ def test_a_number_that_is_not_finite_is_a_dash() -> None:
 def test_consecutive_seeds_are_written_short() -> None:
     assert compact([3, 4, 5]) == "3..5"
     assert compact([3, 5]) == [3, 5]
+
+
+def test_a_tokenizer_alone_is_scored_without_samples(
+    setting: ScoreConfig, no_weights: None, tmp_path: Path
+) -> None:
+    alone = dataclasses.replace(setting, samples=None, prior_run=None, out=tmp_path)
+    report = score(alone)
+    rows = {row["name"] for row in json.loads((tmp_path / "score.json").read_text())["rows"]}
+    assert rows == {"reconstruction", "held-out vs train", "train vs train"}
+    assert "Nearest" not in report.read_text() and finished(alone) == report
+    with pytest.raises(ValueError, match="set samples or out"):
+        dataclasses.replace(setting, samples=None, out=None)

@@ -111,7 +111,7 @@ def run_config(run_dir: Path, data: SpeechDataConfig) -> TrainSpeechTokenizerCon
 
 def without_times(run_dir: Path) -> list[dict[str, float]]:
     rows = read_metrics(run_dir)
-    return [{k: v for k, v in r.items() if k != "time" and "per_second" not in k} for r in rows]
+    return [{k: v for k, v in r.items() if not k.startswith(("time", "speed/"))} for r in rows]
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,138 @@
+"""compare: rows through both stages, the table that comes of them, and its claims about differences."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from common.config import load_config
+from common.tracking import read_metrics
+from pipelines.compare import compare, prepare, verb_config
+from pipelines.compare_config import CompareConfig, CompareRow
+from pipelines.compare_numbers import Measured, number
+from pipelines.compare_table import csv_text, indistinguishable, lines_of, markdown
+from stage1_tokenizer import ImageTokenizer
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> CompareConfig:
+    """The smoke study, run to its end in a folder of its own."""
+    folder = tmp_path_factory.mktemp("study")
+    (folder / "configs").symlink_to(ROOT / "configs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("PYTHONPATH", str(ROOT))
+        config = load_config(CompareConfig, Path("configs/compare/smoke.yaml"))
+        compare(config)
+    return load_config(
+        CompareConfig, ROOT / "configs/compare/smoke.yaml", [f"out={folder / config.out}"]
+    )
+
+
+def test_every_row_goes_through_both_stages(study: CompareConfig) -> None:
+    rows = list(csv.DictReader((study.out / "compare.csv").open()))
+    assert [row["row"] for row in rows] == ["SimVQ", "FSQ", "RQ", "continuous"]
+    for row in rows[:3]:
+        assert row["equal_bits"] == "True" and float(row["bits per item"]) == 16 * 6
+        for column in ("used", "rFD", "PSNR (dB)", "gFD", "label accuracy", "step (ms)"):
+            assert float(row[column]) >= 0, column
+        assert 0 < float(row["prior's bits per item"]) < 200
+    ceiling = rows[3]
+    assert ceiling["gFD"] == ceiling["used"] == "" and float(ceiling["quantization error"]) == 0
+    assert float(ceiling["rFD"]) > 0
+    table = (study.out / "compare.md").read_text()
+    assert "**K = 64**" in table and "digits-classifier" in table and "one seed" in table
+    assert (study.out / "compare.png").is_file()
+
+
+def test_the_rows_differ_in_the_quantizer_alone(study: CompareConfig) -> None:
+    runs = sorted((study.out / "rows").iterdir())
+    configs = [(run / "configs" / "train-tokenizer.yaml").read_text() for run in runs]
+    same = {text.partition("quantizer:")[0].partition("\n")[2] for text in configs}
+    assert len(same) == 1 and len(set(configs)) == 4
+    first = ImageTokenizer.from_pretrained(study.out / "rows/fsq-k64-s0/tokenizer/model")
+    assert first.config.quantizer.method == "fsq"
+    assert first.decode(torch.zeros(1, 4, 4).long()).shape == (1, 1, 8, 8)
+
+
+def test_running_again_trains_nothing(
+    study: CompareConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(study.out.parents[2])
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    before = {p: p.stat().st_mtime_ns for p in study.out.rglob("*.safetensors")}
+    table = (study.out / "compare.csv").read_text()
+    compare(load_config(CompareConfig, Path("configs/compare/smoke.yaml")))
+    assert before == {p: p.stat().st_mtime_ns for p in study.out.rglob("*.safetensors")}
+    assert (study.out / "compare.csv").read_text() == table
+
+
+def test_a_tokenizer_from_elsewhere_is_a_row_too(tmp_path: Path) -> None:
+    row = CompareRow(name="theirs", codebook_size=64, tokenizer=Path("official/model"))
+    config = CompareConfig(experiment=ROOT / "configs/smoke", out=tmp_path, rows=(row,))
+    folder = prepare(config, row, seed=3)
+    assert not (folder / "configs" / "train-tokenizer.yaml").exists()
+    for verb in ("encode", "train-prior", "score"):
+        assert "tokenizer: official/model" in (folder / "configs" / f"{verb}.yaml").read_text()
+    assert "seed: 3" in (folder / "configs" / "train-prior.yaml").read_text()
+
+
+def test_mistakes_are_told_in_a_sentence(tmp_path: Path) -> None:
+    row = CompareRow(name="a", codebook_size=4, quantizer={"method": "vq"})
+    with pytest.raises(ValueError, match="needs either quantizer or tokenizer"):
+        CompareRow(name="a", codebook_size=4)
+    with pytest.raises(ValueError, match="differ in name or codebook_size"):
+        CompareConfig(experiment=tmp_path, out=tmp_path, rows=(row, row))
+    config = CompareConfig(experiment=tmp_path, out=tmp_path, rows=(row,))
+    with pytest.raises(ValueError, match=r"has no encode\.yaml: set experiment"):
+        verb_config(config, "encode", ())
+
+
+def measured(name: str, seed: int, used: float, error: float) -> Measured:
+    row = CompareRow(name=name, codebook_size=8, quantizer={"method": "vq"})
+    return Measured(row, seed, {"used": used, "rFD": error, "gFD": None}, name != "b", "x")
+
+
+def test_what_the_seeds_do_not_set_apart_is_marked_alike() -> None:
+    found = [measured("a", s, 0.5 + 0.01 * s, 3.0 + s) for s in range(3)]
+    found += [measured("b", s, 0.9, 4.0 + s) for s in range(3)]
+    found += [measured("c", s, 0.2, 40.0 + s) for s in range(3)]
+    lines = lines_of(found)
+    assert indistinguishable(lines, "used") == {"b"}  # more is better, and it has no spread
+    assert indistinguishable(lines, "rFD") == {"a", "b"}  # less is better; c is far away
+    assert indistinguishable(lines, "gFD") == set()
+    table = markdown(lines, "x")
+    assert "| b \\* | 3 | **90.0 ± 0.0 %** | **5 ± 1** | - |" in table
+    assert "| c | 3 | 20.0 ± 0.0 % | 41 ± 1 | - |" in table
+    assert csv_text(found).count("\n") == 10
+
+
+def test_metrics_are_found_by_their_patterns() -> None:
+    numbers = {"FD(fsdd-classifier) vs train": {"value": 2.0}, "STOI": {"value": 0.5}}
+    assert number(numbers, "F*D* vs train") == 2.0 and number(numbers, "STOI") == 0.5
+    assert number({"FID vs train": {"value": 3.0}}, "F*D* vs train") == 3.0
+    assert number(numbers, "F*D* vs held-out") is None
+
+
+def test_a_row_that_fails_is_named_and_the_others_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = CompareRow(name="good", codebook_size=64, quantizer={"method": "continuous"})
+    bad = CompareRow(name="bad", codebook_size=64, quantizer={"method": "fsq", "levels": [1]})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    settings = ("train-tokenizer.steps=2", "train-classifier.steps=2")
+    config = CompareConfig(
+        experiment=ROOT / "configs/smoke", out=tmp_path / "out", rows=(bad, good), settings=settings
+    )
+    with pytest.raises(ValueError, match="bad-k64-s0 failed"):
+        compare(config)
+    assert "good" in (tmp_path / "out" / "compare.csv").read_text()
+    assert "levels" in (tmp_path / "out/rows/bad-k64-s0/log.txt").read_text()
+    assert read_metrics(tmp_path / "out/rows/good-k64-s0/tokenizer")
+    scores = json.loads((tmp_path / "out/rows/good-k64-s0/scores/score.json").read_text())
+    assert scores["rows"]
