@@ -69,7 +69,8 @@ def classify(config: CompareConfig) -> None:
 def prepare(config: CompareConfig, row: CompareRow, seed: int) -> Path:
     """The row's folder, with the configs of its verbs."""
     name = re.sub(r"[^a-z0-9]+", "-", row.name.lower()).strip("-")
-    folder = config.out / "rows" / f"{name}-k{row.codebook_size}-s{seed}"
+    dim = "" if row.code_dim is None else f"-d{row.code_dim}"
+    folder = config.out / "rows" / f"{name}-k{row.codebook_size}{dim}-s{seed}"
     for verb, paths in PATHS.items():
         if verb == "train-tokenizer" and row.tokenizer is not None:
             continue

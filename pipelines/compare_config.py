@@ -28,6 +28,11 @@ class CompareRow:
                 f"row {self.name!r} needs either quantizer or tokenizer: set one of them"
             )
 
+    @property
+    def code_dim(self) -> int | None:
+        """The key code_dim of its quantizer, where it is set."""
+        return self.quantizer.get("code_dim")
+
 
 @dataclass(frozen=True, kw_only=True)
 class CompareConfig:
@@ -46,11 +51,11 @@ class CompareConfig:
     """Rows that run at the same time, each in a process of its own with an equal share of the threads."""
 
     def __post_init__(self) -> None:
-        names = [(row.name, row.codebook_size) for row in self.rows]
+        names = [(row.name, row.codebook_size, row.code_dim) for row in self.rows]
         twice = [name for name in names if names.count(name) > 1]
         if not names or twice:
             raise ValueError(
-                f"rows={names} must be there and differ in name or codebook_size: set rows"
+                f"rows={names} must be there and differ in name, codebook_size or code_dim: set rows"
             )
         if self.at_once < 1 or not self.seeds:
             raise ValueError(

@@ -11,7 +11,7 @@ from common.config import load_config
 from common.tracking import read_metrics
 from pipelines.compare_config import CompareRow
 from stage1_tokenizer.image_tokenizer import ImageTokenizerConfig
-from stage1_tokenizer.quantizers import CodeSpec, build_quantizer
+from stage1_tokenizer.quantizers import QuantizerConfig, build_quantizer
 from stage1_tokenizer.speech_tokenizer import SpeechTokenizerConfig
 
 HELD_OUT = "F*D* vs held-out"
@@ -68,6 +68,8 @@ class Measured:
     """By the columns' names, in the table's order; None where there is none."""
     equal_bits: bool
     """Whether a position's codes carry the bits that the row's codebook_size promises."""
+    code_dim: int
+    """d, the encoder's output channels."""
     extractor: str
     """Whose features the distances compare."""
 
@@ -77,7 +79,7 @@ def measured(row: CompareRow, seed: int, folder: Path) -> Measured:
     scores = (folder / "samples" / "score.json", folder / "scores" / "score.json")
     document = json.loads(next(path for path in scores if path.is_file()).read_text())
     found = {part["name"]: part["numbers"] for part in document["rows"]}
-    spec, bits = rate(row.tokenizer or folder / "tokenizer" / "model")
+    quantizer, bits = rate(row.tokenizer or folder / "tokenizer" / "model")
     speech = "bits per second" in bits
     numbers = dict(bits)
     for column in SPEECH if speech else IMAGES:
@@ -87,20 +89,22 @@ def measured(row: CompareRow, seed: int, folder: Path) -> Measured:
     numbers[f"prior's {next(iter(bits))}"] = min(priors, default=None)
     last: dict[str, Any] = (read_metrics(folder / "tokenizer") or [{}])[-1]
     numbers |= {column.name: last.get(column.metric) for column in RUN}
-    equal = math.isclose(spec.bits, math.log2(row.codebook_size))
-    return Measured(row, seed, numbers, equal, extractor_of(found["reconstruction"]))
+    equal = math.isclose(build_quantizer(quantizer).spec.bits, math.log2(row.codebook_size))
+    return Measured(
+        row, seed, numbers, equal, quantizer.code_dim, extractor_of(found["reconstruction"])
+    )
 
 
-def rate(model: Path) -> tuple[CodeSpec, dict[str, float | None]]:
-    """What a tokenizer's codes are, and the bits that they carry when all are equally likely."""
+def rate(model: Path) -> tuple[QuantizerConfig, dict[str, float | None]]:
+    """A tokenizer's quantizer, and the bits that its codes carry when all are equally likely."""
     values = json.loads((model / "config.json").read_text())
     if "sample_rate" in values:
         speech = load_config(SpeechTokenizerConfig, model / "config.json")
-        spec = build_quantizer(speech.quantizer).spec
-        return spec, {"bits per second": spec.bits * speech.codes_per_second}
+        bits = build_quantizer(speech.quantizer).spec.bits
+        return speech.quantizer, {"bits per second": bits * speech.codes_per_second}
     images = load_config(ImageTokenizerConfig, model / "config.json")
-    spec = build_quantizer(images.quantizer).spec
-    return spec, {"bits per item": spec.bits * math.prod(images.grid)}
+    bits = build_quantizer(images.quantizer).spec.bits
+    return images.quantizer, {"bits per item": bits * math.prod(images.grid)}
 
 
 def number(numbers: dict[str, Any], pattern: str) -> float | None:

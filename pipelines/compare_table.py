@@ -18,8 +18,10 @@ from pipelines.compare_numbers import IMAGES, RUN, SPEECH, Measured
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
-DRAWN = ("used", "rFD", "gFD")
-"""Columns that are drawn against K."""
+DRAWN = (("used", "K"), ("rFD", "K"), ("gFD", "K"), ("used", "d"))
+"""Columns, and what they are drawn against."""
+MARKERS = "os^D"
+"""Of the first ten quantizers, the next ten, and so on."""
 BETTER = {column.name: column.better for column in (*IMAGES, *SPEECH, *RUN)}
 
 
@@ -29,6 +31,7 @@ class Line:
 
     name: str
     codebook_size: int
+    code_dim: int
     seeds: int
     equal_bits: bool
     means: dict[str, float | None]
@@ -49,16 +52,16 @@ def write_tables(config: CompareConfig, found: Sequence[Measured]) -> Path:
 
 def lines_of(found: Sequence[Measured]) -> list[Line]:
     """The rows in order, their numbers averaged over seeds."""
-    groups: dict[tuple[str, int], list[Measured]] = {}
+    groups: dict[tuple[str, int, int], list[Measured]] = {}
     for one in found:
-        groups.setdefault((one.row.name, one.row.codebook_size), []).append(one)
+        groups.setdefault((one.row.name, one.row.codebook_size, one.code_dim), []).append(one)
     lines = []
-    for (name, size), ones in groups.items():
+    for (name, size, dim), ones in groups.items():
         columns = {c: [v for o in ones if (v := o.numbers[c]) is not None] for c in ones[0].numbers}
         means = {c: fmean(v) if v else None for c, v in columns.items()}
         spreads = {c: stdev(v) if len(v) > 1 else None for c, v in columns.items()}
         equal = all(one.equal_bits for one in ones)
-        lines.append(Line(name, size, len(ones), equal, means, spreads))
+        lines.append(Line(name, size, dim, len(ones), equal, means, spreads))
     return lines
 
 
@@ -67,10 +70,11 @@ def csv_text(found: Sequence[Measured]) -> str:
     text = io.StringIO()
     columns = list(found[0].numbers) if found else []
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["row", "codebook_size", "seed", "equal_bits", *columns])
+    writer.writerow(["row", "codebook_size", "code_dim", "seed", "equal_bits", *columns])
     for one in found:
         numbers = ["" if (v := one.numbers[c]) is None else repr(v) for c in columns]
-        writer.writerow([one.row.name, one.row.codebook_size, one.seed, one.equal_bits, *numbers])
+        about = [one.row.name, one.row.codebook_size, one.code_dim, one.seed, one.equal_bits]
+        writer.writerow([*about, *numbers])
     return text.getvalue()
 
 
@@ -82,12 +86,13 @@ def markdown(lines: Sequence[Line], extractor: str) -> str:
         columns = list(same[0].means)
         best = {c: indistinguishable(same, c) for c in columns}
         parts.append(f"**K = {size:,}**\n")
-        parts.append(f"| quantizer | seeds | {' | '.join(columns)} |")
-        parts.append(f"| --- |{' ---: |' * (len(columns) + 1)}")
+        parts.append(f"| quantizer | d | seeds | {' | '.join(columns)} |")
+        parts.append(f"| --- |{' ---: |' * (len(columns) + 2)}")
         for line in same:
-            cells = [cell(line, c, line.name in best[c]) for c in columns]
+            cells = [cell(line, c, line in best[c]) for c in columns]
             mark = "" if line.equal_bits else " \\*"
-            parts.append(f"| {line.name}{mark} | {line.seeds} | {' | '.join(cells)} |")
+            start = f"| {line.name}{mark} | {line.code_dim} | {line.seeds} |"
+            parts.append(f"{start} {' | '.join(cells)} |")
         parts.append("")
     return "\n".join([*parts, legend(lines, extractor), ""])
 
@@ -109,20 +114,20 @@ def legend(lines: Sequence[Line], extractor: str) -> str:
     )
 
 
-def indistinguishable(lines: Sequence[Line], column: str) -> set[str]:
+def indistinguishable(lines: Sequence[Line], column: str) -> list[Line]:
     """The row with the best mean, and those that the seeds' spread does not set apart from it."""
     better = BETTER.get(column, "low" if column.startswith("prior") else "neither")
     known = [(v, line) for line in lines if (v := line.means[column]) is not None]
     if better == "neither" or len(known) < 2:
-        return set()
+        return []
     top, best = (max if better == "high" else min)(known, key=lambda pair: pair[0])
-    found = {best.name}
+    found = []
     for value, line in known:
         apart = [
             s / math.sqrt(n.seeds) for n in (best, line) if (s := n.spreads[column]) is not None
         ]
         if value == top or (len(apart) == 2 and abs(value - top) <= 2 * math.hypot(*apart)):
-            found.add(line.name)
+            found.append(line)
     return found
 
 
@@ -139,21 +144,32 @@ def cell(line: Line, column: str, best: bool) -> str:
 
 
 def drawn(lines: Sequence[Line]) -> pyplot.Figure:
-    """Share used and both distances against K, a line for every quantizer."""
+    """Share used and both distances against K, and share used against d, a curve for every quantizer."""
     figure, axes = pyplot.subplots(1, len(DRAWN), figsize=(5 * len(DRAWN), 4), layout="constrained")
-    for axis, column in zip(axes, DRAWN, strict=True):
-        for name in dict.fromkeys(line.name for line in lines):
-            points = [
-                (line.codebook_size, v, line.spreads[column] or 0)
-                for line in lines
-                if line.name == name and (v := line.means.get(column)) is not None
-            ]
+    names = list(dict.fromkeys(line.name for line in lines))
+    for axis, (column, against) in zip(axes, DRAWN, strict=True):
+        for number, name in enumerate(names):
+            points = points_of([line for line in lines if line.name == name], column, against)
             if points:
-                x, y, bars = zip(*sorted(points), strict=True)
-                axis.errorbar(x, y, bars, marker="o", markersize=4, capsize=3, label=name)
-        axis.set(xscale="log", xlabel="codebook size K", title=column)
+                x, y, bars = zip(*points, strict=True)
+                look = {"marker": MARKERS[number // 10 % len(MARKERS)], "color": f"C{number % 10}"}
+                axis.errorbar(x, y, bars, markersize=5, capsize=3, label=name, **look)
+        axis.set(xscale="log", xlabel=against, ylabel=column)
         if column != "used":
             axis.set_yscale("log")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", fontsize="small")
     return figure
+
+
+def points_of(lines: Sequence[Line], column: str, against: str) -> list[tuple[int, float, float]]:
+    """What is drawn of one quantizer: K or d, the mean, and the spread."""
+    return sorted(
+        (
+            line.codebook_size if against == "K" else line.code_dim,
+            value,
+            line.spreads[column] or 0.0,
+        )
+        for line in lines
+        if (value := line.means.get(column)) is not None
+    )
