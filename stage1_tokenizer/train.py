@@ -217,9 +217,8 @@ def optimize(
 
 def maintain(quantizer: Quantizer, quantized: Quantized) -> None:
     """The quantizer's own part of a step: averages and resets, from what was quantized."""
-    codes = quantized.codes.flatten(0, 1)
-    inside = codes >= 0 if codes.ndim == 1 else (codes >= 0).all(1)
-    quantizer.accumulate(quantized.inputs, codes[inside])
+    assert quantized.input_codes is not None
+    quantizer.accumulate(quantized.inputs, quantized.input_codes)
     quantizer.after_step()
 
 

@@ -76,6 +76,12 @@ class Quantized:
     """Named scalars, already weighted."""
     inputs: Float[Tensor, "m d"]
     """The vectors that were quantized, detached, without padding: what `accumulate` wants."""
+    input_codes: Int[Tensor, "m *levels"] | None = None
+    """Their codes; `codes` in one row unless given."""
+
+    def __post_init__(self) -> None:
+        if self.input_codes is None:
+            self.input_codes = self.codes.flatten(0, 1)
 
     @property
     def loss(self) -> Float[Tensor, ""]:
