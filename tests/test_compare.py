@@ -64,10 +64,10 @@ def test_running_again_trains_nothing(
 ) -> None:
     monkeypatch.chdir(study.out.parents[2])
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    before = {p: p.stat().st_mtime_ns for p in study.out.rglob("*.safetensors")}
+    before = {p: p.stat().st_mtime_ns for p in study.out.rglob("state.safetensors")}
     table = (study.out / "compare.csv").read_text()
     compare(load_config(CompareConfig, Path("configs/compare/smoke.yaml")))
-    assert before == {p: p.stat().st_mtime_ns for p in study.out.rglob("*.safetensors")}
+    assert before == {p: p.stat().st_mtime_ns for p in study.out.rglob("state.safetensors")}
     assert (study.out / "compare.csv").read_text() == table
 
 
