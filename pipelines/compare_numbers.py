@@ -89,7 +89,10 @@ def measured(row: CompareRow, seed: int, folder: Path) -> Measured:
     numbers[f"prior's {next(iter(bits))}"] = min(priors, default=None)
     last: dict[str, Any] = (read_metrics(folder / "tokenizer") or [{}])[-1]
     numbers |= {column.name: last.get(column.metric) for column in RUN}
-    equal = math.isclose(build_quantizer(quantizer).spec.bits, math.log2(row.codebook_size))
+    spec = build_quantizer(quantizer).spec
+    if not spec.has_codes:
+        numbers |= dict.fromkeys([*bits, "effective rank"])
+    equal = math.isclose(spec.bits, math.log2(row.codebook_size))
     return Measured(
         row, seed, numbers, equal, quantizer.code_dim, extractor_of(found["reconstruction"])
     )

@@ -42,7 +42,10 @@ def test_every_row_goes_through_both_stages(study: CompareConfig) -> None:
             assert float(row[column]) >= 0, column
         assert 0 < float(row["prior's bits per item"]) < 200
     ceiling = rows[3]
-    assert ceiling["gFD"] == ceiling["used"] == "" and float(ceiling["quantization error"]) == 0
+    assert (
+        ceiling["gFD"] == ceiling["used"] == ceiling["bits per item"] == ""
+        and float(ceiling["quantization error"]) == 0
+    )
     assert float(ceiling["rFD"]) > 0
     table = (study.out / "compare.md").read_text()
     assert "**K = 64**" in table and "digits-classifier" in table and "one seed" in table
