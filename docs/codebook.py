@@ -57,9 +57,9 @@ def geometry(rows: Float[Tensor, "k d"]) -> list[float]:
     centred = rows - rows.mean(0)
     distances = torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist")
     to_nearest = distances.fill_diagonal_(math.inf).min(1).values.mean()
-    rank = torch.linalg.matrix_rank(centred, rtol=1e-5)
+    rank = int(torch.linalg.matrix_rank(centred, atol=1e-4))  # above what rounding leaves of b - b
     scale = centred.square().sum(1).mean().sqrt()
-    return [int(rank), effective_rank(rows), float(scale), float(to_nearest)]
+    return [rank, effective_rank(rows) if rank else 0.0, float(scale), float(to_nearest)]
 
 
 def new_basis(start: str, spread: float) -> Float[Tensor, "k d"]:
