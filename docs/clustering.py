@@ -120,7 +120,6 @@ def write() -> Figure:
         axis.barh(
             list(METHODS), errors, color=["C1" if "SimVQ" in name else "C0" for name in METHODS]
         )
-        axis.invert_yaxis()
         axis.set(title=data, xlabel="MSE / variance")
     return figure
 
