@@ -1,0 +1,78 @@
+"""The claims of the pages in docs/, from the functions that wrote their tables."""
+
+from pathlib import Path
+
+import clustering
+import codebook
+import pytest
+import torch
+import toy
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGES = sorted(path.stem for path in DOCS.glob("*.md") if path.stem != "README")
+HAND = {
+    "VQ": ((1.5, 0.0), (0.0, 1.0)),
+    "SimVQ, no bias": ((1.5, 0.0), (0.0, 1.0)),
+    "SimVQ, bias": ((2.0, 0.0), (0.5, 1.0)),
+    "SimVQ, no bias, acute": ((1.5, 0.0), (0.9, 0.8)),
+    "SimVQ, no bias, obtuse": ((1.5, 0.0), (-0.9, 0.8)),
+    "SimVQ, no bias, C trained too": ((2.25, 0.0), (0.0, 1.0)),
+}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_has_a_short_script_a_small_figure_and_a_line_in_the_index(page: str) -> None:
+    assert (DOCS / f"{page}.py").read_text().count("\n") < 150
+    assert (DOCS / f"{page}.png").stat().st_size < 60_000
+    assert f"({page}.md)" in (DOCS / "README.md").read_text()
+    assert f"({page}.png)" in (DOCS / f"{page}.md").read_text()
+
+
+@pytest.mark.parametrize("case", HAND)
+def test_the_modules_take_the_step_that_was_worked_by_hand(case: str) -> None:
+    chosen, _, after = toy.step(toy.cases()[case], torch.tensor(toy.Z), toy.STEP)
+    assert chosen == 0
+    torch.testing.assert_close(after, torch.tensor(HAND[case]))
+    cells = " | ".join(toy.point(row) for row in after)
+    assert all(cell in (DOCS / "toy.md").read_text() for cell in cells.split(" | "))
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_every_code_moves_by_its_product_with_the_chosen_one(bias: bool) -> None:
+    torch.manual_seed(0)
+    rows, z = torch.randn(50, 7), torch.randn(7)
+    chosen, before, after = toy.step(toy.simvq(rows, bias), z, 0.1)
+    factors = rows @ rows[chosen] + bias
+    expected = 2 * 0.1 * factors[:, None] * (z - before[chosen])
+    torch.testing.assert_close(after - before, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_in_vq_only_the_chosen_code_moves() -> None:
+    torch.manual_seed(0)
+    rows, z = torch.randn(50, 7), torch.randn(7)
+    chosen, before, after = toy.step(toy.vq(rows), z, 0.1)
+    assert (after != before).any(1).nonzero().flatten().tolist() == [chosen]
+
+
+def test_simvq_is_no_clustering_method() -> None:
+    """On clusters it is far from k-means and from VQ; on a Gaussian, an ellipsoid, it is near k-means."""
+    errors = {
+        (name, data): clustering.result(name, data, 0)[0]
+        for name in ("k-means", "SimVQ")
+        for data in clustering.DATA
+    }
+    assert errors["SimVQ", "120 clusters"] > 4 * errors["k-means", "120 clusters"]
+    assert errors["SimVQ", "Gaussian"] < 1.3 * errors["k-means", "Gaussian"]
+
+
+def test_the_use_of_c_is_that_of_its_image_whatever_the_rank() -> None:
+    vectors = codebook.stretched(0)
+    quantizer = codebook.trained(vectors, 0)
+    for rank in (codebook.DIM, 4, 1):
+        codebook.truncate(quantizer, rank)
+        indices, of_basis, of_codebook, _ = codebook.counts(quantizer, vectors)
+        assert indices == of_basis == of_codebook
+        assert codebook.geometry(quantizer.codebook.detach())[0] == rank
+    assert codebook.geometry(quantizer.basis)[0] == codebook.DIM
+    codebook.truncate(quantizer, 0)
+    assert codebook.counts(quantizer, vectors)[:3] == [1, 1, 1]
