@@ -4,6 +4,7 @@ from pathlib import Path
 
 import clustering
 import codebook
+import joint
 import pytest
 import torch
 import toy
@@ -76,3 +77,18 @@ def test_the_use_of_c_is_that_of_its_image_whatever_the_rank() -> None:
     assert codebook.geometry(quantizer.basis)[0] == codebook.DIM
     codebook.truncate(quantizer, 0)
     assert codebook.counts(quantizer, vectors)[:3] == [1, 1, 1]
+
+
+def test_how_far_apart_codes_start_decides_more_than_whether_c_is_trained() -> None:
+    for ratio in (0.0, 10.0):
+        near, *_ = joint.run("Adam", 0.01, ratio, seed=0)
+        far, *_ = joint.run("Adam", 1.0, ratio, seed=0)
+        assert near < 0.6 and far > 0.9
+
+
+def test_training_c_with_sgd_costs_use_and_holds_w_back() -> None:
+    frozen = joint.run("SGD", joint.DIM**-0.5, 0.0, seed=0)
+    both = joint.run("SGD", joint.DIM**-0.5, 10.0, seed=0)
+    assert frozen[0] - both[0] > 0.2 and both[4] < 0.6 * frozen[4]
+    assert frozen[3] == 0 and both[3] > 1
+    assert both[2] < 1.2 * frozen[2]  # the error is no worse for it
