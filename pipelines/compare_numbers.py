@@ -50,8 +50,8 @@ SPEECH = (
     Column("label accuracy", "high", "samples", "label accuracy (classifier)"),
 )
 RUN = (
-    Column("effective rank", "high", "", "codebook/effective_rank"),
-    Column("quantization error", "low", "", "heldout/quantization_error"),
+    Column("effective rank", "neither", "", "codebook/effective_rank"),
+    Column("quantization error", "neither", "", "heldout/quantization_error"),
     Column("step (ms)", "low", "", "speed/step_ms"),
     Column("peak memory (GiB)", "low", "", "speed/peak_memory_gib"),
 )

@@ -108,16 +108,21 @@ def legend(lines: Sequence[Line], extractor: str) -> str:
         "between them is chance is not known."
     )
     return (
-        f"{spread} \\*: bits that are not log2 K per position. rFD and gFD: Frechet distances on features of "
+        f"{spread} \\*: bits that are not log2 K per position; such rows do not compete. rFD and gFD: Frechet distances on features of "
         f"{extractor}, of reconstructions to held-out items and of samples to training items. "
-        "Quantization error: mean squared, in units of the latents' variance."
+        "Quantization error: mean squared, in units of the latents' variance. Steps are timed beside the rows "
+        "that ran at the same time."
     )
 
 
 def indistinguishable(lines: Sequence[Line], column: str) -> list[Line]:
-    """The row with the best mean, and those that the seeds' spread does not set apart from it."""
-    better = BETTER.get(column, "low" if column.startswith("prior") else "neither")
-    known = [(v, line) for line in lines if (v := line.means[column]) is not None]
+    """The row with the best mean, and those that the seeds' spread does not set apart from it.
+
+    Rows with other bits do not compete, and no row in what a poor codebook may have much or little of.
+    """
+    better = BETTER.get(column, "neither")
+    fair = [line for line in lines if line.equal_bits]
+    known = [(v, line) for line in fair if (v := line.means[column]) is not None]
     if better == "neither" or len(known) < 2:
         return []
     top, best = (max if better == "high" else min)(known, key=lambda pair: pair[0])
