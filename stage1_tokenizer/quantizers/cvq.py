@@ -5,16 +5,15 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from common.order import generator_at
 from stage1_tokenizer.quantizers.base import gather_over_processes
 from stage1_tokenizer.quantizers.batch_statistics import SEED, BatchStatistics
 from stage1_tokenizer.quantizers.estimators import Estimator
-from stage1_tokenizer.quantizers.flat import FlatQuantizer
 from stage1_tokenizer.quantizers.search import TILE, nearest
-from stage1_tokenizer.quantizers.start import drawn, new_table
 from stage1_tokenizer.quantizers.step_counter import StepCounter
+from stage1_tokenizer.quantizers.table import StartedTableQuantizer
 
 POOL = 1024
 """Vectors of a step among which `probrandom` draws."""
@@ -50,7 +49,7 @@ class CVQConfig:
             )
 
 
-class CVQ(FlatQuantizer):
+class CVQ(StartedTableQuantizer):
     """Plain VQ, in which after each step a code moves to its anchor the more the less it is used.
 
     Distances are Euclidean. `random` and `probrandom` draw from this step's vectors alone, `probrandom`
@@ -64,17 +63,9 @@ class CVQ(FlatQuantizer):
 
     def __init__(self, **options: object) -> None:
         super().__init__(**options)
-        config = self.config
-        table = new_table(config.codebook_size, config.code_dim, config.start)
-        self.table = nn.Parameter(table)
         self.register_buffer("usage", torch.zeros(self.config.codebook_size))
         self.counter = StepCounter()
         self._noted = BatchStatistics()
-
-    @property
-    def codebook(self) -> Float[Tensor, "k d"]:
-        """The table."""
-        return self.table.float()
 
     def accumulate(self, inputs: Float[Tensor, "m d"], codes: Int[Tensor, " m"]) -> None:
         """Notes which vectors chose which code."""
@@ -90,13 +81,6 @@ class CVQ(FlatQuantizer):
         self.table.lerp_(self._anchors(), way[:, None])
         self.counter.advance()
         self._noted.clear()
-
-    @torch.no_grad()
-    def init_from(self, latents: Float[Tensor, "*b d"]) -> None:
-        """With `start=data`, K of the vectors, at random."""
-        if self.config.start == "data":
-            flat = latents.reshape(-1, self.config.code_dim).float()
-            self.table.copy_(drawn(flat, self.config.codebook_size))
 
     def _anchors(self) -> Float[Tensor, "k d"]:
         if self.config.anchor == "closest":

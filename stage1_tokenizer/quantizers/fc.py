@@ -6,12 +6,12 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from stage1_tokenizer.quantizers.base import Quantized
 from stage1_tokenizer.quantizers.estimators import straight_through
-from stage1_tokenizer.quantizers.flat import FlatQuantizer
 from stage1_tokenizer.quantizers.losses import two_pulls
+from stage1_tokenizer.quantizers.table import TableQuantizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,15 +30,11 @@ class FCConfig:
     """Weight of both pulls in the total loss."""
 
 
-class FC(FlatQuantizer):
+class FC(TableQuantizer):
     """Vectors to the row of a trained table with the greatest cosine; what comes out has norm 1."""
 
     config_class = FCConfig
     config: FCConfig
-
-    def __init__(self, **options: object) -> None:
-        super().__init__(**options)
-        self.table = nn.Parameter(torch.randn(self.config.codebook_size, self.config.code_dim))
 
     @property
     def codebook(self) -> Float[Tensor, "k d"]:

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from stage1_tokenizer.quantizers.flat import FlatQuantizer
 from stage1_tokenizer.quantizers.maps import mapped
-from stage1_tokenizer.quantizers.search import nearest
 
 
 class MappedQuantizer(FlatQuantizer):
@@ -41,12 +40,6 @@ class MappedQuantizer(FlatQuantizer):
             codebook = mapped(self.projection, self.basis)
         self._cache = ([p.clone() for p in small], state, codebook)
         return codebook
-
-    @torch.no_grad()
-    def encode(self, latents: Float[Tensor, "*b d"]) -> Int[Tensor, "*b"]:
-        """Codes alone, of any number of vectors, without gradient."""
-        flat = latents.reshape(-1, self.config.code_dim)
-        return nearest(flat, self.codebook.detach()).reshape(latents.shape[:-1])
 
     def lookup(self, codes: Int[Tensor, "*b"]) -> Float[Tensor, "*b d"]:
         """The code vectors of `codes`: rows of `codebook`, from integers alone.

@@ -3,13 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
-from jaxtyping import Float
-from torch import Tensor, nn
-
 from stage1_tokenizer.quantizers.estimators import Estimator
-from stage1_tokenizer.quantizers.flat import FlatQuantizer
-from stage1_tokenizer.quantizers.start import drawn, new_table
+from stage1_tokenizer.quantizers.table import StartedTableQuantizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,26 +26,8 @@ class VQConfig:
     """`rotation` is the rotation trick (arXiv 2410.06424)."""
 
 
-class VQ(FlatQuantizer):
+class VQ(StartedTableQuantizer):
     """Vectors to the nearest row of a trained table. Only rows that are chosen learn."""
 
     config_class = VQConfig
     config: VQConfig
-
-    def __init__(self, **options: object) -> None:
-        super().__init__(**options)
-        config = self.config
-        table = new_table(config.codebook_size, config.code_dim, config.start)
-        self.table = nn.Parameter(table)
-
-    @property
-    def codebook(self) -> Float[Tensor, "k d"]:
-        """The table."""
-        return self.table.float()
-
-    @torch.no_grad()
-    def init_from(self, latents: Float[Tensor, "*b d"]) -> None:
-        """With `start=data`, K of the vectors, at random."""
-        if self.config.start == "data":
-            flat = latents.reshape(-1, self.config.code_dim).float()
-            self.table.copy_(drawn(flat, self.config.codebook_size))
