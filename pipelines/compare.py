@@ -71,29 +71,36 @@ def prepare(config: CompareConfig, row: CompareRow, seed: int) -> Path:
     name = re.sub(r"[^a-z0-9]+", "-", row.name.lower()).strip("-")
     dim = "" if row.code_dim is None else f"-d{row.code_dim}"
     folder = config.out / "rows" / f"{name}-k{row.codebook_size}{dim}-s{seed}"
-    for verb, paths in PATHS.items():
-        if verb == "train-tokenizer" and row.tokenizer is not None:
-            continue
-        if row.quantizer.get("method") == CEILING and verb in ("encode", "train-prior", "sample"):
-            continue
+    for verb in verbs_of(row):
         found = verb_config(config, verb, row.settings)
         if verb == "train-tokenizer":
             found["model"]["quantizer"] = dict(row.quantizer)
         if verb in SEEDED:
             found["seed"] = seed
-        own: dict[str, str | None] = {key: str(folder / place) for key, place in paths.items()}
-        if row.tokenizer is not None and "tokenizer" in own:
-            own["tokenizer"] = str(row.tokenizer)
-        if row.quantizer.get("method") == CEILING:
-            own |= {
-                "samples": None,
-                "codes": None,
-                "prior_run": None,
-                "out": str(folder / "scores"),
-            }
-            own = {key: value for key, value in own.items() if verb == "score" or key in paths}
-        write(found | own, folder / "configs" / f"{verb}.yaml")
+        write(found | own_paths(row, verb, folder), folder / "configs" / f"{verb}.yaml")
     return folder
+
+
+def verbs_of(row: CompareRow) -> list[str]:
+    """What is run for a row: no training of a tokenizer from elsewhere, no prior where there are no codes."""
+    if row.tokenizer is not None:
+        return [verb for verb in PATHS if verb != "train-tokenizer"]
+    return ["train-tokenizer", "score"] if is_ceiling(row) else [*PATHS]
+
+
+def own_paths(row: CompareRow, verb: str, folder: Path) -> dict[str, str | None]:
+    """The keys of a verb's config that lead to the row's folder, or to its tokenizer from elsewhere."""
+    own: dict[str, str | None] = {key: str(folder / place) for key, place in PATHS[verb].items()}
+    if row.tokenizer is not None and "tokenizer" in own:
+        own["tokenizer"] = str(row.tokenizer)
+    if verb == "score" and is_ceiling(row):
+        own |= {"samples": None, "codes": None, "prior_run": None, "out": str(folder / "scores")}
+    return own
+
+
+def is_ceiling(row: CompareRow) -> bool:
+    """Whether the row is the autoencoder without codes."""
+    return row.quantizer.get("method") == CEILING
 
 
 def verb_config(config: CompareConfig, verb: str, settings: Sequence[str]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from common.config import load_config
 from common.tracking import read_metrics
 from pipelines.compare_config import CompareRow
 from stage1_tokenizer.image_tokenizer import ImageTokenizerConfig
-from stage1_tokenizer.quantizers import QuantizerConfig, build_quantizer
+from stage1_tokenizer.quantizers import Quantizer, build_quantizer
 from stage1_tokenizer.speech_tokenizer import SpeechTokenizerConfig
 
 HELD_OUT = "F*D* vs held-out"
@@ -31,22 +31,24 @@ class Column:
     """Its name there, as a pattern."""
 
 
-IMAGES = (
+CODES = (
     Column("used", "high", "reconstruction", "codes used"),
     Column("perplexity", "high", "reconstruction", "code perplexity"),
     Column("rFD", "low", "reconstruction", HELD_OUT),
+)
+GENERATION = Column("gFD", "low", "samples", "F*D* vs train")
+IMAGES = (
+    *CODES,
     Column("PSNR (dB)", "high", "reconstruction", "PSNR (dB)"),
     Column("SSIM", "high", "reconstruction", "SSIM*"),
-    Column("gFD", "low", "samples", "F*D* vs train"),
+    GENERATION,
     Column("label accuracy", "high", "samples", "label accuracy"),
 )
 SPEECH = (
-    Column("used", "high", "reconstruction", "codes used"),
-    Column("perplexity", "high", "reconstruction", "code perplexity"),
-    Column("rFD", "low", "reconstruction", HELD_OUT),
+    *CODES,
     Column("mel distance", "low", "reconstruction", "mel distance*"),
     Column("STOI", "high", "reconstruction", "STOI"),
-    Column("gFD", "low", "samples", "F*D* vs train"),
+    GENERATION,
     Column("label accuracy", "high", "samples", "label accuracy (classifier)"),
 )
 RUN = (
@@ -89,25 +91,23 @@ def measured(row: CompareRow, seed: int, folder: Path) -> Measured:
     numbers[f"prior's {next(iter(bits))}"] = min(priors, default=None)
     last: dict[str, Any] = (read_metrics(folder / "tokenizer") or [{}])[-1]
     numbers |= {column.name: last.get(column.metric) for column in RUN}
-    spec = build_quantizer(quantizer).spec
-    if not spec.has_codes:
+    if not quantizer.spec.has_codes:
         numbers |= dict.fromkeys([*bits, "effective rank"])
-    equal = math.isclose(spec.bits, math.log2(row.codebook_size))
-    return Measured(
-        row, seed, numbers, equal, quantizer.code_dim, extractor_of(found["reconstruction"])
-    )
+    equal = math.isclose(quantizer.spec.bits, math.log2(row.codebook_size))
+    dim = quantizer.config.code_dim
+    return Measured(row, seed, numbers, equal, dim, extractor_of(found["reconstruction"]))
 
 
-def rate(model: Path) -> tuple[QuantizerConfig, dict[str, float | None]]:
-    """A tokenizer's quantizer, and the bits that its codes carry when all are equally likely."""
+def rate(model: Path) -> tuple[Quantizer, dict[str, float | None]]:
+    """A quantizer like a tokenizer's, and the bits that its codes carry when all are equally likely."""
     values = json.loads((model / "config.json").read_text())
     if "sample_rate" in values:
         speech = load_config(SpeechTokenizerConfig, model / "config.json")
-        bits = build_quantizer(speech.quantizer).spec.bits
-        return speech.quantizer, {"bits per second": bits * speech.codes_per_second}
+        quantizer = build_quantizer(speech.quantizer)
+        return quantizer, {"bits per second": quantizer.spec.bits * speech.codes_per_second}
     images = load_config(ImageTokenizerConfig, model / "config.json")
-    bits = build_quantizer(images.quantizer).spec.bits
-    return images.quantizer, {"bits per item": bits * math.prod(images.grid)}
+    quantizer = build_quantizer(images.quantizer)
+    return quantizer, {"bits per item": quantizer.spec.bits * math.prod(images.grid)}
 
 
 def number(numbers: dict[str, Any], pattern: str) -> float | None:
