@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+import vector_quantize_pytorch as library
 from test_quantizers import LargestTensor
 from torch import Tensor
 
@@ -33,7 +34,6 @@ def rows_of(table: Tensor, among: Tensor) -> Tensor:
 
 
 def test_ema_is_the_library_of_others_after_ten_steps() -> None:
-    library = pytest.importorskip("vector_quantize_pytorch")
     torch.manual_seed(0)
     ours = EMA(codebook_size=12, code_dim=4, start="normal")
     theirs = library.VectorQuantize(

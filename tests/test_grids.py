@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+import vector_quantize_pytorch as library
 
 from stage1_tokenizer.quantizers import FSQ, LFQ, FSQConfig, LFQConfig
 from stage1_tokenizer.quantizers.lfq import bit_entropy, mean_joint
@@ -50,7 +51,6 @@ def test_fsqs_levels_are_symmetric_about_zero_up_to_their_parity() -> None:
 
 
 def test_fsq_is_the_librarys() -> None:
-    library = pytest.importorskip("vector_quantize_pytorch")
     for levels in LEVELS:
         latents = 3 * torch.randn(4, 500, len(levels), generator=torch.Generator().manual_seed(0))
         mine, theirs = FSQ(levels=levels), library.FSQ(list(levels))
@@ -110,7 +110,6 @@ def test_lfqs_batch_entropy_by_groups_is_an_upper_bound() -> None:
 
 
 def test_lfq_is_the_librarys() -> None:
-    library = pytest.importorskip("vector_quantize_pytorch")
     latents = 0.02 * torch.randn(3, 70, 8, generator=torch.Generator().manual_seed(0))
     mine = LFQ(codebook_size=256)
     theirs = library.LFQ(codebook_size=256, entropy_loss_weight=0.1, commitment_loss_weight=0.25)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+import vector_quantize_pytorch as library
 from torch import Tensor
 
 from stage1_tokenizer.quantizers import RQ, QINCo
@@ -144,7 +145,6 @@ def test_rq_codes_and_loss_are_those_by_hand(shared: bool) -> None:
 
 @both
 def test_rq_is_the_library_of_others(shared: bool) -> None:
-    library = pytest.importorskip("vector_quantize_pytorch")
     quantizer, latents = rq(shared=shared), vectors(3)
     theirs = library.ResidualVQ(
         dim=DIM, codebook_size=K, num_quantizers=LEVELS, shared_codebook=shared

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+import vector_quantize_pytorch as library
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -138,6 +139,27 @@ def test_golden_values() -> None:
     assert out.losses["codebook"].item() == pytest.approx(3 * 0.0175)
     assert out.losses["commitment"].item() == pytest.approx(3 * 0.5 * 0.0175)
     assert out.loss.item() == pytest.approx(4.5 * 0.0175)
+
+
+@pytest.mark.parametrize("rotation", [False, True])
+def test_it_is_the_simvq_of_the_library_of_others(rotation: bool) -> None:
+    mine = seeded(codebook_size=300, code_dim=8, bias=False, rescale=False, rotation=rotation)
+    theirs = library.SimVQ(dim=8, codebook_size=300, rotation_trick=rotation)
+    theirs.frozen_codebook.copy_(mine.basis)
+    theirs.code_transform.weight.data.copy_(mine.projection.weight)
+    ours = torch.randn(2, 40, 8).requires_grad_()
+    others = ours.detach().clone().requires_grad_()
+    out = mine(ours)
+    vectors, codes, loss = theirs(others)
+    assert torch.equal(out.codes, codes)
+    torch.testing.assert_close(out.latents, vectors)
+    torch.testing.assert_close(out.loss, loss)
+    direction = torch.randn(2, 40, 8)
+    ((out.latents * direction).sum() + out.loss).backward()
+    ((vectors * direction).sum() + loss).backward()
+    torch.testing.assert_close(ours.grad, others.grad)
+    mine_w, their_w = mine.projection.weight.grad, theirs.code_transform.weight.grad
+    torch.testing.assert_close(mine_w, their_w)
 
 
 def test_codes_are_the_same_under_bf16_autocast() -> None:

@@ -12,7 +12,7 @@ from common.config import load_config, save_config
 from pipelines.cli import VERBS, Verb, config_class, config_classes
 
 ROOT = Path(__file__).parents[1]
-LAYERS = ("common", "stage1_tokenizer", "stage2_prior", "pipelines")
+LAYERS = ("common", "stage1_tokenizer", "stage2_prior", "pipelines", "benchmarks")
 FILES = [path for layer in LAYERS for path in sorted((ROOT / layer).rglob("*.py"))]
 YAMLS = sorted((ROOT / "configs").rglob("*.yaml"))
 
