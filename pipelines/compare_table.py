@@ -114,11 +114,8 @@ def legend(lines: Sequence[Line], extractor: str) -> str:
         else "Bold: the best of a column. Rows with one seed have no spread: how much of a difference "
         "between them is chance is not known."
     )
-    tuned = (
-        " Weights of the losses were chosen on short runs: tuning.csv."
-        if any(line.tuned for line in lines)
-        else ""
-    )
+    knobs = ", ".join(dict.fromkeys(key for line in lines for key in line.tuned))
+    tuned = f" {knobs}: what did best in short runs, all of which tuning.csv has." if knobs else ""
     return (
         f"{spread}{tuned} \\*: bits that are not log2 K per position; such rows do not compete. rFD and gFD: Frechet distances on features of "
         f"{extractor}, of reconstructions to held-out items and of samples to training items. "
