@@ -21,17 +21,42 @@ class CompareRow:
     """In place of the study's own."""
     settings: tuple[str, ...] = ()
     """Further `verb.key=value` of this line alone."""
+    tune: dict[str, list[float]] = field(default_factory=dict)
+    """One key of quantizer and the values that tuning tries, in place of `weight` and the study's factors."""
 
     def __post_init__(self) -> None:
         if bool(self.quantizer) == (self.tokenizer is not None):
             raise ValueError(
                 f"row {self.name!r} needs either quantizer or tokenizer: set one of them"
             )
+        if len(self.tune) > 1 or not all(self.tune.values()):
+            raise ValueError(
+                f"row {self.name!r}: tune={self.tune} must be one key with at least one value: set tune"
+            )
 
     @property
     def code_dim(self) -> int | None:
         """The key code_dim of its quantizer, where it is set."""
         return self.quantizer.get("code_dim")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareTuning:
+    """Short trainings of the tokenizer that choose the weight of each quantizer's losses."""
+
+    steps: int = 0
+    """Of each of them; 0 tunes nothing."""
+    factors: tuple[float, ...] = (0.3, 1.0, 3.0)
+    """What is tried: multiples of the row's own `weight`; quantizers without that key are not tuned."""
+    codebook_size: int | None = None
+    """Rows of one name share the tuning of theirs with this codebook_size; null tunes each row for itself."""
+
+    def __post_init__(self) -> None:
+        if self.steps < 0 or not self.factors or min(self.factors) <= 0:
+            raise ValueError(
+                f"steps={self.steps} must be at least 0 and factors={self.factors} positive and not "
+                "empty: set tuning.steps or tuning.factors"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +74,8 @@ class CompareConfig:
     """Changes to the experiment for all rows, each `verb.key=value`."""
     at_once: int = 1
     """Rows that run at the same time, each in a process of its own with an equal share of the threads."""
+    tuning: CompareTuning = field(default_factory=CompareTuning)
+    """What each row gets before its runs, at the first of the study's seeds; tuning.csv has every score."""
 
     def __post_init__(self) -> None:
         names = [(row.name, row.codebook_size, row.code_dim) for row in self.rows]
@@ -62,3 +89,6 @@ class CompareConfig:
                 f"at_once={self.at_once} must be at least 1 and seeds={self.seeds} not empty: "
                 "set at_once or seeds"
             )
+        tuned = [row.name for row in self.rows if row.tune]
+        if tuned and not self.tuning.steps:
+            raise ValueError(f"rows {tuned} have tune while tuning.steps=0: set tuning.steps")

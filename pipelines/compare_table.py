@@ -34,6 +34,8 @@ class Line:
     code_dim: int
     seeds: int
     equal_bits: bool
+    tuned: dict[str, float]
+    """The values that tuning chose, by their keys."""
     means: dict[str, float | None]
     spreads: dict[str, float | None]
     """Standard deviation over the seeds; None for one seed."""
@@ -61,7 +63,8 @@ def lines_of(found: Sequence[Measured]) -> list[Line]:
         means = {c: fmean(v) if v else None for c, v in columns.items()}
         spreads = {c: stdev(v) if len(v) > 1 else None for c, v in columns.items()}
         equal = all(one.equal_bits for one in ones)
-        lines.append(Line(name, size, dim, len(ones), equal, means, spreads))
+        tuned = {key: values[0] for key, values in ones[0].row.tune.items()}
+        lines.append(Line(name, size, dim, len(ones), equal, tuned, means, spreads))
     return lines
 
 
@@ -69,27 +72,31 @@ def csv_text(found: Sequence[Measured]) -> str:
     """A line for every row and seed, its numbers in full."""
     text = io.StringIO()
     columns = list(found[0].numbers) if found else []
+    knobs = list(dict.fromkeys(key for one in found for key in one.row.tune))
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["row", "codebook_size", "code_dim", "seed", "equal_bits", *columns])
+    writer.writerow(["row", "codebook_size", "code_dim", "seed", "equal_bits", *knobs, *columns])
     for one in found:
         numbers = ["" if (v := one.numbers[c]) is None else repr(v) for c in columns]
         about = [one.row.name, one.row.codebook_size, one.code_dim, one.seed, one.equal_bits]
-        writer.writerow([*about, *numbers])
+        tuned = [one.row.tune.get(key, [""])[0] for key in knobs]
+        writer.writerow([*about, *tuned, *numbers])
     return text.getvalue()
 
 
 def markdown(lines: Sequence[Line], extractor: str) -> str:
     """The table, a paragraph per K, and what its marks mean."""
     parts = []
+    knobs = list(dict.fromkeys(key for line in lines for key in line.tuned))
     for size in sorted({line.codebook_size for line in lines}):
         same = [line for line in lines if line.codebook_size == size]
         columns = list(same[0].means)
         best = {c: indistinguishable(same, c) for c in columns}
         parts.append(f"**K = {size:,}**\n")
-        parts.append(f"| quantizer | d | seeds | {' | '.join(columns)} |")
-        parts.append(f"| --- |{' ---: |' * (len(columns) + 2)}")
+        parts.append(f"| quantizer | d | seeds | {' | '.join([*knobs, *columns])} |")
+        parts.append(f"| --- |{' ---: |' * (len(knobs) + len(columns) + 2)}")
         for line in same:
-            cells = [cell(line, c, line in best[c]) for c in columns]
+            cells = [f"{line.tuned[key]:g}" if key in line.tuned else "-" for key in knobs]
+            cells += [cell(line, c, line in best[c]) for c in columns]
             mark = "" if line.equal_bits else " \\*"
             start = f"| {line.name}{mark} | {line.code_dim} | {line.seeds} |"
             parts.append(f"{start} {' | '.join(cells)} |")
@@ -107,8 +114,13 @@ def legend(lines: Sequence[Line], extractor: str) -> str:
         else "Bold: the best of a column. Rows with one seed have no spread: how much of a difference "
         "between them is chance is not known."
     )
+    tuned = (
+        " Weights of the losses were chosen on short runs: tuning.csv."
+        if any(line.tuned for line in lines)
+        else ""
+    )
     return (
-        f"{spread} \\*: bits that are not log2 K per position; such rows do not compete. rFD and gFD: Frechet distances on features of "
+        f"{spread}{tuned} \\*: bits that are not log2 K per position; such rows do not compete. rFD and gFD: Frechet distances on features of "
         f"{extractor}, of reconstructions to held-out items and of samples to training items. "
         "Quantization error: mean squared, in units of the latents' variance. Steps are timed beside the rows "
         "that ran at the same time."

@@ -9,9 +9,10 @@ import torch
 
 from common.config import load_config
 from common.tracking import read_metrics
-from pipelines.compare import compare, prepare, verb_config
+from pipelines.compare import compare, prepare
 from pipelines.compare_config import CompareConfig, CompareRow
 from pipelines.compare_numbers import Measured, number
+from pipelines.compare_runs import verb_config
 from pipelines.compare_table import csv_text, indistinguishable, lines_of, markdown
 from stage1_tokenizer import ImageTokenizer
 
@@ -134,10 +135,29 @@ def test_a_row_that_fails_is_named_and_the_others_are_kept(
     config = CompareConfig(
         experiment=ROOT / "configs/smoke", out=tmp_path / "out", rows=(bad, good), settings=settings
     )
-    with pytest.raises(ValueError, match="bad-k64-s0 failed"):
+    with pytest.raises(ValueError, match="rows/bad-k64-s0 failed"):
         compare(config)
     assert "good" in (tmp_path / "out" / "compare.csv").read_text()
     assert "levels" in (tmp_path / "out/rows/bad-k64-s0/log.txt").read_text()
     assert read_metrics(tmp_path / "out/rows/good-k64-s0/tokenizer")
     scores = json.loads((tmp_path / "out/rows/good-k64-s0/scores/score.json").read_text())
     assert scores["rows"]
+
+
+def test_without_its_classifier_a_study_stops_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = CompareRow(name="a", codebook_size=64, quantizer={"method": "continuous"})
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    config = CompareConfig(
+        experiment=ROOT / "configs/smoke",
+        out=tmp_path,
+        rows=(row,),
+        settings=("train-classifier.steps=none",),
+    )
+    with pytest.raises(
+        ValueError, match=r"classifier that all rows share failed: .*classifier\.txt"
+    ):
+        compare(config)
+    assert "steps" in (tmp_path / "classifier.txt").read_text()
+    assert not (tmp_path / "rows").exists()
