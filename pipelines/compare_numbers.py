@@ -48,6 +48,7 @@ SPEECH = (
     *CODES,
     Column("mel distance", "low", "reconstruction", "mel distance*"),
     Column("STOI", "high", "reconstruction", "STOI"),
+    Column("PESQ", "high", "reconstruction", "PESQ (narrow-band*"),
     GENERATION,
     Column("label accuracy", "high", "samples", "label accuracy (classifier)"),
 )

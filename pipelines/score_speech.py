@@ -49,8 +49,8 @@ class ScoreSpeechConfig:
     """A file without this key is for pictures."""
     tokenizer: Path
     """The tokenizer's folder `model`."""
-    samples: Path
-    """The folder with sample.json and WAV files."""
+    samples: Path | None = None
+    """The folder with sample.json and WAV files; null scores the tokenizer alone."""
     data: SpeechDataConfig = field(default_factory=SpeechDataConfig)
     """The recordings that both were trained on; crop_seconds, gain_db and silence_db are not used."""
     classifier: Path | None = None
@@ -85,6 +85,15 @@ class ScoreSpeechConfig:
                 f"slow_count={self.slow_count} must be at least 1 and reference_count="
                 f"{self.reference_count} at least 2: set slow_count or reference_count"
             )
+        if self.samples is None and self.out is None:
+            raise ValueError("samples=None leaves no folder for the scores: set samples or out")
+
+    @property
+    def folder(self) -> Path:
+        """Where score.json and report.html are written."""
+        folder = self.out or self.samples
+        assert folder is not None
+        return folder
 
 
 def score_speech(config: ScoreSpeechConfig) -> Path:
@@ -99,50 +108,53 @@ def score_speech(config: ScoreSpeechConfig) -> Path:
         )
     tokenizer = SpeechTokenizer.from_pretrained(config.tokenizer).to(device)
     rate = tokenizer.config.sample_rate
-    sampling = matching_sampling(config, rate)
+    sampling = matching_sampling(config.samples, config.tokenizer, rate) if config.samples else None
     histogram = read_histogram(config.codes, tokenizer.quantizer.spec)
     train = load_recordings(config.data, "train", sample_rate=rate)
     train = limited(train, config.reference_count, config.seed)
     sources = train, load_recordings(config.data, "validation", sample_rate=rate)
-    sampled = sampled_clips(config.samples, sampling, train.speakers)
+    sampled = None
+    if config.samples and sampling:
+        sampled = sampled_clips(config.samples, sampling, train.speakers)
     scoring = make_scoring(config, sources, device)
     reconstructor = SpeechReconstructor(tokenizer, scoring.heldout)
-    rebuilt, made = judged(scoring, reconstructor.clips), judged(scoring, sampled)
+    rebuilt = judged(scoring, reconstructor.clips)
+    made = judged(scoring, sampled) if sampled else None
     rows = make_rows(scoring, reconstructor, heldout_set(scoring), rebuilt, made, config.prior_run)
     about = provenance(config, scoring, sources, sampling)
     document = {"rows": [asdict(row) for row in rows], "provenance": about}
-    out = config.out or config.samples
-    write_text(out / "score.json", json.dumps(document, indent=2) + "\n")
+    write_text(config.folder / "score.json", json.dumps(document, indent=2) + "\n")
     drawn = speech_figures(
         sampled, scoring.train, reconstructor, histogram, config.tokenizer_run, config.prior_run
     )
-    write_text(out / "report.html", render(f"Scores of {config.samples}", rows, drawn, about))
-    return out / "report.html"
+    title = f"Scores of {config.samples or config.tokenizer}"
+    write_text(config.folder / "report.html", render(title, rows, drawn, about))
+    return config.folder / "report.html"
 
 
 def finished_speech(config: ScoreSpeechConfig) -> Path | None:
     """The report of this config over these very samples and this tokenizer, if there is one."""
-    out = config.out or config.samples
-    report, saved = out / "report.html", out / "score.json"
-    if not (report.is_file() and saved.is_file() and sample_paths(config.samples)):
+    report, saved = config.folder / "report.html", config.folder / "score.json"
+    missing = config.samples and not sample_paths(config.samples)
+    if missing or not (report.is_file() and saved.is_file()):
         return None
     about = json.loads(saved.read_text())["provenance"]
     same = (
         about["config"] == to_plain(config)
-        and about["samples_sha256"] == samples_sha256(config.samples)
-        and about["sampling"]["tokenizer_sha256"] == sha256(config.tokenizer / "model.safetensors")
+        and about["samples_sha256"] == (config.samples and samples_sha256(config.samples))
+        and about["tokenizer_sha256"] == sha256(config.tokenizer / "model.safetensors")
     )
     return report if same else None
 
 
-def matching_sampling(config: ScoreSpeechConfig, sample_rate: int) -> dict[str, Any]:
+def matching_sampling(samples: Path, tokenizer: Path, sample_rate: int) -> dict[str, Any]:
     """sample.json, checked against the tokenizer."""
-    sampling = read_sampling(config.samples)
-    ours = sha256(config.tokenizer / "model.safetensors")
+    sampling = read_sampling(samples)
+    ours = sha256(tokenizer / "model.safetensors")
     if sampling["tokenizer_sha256"] != ours or sampling["sample_rate"] != sample_rate:
         raise ValueError(
-            f"samples={config.samples} were decoded by the tokenizer {sampling['tokenizer_sha256']} at "
-            f"{sampling['sample_rate']} Hz, tokenizer={config.tokenizer} is {ours} at {sample_rate} Hz: "
+            f"samples={samples} were decoded by the tokenizer {sampling['tokenizer_sha256']} at "
+            f"{sampling['sample_rate']} Hz, tokenizer={tokenizer} is {ours} at {sample_rate} Hz: "
             "set tokenizer or samples"
         )
     return sampling
@@ -210,10 +222,9 @@ def provenance(
     config: ScoreSpeechConfig,
     scoring: SpeechScoring,
     sources: tuple[Recordings, Recordings],
-    sampling: dict[str, Any],
+    sampling: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """All that the numbers depend on."""
-    labels, speakers = sampling["labels"], sampling["speakers"]
     sides = [s for s in (scoring.classifier, scoring.voices) if not isinstance(s, str)]
     others = [judge for judge in (scoring.whisper, scoring.utmos) if not isinstance(judge, str)]
     parts = zip(("train", "held-out"), sources, (scoring.train, scoring.heldout), strict=True)
@@ -233,15 +244,21 @@ def provenance(
         },
         "references": references,
         "statistics_sha256": {side.name: statistics_of(side) for side in sides},
-        "samples_sha256": samples_sha256(config.samples),
-        "sampling": sampling
-        | {
-            "labels": labels and dict(sorted(Counter(labels).items())),
-            "speakers": speakers and dict(sorted(Counter(speakers).items())),
-            "seeds": compact(sampling["seeds"]),
-        },
+        "tokenizer_sha256": sha256(config.tokenizer / "model.safetensors"),
+        "samples_sha256": config.samples and samples_sha256(config.samples),
+        "sampling": sampling and summary(sampling),
         "environment": environment(),
         "packages": {name: found for name in JUDGES if (found := version_of(name))},
+    }
+
+
+def summary(sampling: dict[str, Any]) -> dict[str, Any]:
+    """sample.json, its longest entries in short."""
+    labels, speakers = sampling["labels"], sampling["speakers"]
+    return sampling | {
+        "labels": labels and dict(sorted(Counter(labels).items())),
+        "speakers": speakers and dict(sorted(Counter(speakers).items())),
+        "seeds": compact(sampling["seeds"]),
     }
 
 

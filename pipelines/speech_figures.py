@@ -24,7 +24,7 @@ SCALE = "Seconds, kHz, and one scale of dB for all; 0 dB is a sine at full scale
 
 
 def speech_figures(
-    sampled: Clips,
+    sampled: Clips | None,
     train: Clips,
     reconstructor: SpeechReconstructor,
     histogram: Int[Tensor, " k"] | None,
@@ -32,25 +32,31 @@ def speech_figures(
     prior_run: Path | None,
 ) -> list[Figure | Sounds]:
     """Samples and reconstructions to hear and to see, durations, the use of the codes, curves."""
-    sets = {"train": train, "held-out": reconstructor.originals, "samples": sampled}
-    where = "held-out" if histogram is None else "training"
-    counts = reconstructor.histogram if histogram is None else histogram
+    sets = {"train": train, "held-out": reconstructor.originals}
+    sets |= {"samples": sampled} if sampled else {}
     return [
-        *samples_heard(sampled),
+        *(samples_heard(sampled) if sampled else []),
         *reconstructions_heard(reconstructor.originals, reconstructor.clips),
         figure(
             "Durations",
-            "Of training and held-out recordings and of samples, as shares of each set.",
+            f"Of {', '.join(sets)} recordings, as shares of each set.",
             lambda path: save_durations(sets, path),
         ),
-        figure(
-            "Use of the codes",
-            f"In the {where} recordings.",
-            lambda path: save_histogram(counts, path),
-        ),
+        *([codes_figure(reconstructor, histogram)] if reconstructor.spec.has_codes else []),
         *curve_figures("tokenizer", tokenizer_run),
         *curve_figures("prior", prior_run),
     ]
+
+
+def codes_figure(reconstructor: SpeechReconstructor, histogram: Int[Tensor, " k"] | None) -> Figure:
+    """How often each code is chosen: in the codes folder if there is one, else in what was held out."""
+    where = "held-out" if histogram is None else "training"
+    counts = reconstructor.histogram if histogram is None else histogram
+    return figure(
+        "Use of the codes",
+        f"In the {where} recordings.",
+        lambda path: save_histogram(counts, path),
+    )
 
 
 def samples_heard(clips: Clips) -> list[Figure | Sounds]:

@@ -40,13 +40,18 @@ class SpeechReconstructor:
         return replace(self.originals, waveforms=[*map(self.rebuilt, self.originals.waveforms)])
 
     def rebuilt(self, waveform: Tensor) -> Tensor:
-        """One reconstruction."""
-        codes = self.tokenizer.encode(waveform[None].to(self.tokenizer.codebook.device))
+        """One reconstruction from its codes, which are counted; without codes, through the networks."""
+        on_device = waveform[None].to(self.tokenizer.codebook.device)
+        if not self.spec.has_codes:
+            return self.tokenizer.reconstruct(on_device)[0].cpu()
+        codes = self.tokenizer.encode(on_device)
         self.histogram += code_counts(codes[0].cpu(), self.spec)
         return self.tokenizer.decode(codes)[0, : len(waveform)].cpu()
 
     def numbers(self) -> dict[str, Number]:
-        """How many codes were chosen how evenly, and what they cost."""
+        """How many codes were chosen how evenly, and what they cost; nothing where there are none."""
+        if not self.spec.has_codes:
+            return {}
         config = self.tokenizer.config
         bits = sum((size - 1).bit_length() for size in self.spec.sizes)
         return {
@@ -63,10 +68,10 @@ def make_rows(
     reconstructor: SpeechReconstructor,
     real: ScoredSet,
     rebuilt: ScoredSet,
-    made: ScoredSet,
+    made: ScoredSet | None,
     prior_run: Path | None,
 ) -> list[Row]:
-    """The whole table; the prior's own number is read from the metrics of its run."""
+    """The whole table, without samples for a tokenizer alone."""
     return [
         Row("ground truth", "held-out recordings as they are", sound(scoring, real)),
         Row(
@@ -78,13 +83,7 @@ def make_rows(
             | distances(scoring, rebuilt, "held-out")
             | distances(scoring, rebuilt, "train"),
         ),
-        Row(
-            "samples",
-            "what the prior makes",
-            {"held-out bits per second of audio": heldout_bits(prior_run)}
-            | sound(scoring, made)
-            | as_set(scoring, made),
-        ),
+        *(samples_row(scoring, found, prior_run) for found in [made] if found),
         Row(
             "held-out vs train",
             "held-out recordings in the place of samples: what a perfect prior and tokenizer would reach",
@@ -102,6 +101,17 @@ def make_rows(
             },
         ),
     ]  # fmt: skip
+
+
+def samples_row(scoring: SpeechScoring, made: ScoredSet, prior_run: Path | None) -> Row:
+    """What the prior makes; its own number is read from the metrics of its run."""
+    return Row(
+        "samples",
+        "what the prior makes",
+        {"held-out bits per second of audio": heldout_bits(prior_run)}
+        | sound(scoring, made)
+        | as_set(scoring, made),
+    )
 
 
 def heldout_bits(prior_run: Path | None) -> Number:

@@ -23,6 +23,7 @@ from pipelines.speech_generation import SpeechGenerationPipeline
 from pipelines.training_report import write_training_report
 from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
 from stage1_tokenizer.encode import EncodeConfig, EncodeSpeechConfig
+from stage1_tokenizer.quantizers import ContinuousConfig
 from stage1_tokenizer.train import TrainSpeechTokenizerConfig, TrainTokenizerConfig
 from stage2_prior import SpeechPrior
 from stage2_prior.depth_model import saved_prior
@@ -38,12 +39,13 @@ def train_tokenizer(config: TrainTokenizerConfig | TrainSpeechTokenizerConfig) -
         write_training_report(config.run_dir)
     last = read_metrics(config.run_dir)[-1]
     watched = ", ".join(words.format(last[k]) for k, words in HELD_OUT.items() if k in last)
-    return (
-        f"{model}: held-out {watched}; over the last "
-        f"{last['codebook/positions']:,} positions {last['codebook/used']:.1%} of "
+    codes = (
+        f"over the last {last['codebook/positions']:,} positions {last['codebook/used']:.1%} of "
         f"{last['codebook/size']:,} codes used, perplexity {last['codebook/perplexity']:,.0f}"
-        + bad_items(last["data/bad"])
     )
+    if isinstance(config.model.quantizer, ContinuousConfig):
+        codes = "there are no codes"
+    return f"{model}: held-out {watched}; {codes}" + bad_items(last["data/bad"])
 
 
 def bad_items(count: int) -> str:

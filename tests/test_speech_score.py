@@ -1,6 +1,7 @@
 """Scoring speech: known answers of the metrics, what is counted out, and a whole score."""
 
 import json
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from pipelines.speech_judges import recognised, speaker_means
 from pipelines.speech_metrics import over_clips, package, pesq, stoi, voicing_f1
 from pipelines.speech_rows import heldout_bits
 from stage1_tokenizer import SpeechTokenizer, SpeechTokenizerConfig
-from stage1_tokenizer.quantizers import SimVQConfig
+from stage1_tokenizer.quantizers import ContinuousConfig, SimVQConfig
 from stage1_tokenizer.speech_data import SpeechDataConfig, load_recordings
 from stage1_tokenizer.spoken_digits import WORDS
 
@@ -236,6 +237,36 @@ def test_a_whole_score_writes_its_table_and_its_report(scored: ScoreSpeechConfig
     assert page.count("<audio controls") == 6 + 2 * 4 and "Durations" in page
     assert "train vs train" in score_table(report)
     assert finished(scored) == report
+
+
+def test_a_tokenizer_without_codes_is_scored_alone(
+    scored: ScoreSpeechConfig, tmp_path: Path
+) -> None:
+    tokenizer = SpeechTokenizer.from_pretrained(scored.tokenizer)
+    unquantized = replace(tokenizer.config, quantizer=ContinuousConfig(code_dim=8))
+    SpeechTokenizer(unquantized).save_pretrained(tmp_path / "model")
+    with pytest.raises(ValueError, match="set samples or out"):
+        replace(scored, samples=None)
+    config = replace(
+        scored,
+        tokenizer=tmp_path / "model",
+        samples=None,
+        out=tmp_path / "scores",
+        utmos=None,
+        whisper=None,
+    )
+    assert finished(config) is None
+    report = score(config)
+    rows = {
+        row["name"]: row["numbers"]
+        for row in json.loads((report.parent / "score.json").read_text())["rows"]
+    }
+    names = ["ground truth", "reconstruction", "held-out vs train", "train vs train"]
+    assert list(rows) == names
+    rebuilt = rows["reconstruction"]
+    assert rebuilt["mel distance (7 scales)"]["count"] == 4 and "codes used" not in rebuilt
+    assert "Use of the codes" not in report.read_text() and "Durations" in report.read_text()
+    assert finished(config) == report
 
 
 def test_samples_of_another_rate_or_count_are_told_in_words(
