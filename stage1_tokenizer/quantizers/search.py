@@ -9,6 +9,8 @@ TILE = {"cpu": 2**21, "cuda": 2**26, "mps": 2**24}
 """Scores held at once, by device: 8 MB, 256 MB, 64 MB."""
 COLUMNS = 1024
 """Codes of a tile where there are vectors enough: few, for then most tiles improve on few vectors."""
+BLOCKS = 4
+"""Blocks of vectors, as many as a tile has, for which a part of the codebook is centred once."""
 
 
 @torch.no_grad()
@@ -47,6 +49,18 @@ def _search(
     columns = max(tile // rows, 1)
     if latents.device.type == "cpu":
         columns = min(columns, COLUMNS)
+    parts = latents.split(BLOCKS * rows)
+    return torch.cat([_codes(part, codebook, centre, rows, columns) for part in parts])
+
+
+def _codes(
+    latents: Float[Tensor, "n d"],
+    codebook: Float[Tensor, "k d"],
+    centre: Float[Tensor, " d"] | None,
+    rows: int,
+    columns: int,
+) -> Int[Tensor, " n"]:
+    """Tile by tile, `columns` codes of the codebook for blocks of `rows` vectors."""
     if centre is not None:
         latents = latents - centre
     blocks = [_fastest(block) for block in latents.split(rows)] if len(latents) else []
