@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -115,11 +116,12 @@ class ImageTask:
     @torch.no_grad()
     def watch(self) -> dict[str, float]:
         """PSNR of held-out pictures, decoded from their codes alone, and what quantization loses."""
-        decoded = self.model.reconstruct(self.held_out)
-        latents = self.latents({"images": self.held_out})[None]
+        latents = self.model.latents(self.held_out)
+        decoded = self.model.rebuild(latents)
+        vectors = rearrange(latents, "b d h w -> 1 (b h w) d")
         return {
             "heldout/psnr": float(psnr(decoded.clamp(-1, 1), self.held_out).mean()),
-            "heldout/quantization_error": quantization_error(self.model.quantizer, latents),
+            "heldout/quantization_error": quantization_error(self.model.quantizer, vectors),
         }
 
     @torch.no_grad()

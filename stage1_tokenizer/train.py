@@ -93,13 +93,7 @@ def train_tokenizer(config: Config) -> Path:
     run.model.train()
     for step in progress:
         batch = next(batches)
-        seed_step(config.seed, step, accelerator.process_index)
-        if step == 0:
-            start_codebook(run, batch)
-        losses, quantized, norm = optimize(run, batch, step)
-        maintain(run.task.model.quantizer, quantized)
-        run.average.update(step)
-        run.use.update(accelerator.gather(quantized.codes), batch["epoch"])
+        losses, norm = take_step(run, batch, step)
         clock.count(config.batch_size)
         done = step + 1
         if done % config.log_every == 0 or done == config.steps:
@@ -172,6 +166,18 @@ def parameter_groups(config: Config, task: Task) -> list[dict[str, Any]]:
         fixed = config.basis_lr if name == "quantizer.basis" else config.quantizer_lr
         groups.append({"params": [parameter], "fixed": fixed, "weight_decay": 0.0})
     return groups
+
+
+def take_step(run: Training, batch: dict[str, Any], step: int) -> tuple[dict[str, Tensor], Tensor]:
+    """One step with all that belongs to it, averages and counts included: losses and gradient norm."""
+    seed_step(run.config.seed, step, run.accelerator.process_index)
+    if step == 0:
+        start_codebook(run, batch)
+    losses, quantized, norm = optimize(run, batch, step)
+    maintain(run.task.model.quantizer, quantized)
+    run.average.update(step)
+    run.use.update(run.accelerator.gather(quantized.codes), batch["epoch"])
+    return losses, norm
 
 
 def start_codebook(run: Training, batch: dict[str, Any]) -> None:
