@@ -4,10 +4,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from common.stopwatch import part
+
 TILE = {"cpu": 2**21, "cuda": 2**26, "mps": 2**24}
 """Scores held at once, by device: 8 MB, 256 MB, 64 MB."""
 
 
+@part("search")
 @torch.no_grad()
 def nearest(
     latents: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"], tile: int | None = None
@@ -26,6 +29,7 @@ def nearest(
         return _search(latents, centre, codebook, half_norms, tile)
 
 
+@part("search")
 @torch.no_grad()
 def most_alike(
     latents: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"], tile: int | None = None
