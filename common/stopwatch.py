@@ -1,7 +1,7 @@
 """Where time goes: the loops name their parts, and a stopwatch, where one runs, adds up what each takes."""
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -26,7 +26,7 @@ class Stopwatch:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.calls: Counter[Part] = Counter()
-        self.seconds: Counter[Part] = Counter()
+        self.seconds: dict[Part, float] = defaultdict(float)
         self._open: list[Part] = ["other"]
         self._moments: list[tuple[Part, float | torch.Event]] = []
 
@@ -66,9 +66,9 @@ class Stopwatch:
 
 def seconds_between(begun: float | torch.Event, ended: float | torch.Event) -> float:
     """From one moment to a later one."""
-    if isinstance(begun, torch.Event):
+    if isinstance(begun, torch.Event) and isinstance(ended, torch.Event):
         return begun.elapsed_time(ended) / 1000
-    assert isinstance(ended, float)
+    assert isinstance(begun, float) and isinstance(ended, float)
     return ended - begun
 
 
