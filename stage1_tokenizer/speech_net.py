@@ -39,7 +39,9 @@ def reflect_pad(
         return x
     size = x.shape[-1]
     x = masked(x, lengths)
-    before = x[..., 1 : left + 1].flip(-1)  # the mode "reflect" would go through all of x one by one
+    before = x[..., 1 : left + 1].flip(
+        -1
+    )  # the mode "reflect" would go through all of x one by one
     nothing = x.new_zeros(())
     missing = nothing.expand(*x.shape[:2], left - before.shape[-1])
     padded = torch.cat([missing, before, x, nothing.expand(*x.shape[:2], right)], dim=-1)
