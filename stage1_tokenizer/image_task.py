@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from common.pictures import save_grid
+from common.stopwatch import part
 from stage1_tokenizer.batches import BadItems, training_batches
 from stage1_tokenizer.discriminator import PatchDiscriminator
 from stage1_tokenizer.image_data import BadItemError, ImageDataConfig, Pictures, load_pictures
@@ -92,7 +93,8 @@ class ImageTask:
     ) -> tuple[dict[str, Tensor], Float[Tensor, "b c y x"], Quantized]:
         """The weighted losses of encoder, decoder and quantizer, the reconstructions, and the codes."""
         images, weights = batch["images"], self.loss
-        reconstruction, quantized = model(images)
+        with part("forward"):
+            reconstruction, quantized = model(images)
         assert isinstance(quantized, Quantized)
         losses = reconstruction_losses(reconstruction.float(), images, weights)
         if self.perceptual is not None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from common.processes import processes
+from common.stopwatch import part
 from stage1_tokenizer.batches import BadItems
 from stage1_tokenizer.image_data import BadItemError
 from stage1_tokenizer.quantizers import Quantized
@@ -104,7 +105,8 @@ class SpeechTask:
     ) -> tuple[dict[str, Tensor], Float[Tensor, "b t"], Quantized]:
         """The weighted losses of encoder, decoder and quantizer, the reconstructions, and the codes."""
         waveforms, lengths, weights = batch["waveforms"], batch["lengths"], self.loss
-        decoded, quantized = model(waveforms, lengths)
+        with part("forward"):
+            decoded, quantized = model(waveforms, lengths)
         assert isinstance(quantized, Quantized)
         decoded = decoded.float()
         losses = {"mel": weights.mel_weight * self.mel(decoded, waveforms, lengths)}

@@ -5,6 +5,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from common.stopwatch import part
+
 TILE = {"cpu": 2**21, "cuda": 2**26, "mps": 2**24}
 """Scores held at once, by device: 8 MB, 256 MB, 64 MB."""
 COLUMNS = 1024
@@ -13,6 +15,7 @@ BLOCKS = 4
 """Blocks of vectors, as many as a tile has, for which a part of the codebook is centred once."""
 
 
+@part("search")
 @torch.no_grad()
 def nearest(
     latents: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"], tile: int | None = None
@@ -28,6 +31,7 @@ def nearest(
         return _search(latents.float(), codebook, codebook.mean(0), tile)
 
 
+@part("search")
 @torch.no_grad()
 def most_alike(
     latents: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"], tile: int | None = None
@@ -49,8 +53,8 @@ def _search(
     columns = max(tile // rows, 1)
     if latents.device.type == "cpu":
         columns = min(columns, COLUMNS)
-    parts = latents.split(BLOCKS * rows)
-    return torch.cat([_codes(part, codebook, centre, rows, columns) for part in parts])
+    several = latents.split(BLOCKS * rows)
+    return torch.cat([_codes(block, codebook, centre, rows, columns) for block in several])
 
 
 def _codes(
@@ -67,13 +71,13 @@ def _codes(
     best = latents.new_full((len(latents),), -torch.inf)
     codes = torch.zeros(len(latents), dtype=torch.int64, device=latents.device)
     for start in range(0, len(codebook), columns):
-        part, added = codebook[start : start + columns], None
+        some, added = codebook[start : start + columns], None
         if centre is not None:
-            part = part - centre
-            added = part.square().sum(1).mul_(-0.5)
+            some = some - centre
+            added = some.square().sum(1).mul_(-0.5)
         states = zip(blocks, best.split(rows), codes.split(rows), strict=False)
         for block, highest, found in states:
-            _improve(_dense(F.linear(block, part, added)), start, highest, found)
+            _improve(_dense(F.linear(block, some, added)), start, highest, found)
     return codes
 
 
