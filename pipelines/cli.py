@@ -100,13 +100,25 @@ def config_class(verb: Verb, path: Path, overrides: Sequence[str]) -> type[Any]:
     return known[modality]
 
 
-def call(name: str, path: Path, overrides: Sequence[str]) -> str:
-    """Runs a verb on a config file; returns what there is to print."""
+def read_config(verb: Verb, path: Path, overrides: Sequence[str]) -> Any:
+    """A verb's config from its file."""
     from common.config import load_config
 
-    verb = VERBS[name]
-    config = load_config(config_class(verb, path, overrides), path, overrides)
-    return getattr(importlib.import_module("pipelines.verbs"), verb.run)(config)
+    return load_config(config_class(verb, path, overrides), path, overrides)
+
+
+def call(name: str, path: Path, overrides: Sequence[str]) -> str:
+    """Runs a verb on a config file; returns what there is to print."""
+    config = read_config(VERBS[name], path, overrides)
+    return getattr(importlib.import_module("pipelines.verbs"), VERBS[name].run)(config)
+
+
+def profile(name: str, path: Path, overrides: Sequence[str]) -> str:
+    """Where the time of a verb's steps goes, as a table."""
+    from pipelines.profile import check_verb, profile, profile_table
+
+    check_verb(name)
+    return profile_table(profile(read_config(VERBS[name], path, overrides)))
 
 
 def run(folder: Path, overrides: Sequence[str]) -> None:
@@ -168,6 +180,13 @@ def parser() -> argparse.ArgumentParser:
     everything = verbs.add_parser("run", help="do all of it in order, skipping what is done")
     everything.add_argument("folder", type=Path, help="a folder of configs/")
     everything.add_argument("overrides", **overrides)  # type: ignore[arg-type]
+    profiled = verbs.add_parser(
+        "profile",
+        help="show where the time of a training's steps goes; its run folder stays as it is",
+    )
+    profiled.add_argument("profiled", metavar="VERB", help="train-tokenizer or train-prior")
+    profiled.add_argument("config", type=Path, help="the verb's file of configs/")
+    profiled.add_argument("overrides", **overrides)  # type: ignore[arg-type]
     official = verbs.add_parser(
         "import-official", help="convert a checkpoint of the paper's authors"
     )
@@ -182,6 +201,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         if args.verb == "run":
             run(args.folder, args.overrides)
+        elif args.verb == "profile":
+            say(profile(args.profiled, args.config, args.overrides))
         elif args.verb == "import-official":
             from stage1_tokenizer.official import import_official
 

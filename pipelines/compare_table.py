@@ -106,18 +106,21 @@ def markdown(lines: Sequence[Line], extractor: str) -> str:
 
 def legend(lines: Sequence[Line], extractor: str) -> str:
     """What distances and marks mean."""
-    seeded = all(line.seeds > 1 for line in lines)
-    spread = (
-        "Bold: the best of a column, and every row whose difference to it is within twice the standard "
-        "deviation of that difference over the seeds."
-        if seeded
-        else "Bold: the best of a column. Rows with one seed have no spread: how much of a difference "
-        "between them is chance is not known."
-    )
+    spread = "Bold: the best of a column"
+    if any(line.seeds > 1 for line in lines):
+        spread += (
+            ", and the rows whose difference to it is within twice the standard deviation of that "
+            "difference over the seeds"
+        )
+    if any(line.seeds == 1 for line in lines):
+        spread += (
+            ". Rows with one seed have no spread: how much of a difference to them is chance is "
+            "not known"
+        )
     knobs = ", ".join(dict.fromkeys(key for line in lines for key in line.tuned))
     tuned = f" {knobs}: what did best in short runs, all of which tuning.csv has." if knobs else ""
     return (
-        f"{spread}{tuned} \\*: bits that are not log2 K per position; such rows do not compete. rFD and gFD: Frechet distances on features of "
+        f"{spread}.{tuned} \\*: bits that are not log2 K per position; such rows do not compete. rFD and gFD: Frechet distances on features of "
         f"{extractor}, of reconstructions to held-out items and of samples to training items. "
         "Quantization error: mean squared, in units of the latents' variance. Steps are timed beside the rows "
         "that ran at the same time."

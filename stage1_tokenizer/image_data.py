@@ -17,6 +17,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
 from common.order import epoch_order
+from stage1_tokenizer.parquet import parquet_rows
 
 Row = dict[str, Any]
 
@@ -31,7 +32,8 @@ class ImageDataConfig:
     subset: str | None = None
     """The configuration of a Hub data set that has several."""
     train: str = "train"
-    """The split to train on, for instance `train[:95%]`; for `parquet` a file or a pattern."""
+    """The split to train on, for instance `train[:95%]`; for `parquet` a file or a pattern, with or
+    without a slice."""
     validation: str = "validation"
     """The held-out split, or file."""
     image_column: str = "image"
@@ -151,9 +153,7 @@ def load_rows(config: ImageDataConfig, where: str, split: str) -> Dataset | Iter
         return digits_rows(split)
     try:
         if config.source == "parquet":
-            return datasets.load_dataset(
-                "parquet", data_files=where, split="train", streaming=config.streaming
-            )
+            return parquet_rows(where, streaming=config.streaming)
         if Path(config.source).is_dir():
             return datasets.load_dataset("imagefolder", data_dir=config.source, split=where)
         return datasets.load_dataset(

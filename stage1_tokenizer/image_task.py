@@ -6,10 +6,12 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from common.pictures import save_grid
+from common.stopwatch import part
 from stage1_tokenizer.batches import BadItems, training_batches
 from stage1_tokenizer.discriminator import PatchDiscriminator
 from stage1_tokenizer.image_data import BadItemError, ImageDataConfig, Pictures, load_pictures
@@ -91,7 +93,8 @@ class ImageTask:
     ) -> tuple[dict[str, Tensor], Float[Tensor, "b c y x"], Quantized]:
         """The weighted losses of encoder, decoder and quantizer, the reconstructions, and the codes."""
         images, weights = batch["images"], self.loss
-        reconstruction, quantized = model(images)
+        with part("forward"):
+            reconstruction, quantized = model(images)
         assert isinstance(quantized, Quantized)
         losses = reconstruction_losses(reconstruction.float(), images, weights)
         if self.perceptual is not None:
@@ -115,11 +118,12 @@ class ImageTask:
     @torch.no_grad()
     def watch(self) -> dict[str, float]:
         """PSNR of held-out pictures, decoded from their codes alone, and what quantization loses."""
-        decoded = self.model.reconstruct(self.held_out)
-        latents = self.latents({"images": self.held_out})[None]
+        latents = self.model.latents(self.held_out)
+        decoded = self.model.rebuild(latents)
+        vectors = rearrange(latents, "b d h w -> 1 (b h w) d")
         return {
             "heldout/psnr": float(psnr(decoded.clamp(-1, 1), self.held_out).mean()),
-            "heldout/quantization_error": quantization_error(self.model.quantizer, latents),
+            "heldout/quantization_error": quantization_error(self.model.quantizer, vectors),
         }
 
     @torch.no_grad()

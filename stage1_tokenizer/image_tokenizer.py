@@ -82,11 +82,7 @@ class ImageTokenizer(HubModel):
         self, images: Float[Tensor, "b c y x"]
     ) -> tuple[Float[Tensor, "b c y x"], Quantized]:
         """The reconstruction, and the quantizer's output with positions in raster order."""
-        latents = self.latents(images)
-        h = latents.shape[2]
-        quantized = self.quantizer(rearrange(latents, "b d h w -> b (h w) d"))
-        grid = rearrange(quantized.latents, "b (h w) d -> b d h w", h=h)
-        return self.decoder(grid), quantized
+        return self._quantized_and_decoded(self.latents(images))
 
     def latents(self, images: Float[Tensor, "b c y x"]) -> Float[Tensor, "b d h w"]:
         """The encoder's output, before quantization. Raises ValueError for a size it can't divide."""
@@ -118,6 +114,18 @@ class ImageTokenizer(HubModel):
     @torch.no_grad()
     def reconstruct(self, images: Float[Tensor, "b c y x"]) -> Float[Tensor, "b c y x"]:
         """The pictures after encode and decode; without a quantizer that has codes, after the networks."""
+        return self.rebuild(self.latents(images))
+
+    @torch.no_grad()
+    def rebuild(self, latents: Float[Tensor, "b d h w"]) -> Float[Tensor, "b c y x"]:
+        """The pictures that `reconstruct` gives, from the encoder's output."""
         if not self.quantizer.spec.has_codes:
-            return self(images)[0]
-        return self.decode(self.encode(images))
+            return self._quantized_and_decoded(latents)[0]
+        return self.decode(self.quantizer.encode(rearrange(latents, "b d h w -> b h w d")))
+
+    def _quantized_and_decoded(
+        self, latents: Float[Tensor, "b d h w"]
+    ) -> tuple[Float[Tensor, "b c y x"], Quantized]:
+        quantized = self.quantizer(rearrange(latents, "b d h w -> b (h w) d"))
+        grid = rearrange(quantized.latents, "b (h w) d -> b d h w", h=latents.shape[2])
+        return self.decoder(grid), quantized

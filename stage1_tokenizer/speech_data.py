@@ -20,6 +20,7 @@ from torch import Tensor
 
 from stage1_tokenizer.audio_folder import audio_folder_rows
 from stage1_tokenizer.image_data import BadItemError
+from stage1_tokenizer.parquet import parquet_rows
 from stage1_tokenizer.spoken_digits import spoken_digits
 
 Row = dict[str, Any]
@@ -42,7 +43,8 @@ class SpeechDataConfig:
     subset: str | None = None
     """The configuration of a Hub data set that has several."""
     train: str = "train"
-    """The split to train on, for instance `train[:95%]`; for `parquet` a file or a pattern."""
+    """The split to train on, for instance `train[:95%]`; for `parquet` a file or a pattern, with or
+    without a slice."""
     validation: str = "validation"
     """The held-out split, or file."""
     audio_column: str = "audio"
@@ -244,7 +246,7 @@ def load_rows(config: SpeechDataConfig, split: str) -> Dataset:
     where = getattr(config, split)
     try:
         if config.source == "parquet":
-            return datasets.load_dataset("parquet", data_files=where, split="train")
+            return parquet_rows(where)
         if Path(config.source).is_dir():
             return audio_folder_rows(Path(config.source), where)
         return datasets.load_dataset(config.source, config.subset, split=where)

@@ -38,8 +38,13 @@ def reflect_pad(
     if left == right == 0:
         return x
     size = x.shape[-1]
-    x = F.pad(masked(x, lengths), (0, max(left + 1 - size, right)))
-    padded = F.pad(x, (left, 0), mode="reflect")[..., : left + size + right]
+    x = masked(x, lengths)
+    before = x[..., 1 : left + 1].flip(
+        -1
+    )  # the mode "reflect" would go through all of x one by one
+    nothing = x.new_zeros(())
+    missing = nothing.expand(*x.shape[:2], left - before.shape[-1])
+    padded = torch.cat([missing, before, x, nothing.expand(*x.shape[:2], right)], dim=-1)
     if right == 0:
         return padded
     ends = x.new_full((len(x),), size, dtype=torch.int64) if lengths is None else lengths

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from common.processes import processes
+from common.stopwatch import part
 from stage1_tokenizer.batches import BadItems
 from stage1_tokenizer.image_data import BadItemError
 from stage1_tokenizer.quantizers import Quantized
@@ -89,18 +90,23 @@ class SpeechTask:
 
     def latents(self, batch: dict[str, Any]) -> Float[Tensor, "n d"]:
         """The encoder's output for a batch, from which the codebook starts; nothing past the ends."""
-        lengths = batch["lengths"]
-        latents = self.model.latents(batch["waveforms"], lengths).mT
+        latents = self.model.latents(batch["waveforms"], batch["lengths"])
+        return self._inside(latents, batch["lengths"])
+
+    def _inside(
+        self, latents: Float[Tensor, "b d n"], lengths: Int[Tensor, " b"]
+    ) -> Float[Tensor, "m d"]:
         counts = self.model.counts(lengths)
         assert counts is not None
-        return latents[inside(counts, latents.shape[1])]
+        return latents.mT[inside(counts, latents.shape[2])]
 
     def generator_losses(
         self, model: nn.Module, batch: dict[str, Any], adversary: nn.Module | None
     ) -> tuple[dict[str, Tensor], Float[Tensor, "b t"], Quantized]:
         """The weighted losses of encoder, decoder and quantizer, the reconstructions, and the codes."""
         waveforms, lengths, weights = batch["waveforms"], batch["lengths"], self.loss
-        decoded, quantized = model(waveforms, lengths)
+        with part("forward"):
+            decoded, quantized = model(waveforms, lengths)
         assert isinstance(quantized, Quantized)
         decoded = decoded.float()
         losses = {"mel": weights.mel_weight * self.mel(decoded, waveforms, lengths)}
@@ -123,13 +129,15 @@ class SpeechTask:
     def watch(self) -> dict[str, float]:
         """The seven-scale mel distance of held-out recordings, decoded from their codes alone, and what
         quantization loses."""
-        decoded = self.model.reconstruct(self.held_out, self.held_out_lengths)
-        distance = self.heard(decoded, self.held_out, self.held_out_lengths)
-        held_out = {"waveforms": self.held_out, "lengths": self.held_out_lengths}
-        latents = self.latents(held_out)[None]
+        waveforms, lengths = self.held_out, self.held_out_lengths
+        latents = self.model.latents(waveforms, lengths)
+        decoded = self.model.rebuild(latents, waveforms.shape[1], lengths)
+        distance = self.heard(decoded, waveforms, lengths)
         return {
             "heldout/mel": float(distance),
-            "heldout/quantization_error": quantization_error(self.model.quantizer, latents),
+            "heldout/quantization_error": quantization_error(
+                self.model.quantizer, self._inside(latents, lengths)[None]
+            ),
         }
 
     @torch.no_grad()

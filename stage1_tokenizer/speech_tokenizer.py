@@ -128,11 +128,9 @@ class SpeechTokenizer(HubModel):
 
         Past an item's end samples and latents are zero, codes are -1, and no loss is taken.
         """
-        latents = self.latents(waveform, lengths)
-        counts = self.counts(lengths)
-        quantized = self._quantized(rearrange(latents, "b d n -> b n d"), counts)
-        decoded = self.decoder(rearrange(quantized.latents, "b n d -> b d n"), counts)
-        return self._trimmed(decoded, waveform, lengths), quantized
+        return self._quantized_and_decoded(
+            self.latents(waveform, lengths), waveform.shape[1], lengths
+        )
 
     def counts(self, lengths: Lengths) -> Lengths:
         """The number of codes of items of so many samples."""
@@ -199,10 +197,27 @@ class SpeechTokenizer(HubModel):
 
         Without a quantizer that has codes, after the networks, in one piece.
         """
+        _check_lengths(lengths, waveform)
+        chunk = CHUNK if self.quantizer.spec.has_codes else None
+        return self.rebuild(self.latents(waveform, lengths, chunk), waveform.shape[1], lengths)
+
+    @torch.no_grad()
+    def rebuild(
+        self, latents: Float[Tensor, "b d n"], samples: int, lengths: Lengths = None
+    ) -> Float[Tensor, "b t"]:
+        """The `samples` of each recording that `reconstruct` gives, from the encoder's output."""
         if not self.quantizer.spec.has_codes:
-            return self(waveform, lengths)[0]
-        decoded = self.decode(self.encode(waveform, lengths), self.counts(lengths))
-        return self._trimmed(decoded, waveform, lengths)
+            return self._quantized_and_decoded(latents, samples, lengths)[0]
+        codes = self.quantizer.encode(rearrange(latents, "b d n -> b n d"))
+        return trimmed(self.decode(codes, self.counts(lengths)), samples, lengths)
+
+    def _quantized_and_decoded(
+        self, latents: Float[Tensor, "b d n"], samples: int, lengths: Lengths
+    ) -> tuple[Float[Tensor, "b t"], Quantized]:
+        counts = self.counts(lengths)
+        quantized = self._quantized(rearrange(latents, "b d n -> b n d"), counts)
+        decoded = self.decoder(rearrange(quantized.latents, "b n d -> b d n"), counts)
+        return trimmed(decoded, samples, lengths), quantized
 
     def _quantized(self, latents: Float[Tensor, "b n d"], counts: Lengths) -> Quantized:
         if counts is None:
@@ -216,10 +231,10 @@ class SpeechTokenizer(HubModel):
         chosen = full.index_put((valid,), quantized.latents[0])
         return replace(quantized, latents=chosen, codes=codes)
 
-    def _trimmed(
-        self, decoded: Float[Tensor, "b m"], waveform: Float[Tensor, "b t"], lengths: Lengths
-    ) -> Float[Tensor, "b t"]:
-        return masked(decoded[:, None, : waveform.shape[1]], lengths)[:, 0]
+
+def trimmed(decoded: Float[Tensor, "b m"], samples: int, lengths: Lengths) -> Float[Tensor, "b t"]:
+    """The first `samples`, zero past each item's end."""
+    return masked(decoded[:, None, :samples], lengths)[:, 0]
 
 
 def beside(mask: Bool[Tensor, "b n"], codes: Int[Tensor, "b n *levels"]) -> Bool[Tensor, "b n ..."]:

@@ -1,6 +1,7 @@
 """train-tokenizer: trains on a data set; the same command again goes on where it stopped."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from tqdm.auto import tqdm
 from common.checkpoints import Stateful, resume, save_checkpoint
 from common.memory import peak_memory
 from common.order import seed_step
+from common.stopwatch import part
 from common.training import (
     Average,
     NonFiniteGuard,
@@ -72,16 +74,8 @@ def train_tokenizer(config: Config) -> Path:
     model_dir = config.run_dir / "model"
     if is_finished(config, model_dir):
         return model_dir
-    accelerator = start_run(config, config.run_dir, config.precision, config.trackers)
-    run = prepare(config, accelerator)
-    first_step = resume(config.run_dir, run.parts)
-    batches = run.task.batches(
-        accelerator,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        done=first_step * config.batch_size,
-        workers=config.workers,
-    )
+    run, first_step, batches = begin(config)
+    accelerator = run.accelerator
     clock = Throughput()
     progress = tqdm(
         range(first_step, config.steps),
@@ -90,16 +84,8 @@ def train_tokenizer(config: Config) -> Path:
         desc="train-tokenizer",
         disable=not accelerator.is_main_process or None,
     )
-    run.model.train()
     for step in progress:
-        batch = next(batches)
-        seed_step(config.seed, step, accelerator.process_index)
-        if step == 0:
-            start_codebook(run, batch)
-        losses, quantized, norm = optimize(run, batch, step)
-        maintain(run.task.model.quantizer, quantized)
-        run.average.update(step)
-        run.use.update(accelerator.gather(quantized.codes), batch["epoch"])
+        losses, norm = take_step(run, batches, step)
         clock.count(config.batch_size)
         done = step + 1
         if done % config.log_every == 0 or done == config.steps:
@@ -122,6 +108,39 @@ def train_tokenizer(config: Config) -> Path:
             run.task.model.save_pretrained(model_dir)
     finish_trackers(accelerator)
     return model_dir
+
+
+def begin(config: Config) -> tuple[Training, int, Iterator[dict[str, Any]]]:
+    """The run as its folder has it, the number of steps that are done, and the batches that follow."""
+    accelerator = start_run(config, config.run_dir, config.precision, config.trackers)
+    run = prepare(config, accelerator)
+    first_step = resume(config.run_dir, run.parts)
+    batches = run.task.batches(
+        accelerator,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        done=first_step * config.batch_size,
+        workers=config.workers,
+    )
+    run.model.train()
+    return run, first_step, batches
+
+
+def take_step(
+    run: Training, batches: Iterator[dict[str, Any]], step: int
+) -> tuple[dict[str, Tensor], Tensor]:
+    """One whole step, from its batch to the averages: losses, and the gradient's norm before clipping."""
+    with part("data"):
+        batch = next(batches)
+    seed_step(run.config.seed, step, run.accelerator.process_index)
+    if step == 0:
+        start_codebook(run, batch)
+    losses, quantized, norm = optimize(run, batch, step)
+    with part("optimizer"):
+        maintain(run.task.model.quantizer, quantized)
+        run.average.update(step)
+    run.use.update(run.accelerator.gather(quantized.codes), batch["epoch"])
+    return losses, norm
 
 
 def prepare(config: Config, accelerator: Accelerator) -> Training:
@@ -192,27 +211,34 @@ def optimize(
     adversary = task.discriminator if step >= config.loss.adversarial_start else None
     if adversary is not None:
         adversary.requires_grad_(False)  # keeps the generator's gradient out of it
-    with accelerator.autocast():
+    with accelerator.autocast(), part("losses"):
         losses, fake, quantized = task.generator_losses(run.model, batch, adversary)
-    accelerator.backward(torch.stack(list(losses.values())).sum())
+    norms = [backward(run, torch.stack(list(losses.values())).sum(), run.model)]
     stepped = [run.optimizer]
-    norms = [accelerator.clip_grad_norm_(run.model.parameters(), config.optim.grad_clip)]
     if adversary is not None and run.critic is not None and run.critic_optimizer is not None:
         adversary.requires_grad_(True)
-        with accelerator.autocast():
+        with accelerator.autocast(), part("losses"):
             losses["discriminator"] = task.discriminator_loss(run.critic, batch, fake)
-        accelerator.backward(losses["discriminator"])
+        norms.append(backward(run, losses["discriminator"], run.critic))
         stepped.append(run.critic_optimizer)
-        norms.append(accelerator.clip_grad_norm_(run.critic.parameters(), config.optim.grad_clip))
     skip = run.guard.watch(step, losses, norms, scaled=accelerator.scaler is not None)
     for optimizer in stepped:
         for group in optimizer.param_groups:
             scheduled = learning_rate(step, config.steps, config.optim)
             group["lr"] = group.get("fixed") or group["scale"] * scheduled
         optimizer.optimizer.found_inf = skip
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        with part("optimizer"):
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
     return losses, quantized, norms[0]
+
+
+def backward(run: Training, loss: Tensor, network: nn.Module) -> Tensor:
+    """Gives the network the loss's gradient, clipped; returns its norm before that."""
+    with part("backward"):
+        run.accelerator.backward(loss)
+    with part("optimizer"):
+        return run.accelerator.clip_grad_norm_(network.parameters(), run.config.optim.grad_clip)
 
 
 def maintain(quantizer: Quantizer, quantized: Quantized) -> None:

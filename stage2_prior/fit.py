@@ -7,6 +7,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
+from common.hub import local_folder, sha256
 from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
 from stage1_tokenizer.quantizers import Quantizer
 from stage2_prior.depth_model import prior_of
@@ -88,6 +89,25 @@ def speech_prior_config(
         min_codes=config.min_codes,
         max_codes=half_longer(longest, levels) if config.max_codes is None else config.max_codes,
     )
+
+
+def fitting_tokenizer(
+    config: TrainPriorConfig | TrainSpeechPriorConfig, manifest: dict[str, Any]
+) -> Path:
+    """The folder of the tokenizer that made the codes. Raises ValueError where it is another."""
+    made = manifest.get("modality", "images")
+    if made != config.modality:
+        raise ValueError(
+            f"{config.codes} holds codes of {made}, but modality={config.modality}: set modality or codes"
+        )
+    folder = local_folder(config.tokenizer)
+    mine, theirs = sha256(folder / "model.safetensors"), manifest["tokenizer_sha256"]
+    if mine != theirs:
+        raise ValueError(
+            f"{config.codes} holds codes of tokenizer {theirs[:16]}, but {config.tokenizer} is {mine[:16]}: "
+            "set tokenizer or codes, or encode again"
+        )
+    return folder
 
 
 def untrained(

@@ -12,6 +12,7 @@ from transformers import GPT2Config, GPT2Model, LlamaConfig, LlamaModel, PreTrai
 from transformers.cache_utils import DynamicCache
 
 from common.hub import HubModel
+from common.stopwatch import part
 
 SIZES = {
     "1m": (5, 128, 4),
@@ -219,6 +220,7 @@ class Prior(HubModel):
         """Mean cross-entropy in float32."""
         return self.summed_cross_entropy(hidden, codes) / len(codes)
 
+    @part("losses")
     def summed_cross_entropy(
         self, hidden: Float[Tensor, "n w"], codes: Int[Tensor, " n"], *level: int
     ) -> Float[Tensor, ""]:

@@ -1,6 +1,7 @@
 """train-prior: trains on codes; the same command again goes on where it stopped."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ from tqdm.auto import tqdm
 
 from common.checkpoints import Stateful, resume, save_checkpoint
 from common.codes import read_codes, read_manifest
-from common.hub import local_folder, sha256
 from common.order import seed_step
+from common.stopwatch import part
 from common.training import (
     Average,
     NonFiniteGuard,
@@ -26,8 +27,8 @@ from common.training import (
     start_run,
 )
 from stage1_tokenizer.usage import entropy
-from stage2_prior.codes import CodeRows, Rows, held_out_batches, training_batches
-from stage2_prior.fit import untrained
+from stage2_prior.codes import Batch, CodeRows, Rows, held_out_batches, training_batches
+from stage2_prior.fit import fitting_tokenizer, untrained
 from stage2_prior.model import CodebookTables, Prior
 from stage2_prior.speech_model import SpeechPrior
 from stage2_prior.speech_rows import SpeechRows
@@ -66,6 +67,11 @@ class Training:
     """Of audio; None for pictures."""
 
     @property
+    def codes_per_step(self) -> int:
+        """Over all processes; of recordings, in the mean."""
+        return round(self.config.batch_size * self.train.mean_codes)
+
+    @property
     def parts(self) -> dict[str, Stateful]:
         """What a checkpoint holds."""
         parts: dict[str, Stateful] = {
@@ -85,19 +91,9 @@ def train_prior(config: TrainPriorConfig | TrainSpeechPriorConfig) -> Path:
     best = config.run_dir / "best"
     if is_finished(config, best):
         return best
-    accelerator = start_run(config, config.run_dir, config.precision, config.trackers)
-    run = prepare(config, accelerator)
-    first_step = resume(config.run_dir, run.parts)
-    batches = training_batches(
-        run.train,
-        batch_size=config.batch_size,
-        done=first_step * config.batch_size,
-        rank=accelerator.process_index,
-        world=accelerator.num_processes,
-        workers=config.workers,
-    )
+    run, first_step, batches = begin(config)
+    accelerator = run.accelerator
     clock = Throughput()
-    codes_per_step = round(config.batch_size * run.train.mean_codes)
     progress = tqdm(
         range(first_step, config.steps),
         initial=first_step,
@@ -105,15 +101,9 @@ def train_prior(config: TrainPriorConfig | TrainSpeechPriorConfig) -> Path:
         desc="train-prior",
         disable=not accelerator.is_main_process or None,
     )
-    run.model.train()
     for step in progress:
-        conditions, codes = (part.to(accelerator.device) for part in next(batches))
-        seed_step(config.seed, step, accelerator.process_index)
-        with accelerator.autocast():
-            loss = balanced(run, run.model(conditions, codes), codes)
-        norm = optimize(run, loss, step)
-        run.average.update(step)
-        clock.count(codes_per_step)
+        loss, norm = take_step(run, batches, step)
+        clock.count(run.codes_per_step)
         done = step + 1
         if done % config.log_every == 0 or done == config.steps:
             mean = float(accelerator.reduce(loss.detach(), "mean"))
@@ -134,6 +124,39 @@ def train_prior(config: TrainPriorConfig | TrainSpeechPriorConfig) -> Path:
             accelerator.wait_for_everyone()
     finish_trackers(accelerator)
     return best
+
+
+def begin(
+    config: TrainPriorConfig | TrainSpeechPriorConfig,
+) -> tuple[Training, int, Iterator[Batch]]:
+    """The run as its folder has it, the number of steps that are done, and the batches that follow."""
+    accelerator = start_run(config, config.run_dir, config.precision, config.trackers)
+    run = prepare(config, accelerator)
+    first_step = resume(config.run_dir, run.parts)
+    batches = training_batches(
+        run.train,
+        batch_size=config.batch_size,
+        done=first_step * config.batch_size,
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
+        workers=config.workers,
+    )
+    run.model.train()
+    return run, first_step, batches
+
+
+def take_step(run: Training, batches: Iterator[Batch], step: int) -> tuple[Tensor, Tensor]:
+    """One whole step, from its batch to the averages: the loss, and the gradient's norm before clipping."""
+    accelerator = run.accelerator
+    with part("data"):
+        conditions, codes = (rows.to(accelerator.device) for rows in next(batches))
+    seed_step(run.config.seed, step, accelerator.process_index)
+    with accelerator.autocast(), part("forward"):
+        loss = balanced(run, run.model(conditions, codes), codes)
+    norm = optimize(run, loss, step)
+    with part("optimizer"):
+        run.average.update(step)
+    return loss, norm
 
 
 def prepare(
@@ -188,25 +211,6 @@ def single_codes(histogram: list[int], levels: int) -> float:
     return float(entropy(torch.tensor(histogram))) - math.log(levels)
 
 
-def fitting_tokenizer(
-    config: TrainPriorConfig | TrainSpeechPriorConfig, manifest: dict[str, Any]
-) -> Path:
-    """The folder of the tokenizer that made the codes. Raises ValueError where it is another."""
-    made = manifest.get("modality", "images")
-    if made != config.modality:
-        raise ValueError(
-            f"{config.codes} holds codes of {made}, but modality={config.modality}: set modality or codes"
-        )
-    folder = local_folder(config.tokenizer)
-    mine, theirs = sha256(folder / "model.safetensors"), manifest["tokenizer_sha256"]
-    if mine != theirs:
-        raise ValueError(
-            f"{config.codes} holds codes of tokenizer {theirs[:16]}, but {config.tokenizer} is {mine[:16]}: "
-            "set tokenizer or codes, or encode again"
-        )
-    return folder
-
-
 def balanced(run: Training, loss: Tensor, codes: Tensor) -> Tensor:
     """This process's loss, so weighted that the processes' mean is the mean over the whole batch.
 
@@ -221,15 +225,18 @@ def balanced(run: Training, loss: Tensor, codes: Tensor) -> Tensor:
 def optimize(run: Training, loss: Tensor, step: int) -> Tensor:
     """One step of the optimizer; returns the gradient's norm before clipping."""
     config, accelerator = run.config, run.accelerator
-    accelerator.backward(loss)
-    norm = accelerator.clip_grad_norm_(run.model.parameters(), config.optim.grad_clip)
+    with part("backward"):
+        accelerator.backward(loss)
+    with part("optimizer"):
+        norm = accelerator.clip_grad_norm_(run.model.parameters(), config.optim.grad_clip)
     scaled = accelerator.scaler is not None
     for group in run.optimizer.param_groups:
         group["lr"] = learning_rate(step, config.steps, config.optim)
     skip = run.guard.watch(step, {"train": loss}, [norm], scaled=scaled)
     run.optimizer.optimizer.found_inf = skip
-    run.optimizer.step()
-    run.optimizer.zero_grad(set_to_none=True)
+    with part("optimizer"):
+        run.optimizer.step()
+        run.optimizer.zero_grad(set_to_none=True)
     return norm
 
 
@@ -251,7 +258,7 @@ def validate(run: Training, done: int) -> None:
             rank=accelerator.process_index,
             world=accelerator.num_processes,
         ):
-            conditions, codes = (part.to(accelerator.device) for part in batch)
+            conditions, codes = (rows.to(accelerator.device) for rows in batch)
             with accelerator.autocast():
                 loss = prior(conditions, codes)
             targets = prior.targets(codes)

@@ -1,6 +1,7 @@
 """Pictures from every source, augmented by position; bad ones skipped, counted and at last refused."""
 
 import io
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -77,6 +78,17 @@ def test_digits_are_embedded() -> None:
         load_pictures(ImageDataConfig(), "train", channels=1, size=8).fingerprint
         == train.fingerprint
     )
+
+
+def test_parquet_files_may_be_sliced(tmp_path: Path) -> None:
+    whole, file = load(parquet(tmp_path)), str(tmp_path / "data.parquet")
+    config = replace(whole.config, train=f"{file}[10:30]")
+    part = load(config)
+    assert len(part) == 20 and part[0] == whole[10]
+    assert part.fingerprint != whole.fingerprint
+    assert len(load(replace(config, train=f"{file}[:25%]"))) == 10
+    with pytest.raises(ValueError, match=r"set data.source and data.train"):
+        load(replace(config, train=f"{file}[a:b]"))
 
 
 def test_parquet_with_names_as_labels(tmp_path: Path) -> None:

@@ -96,6 +96,7 @@ CASES = {
     "cvq": Case(CVQ, {"codebook_size": 40, "code_dim": DIM}),
     "cvq-random": Case(CVQ, {"codebook_size": 40, "code_dim": DIM, "anchor": "random"}),
     "cvq-probrandom": Case(CVQ, {"codebook_size": 40, "code_dim": DIM, "anchor": "probrandom"}),
+    "cvq-contrastive": Case(CVQ, {"codebook_size": 40, "code_dim": DIM, "contrastive_weight": 1.0}),
     "affine": Case(Affine, {"codebook_size": 40, "code_dim": DIM, "replace_after": 1}),
     "affine-all": Case(
         Affine,

@@ -14,9 +14,12 @@ from stage1_tokenizer.quantizers.estimators import Estimator
 from stage1_tokenizer.quantizers.search import TILE, nearest
 from stage1_tokenizer.quantizers.step_counter import StepCounter
 from stage1_tokenizer.quantizers.table import StartedTableQuantizer
+from stage1_tokenizer.quantizers.tiles import in_tiles
 
 POOL = 1024
 """Vectors of a step among which `probrandom` draws."""
+TEMPERATURE = 0.07
+"""Of the contrastive loss."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +44,9 @@ class CVQConfig:
     by the softmax of the negative squared distance."""
     decay: float = 0.99
     """What of the running share of each code stays in each step, gamma."""
+    contrastive_weight: float = 0.0
+    """Of the contrastive loss, which the authors' code leaves off, and has at 1 where it is on. It needs the
+    distances of all N x K pairs, computed and sorted a tile at a time."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.decay < 1:
@@ -53,8 +59,8 @@ class CVQ(StartedTableQuantizer):
     """Plain VQ, in which after each step a code moves to its anchor the more the less it is used.
 
     Distances are Euclidean. `random` and `probrandom` draw from this step's vectors alone, `probrandom`
-    from at most 1024. The contrastive loss is left out: it sorts the distances of all N x K pairs. Codes
-    move after the optimizer, not before.
+    from at most 1024. The contrastive loss is that of each process's own vectors. Codes move after the
+    optimizer, not before.
     """
 
     config_class = CVQConfig
@@ -66,6 +72,16 @@ class CVQ(StartedTableQuantizer):
         self.register_buffer("usage", torch.zeros(self.config.codebook_size))
         self.counter = StepCounter()
         self._noted = BatchStatistics()
+
+    def losses(
+        self, latents: Float[Tensor, "b n d"], chosen: Float[Tensor, "b n d"]
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Both pulls, and the contrastive loss where it is on."""
+        losses = super().losses(latents, chosen)
+        if self.config.contrastive_weight:
+            loss = contrast(self.codebook, latents.detach().flatten(0, 1))
+            losses["contrastive"] = self.config.contrastive_weight * loss
+        return losses
 
     def accumulate(self, inputs: Float[Tensor, "m d"], codes: Int[Tensor, " m"]) -> None:
         """Notes which vectors chose which code."""
@@ -91,6 +107,31 @@ class CVQ(StartedTableQuantizer):
         pool = self._noted.candidates(min(count, POOL), self.counter.value)
         draws = torch.rand(count, generator=generator_at(SEED + 1, self.counter.value))
         return near(self.codebook, pool, draws.to(pool))
+
+
+def contrast(
+    codebook: Float[Tensor, "k d"], vectors: Float[Tensor, "n d"], tile: int | None = None
+) -> Float[Tensor, ""]:
+    """How little each code tells its nearest vectors from the farther half of them; the mean over the codes.
+
+    The paper's -log(exp(s+ / T) / (exp(s+ / T) + sum over i of exp(s_i / T))) for each code, where similarities
+    s are negative squared distances, s+ is the mean of the n / k largest (at least one) and s_i are the lower
+    half. It moves codes alone, and hardly any where the vectors are far apart beside T. `tile` is the number of
+    similarities held at once, beside their copies and order.
+    """
+    centre = codebook.detach().mean(0)
+    vectors = vectors - centre
+    norms = vectors.square().sum(1)
+    count = len(vectors)
+
+    def part(codes: Float[Tensor, "k d"]) -> Float[Tensor, ""]:
+        alike = 2 * (codes - centre) @ vectors.T - norms  # less |c|^2, the same throughout a row
+        near = alike.topk(max(count // len(codebook), 1), sorted=False).values.mean(1, keepdim=True)
+        far = alike.topk(count // 2, largest=False, sorted=False).values
+        logits = torch.cat([near, far], 1) / TEMPERATURE
+        return -logits.log_softmax(1)[:, 0].sum()
+
+    return torch.stack(in_tiles(part, codebook, count, tile)).sum() / len(codebook)
 
 
 def closest(codebook: Float[Tensor, "k d"], vectors: Float[Tensor, "n d"]) -> Float[Tensor, "k d"]:

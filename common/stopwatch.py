@@ -1,0 +1,86 @@
+"""Where time goes: the loops name their parts, and a stopwatch, where one runs, adds up what each takes."""
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import ClassVar, Literal
+
+import torch
+
+Part = Literal["data", "forward", "search", "losses", "backward", "optimizer", "other"]
+"""`other` is what no other part names."""
+
+
+class Stopwatch:
+    """Seconds and calls of each part while it runs; an inner part's time is not the outer's.
+
+    On an accelerator the moments are events in its queue: what it needs is counted, not what it takes to
+    ask for it, and nothing waits before the end.
+    """
+
+    current: ClassVar["Stopwatch | None"] = None
+    """The one that runs."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.calls: Counter[Part] = Counter()
+        self.seconds: dict[Part, float] = defaultdict(float)
+        self._open: list[Part] = ["other"]
+        self._moments: list[tuple[Part, float | torch.Event]] = []
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Inside, parts are timed; afterwards the sums are there."""
+        Stopwatch.current = self
+        self._mark()
+        try:
+            yield
+        finally:
+            Stopwatch.current = None
+        self._mark()
+        if self.device.type != "cpu":
+            torch.accelerator.synchronize()
+        for (part, begun), (_, ended) in pairwise(self._moments):
+            self.seconds[part] += seconds_between(begun, ended)
+
+    def enter(self, part: Part) -> None:
+        """From here on time is this part's."""
+        self.calls[part] += 1
+        self._open.append(part)
+        self._mark()
+
+    def leave(self) -> None:
+        """From here on time is again that of the part around this one."""
+        self._open.pop()
+        self._mark()
+
+    def _mark(self) -> None:
+        moment: float | torch.Event = time.perf_counter()
+        if self.device.type != "cpu":
+            moment = torch.Event(self.device, enable_timing=True)
+            moment.record()
+        self._moments.append((self._open[-1], moment))
+
+
+def seconds_between(begun: float | torch.Event, ended: float | torch.Event) -> float:
+    """From one moment to a later one."""
+    if isinstance(begun, torch.Event) and isinstance(ended, torch.Event):
+        return begun.elapsed_time(ended) / 1000
+    assert isinstance(begun, float) and isinstance(ended, float)
+    return ended - begun
+
+
+@contextmanager
+def part(name: Part) -> Iterator[None]:
+    """Names what happens inside, also as a decorator; where no stopwatch runs, it does nothing."""
+    watch = Stopwatch.current
+    if watch is None:
+        yield
+        return
+    watch.enter(name)
+    try:
+        yield
+    finally:
+        watch.leave()

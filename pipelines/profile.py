@@ -1,0 +1,118 @@
+"""profile: where the time of a step of training goes."""
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import get_args
+
+import torch
+
+import stage1_tokenizer.train
+import stage2_prior.train
+from common.memory import peak_memory
+from common.processes import processes
+from common.stopwatch import Part, Stopwatch
+from common.training import finish_trackers
+from stage1_tokenizer.train_config import TrainSpeechTokenizerConfig, TrainTokenizerConfig
+from stage2_prior.train_config import TrainPriorConfig, TrainSpeechPriorConfig
+
+TokenizerConfig = TrainTokenizerConfig | TrainSpeechTokenizerConfig
+PriorConfig = TrainPriorConfig | TrainSpeechPriorConfig
+VERBS = ("train-tokenizer", "train-prior")
+"""The verbs whose steps can be profiled."""
+WARM_UP = 5
+"""Steps that are not counted: the first ones start workers, allocate and choose algorithms."""
+MOST_STEPS = 40
+"""Steps that are counted,"""
+MOST_SECONDS = 60.0
+"""but no further one is begun after so long."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """What was counted over some steps."""
+
+    watch: Stopwatch
+    steps: int
+    items: int
+    """In all these steps."""
+    kind: str
+    """What the items are."""
+    peak_memory: float
+    """GiB since the process began."""
+
+    @property
+    def seconds(self) -> float:
+        """Of all parts together."""
+        return sum(self.watch.seconds.values())
+
+
+def profile(config: TokenizerConfig | PriorConfig) -> Profile:
+    """Takes a few dozen steps of training in a folder that is then gone; the config's run_dir is not touched.
+
+    A discriminator takes part from the first step on. Raises ValueError on several processes.
+    """
+    if processes().num_processes > 1:
+        raise ValueError("profile counts the time of one process: start it without others")
+    with tempfile.TemporaryDirectory() as folder:
+        config = replace(config, run_dir=Path(folder) / "run", trackers=())
+        step: Callable[[int], object]
+        if isinstance(config, PriorConfig):
+            prior, _, rows = stage2_prior.train.begin(config)
+            accelerator, per_step, kind = prior.accelerator, prior.codes_per_step, "codes"
+            step = partial(stage2_prior.train.take_step, prior, rows)
+        else:
+            tokenizer, _, batches = stage1_tokenizer.train.begin(with_discriminator(config))
+            accelerator, per_step = tokenizer.accelerator, config.batch_size
+            kind = tokenizer.task.items
+            step = partial(stage1_tokenizer.train.take_step, tokenizer, batches)
+        watch, steps = measured(step, accelerator.device)
+        finish_trackers(accelerator)
+    peak = peak_memory(accelerator.device)
+    return Profile(watch=watch, steps=steps, items=steps * per_step, kind=kind, peak_memory=peak)
+
+
+def with_discriminator(config: TokenizerConfig) -> TokenizerConfig:
+    """The config whose discriminator, where it has one, does not wait for its step."""
+    if isinstance(config, TrainSpeechTokenizerConfig):
+        return replace(config, loss=replace(config.loss, adversarial_start=0))
+    return replace(config, loss=replace(config.loss, adversarial_start=0))
+
+
+def check_verb(verb: str) -> None:
+    """Raises ValueError for another verb than those whose steps can be profiled."""
+    if verb not in VERBS:
+        raise ValueError(f"{verb} can't be profiled: give one of {', '.join(VERBS)}")
+
+
+def measured(step: Callable[[int], object], device: torch.device) -> tuple[Stopwatch, int]:
+    """A stopwatch that ran over some steps after the first ones, and their number."""
+    for number in range(WARM_UP):
+        step(number)
+    watch, begun, steps = Stopwatch(device), time.perf_counter(), 0
+    with watch.running():
+        while steps < MOST_STEPS and time.perf_counter() - begun < MOST_SECONDS:
+            step(WARM_UP + steps)
+            steps += 1
+    return watch, steps
+
+
+def profile_table(found: Profile) -> str:
+    """Share, milliseconds and calls of each part in a step, as plain text for the terminal."""
+    lines = [("part", "share", "ms per step", "calls per step")]
+    for part in get_args(Part):
+        seconds, calls = found.watch.seconds[part], found.watch.calls[part] / found.steps
+        if seconds:
+            share, ms = seconds / found.seconds, 1000 * seconds / found.steps
+            lines.append((part, f"{share:.1%}", f"{ms:,.2f}", f"{calls:g}" if calls else ""))
+    lines.append(("all", "100.0%", f"{1000 * found.seconds / found.steps:,.2f}", ""))
+    table = "\n".join(f"{a:<10}{b:>8}{c:>14}{d:>17}".rstrip() for a, b, c, d in lines)
+    threads = torch.get_num_threads()
+    where = f"{found.watch.device.type}, {threads} thread{'' if threads == 1 else 's'}"
+    return (
+        f"{table}\n\n{found.steps} steps after {WARM_UP} of warm-up ({where}): "
+        f"{found.items / found.seconds:,.1f} {found.kind} per second, peak memory {found.peak_memory:.2f} GiB"
+    )
