@@ -92,7 +92,8 @@ class ClassifierExtractor:
     def extract(
         self, images: UInt8[Tensor, "b c y x"]
     ) -> tuple[Float[Tensor, "b f"], Float[Tensor, "b k"]]:
-        features = self.model.features(from_uint8(images).to(self.device))
+        pictures = from_uint8(images).to(self.device, memory_format=torch.channels_last)
+        features = self.model.features(pictures)
         return features, self.model.head(features)
 
 

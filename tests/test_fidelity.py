@@ -101,6 +101,15 @@ def test_a_set_has_no_distance_to_itself(classifier: ClassifierExtractor) -> Non
     assert nearest(real.features, real.features)[0].max() == 0
 
 
+def test_the_layout_in_memory_changes_features_by_rounding_only(
+    classifier: ClassifierExtractor,
+) -> None:
+    images = torch.randint(0, 256, (20, 1, 8, 8), dtype=torch.uint8)
+    with torch.no_grad():
+        expected = classifier.model.features(images.float() / 127.5 - 1)
+    torch.testing.assert_close(classifier.extract(images)[0], expected, rtol=1e-5, atol=1e-6)
+
+
 def test_mode_collapse_has_precision_without_recall(classifier: ClassifierExtractor) -> None:
     torch.manual_seed(0)
     real = as_reference(torch.randn(500, 8))

@@ -105,6 +105,21 @@ def test_reflection_ends_where_the_item_ends(left: int, right: int, size: int) -
         assert torch.equal(expected, torch.nn.functional.pad(alone, (left, right), mode="reflect"))
 
 
+@pytest.mark.parametrize("left, right, size", [(6, 0, 20), (6, 0, 3), (2, 1, 9), (2, 0, 1)])
+def test_mirrored_borders_are_torchs_own(left: int, right: int, size: int) -> None:
+    """Of an item too short to mirror, with zeros after it; values and gradients bit for bit."""
+    x = torch.randn(2, 3, size, requires_grad=True)
+    weights = torch.randn(2, 3, left + size + right)
+    filled = torch.nn.functional.pad(x, (0, max(left + 1 - size, 0)))
+    theirs = torch.nn.functional.pad(filled, (left, right), mode="reflect")[
+        ..., : left + size + right
+    ]
+    ours = reflect_pad(x, left, right, None)
+    assert torch.equal(ours, theirs)
+    gradients = [torch.autograd.grad((y * weights).sum(), x)[0] for y in (ours, theirs)]
+    assert torch.equal(*gradients)
+
+
 @pytest.mark.parametrize("causal", [True, False])
 def test_chunks_of_the_encoder_make_no_difference(causal: bool) -> None:
     encoder = Encoder(4, (4, 3, 2), 1, 8, causal).eval()
