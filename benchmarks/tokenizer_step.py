@@ -7,12 +7,12 @@ alike in both; and configs/cifar10_cpu. On a CPU the plain loop runs in float32 
 bfloat16, which is what fp16 training falls back to there; on CUDA under autocast to fp16.
 
 Where a step goes on a CPU (torch.profiler, one thread, cifar10_cpu in bf16): two thirds are
-convolutions, 96 GFLOP of a step's 98, at over three quarters of the rate of a bare bf16 matrix product of
-1,024 x 1,024; a tenth each GroupNorm and the search; 4 % swish; 3 % would be the decoding of JPEG. Of the
-paper's networks a picture is 430 GFLOP, and the convolutions take over four fifths. What did not help on
-a CPU, and is not done: channels_last, where GroupNorm's backward pass takes ten times as long and the whole
-step 1.6 to 1.8 times; torch.compile, after which the networks ran as fast as before; keeping freed memory from
-the system, which saved 1 to 6 %.
+convolutions, 96 GFLOP of a step's 98, at about three quarters of the rate of a bare bf16 matrix product of
+1,024 x 1,024; about a tenth each are GroupNorm and the search, 4 % swish. Decoding JPEG adds 3 %. Of the
+paper's networks a picture is 430 GFLOP, and the convolutions take four fifths. What did not help, and is not
+done: channels_last, where GroupNorm's backward pass takes twelve times as long and the whole step of cifar10_cpu
+1.6 times in fp32, 1.8 times in bf16; torch.compile, after which the networks ran as fast as before; keeping
+freed memory from the system, which saved 2 to 6 %.
 """
 
 import sys
