@@ -15,7 +15,7 @@ memory. Hence parts of 32; their codes are the same. channels_last is slower her
 import io
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
@@ -47,7 +47,6 @@ SPLITS = ("train", "validation")
 class Sizes:
     """What is timed; the defaults are the published table's."""
 
-    model: ImageTokenizerConfig = field(default_factory=lambda: cifar10_cpu().model)
     train: int = 2048
     """Items of the training split, which are encoded as they are and mirrored."""
     validation: int = 256
@@ -68,7 +67,7 @@ def compare(sizes: Sizes) -> dict[str, Any]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with TemporaryDirectory() as name:
         folder = Path(name)
-        draw(sizes, folder)
+        draw(sizes, cifar10_cpu(sizes.batch_size).model, folder)
         ways = {
             "plain": plain_way(folder, sizes.batch_size),
             "plain, small": plain_way(folder, sizes.small_batch_size),
@@ -84,9 +83,9 @@ def compare(sizes: Sizes) -> dict[str, Any]:
     return {"pictures": sizes.pictures, "seconds": seconds, "gib": gib}
 
 
-def draw(sizes: Sizes, folder: Path) -> None:
+def draw(sizes: Sizes, model: ImageTokenizerConfig, folder: Path) -> None:
     """Writes pictures of coarse random colours as JPEG, in a Parquet file per split, and a tokenizer."""
-    rng, side = np.random.default_rng(0), sizes.model.image_size
+    rng, side = np.random.default_rng(0), model.image_size
     features = datasets.Features(image=datasets.Image(), label=datasets.Value("int64"))
     for split in SPLITS:
         rows = []
@@ -98,7 +97,7 @@ def draw(sizes: Sizes, folder: Path) -> None:
             rows.append({"image": image, "label": index % 10})
         Dataset.from_list(rows, features=features).to_parquet(folder / f"{split}.parquet")
     torch.manual_seed(0)
-    ImageTokenizer(sizes.model).save_pretrained(folder / "model")
+    ImageTokenizer(model).save_pretrained(folder / "model")
 
 
 class PlainPictures(TorchDataset[tuple[Tensor, int]]):
@@ -164,7 +163,7 @@ def alone(folder: Path, sizes: Sizes) -> Callable[[], None]:
     """Encoder and search on as many pictures, of one batch that lies in memory."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     tokenizer = ImageTokenizer.from_pretrained(folder / "model").to(device).eval()
-    side, channels = sizes.model.image_size, sizes.model.in_channels
+    side, channels = tokenizer.config.image_size, tokenizer.config.in_channels
     images = torch.rand(min(sizes.batch_size, sizes.pictures), channels, side, side) * 2 - 1
     images = images.to(device)
 
