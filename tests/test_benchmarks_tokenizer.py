@@ -10,6 +10,7 @@ import torch
 from benchmarks import encode, tokenizer_step
 from benchmarks.side_by_side import Timing, weighed
 from common.codes import read_codes
+from common.config import load_config
 from common.training import OptimConfig
 from stage1_tokenizer import ImageTokenizer, ImageTokenizerConfig
 from stage1_tokenizer.image_codes import CACHED, encoded
@@ -30,7 +31,7 @@ def tiny() -> TrainTokenizerConfig:
         quantizer=SimVQConfig(codebook_size=32, code_dim=4),
     )
     optim = OptimConfig(lr=1e-3, warmup_steps=2)
-    return replace(tokenizer_step.paper(), model=model, loss=ADVERSARIAL, optim=optim, batch_size=4)
+    return replace(tokenizer_step.paper(4), model=model, loss=ADVERSARIAL, optim=optim)
 
 
 @pytest.mark.parametrize("adversarial", [True, False])
@@ -52,12 +53,13 @@ def test_a_step_is_timed_and_weighed_in_all_ways() -> None:
     fact = {"batch": 4, "seconds": seconds, "gib": dict.fromkeys(seconds, 0.0)}
     assert len(tokenizer_step.row("tiny", fact)) == len(tokenizer_step.HEADER)
     assert 0 <= weighed(tokenizer_step.plain_way, tiny(), "fp32", 1) < 1
-    assert tokenizer_step.Sizes().cifar10_cpu.model.width == 32
+    assert load_config(tokenizer_step.Sizes, None, ["rounds=3"]).rounds == 3
+    assert tokenizer_step.cifar10_cpu(8).model.width == 32
 
 
 def test_encode_writes_the_codes_of_the_plain_loop(tmp_path: Path) -> None:
-    sizes = encode.Sizes(model=tiny().model, train=11, validation=3, batch_size=4)
-    encode.draw(sizes, tmp_path)
+    sizes = encode.Sizes(train=11, validation=3, batch_size=4)
+    encode.draw(sizes, tiny().model, tmp_path)
     plain = encode.plain_way(tmp_path, 5)()
     out = encode.our_way(tmp_path, sizes.batch_size)()
     for split, codes in plain.items():
