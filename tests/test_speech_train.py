@@ -28,7 +28,7 @@ from stage1_tokenizer.speech_losses import SpeechLossConfig
 from stage1_tokenizer.speech_task import SpeechTask
 from stage1_tokenizer.train import train_tokenizer
 from stage1_tokenizer.train_config import TrainSpeechTokenizerConfig, TrainTokenizerConfig
-from stage1_tokenizer.usage import CodebookUse
+from stage1_tokenizer.usage import CodebookUse, quantization_error
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 RATE = 8000
@@ -175,6 +175,30 @@ def test_what_is_past_an_items_end_is_not_counted(trained: Path, data: SpeechDat
     use.update(torch.tensor([[1, 2, -1], [1, -1, -1]]), 0)
     assert use.metrics()["codebook/positions"] == use.metrics()["codebook/positions_epoch"] == 3
     assert use.epoch_counts.tolist() == [0, 2, 1, 0] and use.metrics()["codebook/used"] == 0.5
+
+
+def test_held_out_recordings_pass_the_encoder_once(data: SpeechDataConfig) -> None:
+    task = SpeechTask(data, MODEL, LOSS, torch.device("cpu"))
+    passes: list[int] = []
+    task.model.eval().encoder.register_forward_hook(lambda *_: passes.append(1))
+    watched = task.watch()
+    assert len(passes) == 1
+    waveforms, lengths = task.held_out, task.held_out_lengths
+    with torch.no_grad():
+        latents = task.latents({"waveforms": waveforms, "lengths": lengths})[None]
+        decoded = task.model.decode(
+            task.model.encode(waveforms, lengths), task.model.counts(lengths)
+        )
+    made = torch.zeros_like(waveforms)
+    for i, length in enumerate(lengths.tolist()):
+        made[i, :length] = decoded[i, :length]
+    assert watched == pytest.approx(
+        {
+            "heldout/mel": float(task.heard(made, waveforms, lengths)),
+            "heldout/quantization_error": quantization_error(task.model.quantizer, latents),
+        },
+        rel=1e-5,
+    )
 
 
 def test_the_codebook_starts_from_what_is_inside(data: SpeechDataConfig) -> None:

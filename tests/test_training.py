@@ -24,6 +24,7 @@ from stage1_tokenizer.image_losses import ImageLossConfig
 from stage1_tokenizer.image_task import ImageTask, psnr
 from stage1_tokenizer.quantizers import SimVQConfig
 from stage1_tokenizer.train import TrainTokenizerConfig, train_tokenizer
+from stage1_tokenizer.usage import quantization_error
 from stage2_prior.train import TrainPriorConfig, train_prior
 
 
@@ -209,6 +210,23 @@ def test_the_discriminator_has_no_gradient_of_the_generators(tmp_path: Path) -> 
     sum(losses.values()).backward()
     assert all(p.grad is None for p in task.discriminator.parameters())
     assert task.model.decoder.conv_out.weight.grad is not None
+
+
+def test_held_out_pictures_pass_the_encoder_once(tmp_path: Path) -> None:
+    config = tokenizer_config(tmp_path)
+    augment = {"crop": False, "flip": False}
+    task = ImageTask(config.data, config.model, config.loss, augment, torch.device("cpu"))
+    passes: list[int] = []
+    task.model.eval().encoder.register_forward_hook(lambda *_: passes.append(1))
+    watched = task.watch()
+    assert len(passes) == 1
+    with torch.no_grad():
+        latents = task.latents({"images": task.held_out})[None]
+    made = task.model.decode(task.model.encode(task.held_out)).clamp(-1, 1)
+    assert watched == {
+        "heldout/psnr": float(psnr(made, task.held_out).mean()),
+        "heldout/quantization_error": quantization_error(task.model.quantizer, latents),
+    }
 
 
 def test_lpips_without_its_weights_names_the_file_and_the_key(
