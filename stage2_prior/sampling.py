@@ -59,7 +59,7 @@ def sample_codes(
         conditions = torch.cat([conditions, torch.full_like(conditions, prior.no_condition)])
     inputs = prior.prefix(conditions)
     random = random.to(inputs.device)
-    cache, levels = prior.new_cache(), prior.config.levels
+    cache, levels = prior.new_cache(len(inputs)), prior.config.levels
     length = random.shape[1]
     codes = torch.empty(len(random), 0, dtype=torch.int64, device=random.device)
     for number in range(length):

@@ -108,15 +108,11 @@ def train_prior(config: TrainPriorConfig | TrainSpeechPriorConfig) -> Path:
     run.model.train()
     for step in progress:
         conditions, codes = (part.to(accelerator.device) for part in next(batches))
-        seed_step(config.seed, step, accelerator.process_index)
-        with accelerator.autocast():
-            loss = balanced(run, run.model(conditions, codes), codes)
-        norm = optimize(run, loss, step)
-        run.average.update(step)
+        loss, norm = train_step(run, conditions, codes, step)
         clock.count(codes_per_step)
         done = step + 1
         if done % config.log_every == 0 or done == config.steps:
-            mean = float(accelerator.reduce(loss.detach(), "mean"))
+            mean = float(accelerator.reduce(loss, "mean"))
             metrics = {
                 "loss/train": mean,
                 "optim/lr": run.optimizer.param_groups[0]["lr"],
@@ -205,6 +201,18 @@ def fitting_tokenizer(
             "set tokenizer or codes, or encode again"
         )
     return folder
+
+
+def train_step(
+    run: Training, conditions: Tensor, codes: Tensor, step: int
+) -> tuple[Tensor, Tensor]:
+    """Learns from one batch; returns its loss and the gradient's norm before clipping."""
+    seed_step(run.config.seed, step, run.accelerator.process_index)
+    with run.accelerator.autocast():
+        loss = balanced(run, run.model(conditions, codes), codes)
+    norm = optimize(run, loss, step)
+    run.average.update(step)
+    return loss.detach(), norm
 
 
 def balanced(run: Training, loss: Tensor, codes: Tensor) -> Tensor:

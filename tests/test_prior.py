@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from transformers import LlamaForCausalLM, SuppressTokensLogitsProcessor
 from transformers.generation import LogitsProcessorList
 
-import stage2_prior.model
+import stage2_prior.cross_entropy
 from stage2_prior import Prior, PriorConfig
 from stage2_prior.sampling import choose, guidance_at, sample_codes, uniforms
 
@@ -148,7 +148,7 @@ def test_the_chunked_loss_equals_the_whole_one(monkeypatch: pytest.MonkeyPatch) 
         return [loss.detach(), *(p.grad.clone() for p in prior.parameters() if p.grad is not None)]
 
     whole = loss_and_gradients()
-    monkeypatch.setattr(stage2_prior.model, "LOGITS_AT_ONCE", 5 * K)
+    monkeypatch.setattr(stage2_prior.cross_entropy, "LOGITS_AT_ONCE", 5 * K)
     for chunked, plain in zip(loss_and_gradients(), whole, strict=True):
         torch.testing.assert_close(chunked, plain)
     logits = prior.tables.logits(prior.hidden(conditions, codes[:, :-1]))
