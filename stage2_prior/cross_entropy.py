@@ -7,8 +7,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-LOGITS_AT_ONCE = 2**26
-"""Numbers in the logits of one chunk: 256 MB in float32."""
+LOGITS_AT_ONCE = 2**24
+"""Numbers in the logits of one chunk: 64 MB in float32."""
+LEAST_ROWS = 256
+"""Rows of a chunk where codes are so many that fewer would fit: each chunk touches the weights' whole gradient."""
 
 
 def linear_cross_entropy(
@@ -36,7 +38,9 @@ class LinearCrossEntropy(torch.autograd.Function):
         ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None, codes: Tensor, ignored: int
     ) -> Tensor:
         grads = [
-            torch.zeros_like(x, dtype=at_least_float32(x.dtype)) if needed and x is not None else None
+            torch.zeros_like(x, dtype=at_least_float32(x.dtype))
+            if needed and x is not None
+            else None
             for x, needed in zip((states, weight, bias), ctx.needs_input_grad[:3], strict=True)
         ]
         total = summed(states, weight, bias, codes, ignored, grads)
@@ -64,7 +68,7 @@ def summed(
     low = torch.get_autocast_dtype(device) if autocast else states.dtype
     weight = weight.to(low)
     bias = None if bias is None else bias.to(low)
-    size = min(max(LOGITS_AT_ONCE // len(weight), 1), len(states))
+    size = min(max(LOGITS_AT_ONCE // len(weight), LEAST_ROWS), len(states))
     # Two buffers, one where both precisions are the same: large new ones cost more than what is done in them.
     products = states.new_empty(size, len(weight), dtype=low)
     exact = products.to(at_least_float32(low))

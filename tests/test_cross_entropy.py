@@ -54,6 +54,7 @@ def test_loss_and_gradients_are_those_of_all_logits(
     tensors = case(n, k, 5, seed)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stage2_prior.cross_entropy, "LOGITS_AT_ONCE", rows * k)
+        patch.setattr(stage2_prior.cross_entropy, "LEAST_ROWS", 1)
         ours = loss_and_gradients(by_chunks, tensors, biased)
     for mine, theirs in zip(ours, loss_and_gradients(at_once, tensors, biased), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-5)
@@ -62,6 +63,22 @@ def test_loss_and_gradients_are_those_of_all_logits(
 def test_gradients_in_float64_are_those_of_differences() -> None:
     states, weight, bias, codes = case(6, 9, 4, 0, dtype=torch.float64)
     assert torch.autograd.gradcheck(lambda *x: by_chunks(*x, codes), (states, weight, bias))
+
+
+def test_chunks_have_as_many_rows_as_fit_but_not_too_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def watched(grads: list, rows: Tensor, *rest: Tensor) -> None:
+        seen.append(len(rows))
+
+    monkeypatch.setattr(stage2_prior.cross_entropy, "add_gradients", watched)
+    monkeypatch.setattr(stage2_prior.cross_entropy, "LEAST_ROWS", 4)
+    for fitting, sizes in ((7, [7, 3]), (2, [4, 4, 2]), (40, [10])):
+        monkeypatch.setattr(stage2_prior.cross_entropy, "LOGITS_AT_ONCE", fitting * 9)
+        seen.clear()
+        states, weight, bias, codes = case(10, 9, 4, 3)
+        by_chunks(states, weight, bias, codes)
+        assert seen == sizes
 
 
 def test_under_autocast_products_are_in_bfloat16_and_sums_in_float32() -> None:
