@@ -9,7 +9,8 @@ The least that a step costs with learned tables is 6 FLOP per token and weight o
 part is three products of tokens x K x width, which no way of computing the loss avoids. What can be avoided is
 the rest: the rival writes the tokens x K logits, their logarithms and two gradients to memory in float32 (16
 bytes each), ours a chunk at a time, in place; and AdamW, which touches 28 bytes of each weight at least, in one
-pass instead of a dozen. Where tokens are few and K is large, tables of K vectors decide time and memory alike.
+pass instead of one for each of its operations. Where tokens are few and K is large, tables of K vectors decide
+time and memory alike.
 """
 
 import gc
@@ -38,6 +39,7 @@ from stage2_prior.train_config import TrainPriorConfig
 
 Precision = Literal["fp32", "bf16"]
 Head = Literal["learned", "codebook"]
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 OPTIM = OptimConfig(lr=4e-4, weight_decay=0.05)
 
 
@@ -91,9 +93,9 @@ def new_prior(case: Case, head: Head) -> Prior:
         size=case.size,
         head=head,
     )
-    prior = Prior(config)
+    prior = Prior(config).to(DEVICE)
     if isinstance(prior.tables, CodebookTables):
-        prior.tables.take(torch.randn(case.codebook_size, case.code_dim))
+        prior.tables.take(torch.randn(case.codebook_size, case.code_dim, device=DEVICE))
     return prior
 
 
@@ -101,7 +103,7 @@ def batch_of(case: Case, tokens: int) -> Tensor:
     """Random codes: what they are changes no time."""
     generator = torch.Generator().manual_seed(1)
     shape = tokens // case.length, case.length
-    return torch.randint(case.codebook_size, shape, generator=generator)
+    return torch.randint(case.codebook_size, shape, generator=generator).to(DEVICE)
 
 
 def plain_step(case: Case, tokens: int) -> Callable[[], float]:
@@ -115,7 +117,7 @@ def plain_step(case: Case, tokens: int) -> Callable[[], float]:
     inputs = torch.cat([torch.zeros_like(codes[:, :1]), codes], dim=1)
 
     def step() -> float:
-        with torch.autocast("cpu", torch.bfloat16, enabled=case.precision == "bf16"):
+        with torch.autocast(DEVICE.type, torch.bfloat16, enabled=case.precision == "bf16"):
             loss = stock(input_ids=inputs, labels=inputs, use_cache=False).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(stock.parameters(), OPTIM.grad_clip)
@@ -133,7 +135,7 @@ def our_step(case: Case, tokens: int, head: Head) -> Callable[[], float]:
     if head == "learned":
         stock_model(prior)  # conditions as the rival sees them
     run = training(case, prior, codes)
-    conditions = torch.zeros(len(codes), dtype=torch.int64)
+    conditions = torch.zeros(len(codes), dtype=torch.int64, device=DEVICE)
     run.model.train()
     done = [0]
 
@@ -193,7 +195,7 @@ MAKERS: dict[str, tuple[Callable[..., Callable[[], float]], tuple[Head, ...]]] =
 def measured(case: Case, tokens: int, sizes: Sizes) -> Line:
     """The times of a case, and the memory that each way adds to its weights."""
     ways = {name: make(case, tokens, *more) for name, (make, more) in MAKERS.items()}
-    timings = alternate(ways, sizes.rounds, torch.device("cpu"))
+    timings = alternate(ways, sizes.rounds, DEVICE)
     ways.clear()
     gc.collect()  # models and what accelerate keeps of them know each other
     gibibytes = {

@@ -1,7 +1,7 @@
 """The prior as transformers has it: its own class for language models, with a prior's weights."""
 
 import torch
-from transformers import LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from stage2_prior import Prior
 from stage2_prior.model import LearnedTables
@@ -18,7 +18,7 @@ def stock_model(prior: Prior) -> LlamaForCausalLM:
         "vocab_size": prior.config.codebook_size,
         "max_position_embeddings": prior.config.length + 1,
     }
-    stock = LlamaForCausalLM(type(prior.body.config)(**config))
+    stock = LlamaForCausalLM(LlamaConfig(**config))
     missing, unexpected = stock.model.load_state_dict(prior.body.state_dict(), strict=False)
     assert missing == ["embed_tokens.weight"] and not unexpected
     with torch.no_grad():
@@ -28,4 +28,4 @@ def stock_model(prior: Prior) -> LlamaForCausalLM:
             prior.tables.embedding.weight[: prior.config.condition_rows]
         )
     stock.generation_config.eos_token_id = None
-    return stock
+    return stock.to(prior.condition_embedding.weight.device)  # type: ignore[arg-type]

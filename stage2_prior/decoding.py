@@ -37,14 +37,15 @@ class LlamaDecoder:
 
     def __init__(self, body: LlamaModel, rows: int) -> None:
         config = body.config
-        self.body, self.filled = body, 0
+        self.body: Any = body
+        self.filled = 0
         self.heads, positions = config.num_attention_heads, config.max_position_embeddings
         weight = body.norm.weight
         size = config.hidden_size // self.heads
         shape = (len(body.layers), 2, rows, self.heads, positions, size)
         self.past = torch.empty(shape, dtype=weight.dtype, device=weight.device)
         numbers = torch.arange(positions, device=weight.device)[None]
-        cosines, sines = body.rotary_emb(weight, numbers)
+        cosines, sines = self.body.rotary_emb(weight, numbers)
         # Halves change places in `attend` without a sign, which the sines hold instead.
         first, second = sines.chunk(2, -1)
         self.cosines, self.sines = cosines, torch.cat([-first, second], -1)

@@ -238,7 +238,8 @@ class Prior(HubModel):
         self, hidden: Float[Tensor, "n w"], codes: Int[Tensor, " n"], *level: int
     ) -> Float[Tensor, ""]:
         """The sum over codes that are not IGNORED, in float32; of one level where tables have several."""
-        return linear_cross_entropy(*self.tables.linear(hidden, *level), codes, IGNORED)
+        states, weight, bias = self.tables.linear(hidden, *level)
+        return linear_cross_entropy(states, weight, bias, codes, IGNORED)
 
 
 def level_starts(config: PriorConfig) -> Int[Tensor, " levels"]:
