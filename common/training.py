@@ -93,16 +93,18 @@ class Average:
     """An exponential moving average of a module's trainable parameters.
 
     The decay grows with the step count, min(decay, (1 + step) / (10 + step)), so that early averages
-    forget the random start.
+    forget the random start. With decay 0 the parameters are their own average, and nothing is kept.
     """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
-        self.live = [p for p in module.parameters() if p.requires_grad]
+        self.live = [p for p in module.parameters() if p.requires_grad] if decay else []
         self.mean = [p.detach().clone() for p in self.live]
         self.decay = decay
 
     @torch.no_grad()
     def update(self, step: int) -> None:
+        if not self.live:
+            return
         decay = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(self.mean, [p.detach() for p in self.live], 1 - decay)
 
@@ -126,7 +128,8 @@ class Average:
         return {"mean": self.mean}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        for mine, saved in zip(self.mean, state_dict["mean"], strict=True):
+        # With decay 0 there is nothing to fill; checkpoints of earlier versions hold copies nevertheless.
+        for mine, saved in zip(self.mean, state_dict["mean"], strict=bool(self.live)):
             mine.copy_(saved)
 
 

@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformers.cache_utils import Cache, DynamicCache
 
 from common.config import load_config
 from common.hub import local_folder
-from stage2_prior.model import Prior, PriorConfig, Size, body, level_starts
+from stage2_prior.decoding import Decoder, decoder
+from stage2_prior.model import Linear, Prior, PriorConfig, Size, body, level_starts
 
 DEPTH_LAYERS: dict[Size, int] = {
     "1m": 2,
@@ -44,16 +44,20 @@ class DepthTables(nn.Module):
 
     def logits(self, hidden: Float[Tensor, "*b w"], level: int) -> Float[Tensor, "*b k"]:
         """Those of the codes of one level."""
+        return F.linear(*self.linear(hidden, level))
+
+    def linear(self, hidden: Float[Tensor, "*b w"], level: int) -> Linear:
+        """What a level's logits are the linear map of."""
         first = sum(self.sizes[:level])
-        return F.linear(hidden, self.output.weight[first : first + self.sizes[level]])
+        return hidden, self.output.weight[first : first + self.sizes[level]], None
 
 
 class DepthCache:
     """What sampling keeps: the positions so far, and the codes so far of the position in work."""
 
-    def __init__(self, positions: Cache) -> None:
-        self.positions = positions
-        self.codes: Cache | None = None
+    def __init__(self, positions: Decoder, rows: int) -> None:
+        self.positions, self.rows = positions, rows
+        self.codes: Decoder = None
         self.level = 0
 
 
@@ -108,20 +112,19 @@ class DepthPrior(Prior):
         """The codes position by position."""
         return codes.unflatten(1, (-1, self.config.levels))
 
-    def new_cache(self) -> DepthCache:
-        """What `step` keeps of an item."""
-        return DepthCache(super().new_cache())
+    def new_cache(self, rows: int) -> DepthCache:
+        """What `step` keeps of as many items."""
+        return DepthCache(super().new_cache(rows), rows)
 
     def step(self, inputs: Float[Tensor, "b 1 w"], cache: DepthCache) -> Float[Tensor, "b k"]:
         """Logits of the next code after `inputs`, which the body sees first where a position begins."""
         level = cache.level
         if level == 0:
-            out = self.body(inputs_embeds=inputs, past_key_values=cache.positions, use_cache=True)
-            inputs = out.last_hidden_state[:, -1:]
-            cache.codes = DynamicCache(config=self.depth.config)
-        out = self.depth(inputs_embeds=inputs, past_key_values=cache.codes, use_cache=True)
+            inputs = cache.positions(inputs)[:, None]
+            cache.codes = decoder(self.depth, cache.rows)
+        state = cache.codes(inputs)
         cache.level = (level + 1) % self.config.levels
-        return self.tables.logits(out.last_hidden_state[:, -1], level).float()
+        return self.tables.logits(state, level).float()
 
     def after(self, codes: Int[Tensor, "b n"]) -> Float[Tensor, "b 1 w"]:
         """The sum over a position's codes so far: of the last whole one, where a position begins."""

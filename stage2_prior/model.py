@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 from transformers import GPT2Config, GPT2Model, LlamaConfig, LlamaModel, PreTrainedModel
-from transformers.cache_utils import DynamicCache
 
 from common.hub import HubModel
 from common.stopwatch import part
+from stage2_prior.cross_entropy import linear_cross_entropy
+from stage2_prior.decoding import Decoder, decoder
 
 SIZES = {
     "1m": (5, 128, 4),
@@ -28,8 +28,8 @@ SIZES = {
 Size = Literal["1m", "3m", "10m", "30m", "85m", "300m", "700m"]
 IGNORED = -1
 """Stands in a batch where an item has no further code."""
-LOGITS_AT_ONCE = 2**26
-"""Numbers in the logits above which the loss is computed in chunks: 256 MB in float32."""
+Linear = tuple[Tensor, Tensor, Tensor | None]
+"""States, weight and bias whose linear map is the logits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +114,10 @@ class LearnedTables(nn.Module):
     def logits(self, hidden: Float[Tensor, "*b w"]) -> Float[Tensor, "*b k"]:
         return self.output(hidden)
 
+    def linear(self, hidden: Float[Tensor, "n w"]) -> Linear:
+        """What the logits are the linear map of."""
+        return hidden, self.output.weight, None
+
 
 class CodebookTables(nn.Module):
     """The tokenizer's frozen codebook at both ends: d x width parameters each, where a table has K x width.
@@ -147,6 +151,18 @@ class CodebookTables(nn.Module):
     def logits(self, hidden: Float[Tensor, "*b w"]) -> Float[Tensor, "*b k"]:
         logits = F.linear(self.output_map(hidden), self.codebook, self.output_bias)
         return logits if self.end is None else torch.cat([logits, self.end(hidden)], dim=-1)
+
+    def linear(self, hidden: Float[Tensor, "n w"]) -> Linear:
+        """What the logits are the linear map of: to an end belongs a dimension of its own, in which codes are 0."""
+        states = self.output_map(hidden)
+        if self.end is None:
+            return states, self.codebook, self.output_bias
+        ends = torch.eye(self.end.out_features, device=hidden.device)
+        return (
+            torch.cat([states, self.end(hidden)], dim=-1),
+            torch.block_diag(self.codebook, ends),
+            F.pad(self.output_bias, (0, len(ends))),
+        )
 
 
 class Prior(HubModel):
@@ -201,14 +217,13 @@ class Prior(HubModel):
         out = self.body(inputs_embeds=self.dropout(inputs), use_cache=False).last_hidden_state
         return out[:, start.shape[1] - 1 :]
 
-    def new_cache(self) -> Any:
-        """What `step` keeps of an item."""
-        return DynamicCache(config=self.body.config)
+    def new_cache(self, rows: int) -> Any:
+        """What `step` keeps of as many items."""
+        return decoder(self.body, rows)
 
-    def step(self, inputs: Float[Tensor, "b n w"], cache: Any) -> Float[Tensor, "b k"]:
+    def step(self, inputs: Float[Tensor, "b n w"], cache: Decoder) -> Float[Tensor, "b k"]:
         """Logits of the next code after `inputs`; the cache takes them in."""
-        out = self.body(inputs_embeds=inputs, past_key_values=cache, use_cache=True)
-        return self.tables.logits(out.last_hidden_state[:, -1]).float()
+        return self.tables.logits(cache(inputs)).float()
 
     def after(self, codes: Int[Tensor, "b n"]) -> Float[Tensor, "b 1 w"]:
         """The input of the step that follows these codes, all of an item so far."""
@@ -224,24 +239,9 @@ class Prior(HubModel):
     def summed_cross_entropy(
         self, hidden: Float[Tensor, "n w"], codes: Int[Tensor, " n"], *level: int
     ) -> Float[Tensor, ""]:
-        """The sum over codes that are not IGNORED, in float32; of one level where tables have several.
-
-        Where the logits are many, it is made chunk by chunk, and computed again in backward.
-        """
-        rows = max(LOGITS_AT_ONCE // self.config.symbols, 1)
-        if len(hidden) <= rows:
-            return self._summed(hidden, codes, *level)
-        sums = [
-            checkpoint(self._summed, h, c, *level, use_reentrant=False)
-            for h, c in zip(hidden.split(rows), codes.split(rows), strict=True)
-        ]
-        return torch.stack(sums).sum()
-
-    def _summed(
-        self, hidden: Float[Tensor, "n w"], codes: Int[Tensor, " n"], *level: int
-    ) -> Float[Tensor, ""]:
-        logits = self.tables.logits(hidden, *level).float()
-        return F.cross_entropy(logits, codes, reduction="sum", ignore_index=IGNORED)
+        """The sum over codes that are not IGNORED, in float32; of one level where tables have several."""
+        states, weight, bias = self.tables.linear(hidden, *level)
+        return linear_cross_entropy(states, weight, bias, codes, IGNORED)
 
 
 def level_starts(config: PriorConfig) -> Int[Tensor, " levels"]:

@@ -12,6 +12,8 @@ from common.order import generator_at
 from stage2_prior.model import Prior, PriorConfig
 
 Schedule = Literal["constant", "linear", "power-cosine"]
+NUMBERS_AT_ONCE = 2**20
+"""Probabilities that are made at once: 8 MB, which a cache holds; each row is a draw of its own."""
 
 
 def uniforms(seeds: Sequence[int], length: int) -> Float[Tensor, "b n"]:
@@ -59,7 +61,7 @@ def sample_codes(
         conditions = torch.cat([conditions, torch.full_like(conditions, prior.no_condition)])
     inputs = prior.prefix(conditions)
     random = random.to(inputs.device)
-    cache, levels = prior.new_cache(), prior.config.levels
+    cache, levels = prior.new_cache(len(inputs)), prior.config.levels
     length = random.shape[1]
     codes = torch.empty(len(random), 0, dtype=torch.int64, device=random.device)
     for number in range(length):
@@ -106,8 +108,15 @@ def choose(
         shares = ordered.softmax(1)
         beyond = shares.cumsum(1) - shares >= top_p
         logits = logits.masked_fill(beyond.gather(1, order.argsort(1)), -torch.inf)
+    rows = max(NUMBERS_AT_ONCE // logits.shape[1], 1)
+    pairs = zip(logits.split(rows), random.split(rows), strict=True)
+    return torch.cat([inverted(*pair) for pair in pairs])
+
+
+def inverted(logits: Float[Tensor, "b k"], random: Float[Tensor, " b"]) -> Int[Tensor, " b"]:
+    """The codes at which the cumulative distributions pass `random`."""
     exact = torch.float32 if logits.device.type == "mps" else torch.float64
-    cumulative = logits.softmax(1, dtype=exact).cumsum(1)
+    cumulative = logits.softmax(1, dtype=exact).cumsum_(1)
     target = random.to(exact).unsqueeze(1) * cumulative[:, -1:]
     found = torch.searchsorted(cumulative, target, right=True).squeeze(1)
     return found.clamp_max(logits.shape[1] - 1)

@@ -43,7 +43,7 @@ def sample_until_end(
     codes = known[:, :shared]
     begun = _twice(prior.tables.embed(codes), guidance)
     inputs = torch.cat([prior.prefix(asked(prior, conditions, guidance)), begun], dim=1)
-    cache = prior.new_cache()
+    cache = prior.new_cache(len(inputs))
     ended = torch.zeros(len(seeds), dtype=torch.bool, device=conditions.device)
     for position in range(shared, high):
         logits = guided(prior.step(inputs, cache), guidance)

@@ -106,7 +106,7 @@ def train_prior(config: TrainPriorConfig | TrainSpeechPriorConfig) -> Path:
         clock.count(run.codes_per_step)
         done = step + 1
         if done % config.log_every == 0 or done == config.steps:
-            mean = float(accelerator.reduce(loss.detach(), "mean"))
+            mean = float(accelerator.reduce(loss, "mean"))
             metrics = {
                 "loss/train": mean,
                 "optim/lr": run.optimizer.param_groups[0]["lr"],
@@ -156,7 +156,7 @@ def take_step(run: Training, batches: Iterator[Batch], step: int) -> tuple[Tenso
     norm = optimize(run, loss, step)
     with part("optimizer"):
         run.average.update(step)
-    return loss, norm
+    return loss.detach(), norm
 
 
 def prepare(

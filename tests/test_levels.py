@@ -112,7 +112,8 @@ def test_the_loss_is_the_mean_over_all_levels(
     expected = torch.stack(sums).sum() / codes.numel()
     torch.testing.assert_close(prior(labels, codes), expected)
     assert prior.targets(codes) == codes.numel()
-    monkeypatch.setattr("stage2_prior.model.LOGITS_AT_ONCE", 5 * max(SIZES))
+    monkeypatch.setattr("stage2_prior.cross_entropy.LOGITS_AT_ONCE", 5 * max(SIZES))
+    monkeypatch.setattr("stage2_prior.cross_entropy.LEAST_ROWS", 1)
     torch.testing.assert_close(prior(labels, codes), expected)
 
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from transformers import LlamaForCausalLM, SuppressTokensLogitsProcessor
 from transformers.generation import LogitsProcessorList
 
-import stage2_prior.model
+import stage2_prior.cross_entropy
+import stage2_prior.sampling
 from stage2_prior import Prior, PriorConfig
 from stage2_prior.sampling import choose, guidance_at, sample_codes, uniforms
 
@@ -128,6 +129,18 @@ def test_a_draw_never_has_probability_zero(seed: int, k: int) -> None:
     assert (logits.gather(1, drawn[:, None]) > -torch.inf).all()
 
 
+def test_draws_are_the_same_however_many_rows_are_made_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    logits, random = torch.randn(64, 300) * 3, torch.rand(64)
+    cumulative = logits.softmax(1, dtype=torch.float64).cumsum(1)
+    target = random.double()[:, None] * cumulative[:, -1:]
+    expected = torch.searchsorted(cumulative, target, right=True)[:, 0]
+    for rows in (1, 7, 64):
+        monkeypatch.setattr(stage2_prior.sampling, "NUMBERS_AT_ONCE", rows * 300)
+        assert torch.equal(choose(logits, random, 1.0, 0, 1.0), expected)
+
+
 def test_guidance_schedules_end_at_the_full_scale() -> None:
     def scales(schedule: str) -> list[float]:
         return [guidance_at(i, 5, 3.0, schedule, 1.0) for i in range(5)]  # type: ignore[arg-type]
@@ -148,7 +161,8 @@ def test_the_chunked_loss_equals_the_whole_one(monkeypatch: pytest.MonkeyPatch) 
         return [loss.detach(), *(p.grad.clone() for p in prior.parameters() if p.grad is not None)]
 
     whole = loss_and_gradients()
-    monkeypatch.setattr(stage2_prior.model, "LOGITS_AT_ONCE", 5 * K)
+    monkeypatch.setattr(stage2_prior.cross_entropy, "LOGITS_AT_ONCE", 5 * K)
+    monkeypatch.setattr(stage2_prior.cross_entropy, "LEAST_ROWS", 1)
     for chunked, plain in zip(loss_and_gradients(), whole, strict=True):
         torch.testing.assert_close(chunked, plain)
     logits = prior.tables.logits(prior.hidden(conditions, codes[:, :-1]))

@@ -1,0 +1,248 @@
+"""A step of stage-2 training: `train-prior`'s against transformers' LlamaForCausalLM with its own loss in a plain loop.
+
+The plain loop is what its documentation shows: labels in, `loss.backward()`, clipped gradients, AdamW as torch
+gives it, the loss read each step. Both sides have the same body, the same number of predictions and the same
+precision; ours is shown with either head, for a `learned` one has the rival's two tables of K vectors, and a
+`codebook` one has none.
+
+The least that a step costs with learned tables is 6 FLOP per token and weight of body and output; the output's
+part is three products of tokens x K x width, which no way of computing the loss avoids. What can be avoided is
+the rest: the rival writes the tokens x K logits, their logarithms and two gradients to memory in float32 (16
+bytes each), ours a chunk at a time, in place; and AdamW, which touches 28 bytes of each weight at least, in one
+pass instead of one for each of its operations. Where tokens are few and K is large, tables of K vectors decide
+time and memory alike.
+"""
+
+import gc
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import product, repeat
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from datasets import Dataset
+from torch import Tensor
+
+from benchmarks.side_by_side import Timing, alternate, report, weighed
+from benchmarks.stock import stock_model
+from common.config import load_config
+from common.training import Average, NonFiniteGuard, OptimConfig, decay_groups
+from stage2_prior import Prior, PriorConfig
+from stage2_prior.codes import CodeRows
+from stage2_prior.model import CodebookTables, Size
+from stage2_prior.train import Best, Training, take_step
+from stage2_prior.train_config import TrainPriorConfig
+
+Precision = Literal["fp32", "bf16"]
+Head = Literal["learned", "codebook"]
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+OPTIM = OptimConfig(lr=4e-4, weight_decay=0.05)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """What is measured."""
+
+    sizes: tuple[Size, ...] = ("3m", "30m")
+    """Of the body."""
+    codebooks: tuple[int, ...] = (16_384, 262_144)
+    precisions: tuple[Precision, ...] = ("fp32", "bf16")
+    length: int = 256
+    """Codes of one row."""
+    timed: tuple[int, ...] = (2048, 512)
+    """Codes of a step that is timed, for each of `codebooks`."""
+    weighed: int = 2048
+    """Codes of a step whose memory is measured; 0 measures none."""
+    code_dim: int = 32
+    """Of the tokenizer, which the codebook head sees."""
+    rounds: int = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """What a line of the table is about."""
+
+    size: Size
+    codebook_size: int
+    precision: Precision
+    length: int
+    code_dim: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One line of the table."""
+
+    case: Case
+    tokens: int
+    timings: dict[str, Timing]
+    gibibytes: dict[str, float]
+
+
+def new_prior(case: Case, head: Head) -> Prior:
+    """An untrained, unconditional prior; a codebook head sees a random codebook."""
+    torch.manual_seed(0)
+    config = PriorConfig(
+        codebook_size=case.codebook_size,
+        code_dim=case.code_dim,
+        length=case.length,
+        size=case.size,
+        head=head,
+    )
+    prior = Prior(config).to(DEVICE)
+    if isinstance(prior.tables, CodebookTables):
+        prior.tables.take(torch.randn(case.codebook_size, case.code_dim, device=DEVICE))
+    return prior
+
+
+def batch_of(case: Case, tokens: int) -> Tensor:
+    """Random codes: what they are changes no time."""
+    generator = torch.Generator().manual_seed(1)
+    shape = tokens // case.length, case.length
+    return torch.randint(case.codebook_size, shape, generator=generator).to(DEVICE)
+
+
+def plain_step(case: Case, tokens: int) -> Callable[[], float]:
+    """The plain loop's step, which returns its loss; the code 0 stands for the condition before each row."""
+    stock = stock_model(new_prior(case, "learned")).train()
+    first, last = OPTIM.betas
+    optimizer = torch.optim.AdamW(
+        stock.parameters(), OPTIM.lr, (first, last), weight_decay=OPTIM.weight_decay
+    )
+    codes = batch_of(case, tokens)
+    inputs = torch.cat([torch.zeros_like(codes[:, :1]), codes], dim=1)
+
+    def step() -> float:
+        with torch.autocast(DEVICE.type, torch.bfloat16, enabled=case.precision == "bf16"):
+            loss = stock(input_ids=inputs, labels=inputs, use_cache=False).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(stock.parameters(), OPTIM.grad_clip)
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss.item()
+
+    return step
+
+
+def our_step(case: Case, tokens: int, head: Head) -> Callable[[], float]:
+    """The step of `train-prior`, which returns its loss."""
+    codes = batch_of(case, tokens)
+    prior = new_prior(case, head)
+    if head == "learned":
+        stock_model(prior)  # conditions as the rival sees them
+    run = training(case, prior, codes)
+    conditions = torch.zeros(len(codes), dtype=torch.int64, device=DEVICE)
+    batches = repeat((conditions, codes))
+    run.model.train()
+    done = [0]
+
+    def step() -> float:
+        loss, _ = take_step(run, batches, done[0])
+        done[0] += 1
+        return float(loss)
+
+    return step
+
+
+def training(case: Case, prior: Prior, codes: Tensor) -> Training:
+    """What `train-prior` sets up, for rows that are in memory."""
+    where = Path("unused")
+    config = TrainPriorConfig(
+        run_dir=where, codes=where, tokenizer=where, precision=case.precision, optim=OPTIM
+    )
+    AcceleratorState._reset_state()
+    accelerator = Accelerator(
+        cpu=True, mixed_precision="no" if case.precision == "fp32" else "bf16"
+    )
+    groups = decay_groups(prior.named_parameters(), OPTIM.weight_decay)
+    optimizer = torch.optim.AdamW(groups, OPTIM.lr, OPTIM.betas, fused=True)
+    model, prepared = accelerator.prepare(prior, optimizer)
+    rows = Dataset.from_dict({"label": [0] * len(codes), "codes": codes.tolist()})
+    items = CodeRows(rows, 0, 0.0, 0)
+    return Training(
+        config=config,
+        accelerator=accelerator,
+        prior=prior,
+        model=model,
+        optimizer=prepared,
+        average=Average(prior, 0.0),
+        guard=NonFiniteGuard(accelerator.device, config.max_skipped_steps),
+        best=Best(),
+        train=items,
+        held_out=items,
+        unigram=0.0,
+        codes_per_second=None,
+    )
+
+
+def two_steps(make: Callable[..., Callable[[], float]], *args: Any) -> Callable[[], object]:
+    """Work to be weighed: the second step is the first one with all of the optimizer's state."""
+    step = make(*args)
+    return lambda: (step(), step())
+
+
+MAKERS: dict[str, tuple[Callable[..., Callable[[], float]], tuple[Head, ...]]] = {
+    "plain": (plain_step, ()),
+    "learned": (our_step, ("learned",)),
+    "codebook": (our_step, ("codebook",)),
+}
+"""How each way's step is made, and what its maker is told beside case and tokens."""
+
+
+def measured(case: Case, tokens: int, sizes: Sizes) -> Line:
+    """The times of a case, and the memory that each way adds to its weights."""
+    ways = {name: make(case, tokens, *more) for name, (make, more) in MAKERS.items()}
+    timings = alternate(ways, sizes.rounds, DEVICE)
+    ways.clear()
+    gc.collect()  # models and what accelerate keeps of them know each other
+    gibibytes = {
+        name: weighed(two_steps, make, case, sizes.weighed, *more)
+        for name, (make, more) in MAKERS.items()
+        if sizes.weighed
+    }
+    return Line(case=case, tokens=tokens, timings=timings, gibibytes=gibibytes)
+
+
+def compare(sizes: Sizes) -> list[Line]:
+    """A line for each precision, size and number of codes."""
+    if len(sizes.timed) != len(sizes.codebooks):
+        raise ValueError(
+            f"timed={sizes.timed} must have one number for each of codebooks={sizes.codebooks}: set timed"
+        )
+    pairs = zip(sizes.codebooks, sizes.timed, strict=True)
+    lines = []
+    for precision, size, (codebook_size, tokens) in product(sizes.precisions, sizes.sizes, pairs):
+        case = Case(
+            size=size,
+            codebook_size=codebook_size,
+            precision=precision,
+            length=sizes.length,
+            code_dim=sizes.code_dim,
+        )
+        lines.append(measured(case, tokens, sizes))
+    return lines
+
+
+def cells(line: Line) -> list[str]:
+    """Tokens per second of each way, how many times as fast ours are, and memory likewise."""
+    case, seconds = line.case, {name: timing.median for name, timing in line.timings.items()}
+    speeds = [f"{line.tokens / each:,.0f}" for each in seconds.values()]
+    faster = [f"{seconds['plain'] / seconds[head]:.2f}x" for head in ("learned", "codebook")]
+    memory = [f"{each:.2f}" for each in line.gibibytes.values()] or ["-"] * len(MAKERS)
+    name = [case.precision, case.size, f"{case.codebook_size:,}", str(line.tokens)]
+    return [*name, *speeds, *faster, *memory]
+
+
+HEADER = (
+    "precision", "body", "K", "tokens", "plain loop, tokens/s", "ours, learned", "ours, codebook",
+    "learned against plain", "codebook against plain", "plain loop, GiB", "ours, learned", "ours, codebook",
+)  # fmt: skip
+
+if __name__ == "__main__":
+    chosen = load_config(Sizes, None, sys.argv[1:])
+    lines = compare(chosen)
+    report("prior_step", HEADER, [cells(line) for line in lines], {"sizes": chosen, "lines": lines})

@@ -1,0 +1,127 @@
+"""The cross-entropy of codes whose logits a linear map makes, without more than a chunk of the logits in memory."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+LOGITS_AT_ONCE = 2**24
+"""Numbers in the logits of one chunk: 64 MB in float32."""
+LEAST_ROWS = 256
+"""Rows of a chunk where codes are so many that fewer would fit: each chunk touches the weights' whole gradient."""
+
+
+def linear_cross_entropy(
+    states: Float[Tensor, "n w"],
+    weight: Float[Tensor, "k w"],
+    bias: Float[Tensor, " k"] | None,
+    codes: Int[Tensor, " n"],
+    ignored: int,
+) -> Float[Tensor, ""]:
+    """The sum of -log softmax(states weight^T + bias) at the codes that are not `ignored`.
+
+    Products are in the precision of autocast, all else in float32 or better. Gradients are made from a chunk's
+    logits while these are there, so that no product is made twice; a second derivative is not to be had.
+    """
+    if torch.is_grad_enabled():
+        return LinearCrossEntropy.apply(states, weight, bias, codes, ignored)
+    return summed(states, weight, bias, codes, ignored, [None] * 3)
+
+
+class LinearCrossEntropy(torch.autograd.Function):
+    """The sum, which keeps the gradients of what needs one."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None, codes: Tensor, ignored: int
+    ) -> Tensor:
+        grads = [
+            torch.zeros_like(x, dtype=at_least_float32(x.dtype))
+            if needed and x is not None
+            else None
+            for x, needed in zip((states, weight, bias), ctx.needs_input_grad[:3], strict=True)
+        ]
+        total = summed(states, weight, bias, codes, ignored, grads)
+        ctx.save_for_backward(*grads)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:
+        grads = [None if grad is None else grad * scale for grad in ctx.saved_tensors]
+        return *grads, None, None
+
+
+def summed(
+    states: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    codes: Tensor,
+    ignored: int,
+    grads: list[Tensor | None],
+) -> Tensor:
+    """The sum; adds to `grads` its gradients with respect to states, weight and bias, each unless None."""
+    device = states.device.type
+    autocast = torch.is_autocast_enabled(device)
+    low = torch.get_autocast_dtype(device) if autocast else states.dtype
+    weight = weight.to(low)
+    bias = None if bias is None else bias.to(low)
+    size = min(max(LOGITS_AT_ONCE // len(weight), LEAST_ROWS), len(states))
+    # Two buffers, one where both precisions are the same: large new ones cost more than what is done in them.
+    products = states.new_empty(size, len(weight), dtype=low)
+    exact = products.to(at_least_float32(low))
+    total = exact.new_zeros(())
+    for first in range(0, len(states), size):
+        here = slice(first, first + size)
+        rows, chosen = states[here].to(low), codes[here]
+        product, logs = products[: len(rows)], exact[: len(rows)]
+        if bias is None:
+            torch.mm(rows, weight.T, out=product)
+        else:
+            torch.addmm(bias, rows, weight.T, out=product)
+        if low != logs.dtype:
+            logs.copy_(product)
+        torch.log_softmax(logs, 1, out=logs)
+        counted = chosen != ignored
+        places = chosen.where(counted, 0)[:, None]
+        at_codes = logs.gather(1, places)
+        total -= at_codes.squeeze(1).masked_fill(~counted, 0).sum()
+        if any(grad is not None for grad in grads):
+            slope = logs.exp_().scatter_(1, places, at_codes.expm1())
+            if low != slope.dtype:
+                product.copy_(slope)
+            here_grads = [None if grads[0] is None else grads[0][here], *grads[1:]]
+            add_gradients(here_grads, rows, weight, slope, product, counted)
+    return total
+
+
+def add_gradients(
+    grads: list[Tensor | None],
+    rows: Tensor,
+    weight: Tensor,
+    slope: Tensor,
+    product: Tensor,
+    counted: Tensor,
+) -> None:
+    """Adds a chunk's share; `product` holds the logits' gradient `slope` in the precision of products.
+
+    Rows that are not counted fall out where they are cheap to touch, in the states.
+    """
+    of_states, of_weight, of_bias = grads
+    if of_states is not None:
+        of_states.copy_(product @ weight).mul_(counted[:, None])
+    if of_weight is not None:
+        kept = rows * counted[:, None]
+        if of_weight.dtype == product.dtype:
+            of_weight.addmm_(product.T, kept)
+        else:
+            of_weight.add_(product.T @ kept)
+    if of_bias is not None:
+        of_bias.addmv_(slope.T, counted.to(slope.dtype))
+
+
+def at_least_float32(dtype: torch.dtype) -> torch.dtype:
+    """The precision of losses and gradients."""
+    return torch.promote_types(dtype, torch.float32)

@@ -1,0 +1,95 @@
+"""The fast decoder and the plain one are one function; what is drawn by either is the same."""
+
+import pytest
+import torch
+from transformers import GPT2Model, PreTrainedModel
+
+import stage2_prior.depth_model
+import stage2_prior.model
+from stage2_prior import Prior, PriorConfig
+from stage2_prior.decoding import LlamaDecoder, StockDecoder, decoder
+from stage2_prior.depth_model import prior_of
+from stage2_prior.model import body
+from stage2_prior.sampling import sample_codes, uniforms
+from stage2_prior.speech_model import SpeechPrior, SpeechPriorConfig
+from stage2_prior.speech_sampling import sample_until_end
+
+CONFIG = PriorConfig(codebook_size=50, code_dim=6, length=12, size="1m")
+
+
+def drawn_anew(prior: Prior) -> Prior:
+    for parameter in prior.parameters():
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=0.15)
+    return prior.eval()
+
+
+def stock(model: PreTrainedModel, rows: int) -> StockDecoder:
+    return StockDecoder(model)
+
+
+def test_each_body_has_its_decoder() -> None:
+    assert isinstance(decoder(body(CONFIG)[0], 2), LlamaDecoder)
+    gpt2, _ = body(PriorConfig(codebook_size=50, code_dim=6, length=12, size="1m", style="gpt2"))
+    assert isinstance(gpt2, GPT2Model) and isinstance(decoder(gpt2, 2), StockDecoder)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("first", [1, 4])
+@torch.no_grad()
+def test_states_are_those_of_the_plain_path_bit_for_bit(first: int, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    llama, width = body(CONFIG)
+    llama.eval().to(dtype).set_input_embeddings(torch.nn.Identity())
+    fast, plain = LlamaDecoder(llama, 3), StockDecoder(llama)
+    for n in [first, *[1] * (12 - first)]:
+        inputs = torch.randn(3, n, width, dtype=dtype)
+        assert torch.equal(fast(inputs), plain(inputs))
+
+
+@pytest.mark.parametrize("levels_by", ["flattened", "depth"])
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_pictures_are_the_same_by_either(
+    levels_by: str, guidance: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    config = PriorConfig(
+        codebook_size=50,
+        code_dim=6,
+        length=12,
+        sizes=(50, 20, 50),
+        levels_by=levels_by,  # type: ignore[arg-type]
+        classes=3,
+        size="1m",
+    )
+    prior = drawn_anew(prior_of(config))
+    labels, random = torch.tensor([0, 1, 2, 3]), uniforms(range(4), 12)
+    fast = sample_codes(prior, labels, random, guidance=guidance)
+    monkeypatch.setattr(stage2_prior.model, "decoder", stock)
+    monkeypatch.setattr(stage2_prior.depth_model, "decoder", stock)
+    assert torch.equal(fast, sample_codes(prior, labels, random, guidance=guidance))
+
+
+def test_recordings_after_prompts_are_the_same_by_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    config = SpeechPriorConfig(
+        codebook_size=50,
+        code_dim=6,
+        length=12,
+        size="1m",
+        condition="text",
+        characters="abc",
+        text_length=5,
+        max_codes=12,
+    )
+    prior = drawn_anew(SpeechPrior(config))
+    conditions = prior.conditions(2, texts=["ab", "cabb"])
+    prompts = [torch.tensor([1, 2, 3]), torch.tensor([4, 5])]
+
+    def samples() -> list[torch.Tensor]:
+        return sample_until_end(prior, conditions, [1, 2], prompts=prompts, guidance=2.0)
+
+    fast = samples()
+    monkeypatch.setattr(stage2_prior.model, "decoder", stock)
+    for mine, plain in zip(fast, samples(), strict=True):
+        assert torch.equal(mine, plain)
