@@ -53,8 +53,13 @@ class HQAConfig:
 class HQA(SoftQuantizer):
     """One layer of the hierarchy: vectors to codes drawn by distance; in eval mode, to the nearest.
 
-    The paper stacks such autoencoders, each trained on the latents of the one below, and decodes by sampling
-    the lower codes: that is a composition of tokenizers, not a quantizer, and not here.
+    The paper's are the probabilities, the mixture and its annealing, both terms and the resets. Not the
+    paper's is what surrounds a layer. There each layer but the lowest is an autoencoder that halves the grid
+    of the latents below, normalised by running moments, and restores them with the layers below held fixed;
+    the prior sees the top grid alone, and the lower codes are drawn anew on the way down. A quantizer is
+    given vectors without their grid and keeps their number, so that stack would be another tokenizer, and
+    integers would decode to one picture only without those draws. The optimizer is the tokenizer's, not
+    RAdam.
     """
 
     config_class = HQAConfig

@@ -28,7 +28,8 @@ class MappedQuantizer(FlatQuantizer):
 
         In eval mode it is computed once, and again whenever the basis or the map are not what they were.
         """
-        if self.training or (torch.is_grad_enabled() and self.basis.requires_grad):
+        fresh = self.training or (torch.is_grad_enabled() and self.basis.requires_grad)
+        if fresh or torch.compiler.is_compiling():  # a graph can't ask what it was made of
             return mapped(self.projection, self.basis)
         small = [p.detach() for p in self.projection.parameters()]
         state = (self.basis.data_ptr(), self.basis._version, self.basis.device)
