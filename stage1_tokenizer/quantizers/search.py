@@ -8,7 +8,7 @@ from torch import Tensor
 TILE = {"cpu": 2**21, "cuda": 2**26, "mps": 2**24}
 """Scores held at once, by device: 8 MB, 256 MB, 64 MB."""
 COLUMNS = 1024
-"""Codes of a tile where there are vectors enough: few, for then most tiles improve on few vectors."""
+"""Codes of a tile, at most on a CPU: few, for then most tiles hold a new maximum for few vectors."""
 BLOCKS = 4
 """Blocks of vectors, as many as a tile has, for which a part of the codebook is centred once."""
 
@@ -80,7 +80,7 @@ def _codes(
 def _fastest(block: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
     """The block in the layout of oneDNN, where it is on: `linear` then takes oneDNN's float32 product.
 
-    PyTorch's usual one on a CPU, MKL's, leaves half of the registers of AMD's processors idle.
+    The sums are the same. PyTorch's usual product on a CPU, MKL's, has half its rate on an AMD processor.
     """
     onednn = torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled
     return block.to_mkldnn() if onednn and block.device.type == "cpu" else block
