@@ -61,7 +61,7 @@ class GrowthSizes:
     prior: Size = "3m"
     batch_size: int = 4
     """Sequences in a step of the prior."""
-    pictures: tuple[int, ...] = (1024, 2048, 4096, 8192)
+    pictures: tuple[int, ...] = (512, 1024, 2048, 4096)
     """Of the data set that is encoded."""
     rounds: int = 5
 
