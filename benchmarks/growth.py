@@ -36,10 +36,12 @@ from stage1_tokenizer.quantizers.search import nearest
 from stage2_prior.model import Prior, PriorConfig, Size
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-SIDE = 32
+SIDE = 16
 """Of a picture, in pixels."""
 PICTURES_AT_ONCE = 64
-"""Encoded together, in one shard, and in one group of rows of the file."""
+"""Encoded together, in one shard, and in one group of rows of a file."""
+PICTURES_IN_FILE = 512
+"""Of the data set: what reads a stream of Parquet has a file in memory."""
 
 Work = Callable[[], object]
 
@@ -59,7 +61,7 @@ class GrowthSizes:
     prior: Size = "3m"
     batch_size: int = 4
     """Sequences in a step of the prior."""
-    pictures: tuple[int, ...] = (256, 512, 1024, 2048)
+    pictures: tuple[int, ...] = (512, 1024, 2048, 4096)
     """Of the data set that is encoded."""
     rounds: int = 5
 
@@ -91,14 +93,17 @@ def encoding(pictures: int) -> Work:
     """Encodes a data set on disk, read as a stream, with a small untrained tokenizer."""
     folder = tempfile.TemporaryDirectory()
     root = Path(folder.name)
-    for name, count in (("few", PICTURES_AT_ONCE), ("many", pictures)):
-        write_pictures(root / f"{name}.parquet", count)
+    random = np.random.default_rng(0)
+    write_pictures(root / "few.parquet", PICTURES_AT_ONCE, random)
+    for first in range(0, pictures, PICTURES_IN_FILE):
+        count = min(pictures - first, PICTURES_IN_FILE)
+        write_pictures(root / f"many-{first:08d}.parquet", count, random)
     quantizer = SimVQConfig(codebook_size=256, code_dim=16)
     architecture = ImageTokenizerConfig(
-        image_size=SIDE, width=32, multipliers=(1, 2, 2), blocks_per_level=1, quantizer=quantizer
+        image_size=SIDE, width=32, multipliers=(1, 2), blocks_per_level=1, quantizer=quantizer
     )
     ImageTokenizer(architecture).save_pretrained(root / "model")
-    few, many = (str(root / f"{name}.parquet") for name in ("few", "many"))
+    few, many = (str(root / f"{name}.parquet") for name in ("few", "many-*"))
     data = ImageDataConfig(
         source="parquet", train=few, validation=few, label_column=None, streaming=True
     )
@@ -120,16 +125,12 @@ def encoding(pictures: int) -> Work:
     return run
 
 
-def write_pictures(path: Path, count: int) -> None:
-    """Writes a Parquet file of noise, a group of rows at a time."""
+def write_pictures(path: Path, count: int, random: np.random.Generator) -> None:
+    """Writes a Parquet file of noise."""
     kind = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
-    schema = pyarrow.schema([("image", kind)])
-    random = np.random.default_rng(0)
-    with parquet.ParquetWriter(path, schema) as writer:
-        for first in range(0, count, PICTURES_AT_ONCE):
-            numbers = range(first, min(first + PICTURES_AT_ONCE, count))
-            stored = [{"bytes": noise(random), "path": f"{number}.png"} for number in numbers]
-            writer.write_table(pyarrow.table({"image": stored}, schema=schema))
+    stored = [{"bytes": noise(random), "path": f"{number}.png"} for number in range(count)]
+    table = pyarrow.table({"image": stored}, schema=pyarrow.schema([("image", kind)]))
+    parquet.write_table(table, path, row_group_size=PICTURES_AT_ONCE)
 
 
 def noise(random: np.random.Generator) -> bytes:

@@ -4,7 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.growth import HEADER, GrowthSizes, compare, drawn, encoding, line, log_slope
+from benchmarks.growth import (
+    HEADER,
+    GrowthSizes,
+    compare,
+    drawn,
+    encoding,
+    line,
+    log_slope,
+    measured,
+    prior_step,
+    search,
+)
 from common.pictures import save_figure
 
 
@@ -14,12 +25,21 @@ def test_the_slope_is_the_exponent(power: float) -> None:
     assert log_slope(sizes, [7 * size**power for size in sizes]) == pytest.approx(power)
 
 
-def test_a_data_set_is_encoded_again_and_again() -> None:
-    run = encoding(100)
-    run()
-    run()
+def test_a_step_of_the_prior_and_an_encoding_can_be_repeated() -> None:
+    for run in (prior_step(4, 2, "1m"), encoding(100)):
+        run()
+        run()
 
 
+def test_time_and_memory_of_a_curve_are_measured() -> None:
+    curve = measured("search", "codes, K", {k: (search, (64, k, 8)) for k in (16, 60_000)}, 1)
+    assert curve.sizes == [16, 60_000]
+    assert all(timing.median > 0 for timing in curve.seconds)
+    assert all(0 <= gib < 0.1 for gib in curve.memory)
+    assert len(line(curve)) == len(HEADER)
+
+
+@pytest.mark.slow
 def test_every_curve_has_its_line_and_is_drawn(tmp_path: Path) -> None:
     tiny = GrowthSizes(
         vectors=(8, 16),
