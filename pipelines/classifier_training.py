@@ -13,7 +13,8 @@ from tqdm.auto import tqdm
 
 from common.config import load_config
 from common.hub import HubModel
-from common.training import OptimConfig, decay_groups, learning_rate, start_run
+from common.runs import start_run
+from common.training import OptimConfig, decay_groups, learning_rate
 
 Batches = Iterator[tuple[tuple[Tensor, ...], Tensor]]
 """What a classifier is called with, and the labels."""

@@ -14,8 +14,8 @@ import stage1_tokenizer.train
 import stage2_prior.train
 from common.memory import peak_memory
 from common.processes import processes
+from common.runs import finish_trackers
 from common.stopwatch import Part, Stopwatch
-from common.training import finish_trackers
 from stage1_tokenizer.train_config import TrainSpeechTokenizerConfig, TrainTokenizerConfig
 from stage2_prior.train_config import TrainPriorConfig, TrainSpeechPriorConfig
 

@@ -9,7 +9,7 @@ from tqdm.auto import tqdm
 from common.hub import local_folder, sha256
 from common.manifest import start_manifest, write_manifest
 from common.processes import processes
-from common.training import environment
+from common.runs import environment
 from pipelines.image_samples import ImageSamples
 from pipelines.sample_config import SampleConfig, SampleSpeechConfig
 from pipelines.speech_samples import SpeechSamples

@@ -13,7 +13,7 @@ from common.config import to_plain, write_text
 from common.hub import sha256
 from common.pictures import ROUNDING
 from common.processes import processes
-from common.training import environment
+from common.runs import environment
 from pipelines.extractors import ClassifierExtractor, choose_extractor
 from pipelines.fidelity import extract, reference
 from pipelines.image_batches import SampledPictures, limited, picture_batches

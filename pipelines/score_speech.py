@@ -14,7 +14,7 @@ import torch
 from common.config import to_plain, write_text
 from common.hub import sha256
 from common.processes import processes
-from common.training import environment
+from common.runs import environment
 from pipelines.fidelity import Features, Reference, cached_reference
 from pipelines.report import compact, render
 from pipelines.score_figures import read_histogram

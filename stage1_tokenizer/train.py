@@ -15,16 +15,14 @@ from tqdm.auto import tqdm
 from common.checkpoints import Stateful, resume, save_checkpoint
 from common.memory import peak_memory
 from common.order import seed_step
+from common.runs import finish_trackers, is_finished, start_run
 from common.stopwatch import part
 from common.training import (
     Average,
     NonFiniteGuard,
     Throughput,
     decay_groups,
-    finish_trackers,
-    is_finished,
     learning_rate,
-    start_run,
 )
 from stage1_tokenizer.image_task import ImageTask
 from stage1_tokenizer.quantizers import Quantized, Quantizer

@@ -15,16 +15,14 @@ from tqdm.auto import tqdm
 from common.checkpoints import Stateful, resume, save_checkpoint
 from common.codes import read_codes, read_manifest
 from common.order import seed_step
+from common.runs import finish_trackers, is_finished, start_run
 from common.stopwatch import part
 from common.training import (
     Average,
     NonFiniteGuard,
     Throughput,
     decay_groups,
-    finish_trackers,
-    is_finished,
     learning_rate,
-    start_run,
 )
 from stage1_tokenizer.usage import entropy
 from stage2_prior.codes import Batch, CodeRows, Rows, held_out_batches, training_batches

@@ -1,0 +1,123 @@
+"""A run: its folder and the accelerator that logs into it, what it was told, and where it was made."""
+
+import json
+import platform
+import sys
+import time
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedDataParallelKwargs
+from omegaconf import OmegaConf
+
+from common.checkpoints import list_checkpoints
+from common.config import save_config, to_plain, write_text
+from common.processes import processes
+from common.tracking import JSONLTracker
+from common.training import Precision
+
+PACKAGES = ("torch", "transformers", "accelerate", "datasets", "torch-fidelity", "numpy")
+
+
+def finish_trackers(accelerator: Accelerator) -> None:
+    """Lets the trackers write what they hold.
+
+    `end_training` would also end the process group, which the next verb of the same processes needs.
+    """
+    for tracker in accelerator.trackers:
+        tracker.finish()
+    accelerator.wait_for_everyone()
+
+
+MAY_CHANGE = {
+    "steps",
+    "log_every",
+    "save_every",
+    "keep_checkpoints",
+    "trackers",
+    "workers",
+    "run_dir",
+}
+"""Top-level keys that may differ when a run is resumed."""
+
+
+def start_run(
+    config: Any, run_dir: Path, precision: Precision, trackers: tuple[str, ...]
+) -> Accelerator:
+    """The run folder with config.yaml and environment.json, and an accelerator that logs into it.
+
+    Raises ValueError when the folder holds a run of another config.
+    """
+    processes()
+    AcceleratorState._reset_state()  # a process may run one verb after another, in other precisions
+    accelerator = Accelerator(
+        mixed_precision="no" if precision == "fp32" else precision,
+        log_with=[JSONLTracker(run_dir / "metrics.jsonl"), *trackers],
+        project_dir=str(run_dir),
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+    )
+    refuse_other_config(config, run_dir)
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        if not list_checkpoints(run_dir):
+            (run_dir / "metrics.jsonl").unlink(missing_ok=True)
+        save_config(config, run_dir / "config.yaml")
+        write_text(run_dir / "environment.json", json.dumps(environment(), indent=2) + "\n")
+    accelerator.wait_for_everyone()
+    accelerator.init_trackers(run_dir.name)
+    return accelerator
+
+
+def is_finished(config: Any, result: Path) -> bool:
+    """Whether the run of this config has done all its steps and left its result.
+
+    Raises ValueError when its folder holds a run of another config.
+    """
+    refuse_other_config(config, config.run_dir)
+    done = [path.name for path in list_checkpoints(config.run_dir)]
+    return result.exists() and f"step-{config.steps:08d}" in done
+
+
+def refuse_other_config(config: Any, run_dir: Path) -> None:
+    """Raises ValueError when a key that a resumed run may not change differs from run_dir/config.yaml.
+
+    A run without a checkpoint has nothing to lose: its config may change. So may keys that were not
+    there when it began, which have their defaults.
+    """
+    path = run_dir / "config.yaml"
+    if not (path.exists() and list_checkpoints(run_dir)):
+        return
+    now = {k: v for k, v in to_plain(config).items() if k not in MAY_CHANGE}
+    for key, was, is_now in differences(OmegaConf.to_container(OmegaConf.load(path)), now):
+        raise ValueError(
+            f"{run_dir} holds a run with {key}={was}, now it is {is_now}: "
+            "set run_dir to another folder, or remove that one"
+        )
+
+
+def differences(then: Any, now: Any, at: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Key, value then and value now, wherever both have a key and its values differ."""
+    if isinstance(then, dict) and isinstance(now, dict):
+        for key in now.keys() & then.keys():
+            yield from differences(then[key], now[key], f"{at}.{key}".lstrip("."))
+    elif then != now:
+        yield at, then, now
+
+
+def environment() -> dict[str, Any]:
+    """Python, library versions, processor and accelerator: what a result depends on besides its config."""
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "threads": torch.get_num_threads(),
+        "processes": processes().num_processes,
+        "gpus": gpus,
+        "versions": {name: version(name) for name in PACKAGES},
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
