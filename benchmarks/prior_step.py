@@ -47,8 +47,8 @@ OPTIM = OptimConfig(lr=4e-4, weight_decay=0.05)
 class Sizes:
     """What is measured."""
 
-    sizes: tuple[Size, ...] = ("3m", "30m")
-    """Of the body."""
+    sizes: tuple[Size, ...] = ("3m",)
+    """Of the body; `sizes=[30m]` takes some times as long."""
     codebooks: tuple[int, ...] = (16_384, 262_144)
     precisions: tuple[Precision, ...] = ("fp32", "bf16")
     length: int = 256
@@ -245,4 +245,5 @@ HEADER = (
 if __name__ == "__main__":
     chosen = load_config(Sizes, None, sys.argv[1:])
     lines = compare(chosen)
-    report("prior_step", HEADER, [cells(line) for line in lines], {"sizes": chosen, "lines": lines})
+    name = "_".join(["prior_step", *chosen.sizes])
+    report(name, HEADER, [cells(line) for line in lines], {"sizes": chosen, "lines": lines})
