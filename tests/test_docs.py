@@ -96,7 +96,7 @@ def test_training_c_with_sgd_costs_use_and_holds_w_back() -> None:
 
 
 def test_a_small_d_is_needed_by_vq_from_a_normal_start_and_not_by_the_others() -> None:
-    """Its share of used codes falls with d; codes that start or come back as vectors keep theirs."""
+    """Its share of used codes falls with d; a start from vectors, resets and anchors keep it."""
     assert dimension.run("VQ", 2, seed=0)[0] > 0.9
     assert dimension.run("VQ", 64, seed=0)[0] < 0.1
     for name in ("VQ, start from data", "EMA + reset", "CVQ"):
