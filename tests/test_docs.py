@@ -4,6 +4,7 @@ from pathlib import Path
 
 import clustering
 import codebook
+import dimension
 import joint
 import pytest
 import torch
@@ -92,3 +93,11 @@ def test_training_c_with_sgd_costs_use_and_holds_w_back() -> None:
     assert frozen[0] - both[0] > 0.2 and both[4] < 0.6 * frozen[4]
     assert frozen[3] == 0 and both[3] > 1
     assert both[2] < 1.2 * frozen[2]  # the error is no worse for it
+
+
+def test_a_small_d_is_needed_by_vq_from_a_normal_start_and_not_by_the_others() -> None:
+    """Its share of used codes falls with d; a start from vectors, resets and anchors keep it."""
+    assert dimension.run("VQ", 2, seed=0)[0] > 0.9
+    assert dimension.run("VQ", 64, seed=0)[0] < 0.1
+    for name in ("VQ, start from data", "EMA + reset", "CVQ"):
+        assert dimension.run(name, 64, seed=0)[0] > 0.8
