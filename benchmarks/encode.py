@@ -36,8 +36,8 @@ from benchmarks.tokenizer_step import cifar10_cpu
 from common.config import load_config
 from stage1_tokenizer import ImageTokenizer, ImageTokenizerConfig
 from stage1_tokenizer.encode_config import EncodeConfig
-from stage1_tokenizer.image_codes import encoded
-from stage1_tokenizer.image_data import ImageDataConfig
+from stage1_tokenizer.images.codes import encoded
+from stage1_tokenizer.images.data import ImageDataConfig
 
 NAME = "encode"
 SPLITS = ("train", "validation")

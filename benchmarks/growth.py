@@ -29,8 +29,8 @@ from common.pictures import save_figure
 from common.training import decay_groups
 from stage1_tokenizer.encode import encode
 from stage1_tokenizer.encode_config import EncodeConfig
-from stage1_tokenizer.image_data import ImageDataConfig
-from stage1_tokenizer.image_tokenizer import ImageTokenizer, ImageTokenizerConfig
+from stage1_tokenizer.images.data import ImageDataConfig
+from stage1_tokenizer.images.tokenizer import ImageTokenizer, ImageTokenizerConfig
 from stage1_tokenizer.quantizers import SimVQConfig
 from stage1_tokenizer.quantizers.search import nearest
 from stage2_prior.model import Prior, PriorConfig, Size

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from common.training import learning_rate
 from stage1_tokenizer import ImageTokenizer
-from stage1_tokenizer.image_losses import discriminator_hinge, generator_hinge
+from stage1_tokenizer.images.losses import discriminator_hinge, generator_hinge
 from stage1_tokenizer.quantizers import SimVQ
 from stage1_tokenizer.train_config import TrainTokenizerConfig
 

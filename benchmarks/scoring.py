@@ -43,8 +43,8 @@ from pipelines.fidelity import (
     kernel_distance,
     precision_recall,
 )
-from pipelines.image_batches import SampledPictures
-from pipelines.image_samples import save_npz
+from pipelines.images.batches import SampledPictures
+from pipelines.images.samples import save_npz
 
 SEED = 2020
 """torch-fidelity's own, of KID's subsets and of the order in the inception score."""

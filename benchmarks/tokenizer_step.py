@@ -31,9 +31,9 @@ from benchmarks.paper_recipe import PlainTraining
 from benchmarks.side_by_side import Timing, alternate, report, weighed
 from common.config import load_config
 from stage1_tokenizer import ImageTokenizerConfig
-from stage1_tokenizer.image_data import ImageDataConfig
-from stage1_tokenizer.image_losses import ImageLossConfig
-from stage1_tokenizer.image_task import ImageTask
+from stage1_tokenizer.images.data import ImageDataConfig
+from stage1_tokenizer.images.losses import ImageLossConfig
+from stage1_tokenizer.images.task import ImageTask
 from stage1_tokenizer.quantizers import SimVQConfig
 from stage1_tokenizer.train import prepare, start_codebook, take_step, task_of
 from stage1_tokenizer.train_config import TrainTokenizerConfig

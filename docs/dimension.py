@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from page import build, markdown, mean_sd
 from torch import Tensor, nn
 
-from stage1_tokenizer.image_data import ImageDataConfig, load_pictures
+from stage1_tokenizer.images.data import ImageDataConfig, load_pictures
 from stage1_tokenizer.quantizers import (
     CVQ,
     EMA,

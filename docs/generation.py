@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from page import build, markdown
 
 from common.config import load_config
-from pipelines.compare_config import CompareConfig
+from pipelines.compare.config import CompareConfig
 
 STUDIES = {
     "learned": Path("configs/compare/cifar10_cpu.yaml"),

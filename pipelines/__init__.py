@@ -1,7 +1,7 @@
 """What a user runs: generation pipelines, and the verbs of the command line."""
 
-from pipelines.image_generation import GenerationOutput, ImageGenerationPipeline
-from pipelines.speech_generation import SpeechGenerationPipeline, SpeechOutput
+from pipelines.images.generation import GenerationOutput, ImageGenerationPipeline
+from pipelines.speech.generation import SpeechGenerationPipeline, SpeechOutput
 
 __all__ = [
     "GenerationOutput",

@@ -19,9 +19,9 @@ from pipelines.classifier_training import (
     finished_classifier,
     fit,
 )
-from pipelines.image_batches import picture_batches
-from pipelines.speech_classifier import TrainSpeechClassifierConfig, train_speech_classifier
-from stage1_tokenizer.image_data import ImageDataConfig, Pictures, augmented, load_pictures
+from pipelines.images.batches import picture_batches
+from pipelines.speech.classifier import TrainSpeechClassifierConfig, train_speech_classifier
+from stage1_tokenizer.images.data import ImageDataConfig, Pictures, augmented, load_pictures
 
 
 @dataclass(frozen=True, kw_only=True)

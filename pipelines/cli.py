@@ -65,7 +65,7 @@ VERBS = {
     ),
     "compare": Verb(
         "send several quantizers through both stages",
-        "pipelines.compare_config",
+        "pipelines.compare.config",
         "CompareConfig",
         "compare",
     ),

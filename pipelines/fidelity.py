@@ -24,9 +24,9 @@ from tqdm.auto import tqdm
 from common.hub import replaced_folder, sha256
 from common.order import epoch_order
 from pipelines.extractors import Extractor
-from pipelines.image_batches import Batch, picture_batches
+from pipelines.images.batches import Batch, picture_batches
 from pipelines.table import Number
-from stage1_tokenizer.image_data import Pictures
+from stage1_tokenizer.images.data import Pictures
 
 KID_SUBSETS, KID_SUBSET_SIZE = 100, 1000
 NEIGHBOURHOOD = 3

@@ -16,8 +16,8 @@ from common.processes import processes
 from common.runs import environment
 from pipelines.extractors import ClassifierExtractor, choose_extractor
 from pipelines.fidelity import extract, reference
-from pipelines.image_batches import SampledPictures, limited, picture_batches
-from pipelines.image_metrics import Lpips
+from pipelines.images.batches import SampledPictures, limited, picture_batches
+from pipelines.images.metrics import Lpips
 from pipelines.report import compact, render
 from pipelines.score_figures import Drawn, Scored, figures, read_histogram
 from pipelines.score_rows import (
@@ -29,10 +29,10 @@ from pipelines.score_rows import (
     train_row,
     with_difference,
 )
-from pipelines.score_speech import ScoreSpeechConfig, finished_speech, score_speech
+from pipelines.speech.score import ScoreSpeechConfig, finished_speech, score_speech
 from pipelines.table import Number, Row, text_table
 from stage1_tokenizer import ImageTokenizer
-from stage1_tokenizer.image_data import ImageDataConfig, load_pictures
+from stage1_tokenizer.images.data import ImageDataConfig, load_pictures
 
 
 @dataclass(frozen=True, kw_only=True)

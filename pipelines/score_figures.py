@@ -13,10 +13,10 @@ from torch import Tensor
 from common.pictures import from_uint8, save_curves, save_grid, save_histogram
 from common.tracking import read_metrics
 from pipelines.fidelity import Features, nearest
-from pipelines.image_batches import SampledPictures, pick, picture_batches
+from pipelines.images.batches import SampledPictures, pick, picture_batches
 from pipelines.report import Figure, figure
 from pipelines.score_rows import SHOWN, Judge, Reconstructor
-from stage1_tokenizer.image_data import Pictures
+from stage1_tokenizer.images.data import Pictures
 from stage1_tokenizer.quantizers import CodeSpec
 
 CURVES: dict[str, dict[str, tuple[str, ...]]] = {

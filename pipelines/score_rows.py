@@ -20,11 +20,11 @@ from pipelines.fidelity import (
     nearest_distance,
     precision_recall,
 )
-from pipelines.image_batches import Batch, picture_batches
-from pipelines.image_metrics import LPIPS, SSIM, SSIM_WINDOW, Lpips, psnr, ssim
+from pipelines.images.batches import Batch, picture_batches
+from pipelines.images.metrics import LPIPS, SSIM, SSIM_WINDOW, Lpips, psnr, ssim
 from pipelines.table import Number, Row, difference
 from stage1_tokenizer import ImageTokenizer
-from stage1_tokenizer.image_data import Pictures
+from stage1_tokenizer.images.data import Pictures
 from stage1_tokenizer.quantizers import CodeSpec
 from stage1_tokenizer.usage import code_counts, perplexity, used
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pipelines.classifier
-import pipelines.compare
+import pipelines.compare.study
 import pipelines.sample
 import pipelines.score
 import stage1_tokenizer.encode
@@ -13,13 +13,13 @@ from common.codes import read_manifest
 from common.processes import processes
 from common.tracking import read_metrics
 from pipelines.classifier import TrainClassifierConfig
-from pipelines.compare_config import CompareConfig
-from pipelines.image_generation import ImageGenerationPipeline
+from pipelines.compare.config import CompareConfig
+from pipelines.images.generation import ImageGenerationPipeline
 from pipelines.sample import SampleConfig, SampleSpeechConfig
 from pipelines.score import ScoreConfig
-from pipelines.score_speech import ScoreSpeechConfig
-from pipelines.speech_classifier import TrainSpeechClassifierConfig
-from pipelines.speech_generation import SpeechGenerationPipeline
+from pipelines.speech.classifier import TrainSpeechClassifierConfig
+from pipelines.speech.generation import SpeechGenerationPipeline
+from pipelines.speech.score import ScoreSpeechConfig
 from pipelines.training_report import write_training_report
 from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
 from stage1_tokenizer.encode import EncodeConfig, EncodeSpeechConfig
@@ -104,7 +104,7 @@ def sample(config: SampleConfig | SampleSpeechConfig) -> str:
 
 
 def compare(config: CompareConfig) -> str:
-    table = pipelines.compare.compare(config)
+    table = pipelines.compare.study.compare(config)
     return f"{table.read_text()}\ntable: {table}"
 
 

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import IterableDataset as TorchIterableDataset
 
 from common.order import EndlessSampler, generator_at
-from stage1_tokenizer.image_data import SPARE, BadItemError, Pictures, Row, augmented
+from stage1_tokenizer.images.data import SPARE, BadItemError, Pictures, Row, augmented
 
 Item = dict[str, Any]
 BAD_LIMIT = 0.01

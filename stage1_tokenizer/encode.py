@@ -19,11 +19,11 @@ from common.manifest import start_manifest, write_manifest
 from common.processes import processes
 from stage1_tokenizer.batches import BadItems
 from stage1_tokenizer.encode_config import EncodeConfig, EncodeSpeechConfig
-from stage1_tokenizer.image_codes import ImageCodes, LoadedPicture
-from stage1_tokenizer.image_data import BadItemError, Pictures, Row
+from stage1_tokenizer.images.codes import ImageCodes, LoadedPicture
+from stage1_tokenizer.images.data import BadItemError, Pictures, Row
 from stage1_tokenizer.quantizers import CodeSpec
-from stage1_tokenizer.speech_codes import LoadedRecording, SpeechCodes
-from stage1_tokenizer.speech_data import Recordings
+from stage1_tokenizer.speech.codes import LoadedRecording, SpeechCodes
+from stage1_tokenizer.speech.data import Recordings
 from stage1_tokenizer.usage import code_counts, perplexity, used
 
 Source = ImageCodes | SpeechCodes

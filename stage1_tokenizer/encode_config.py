@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from stage1_tokenizer.image_data import VIEWS, ImageDataConfig
-from stage1_tokenizer.speech_data import SpeechDataConfig
+from stage1_tokenizer.images.data import VIEWS, ImageDataConfig
+from stage1_tokenizer.speech.data import SpeechDataConfig
 
 
 @dataclass(frozen=True, kw_only=True)

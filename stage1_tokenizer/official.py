@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from stage1_tokenizer.image_tokenizer import ImageTokenizer, ImageTokenizerConfig
+from stage1_tokenizer.images.tokenizer import ImageTokenizer, ImageTokenizerConfig
 from stage1_tokenizer.quantizers import SimVQConfig
-from stage1_tokenizer.speech_tokenizer import SpeechTokenizer, SpeechTokenizerConfig
+from stage1_tokenizer.speech.tokenizer import SpeechTokenizer, SpeechTokenizerConfig
 
 IMAGE_PARTS = ("encoder.", "decoder.", "quantize.")
 SPEECH_PARTS = ("encoder.", "backbone.", "head.out.", "quantize.")

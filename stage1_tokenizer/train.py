@@ -24,9 +24,9 @@ from common.training import (
     decay_groups,
     learning_rate,
 )
-from stage1_tokenizer.image_task import ImageTask
+from stage1_tokenizer.images.task import ImageTask
 from stage1_tokenizer.quantizers import Quantized, Quantizer
-from stage1_tokenizer.speech_task import SpeechTask
+from stage1_tokenizer.speech.task import SpeechTask
 from stage1_tokenizer.train_config import TrainSpeechTokenizerConfig, TrainTokenizerConfig
 from stage1_tokenizer.usage import CodebookUse, effective_rank
 

@@ -4,12 +4,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from common.training import LoopConfig, OptimConfig
-from stage1_tokenizer.image_data import ImageDataConfig
-from stage1_tokenizer.image_losses import ImageLossConfig
-from stage1_tokenizer.image_tokenizer import ImageTokenizerConfig
-from stage1_tokenizer.speech_data import SpeechDataConfig
-from stage1_tokenizer.speech_losses import SpeechLossConfig
-from stage1_tokenizer.speech_tokenizer import SpeechTokenizerConfig
+from stage1_tokenizer.images.data import ImageDataConfig
+from stage1_tokenizer.images.losses import ImageLossConfig
+from stage1_tokenizer.images.tokenizer import ImageTokenizerConfig
+from stage1_tokenizer.speech.data import SpeechDataConfig
+from stage1_tokenizer.speech.losses import SpeechLossConfig
+from stage1_tokenizer.speech.tokenizer import SpeechTokenizerConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,8 +13,8 @@ from common.codes import read_codes
 from common.config import load_config
 from common.training import OptimConfig
 from stage1_tokenizer import ImageTokenizer, ImageTokenizerConfig
-from stage1_tokenizer.image_codes import CACHED, encoded
-from stage1_tokenizer.image_losses import ImageLossConfig
+from stage1_tokenizer.images.codes import CACHED, encoded
+from stage1_tokenizer.images.losses import ImageLossConfig
 from stage1_tokenizer.quantizers import SimVQConfig
 from stage1_tokenizer.train_config import TrainTokenizerConfig
 

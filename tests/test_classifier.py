@@ -15,7 +15,7 @@ from pipelines.classifier import (
     shifted,
     train_classifier,
 )
-from stage1_tokenizer.image_data import ImageDataConfig
+from stage1_tokenizer.images.data import ImageDataConfig
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from common.config import load_config
-from pipelines.compare import compare, prepare
-from pipelines.compare_config import CompareConfig, CompareRow
-from pipelines.compare_numbers import Measured, number
-from pipelines.compare_runs import verb_config
-from pipelines.compare_table import csv_text, indistinguishable, lines_of, markdown
+from pipelines.compare.config import CompareConfig, CompareRow
+from pipelines.compare.numbers import Measured, number
+from pipelines.compare.runs import verb_config
+from pipelines.compare.study import compare, prepare
+from pipelines.compare.table import csv_text, indistinguishable, lines_of, markdown
 from stage1_tokenizer import ImageTokenizer
 
 ROOT = Path(__file__).parents[1]

@@ -8,8 +8,8 @@ import pytest
 from test_speech_score import few_digits
 
 from common.config import load_config
-from pipelines.compare import compare
-from pipelines.compare_config import CompareConfig, CompareTuning
+from pipelines.compare.config import CompareConfig, CompareTuning
+from pipelines.compare.study import compare
 
 ROOT = Path(__file__).parents[1]
 READERS = ("train-tokenizer", "encode", "train-classifier", "score")

@@ -10,10 +10,10 @@ import pytest
 
 from common.config import load_config
 from common.tracking import read_metrics
-from pipelines.compare_config import CompareConfig, CompareRow, CompareTuning
-from pipelines.compare_numbers import Measured
-from pipelines.compare_table import csv_text, lines_of, markdown
-from pipelines.compare_tuning import WEIGHTS, Candidate, Tried, best, candidates, tune
+from pipelines.compare.config import CompareConfig, CompareRow, CompareTuning
+from pipelines.compare.numbers import Measured
+from pipelines.compare.table import csv_text, lines_of, markdown
+from pipelines.compare.tuning import WEIGHTS, Candidate, Tried, best, candidates, tune
 
 ROOT = Path(__file__).parents[1]
 

@@ -11,7 +11,7 @@ from pipelines import verbs
 from stage1_tokenizer import ImageTokenizer, ImageTokenizerConfig, SpeechTokenizer
 from stage1_tokenizer.encode import EncodeConfig, encode
 from stage1_tokenizer.quantizers import Continuous, ContinuousConfig
-from stage1_tokenizer.speech_tokenizer import SpeechTokenizerConfig
+from stage1_tokenizer.speech.tokenizer import SpeechTokenizerConfig
 
 
 def test_latents_pass_unchanged() -> None:

@@ -32,8 +32,8 @@ from pipelines.fidelity import (
     reference,
     statistics,
 )
-from pipelines.image_batches import limited, picture_batches
-from stage1_tokenizer.image_data import ImageDataConfig, load_pictures
+from pipelines.images.batches import limited, picture_batches
+from stage1_tokenizer.images.data import ImageDataConfig, load_pictures
 
 CPU = torch.device("cpu")
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from common.order import generator_at
 from stage1_tokenizer.batches import BadItems, training_batches
-from stage1_tokenizer.image_data import (
+from stage1_tokenizer.images.data import (
     BadItemError,
     ImageDataConfig,
     Pictures,

@@ -16,14 +16,14 @@ from common.training import OptimConfig
 from pipelines import ImageGenerationPipeline
 from pipelines.cli import main
 from pipelines.score_rows import Reconstructor
-from pipelines.speech_generation import SpeechGenerationPipeline
+from pipelines.speech.generation import SpeechGenerationPipeline
 from pipelines.verbs import train_prior
 from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
 from stage1_tokenizer.encode import encode
 from stage1_tokenizer.encode_config import EncodeSpeechConfig
-from stage1_tokenizer.image_data import ImageDataConfig, load_pictures
+from stage1_tokenizer.images.data import ImageDataConfig, load_pictures
 from stage1_tokenizer.quantizers import RQConfig
-from stage1_tokenizer.speech_data import load_recordings
+from stage1_tokenizer.speech.data import load_recordings
 from stage1_tokenizer.usage import code_counts
 from stage2_prior.train import TrainSpeechPriorConfig
 

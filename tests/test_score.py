@@ -13,7 +13,7 @@ import torch
 from common.config import to_plain
 from common.hub import sha256
 from pipelines.classifier import Classifier, ClassifierConfig
-from pipelines.image_metrics import LPIPS, SSIM, Lpips, psnr, ssim
+from pipelines.images.metrics import LPIPS, SSIM, Lpips, psnr, ssim
 from pipelines.score import ScoreConfig, compact, finished, score, score_table
 from pipelines.table import Number, Row, difference, text_table
 from stage1_tokenizer import ImageTokenizer, ImageTokenizerConfig

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stage1_tokenizer.image_losses import ImageLossConfig, reconstruction_losses
+from stage1_tokenizer.images.losses import ImageLossConfig, reconstruction_losses
 from stage1_tokenizer.quantizers import HQA, SQVAE, HQAConfig, SQVAEConfig
 from stage1_tokenizer.quantizers import soft as soft_module
 from stage1_tokenizer.quantizers.soft import SoftQuantizer, mixture

@@ -17,15 +17,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.order import generator_at
-from stage1_tokenizer.image_data import BadItemError
-from stage1_tokenizer.speech_data import (
+from stage1_tokenizer.images.data import BadItemError
+from stage1_tokenizer.speech.data import (
     Recordings,
     SilentItemError,
     SpeechDataConfig,
     decibels,
     load_recordings,
 )
-from stage1_tokenizer.spoken_digits import PITCHES, RATES, SPEAKERS, WORDS, spoken_digits
+from stage1_tokenizer.speech.spoken_digits import PITCHES, RATES, SPEAKERS, WORDS, spoken_digits
 
 PLAIN = {"label_column": None, "speaker_column": None, "text_column": None}
 FSDD = Path(__file__).parents[1].parent / "shared" / "data" / "fsdd"
@@ -69,7 +69,7 @@ def test_spoken_digits_hold_every_word_by_every_voice() -> None:
 
 
 DIGEST = (
-    "import hashlib; from stage1_tokenizer.spoken_digits import spoken_digits as s;"
+    "import hashlib; from stage1_tokenizer.speech.spoken_digits import spoken_digits as s;"
     "print(hashlib.sha256(b''.join(a['bytes'] for a in s('validation')['audio'])).hexdigest())"
 )
 

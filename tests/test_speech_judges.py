@@ -16,10 +16,10 @@ from transformers import (
     WhisperTokenizer,
 )
 
-from pipelines.speech_clips import Clips
-from pipelines.speech_judges import UtmosJudge
-from pipelines.speech_numbers import SpeechScoring, utmos_opinions, wrong_words
-from pipelines.speech_words import (
+from pipelines.speech.clips import Clips
+from pipelines.speech.judges import UtmosJudge
+from pipelines.speech.numbers import SpeechScoring, utmos_opinions, wrong_words
+from pipelines.speech.words import (
     WhisperJudge,
     whisper_judge,
     word_error_rate,

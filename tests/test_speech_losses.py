@@ -5,12 +5,12 @@ import torch
 import torch.nn.functional as F
 from torchaudio.transforms import MelSpectrogram
 
-from stage1_tokenizer.speech_discriminators import (
+from stage1_tokenizer.speech.discriminators import (
     SpeechDiscriminator,
     SpeechDiscriminatorConfig,
     normalise_peak,
 )
-from stage1_tokenizer.speech_losses import (
+from stage1_tokenizer.speech.losses import (
     SCALES,
     MelDistance,
     discriminator_losses,

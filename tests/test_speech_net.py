@@ -10,8 +10,8 @@ from transformers.models.encodec.modeling_encodec import EncodecEncoder
 
 from stage1_tokenizer import SpeechTokenizer
 from stage1_tokenizer.official import import_official, speech_tokenizer
-from stage1_tokenizer.speech_decoder import Decoder, GroupNorm, PositionNet
-from stage1_tokenizer.speech_net import Encoder, reflect_pad
+from stage1_tokenizer.speech.decoder import Decoder, GroupNorm, PositionNet
+from stage1_tokenizer.speech.net import Encoder, reflect_pad
 
 PARITY = Path(__file__).parents[1].parent / "shared" / "parity"
 needs_parity = pytest.mark.skipif(not PARITY.is_dir(), reason=f"{PARITY} is absent")

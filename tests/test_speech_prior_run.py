@@ -21,8 +21,8 @@ from common.manifest import write_manifest
 from common.tracking import read_metrics
 from common.training import OptimConfig
 from pipelines.sample import SampleSpeechConfig, sample
-from pipelines.speech_generation import SpeechGenerationPipeline
-from pipelines.speech_samples import SpeechSamples
+from pipelines.speech.generation import SpeechGenerationPipeline
+from pipelines.speech.samples import SpeechSamples
 from pipelines.verbs import train_prior
 from stage1_tokenizer import SpeechTokenizer, SpeechTokenizerConfig
 from stage1_tokenizer.quantizers import SimVQConfig

@@ -13,22 +13,22 @@ import torch
 from common.hub import sha256
 from pipelines.fidelity import Features, Reference, distance, statistics
 from pipelines.score import finished, score, score_table
-from pipelines.score_speech import ScoreSpeechConfig
-from pipelines.speech_classifier import (
+from pipelines.speech.classifier import (
     SpeechClassifier,
     SpeechClassifierConfig,
     TrainSpeechClassifierConfig,
     padded,
     train_speech_classifier,
 )
-from pipelines.speech_clips import Clips, recorded_clips, sampled_clips, spoken
-from pipelines.speech_judges import recognised, speaker_means
-from pipelines.speech_metrics import over_clips, package, pesq, stoi, voicing_f1
-from pipelines.speech_rows import heldout_bits
+from pipelines.speech.clips import Clips, recorded_clips, sampled_clips, spoken
+from pipelines.speech.judges import recognised, speaker_means
+from pipelines.speech.metrics import over_clips, package, pesq, stoi, voicing_f1
+from pipelines.speech.rows import heldout_bits
+from pipelines.speech.score import ScoreSpeechConfig
 from stage1_tokenizer import SpeechTokenizer, SpeechTokenizerConfig
 from stage1_tokenizer.quantizers import ContinuousConfig, SimVQConfig
-from stage1_tokenizer.speech_data import SpeechDataConfig, load_recordings
-from stage1_tokenizer.spoken_digits import WORDS
+from stage1_tokenizer.speech.data import SpeechDataConfig, load_recordings
+from stage1_tokenizer.speech.spoken_digits import WORDS
 
 RATE = 8000
 needs_pesq = pytest.mark.skipif(find_spec("pesq") is None, reason="pesq is not installed")

@@ -22,10 +22,10 @@ from stage1_tokenizer import SpeechTokenizer, SpeechTokenizerConfig
 from stage1_tokenizer.encode import encode
 from stage1_tokenizer.encode_config import EncodeSpeechConfig
 from stage1_tokenizer.quantizers import CodeSpec, SimVQConfig
-from stage1_tokenizer.speech_data import SpeechDataConfig, load_recordings
-from stage1_tokenizer.speech_discriminators import SpeechDiscriminatorConfig
-from stage1_tokenizer.speech_losses import SpeechLossConfig
-from stage1_tokenizer.speech_task import SpeechTask
+from stage1_tokenizer.speech.data import SpeechDataConfig, load_recordings
+from stage1_tokenizer.speech.discriminators import SpeechDiscriminatorConfig
+from stage1_tokenizer.speech.losses import SpeechLossConfig
+from stage1_tokenizer.speech.task import SpeechTask
 from stage1_tokenizer.train import train_tokenizer
 from stage1_tokenizer.train_config import TrainSpeechTokenizerConfig, TrainTokenizerConfig
 from stage1_tokenizer.usage import CodebookUse, quantization_error

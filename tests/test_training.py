@@ -19,9 +19,9 @@ from common.tracking import read_metrics
 from common.training import OptimConfig, TrainingDivergedError
 from stage1_tokenizer import ImageTokenizer, ImageTokenizerConfig
 from stage1_tokenizer.encode import EncodeConfig, encode
-from stage1_tokenizer.image_data import ImageDataConfig, load_pictures
-from stage1_tokenizer.image_losses import ImageLossConfig
-from stage1_tokenizer.image_task import ImageTask, psnr
+from stage1_tokenizer.images.data import ImageDataConfig, load_pictures
+from stage1_tokenizer.images.losses import ImageLossConfig
+from stage1_tokenizer.images.task import ImageTask, psnr
 from stage1_tokenizer.quantizers import SimVQConfig
 from stage1_tokenizer.train import TrainTokenizerConfig, train_tokenizer
 from stage1_tokenizer.usage import quantization_error

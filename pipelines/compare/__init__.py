@@ -1,0 +1,1 @@
+"""Every quantizer through the same two stages."""

@@ -1,0 +1,124 @@
+"""What compare reads of one finished row: the files that the verbs wrote."""
+
+import json
+import math
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Literal
+
+from common.config import load_config
+from common.tracking import read_metrics
+from pipelines.compare.config import CompareRow
+from stage1_tokenizer.images.tokenizer import ImageTokenizerConfig
+from stage1_tokenizer.quantizers import Quantizer, build_quantizer
+from stage1_tokenizer.speech.tokenizer import SpeechTokenizerConfig
+
+HELD_OUT = "F*D* vs held-out"
+"""How a Frechet distance to held-out items is called in score.json: FID, or FD(extractor)."""
+Better = Literal["high", "low", "neither"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the table, and where its number comes from."""
+
+    name: str
+    better: Better
+    row: str
+    """Of score.json; empty for a number of another file."""
+    metric: str
+    """Its name there, as a pattern."""
+
+
+CODES = (
+    Column("used", "high", "reconstruction", "codes used"),
+    Column("perplexity", "high", "reconstruction", "code perplexity"),
+    Column("rFD", "low", "reconstruction", HELD_OUT),
+)
+GENERATION = Column("gFD", "low", "samples", "F*D* vs train")
+IMAGES = (
+    *CODES,
+    Column("PSNR (dB)", "high", "reconstruction", "PSNR (dB)"),
+    Column("SSIM", "high", "reconstruction", "SSIM*"),
+    GENERATION,
+    Column("label accuracy", "high", "samples", "label accuracy"),
+)
+SPEECH = (
+    *CODES,
+    Column("mel distance", "low", "reconstruction", "mel distance*"),
+    Column("STOI", "high", "reconstruction", "STOI"),
+    Column("PESQ", "high", "reconstruction", "PESQ (narrow-band*"),
+    GENERATION,
+    Column("label accuracy", "high", "samples", "label accuracy (classifier)"),
+)
+RUN = (
+    Column("effective rank", "neither", "", "codebook/effective_rank"),
+    Column("quantization error", "neither", "", "heldout/quantization_error"),
+    Column("step (ms)", "low", "", "speed/step_ms"),
+    Column("peak memory (GiB)", "low", "", "speed/peak_memory_gib"),
+)
+"""Of the last line of the tokenizer's metrics.jsonl."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One row with one seed."""
+
+    row: CompareRow
+    seed: int
+    numbers: dict[str, float | None]
+    """By the columns' names, in the table's order; None where there is none."""
+    equal_bits: bool
+    """Whether a position's codes carry the bits that the row's codebook_size promises."""
+    code_dim: int
+    """d, the encoder's output channels."""
+    extractor: str
+    """Whose features the distances compare."""
+
+
+def measured(row: CompareRow, seed: int, folder: Path) -> Measured:
+    """The numbers of a finished row."""
+    scores = (folder / "samples" / "score.json", folder / "scores" / "score.json")
+    document = json.loads(next(path for path in scores if path.is_file()).read_text())
+    found = {part["name"]: part["numbers"] for part in document["rows"]}
+    quantizer, bits = rate(row.tokenizer or folder / "tokenizer" / "model")
+    speech = "bits per second" in bits
+    numbers = dict(bits)
+    for column in SPEECH if speech else IMAGES:
+        numbers[column.name] = number(found.get(column.row, {}), column.metric)
+    metric = "heldout/bits_per_second" if speech else "heldout/bits_per_item"
+    priors = [line[metric] for line in read_metrics(folder / "prior") if metric in line]
+    numbers[f"prior's {next(iter(bits))}"] = min(priors, default=None)
+    last: dict[str, Any] = (read_metrics(folder / "tokenizer") or [{}])[-1]
+    numbers |= {column.name: last.get(column.metric) for column in RUN}
+    if not quantizer.spec.has_codes:
+        numbers |= dict.fromkeys([*bits, "effective rank"])
+    equal = math.isclose(quantizer.spec.bits, math.log2(row.codebook_size))
+    dim = quantizer.config.code_dim
+    return Measured(row, seed, numbers, equal, dim, extractor_of(found["reconstruction"]))
+
+
+def rate(model: Path) -> tuple[Quantizer, dict[str, float | None]]:
+    """A quantizer like a tokenizer's, and the bits that its codes carry when all are equally likely."""
+    values = json.loads((model / "config.json").read_text())
+    if "sample_rate" in values:
+        speech = load_config(SpeechTokenizerConfig, model / "config.json")
+        quantizer = build_quantizer(speech.quantizer)
+        return quantizer, {"bits per second": quantizer.spec.bits * speech.codes_per_second}
+    images = load_config(ImageTokenizerConfig, model / "config.json")
+    quantizer = build_quantizer(images.quantizer)
+    return quantizer, {"bits per item": quantizer.spec.bits * math.prod(images.grid)}
+
+
+def number(numbers: dict[str, Any], pattern: str) -> float | None:
+    """The value whose name fits the pattern."""
+    found = (known["value"] for name, known in numbers.items() if fnmatchcase(name, pattern))
+    return next(found, None)
+
+
+def extractor_of(numbers: dict[str, Any]) -> str:
+    """Whose features the first distance compares."""
+    return next(
+        known["extractor"] for name, known in numbers.items() if fnmatchcase(name, HELD_OUT)
+    )

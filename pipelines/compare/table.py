@@ -1,0 +1,192 @@
+"""What compare writes: every number as CSV, means over seeds in Markdown, and a figure."""
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+
+import matplotlib
+
+from common.config import write_text
+from common.pictures import save_figure
+from pipelines.compare.config import CompareConfig
+from pipelines.compare.numbers import IMAGES, RUN, SPEECH, Measured
+
+matplotlib.use("Agg")
+from matplotlib import pyplot
+
+DRAWN = (("used", "K"), ("rFD", "K"), ("gFD", "K"), ("used", "d"))
+"""Columns, and what they are drawn against."""
+MARKERS = "os^D"
+"""Of the first ten quantizers, the next ten, and so on."""
+BETTER = {column.name: column.better for column in (*IMAGES, *SPEECH, *RUN)}
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row over its seeds."""
+
+    name: str
+    codebook_size: int
+    code_dim: int
+    seeds: int
+    equal_bits: bool
+    tuned: dict[str, float]
+    """The values that tuning chose, by their keys."""
+    means: dict[str, float | None]
+    spreads: dict[str, float | None]
+    """Standard deviation over the seeds; None for one seed."""
+
+
+def write_tables(config: CompareConfig, found: Sequence[Measured]) -> Path:
+    """Writes compare.csv, compare.md and compare.png; returns the path of the second."""
+    lines = lines_of(found)
+    write_text(config.out / "compare.csv", csv_text(found))
+    table = markdown(lines, extractor=found[0].extractor if found else "")
+    write_text(config.out / "compare.md", table)
+    if found:
+        save_figure(drawn(lines), config.out / "compare.png")
+    return config.out / "compare.md"
+
+
+def lines_of(found: Sequence[Measured]) -> list[Line]:
+    """The rows in order, their numbers averaged over seeds."""
+    groups: dict[tuple[str, int, int], list[Measured]] = {}
+    for one in found:
+        groups.setdefault((one.row.name, one.row.codebook_size, one.code_dim), []).append(one)
+    lines = []
+    for (name, size, dim), ones in groups.items():
+        columns = {c: [v for o in ones if (v := o.numbers[c]) is not None] for c in ones[0].numbers}
+        means = {c: fmean(v) if v else None for c, v in columns.items()}
+        spreads = {c: stdev(v) if len(v) > 1 else None for c, v in columns.items()}
+        equal = all(one.equal_bits for one in ones)
+        tuned = {key: values[0] for key, values in ones[0].row.tune.items()}
+        lines.append(Line(name, size, dim, len(ones), equal, tuned, means, spreads))
+    return lines
+
+
+def csv_text(found: Sequence[Measured]) -> str:
+    """A line for every row and seed, its numbers in full."""
+    text = io.StringIO()
+    columns = list(found[0].numbers) if found else []
+    knobs = list(dict.fromkeys(key for one in found for key in one.row.tune))
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["row", "codebook_size", "code_dim", "seed", "equal_bits", *knobs, *columns])
+    for one in found:
+        numbers = ["" if (v := one.numbers[c]) is None else repr(v) for c in columns]
+        about = [one.row.name, one.row.codebook_size, one.code_dim, one.seed, one.equal_bits]
+        tuned = [one.row.tune.get(key, [""])[0] for key in knobs]
+        writer.writerow([*about, *tuned, *numbers])
+    return text.getvalue()
+
+
+def markdown(lines: Sequence[Line], extractor: str) -> str:
+    """The table, a paragraph per K, and what its marks mean."""
+    parts = []
+    knobs = list(dict.fromkeys(key for line in lines for key in line.tuned))
+    for size in sorted({line.codebook_size for line in lines}):
+        same = [line for line in lines if line.codebook_size == size]
+        columns = list(same[0].means)
+        best = {c: indistinguishable(same, c) for c in columns}
+        parts.append(f"**K = {size:,}**\n")
+        parts.append(f"| quantizer | d | seeds | {' | '.join([*knobs, *columns])} |")
+        parts.append(f"| --- |{' ---: |' * (len(knobs) + len(columns) + 2)}")
+        for line in same:
+            cells = [f"{line.tuned[key]:g}" if key in line.tuned else "-" for key in knobs]
+            cells += [cell(line, c, line in best[c]) for c in columns]
+            mark = "" if line.equal_bits else " \\*"
+            start = f"| {line.name}{mark} | {line.code_dim} | {line.seeds} |"
+            parts.append(f"{start} {' | '.join(cells)} |")
+        parts.append("")
+    return "\n".join([*parts, legend(lines, extractor), ""])
+
+
+def legend(lines: Sequence[Line], extractor: str) -> str:
+    """What distances and marks mean."""
+    spread = "Bold: the best of a column"
+    if any(line.seeds > 1 for line in lines):
+        spread += (
+            ", and the rows whose difference to it is within twice the standard deviation of that "
+            "difference over the seeds"
+        )
+    if any(line.seeds == 1 for line in lines):
+        spread += (
+            ". Rows with one seed have no spread: how much of a difference to them is chance is "
+            "not known"
+        )
+    knobs = ", ".join(dict.fromkeys(key for line in lines for key in line.tuned))
+    tuned = f" {knobs}: what did best in short runs, all of which tuning.csv has." if knobs else ""
+    return (
+        f"{spread}.{tuned} \\*: bits that are not log2 K per position; such rows do not compete. rFD and gFD: Frechet distances on features of "
+        f"{extractor}, of reconstructions to held-out items and of samples to training items. "
+        "Quantization error: mean squared, in units of the latents' variance. Steps are timed beside the rows "
+        "that ran at the same time."
+    )
+
+
+def indistinguishable(lines: Sequence[Line], column: str) -> list[Line]:
+    """The row with the best mean, and those that the seeds' spread does not set apart from it.
+
+    Rows with other bits do not compete, and no row in what a poor codebook may have much or little of.
+    """
+    better = BETTER.get(column, "neither")
+    fair = [line for line in lines if line.equal_bits]
+    known = [(v, line) for line in fair if (v := line.means[column]) is not None]
+    if better == "neither" or len(known) < 2:
+        return []
+    top, best = (max if better == "high" else min)(known, key=lambda pair: pair[0])
+    found = []
+    for value, line in known:
+        apart = [
+            s / math.sqrt(n.seeds) for n in (best, line) if (s := n.spreads[column]) is not None
+        ]
+        if value == top or (len(apart) == 2 and abs(value - top) <= 2 * math.hypot(*apart)):
+            found.append(line)
+    return found
+
+
+def cell(line: Line, column: str, best: bool) -> str:
+    """A number with its spread, a share as per cent, a dash where there is none."""
+    value, spread = line.means[column], line.spreads[column]
+    if value is None:
+        return "-"
+    if column in ("used", "label accuracy"):
+        text = f"{100 * value:.1f}" + ("" if spread is None else f" ± {100 * spread:.1f}") + " %"
+    else:
+        text = f"{value:.4g}" + ("" if spread is None else f" ± {spread:.2g}")
+    return f"**{text}**" if best else text
+
+
+def drawn(lines: Sequence[Line]) -> pyplot.Figure:
+    """Share used and both distances against K, and share used against d, a curve for every quantizer."""
+    figure, axes = pyplot.subplots(1, len(DRAWN), figsize=(5 * len(DRAWN), 4), layout="constrained")
+    names = list(dict.fromkeys(line.name for line in lines))
+    for axis, (column, against) in zip(axes, DRAWN, strict=True):
+        for number, name in enumerate(names):
+            points = points_of([line for line in lines if line.name == name], column, against)
+            if points:
+                x, y, bars = zip(*points, strict=True)
+                look = {"marker": MARKERS[number // 10 % len(MARKERS)], "color": f"C{number % 10}"}
+                axis.errorbar(x, y, bars, markersize=5, capsize=3, label=name, **look)
+        axis.set(xscale="log", xlabel=against, ylabel=column)
+        if column != "used":
+            axis.set_yscale("log")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", fontsize="small")
+    return figure
+
+
+def points_of(lines: Sequence[Line], column: str, against: str) -> list[tuple[int, float, float]]:
+    """What is drawn of one quantizer: K or d, the mean, and the spread."""
+    return sorted(
+        (
+            line.codebook_size if against == "K" else line.code_dim,
+            value,
+            line.spreads[column] or 0.0,
+        )
+        for line in lines
+        if (value := line.means.get(column)) is not None
+    )

@@ -1,0 +1,1 @@
+"""Pictures: drawing, keeping and measuring them."""

@@ -1,0 +1,1 @@
+"""Recordings: drawing, keeping and measuring them."""

@@ -1,0 +1,96 @@
+"""What is particular to speech in sample: labels, speakers and texts, and WAV files."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import soundfile
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pipelines.sample_config import SampleSpeechConfig
+from pipelines.speech.generation import SpeechGenerationPipeline
+from pipelines.speech.prompts import Prompts, read_prompts
+from stage2_prior.speech_sampling import lengths_in_codes
+
+
+class SpeechSamples:
+    """The parts of drawing speech that `sample` calls."""
+
+    def __init__(self, config: SampleSpeechConfig, folder: Path, device: torch.device) -> None:
+        self.config = config
+        self.pipeline = SpeechGenerationPipeline.from_pretrained(folder).to(device)
+        prior = self.pipeline.prior.config
+        labels = config.labels or tuple(range(prior.classes))
+        speakers = config.speakers or tuple(range(prior.speakers))
+        numbers = range(config.count)
+        self.labels = [labels[i % len(labels)] for i in numbers] if labels else None
+        turns = [i // max(len(labels), 1) for i in numbers]
+        self.speakers = [speakers[t % len(speakers)] for t in turns] if speakers else None
+        texts = config.texts
+        self.texts = [texts[i % len(texts)] for i in numbers] if texts else None
+        self.pipeline.prior.conditions(
+            config.count, labels=self.labels, speakers=self.speakers, texts=self.texts
+        )  # a mistake is told before the folder is begun
+        self.prompts = None if config.prompts is None else self.read_prompts(config.prompts)
+
+    def read_prompts(self, folder: Path) -> Prompts:
+        """The prompts, each of which leaves room for a code at least."""
+        config, tokenizer = self.config, self.pipeline.tokenizer.config
+        _, high = lengths_in_codes(self.pipeline.prior, config.min_codes, config.max_codes)
+        return read_prompts(
+            folder, config.prompt_seconds, config.count, tokenizer.sample_rate,
+            tokenizer.hop, high,
+        )  # fmt: skip
+
+    @property
+    def request(self) -> dict[str, Any]:
+        """What decides the samples beside the config."""
+        return {
+            "modality": self.config.modality,
+            "labels": self.labels,
+            "speakers": self.speakers,
+            "texts": self.texts,
+            "prompts": self.prompts and self.prompts.names,
+            "prompts_sha256": self.prompts and self.prompts.sha256,
+            "classes": list(self.pipeline.classes),
+            "speaker_names": list(self.pipeline.speakers),
+            "sample_rate": self.pipeline.tokenizer.config.sample_rate,
+            "hop": self.pipeline.tokenizer.config.hop,
+        }
+
+    def path(self, i: int) -> Path:
+        """The file of sample i."""
+        return self.config.out / f"{i:06d}.wav"
+
+    def draw(self, chosen: list[int]) -> None:
+        """Draws the samples of these numbers and writes their files."""
+        config = self.config
+        drawn = self.pipeline(
+            [self.labels[i] for i in chosen] if self.labels else None,
+            [self.speakers[i] for i in chosen] if self.speakers else None,
+            [self.texts[i] for i in chosen] if self.texts else None,
+            prompts=[self.prompts[i] for i in chosen] if self.prompts else None,
+            seeds=[config.seed + i for i in chosen],
+            guidance=config.guidance,
+            temperature=config.temperature,
+            top_k=config.top_k,
+            top_p=config.top_p,
+            min_codes=config.min_codes,
+            max_codes=config.max_codes,
+            repetitions=config.repetitions,
+        )
+        for i, waveform in zip(chosen, drawn.waveforms, strict=True):
+            save_wav(waveform, drawn.sample_rate, self.path(i))
+
+    def finish(self) -> None:
+        """Nothing: the files are all there is."""
+
+
+def save_wav(waveform: Float[Tensor, " t"], sample_rate: int, path: Path) -> None:
+    """Writes a WAV file of 16 bits, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    soundfile.write(partial, waveform.numpy(), sample_rate, format="WAV", subtype="PCM_16")
+    os.replace(partial, path)

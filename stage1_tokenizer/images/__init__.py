@@ -1,0 +1,1 @@
+"""Pictures: their data, networks, losses and tokenizer."""

@@ -1,0 +1,1 @@
+"""Recordings: their data, networks, losses and tokenizer."""

@@ -1,0 +1,154 @@
+"""Losses of the speech tokenizer, in float32: mel distances and adversarial terms."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from torchaudio.functional import melscale_fbanks
+
+from stage1_tokenizer.speech.discriminators import (
+    Judgement,
+    Judgements,
+    SpeechDiscriminatorConfig,
+)
+from stage1_tokenizer.speech.net import Lengths, inside
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeechLossConfig:
+    """Weights of the losses. The quantizer's own is model.quantizer.weight."""
+
+    mel: Literal["multi", "single"] = "multi"
+    """The log-mel distance: over seven scales (Descript), or over one, as SimVQ's authors have it."""
+    mel_weight: float = 15.0
+    """15 is usual for `multi` and 45 for `single`, beside adversarial and feature terms of 1 to 2."""
+    adversarial_weight: float = 1.0
+    """Of the discriminators' judgement; 0 turns them and feature matching off."""
+    feature_weight: float = 1.0
+    """Of the distance between the discriminators' features of recording and reconstruction."""
+    adversarial_start: int = 0
+    """The step from which the discriminators are trained and heard."""
+    discriminator: SpeechDiscriminatorConfig = field(default_factory=SpeechDiscriminatorConfig)
+    discriminator_lr: float = 1e-4
+
+    @property
+    def adversarial(self) -> bool:
+        """Whether there are discriminators at all."""
+        return self.adversarial_weight > 0
+
+
+@dataclass(frozen=True)
+class MelScale:
+    """One resolution of a mel distance."""
+
+    n_fft: int
+    hop: int
+    mels: int
+    decades: bool
+    """Logarithms to base 10, filters of equal area (Slaney); else natural, of equal height."""
+    floor: float
+    """Least magnitude before the logarithm."""
+
+
+SCALES = {
+    "multi": tuple(MelScale(2**i, 2**i // 4, 5 * 2 ** (i - 5), True, 1e-5) for i in range(5, 12)),
+    "single": (MelScale(1024, 256, 100, False, 1e-7),),
+}
+"""The seven scales of the Descript codec (arXiv 2306.06546), and the one scale of SimVQ's
+authors."""
+
+
+class MelDistance(nn.Module):
+    """Mean absolute difference of log-mel spectrograms, summed over scales."""
+
+    def __init__(self, sample_rate: int, kind: Literal["multi", "single"] = "multi") -> None:
+        super().__init__()
+        self.scales = SCALES[kind]
+        for i, scale in enumerate(self.scales):
+            self.register_buffer(f"window{i}", torch.hann_window(scale.n_fft), persistent=False)
+            filters = melscale_fbanks(
+                scale.n_fft // 2 + 1,
+                0.0,
+                sample_rate / 2,
+                scale.mels,
+                sample_rate,
+                norm="slaney" if scale.decades else None,
+                mel_scale="slaney" if scale.decades else "htk",
+            )
+            self.register_buffer(f"filters{i}", filters, persistent=False)
+
+    def forward(
+        self, waveform: Float[Tensor, "b t"], target: Float[Tensor, "b t"], lengths: Lengths = None
+    ) -> Float[Tensor, ""]:
+        """The distance; `lengths` in samples leaves out the frames centred past an item's end."""
+        total = waveform.new_zeros((), dtype=torch.float32)
+        for i, scale in enumerate(self.scales):
+            difference = (self.log_mel(waveform, i) - self.log_mel(target, i)).abs().mean(1)
+            if lengths is None:
+                total = total + difference.mean()
+            else:
+                valid = inside(1 + lengths // scale.hop, difference.shape[1])
+                total = total + difference.where(valid, 0).sum() / valid.sum()
+        return total
+
+    def log_mel(self, waveform: Float[Tensor, "b t"], i: int) -> Float[Tensor, "b m n"]:
+        """The log-mel spectrogram at scale `i`, its frames centred every hop from sample 0."""
+        scale = self.scales[i]
+        with torch.autocast(waveform.device.type, enabled=False):
+            missing = scale.n_fft // 2 + 1 - waveform.shape[1]  # to mirror the ends takes so many
+            padded = F.pad(waveform.float(), (0, max(missing, 0)))
+            spectrum = torch.stft(
+                padded,
+                scale.n_fft,
+                scale.hop,
+                window=getattr(self, f"window{i}"),
+                return_complex=True,
+            ).abs()
+            mel = (spectrum.mT @ getattr(self, f"filters{i}")).mT.clamp_min(scale.floor)
+            return mel.log10() if scale.decades else mel.log()
+
+
+def discriminator_losses(real: Judgements, fake: Judgements) -> dict[str, Float[Tensor, ""]]:
+    """What the discriminators minimise: hinge means, and a least-squares sum over bands."""
+    losses = {}
+    for name in real:
+        terms = []
+        for (of_real, _), (of_fake, _) in zip(real[name], fake[name], strict=True):
+            of_real, of_fake = of_real.float(), of_fake.float()
+            if name == "band":
+                terms.append((1 - of_real).square().mean() + of_fake.square().mean())
+            else:
+                terms.append(F.relu(1 - of_real).mean() + F.relu(1 + of_fake).mean())
+        losses[name] = _joined(name, terms)
+    return losses
+
+
+def generator_losses(real: Judgements, fake: Judgements) -> dict[str, Float[Tensor, ""]]:
+    """What the tokenizer minimises: `adversarial`, to be judged real, and `feature` matching."""
+    adversarial, feature = [], []
+    for name in fake:
+        scores = [score.float() for score, _ in fake[name]]
+        if name == "band":
+            adversarial.append(_joined(name, [(1 - score).square().mean() for score in scores]))
+        else:
+            adversarial.append(_joined(name, [F.relu(1 - score).mean() for score in scores]))
+        pairs = zip(real[name], fake[name], strict=True)
+        feature.append(_joined(name, [feature_matching(*pair) for pair in pairs]))
+    return {
+        "adversarial": torch.stack(adversarial).sum(),
+        "feature": torch.stack(feature).sum(),
+    }
+
+
+def feature_matching(real: Judgement, fake: Judgement) -> Float[Tensor, ""]:
+    """The mean absolute difference of each feature map, summed over a discriminator's maps."""
+    maps = zip(real[1], fake[1], strict=True)
+    return torch.stack([(a.detach().float() - b.float()).abs().mean() for a, b in maps]).sum()
+
+
+def _joined(name: str, terms: list[Tensor]) -> Float[Tensor, ""]:
+    stacked = torch.stack(terms)
+    return stacked.sum() if name == "band" else stacked.mean()

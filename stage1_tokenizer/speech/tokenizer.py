@@ -1,0 +1,255 @@
+"""SpeechTokenizer: waveforms to sequences of codes, and codes to waveforms."""
+
+import math
+from dataclasses import dataclass, field, replace
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from common.hub import HubModel
+from stage1_tokenizer.quantizers import (
+    Quantized,
+    QuantizerConfig,
+    SimVQConfig,
+    build_quantizer,
+    check_codes,
+)
+from stage1_tokenizer.speech.decoder import GROUPS, Decoder
+from stage1_tokenizer.speech.net import Encoder, Lengths, inside, masked
+
+CHUNK = 1024
+"""Codes in work at a time when a recording is encoded or decoded: 14 s at 75 codes per second."""
+PADDING = -1
+"""Stands after an item's last code in a batch of unequal lengths."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeechTokenizerConfig:
+    """The architecture: saved beside the weights, needed to rebuild the model."""
+
+    sample_rate: int = 24_000
+    """Samples per second; it is trained for one rate."""
+    ratios: tuple[int, ...] = (8, 5, 4, 2)
+    """Factors of the hop, largest first: 24 kHz over 320 are 75 codes per second. The encoder
+    starts with the last."""
+    width: int = 32
+    """Channels of the encoder at full rate, even; each ratio doubles them."""
+    lstm_layers: int = 2
+    """Layers of the LSTM at the end of the encoder."""
+    causal: bool = True
+    """Pad the encoder's convolutions on the left only. The decoder is never causal."""
+    decoder_width: int = 768
+    """Channels of the decoder, a multiple of 32."""
+    decoder_hidden: int = 2304
+    """Channels inside its ConvNeXt blocks."""
+    decoder_layers: int = 12
+    """Number of its ConvNeXt blocks."""
+    decoder_window: int = 3000
+    """Codes that its attention sees at once, even (40 s at 75 codes per second); a longer
+    recording is seen through overlapping windows."""
+    n_fft: int = 1280
+    """Samples of one frame of the inverse STFT, a multiple of the hop: 4 hops is usual."""
+    quantizer: QuantizerConfig = field(
+        default_factory=lambda: SimVQConfig(codebook_size=4096, code_dim=512)
+    )
+    """The codebook: the keys of the quantizer that `quantizer.method` names."""
+
+    def __post_init__(self) -> None:
+        if self.sample_rate < 1 or not self.ratios or min(self.ratios) < 1:
+            raise ValueError(
+                f"sample_rate={self.sample_rate} and ratios={self.ratios} must be positive: "
+                "set model.sample_rate or model.ratios"
+            )
+        if self.n_fft % self.hop or self.n_fft < 2 * self.hop or self.n_fft % 2:
+            raise ValueError(
+                f"n_fft={self.n_fft} must be even and a multiple of the hop {self.hop}, the product "
+                f"of ratios, but not the hop itself: set model.n_fft, to {4 * self.hop} for instance"
+            )
+        if self.decoder_width % GROUPS:
+            raise ValueError(
+                f"decoder_width={self.decoder_width} must be a multiple of {GROUPS}: "
+                "set model.decoder_width"
+            )
+        if self.width % 2 or self.decoder_window % 2 or min(self.width, self.decoder_window) < 2:
+            raise ValueError(
+                f"width={self.width} and decoder_window={self.decoder_window} must be even and "
+                "positive: set model.width or model.decoder_window"
+            )
+
+    @property
+    def hop(self) -> int:
+        """Samples that one code stands for."""
+        return math.prod(self.ratios)
+
+    @property
+    def codes_per_second(self) -> float:
+        return self.sample_rate / self.hop
+
+
+class SpeechTokenizer(HubModel):
+    """An autoencoder for speech with a quantizer in the middle. Waveforms are in [-1, 1].
+
+    In a batch of unequal lengths, `lengths` says where each item ends, and every item comes out as
+    it does alone. A recording that ends within a hop is filled up with zeros.
+    """
+
+    config_class = SpeechTokenizerConfig
+    config: SpeechTokenizerConfig
+
+    def __init__(self, config: SpeechTokenizerConfig) -> None:
+        super().__init__(config)
+        code_dim = config.quantizer.code_dim
+        self.encoder = Encoder(
+            config.width, config.ratios, config.lstm_layers, code_dim, config.causal
+        )
+        self.quantizer = build_quantizer(config.quantizer)
+        self.decoder = Decoder(
+            code_dim,
+            config.decoder_width,
+            config.decoder_hidden,
+            config.decoder_layers,
+            config.decoder_window,
+            config.n_fft,
+            config.hop,
+        )
+
+    @property
+    def codebook(self) -> Float[Tensor, "k d"]:
+        """The effective codebook."""
+        return self.quantizer.codebook
+
+    def forward(
+        self, waveform: Float[Tensor, "b t"], lengths: Lengths = None
+    ) -> tuple[Float[Tensor, "b t"], Quantized]:
+        """The reconstruction, and the quantizer's output; `lengths` is in samples.
+
+        Past an item's end samples and latents are zero, codes are -1, and no loss is taken.
+        """
+        return self._quantized_and_decoded(
+            self.latents(waveform, lengths), waveform.shape[1], lengths
+        )
+
+    def counts(self, lengths: Lengths) -> Lengths:
+        """The number of codes of items of so many samples."""
+        return None if lengths is None else (lengths + self.config.hop - 1) // self.config.hop
+
+    def latents(
+        self, waveform: Float[Tensor, "b t"], lengths: Lengths = None, chunk: int | None = None
+    ) -> Float[Tensor, "b d n"]:
+        """The encoder's output, before quantization, n = ceil(t / hop).
+
+        Raises ValueError for a batch without samples.
+        """
+        size = waveform.shape[1]
+        if waveform.numel() == 0:
+            raise ValueError(
+                f"a waveform of shape {tuple(waveform.shape)} has no samples to encode"
+            )
+        if lengths is not None:
+            waveform = waveform.masked_fill(~inside(lengths, size), 0)
+        padded = F.pad(waveform, (0, -size % self.config.hop))
+        return self.encoder(padded, self.counts(lengths), chunk)
+
+    @torch.no_grad()
+    def encode(
+        self, waveform: Float[Tensor, "b t"], lengths: Lengths = None, chunk: int = CHUNK
+    ) -> Int[Tensor, "b n *levels"]:
+        """The codes of each recording, -1 past an item's end; `lengths` is in samples.
+
+        Recordings of any length, in pieces of `chunk` codes, which changes nothing but rounding.
+        Raises ValueError for a batch without samples, and for lengths that do not fit it.
+        """
+        _check_lengths(lengths, waveform)
+        latents = self.latents(waveform, lengths, chunk)
+        codes = self.quantizer.encode(rearrange(latents, "b d n -> b n d"))
+        counts = self.counts(lengths)
+        if counts is None:
+            return codes
+        return codes.masked_fill(~beside(inside(counts, codes.shape[1]), codes), PADDING)
+
+    @torch.no_grad()
+    def decode(
+        self, codes: Int[Tensor, "b n *levels"], lengths: Lengths = None, chunk: int = CHUNK
+    ) -> Float[Tensor, "b t"]:
+        """The waveforms that integers alone stand for, n x hop samples; `lengths` is in codes.
+
+        Their range is [-1, 1] but for a little overshoot. Past an item's end codes are not read,
+        and samples are zero. Raises ValueError for no codes, a code that is not in its alphabet, and lengths
+        that do not fit.
+        """
+        if codes.numel() == 0:
+            raise ValueError(f"codes of shape {tuple(codes.shape)}: there are none to decode")
+        _check_lengths(lengths, codes)
+        if lengths is not None:
+            codes = codes.masked_fill(~beside(inside(lengths, codes.shape[1]), codes), 0)
+        check_codes(codes, self.quantizer.spec)
+        latents = rearrange(self.quantizer.lookup(codes), "b n d -> b d n")
+        return self.decoder(latents, lengths, chunk)
+
+    @torch.no_grad()
+    def reconstruct(
+        self, waveform: Float[Tensor, "b t"], lengths: Lengths = None
+    ) -> Float[Tensor, "b t"]:
+        """The waveform after encode and decode: exactly as many samples, zero past each end.
+
+        Without a quantizer that has codes, after the networks, in one piece.
+        """
+        _check_lengths(lengths, waveform)
+        chunk = CHUNK if self.quantizer.spec.has_codes else None
+        return self.rebuild(self.latents(waveform, lengths, chunk), waveform.shape[1], lengths)
+
+    @torch.no_grad()
+    def rebuild(
+        self, latents: Float[Tensor, "b d n"], samples: int, lengths: Lengths = None
+    ) -> Float[Tensor, "b t"]:
+        """The `samples` of each recording that `reconstruct` gives, from the encoder's output."""
+        if not self.quantizer.spec.has_codes:
+            return self._quantized_and_decoded(latents, samples, lengths)[0]
+        codes = self.quantizer.encode(rearrange(latents, "b d n -> b n d"))
+        return trimmed(self.decode(codes, self.counts(lengths)), samples, lengths)
+
+    def _quantized_and_decoded(
+        self, latents: Float[Tensor, "b d n"], samples: int, lengths: Lengths
+    ) -> tuple[Float[Tensor, "b t"], Quantized]:
+        counts = self.counts(lengths)
+        quantized = self._quantized(rearrange(latents, "b d n -> b n d"), counts)
+        decoded = self.decoder(rearrange(quantized.latents, "b n d -> b d n"), counts)
+        return trimmed(decoded, samples, lengths), quantized
+
+    def _quantized(self, latents: Float[Tensor, "b n d"], counts: Lengths) -> Quantized:
+        if counts is None:
+            return self.quantizer(latents)
+        valid = inside(counts, latents.shape[1])
+        quantized = self.quantizer(latents[valid][None])
+        found = quantized.codes[0]
+        codes = found.new_full((*valid.shape, *found.shape[1:]), PADDING)
+        codes[valid] = found
+        full = torch.zeros_like(latents, dtype=quantized.latents.dtype)
+        chosen = full.index_put((valid,), quantized.latents[0])
+        return replace(quantized, latents=chosen, codes=codes)
+
+
+def trimmed(decoded: Float[Tensor, "b m"], samples: int, lengths: Lengths) -> Float[Tensor, "b t"]:
+    """The first `samples`, zero past each item's end."""
+    return masked(decoded[:, None, :samples], lengths)[:, 0]
+
+
+def beside(mask: Bool[Tensor, "b n"], codes: Int[Tensor, "b n *levels"]) -> Bool[Tensor, "b n ..."]:
+    """The mask with as many dimensions as the codes."""
+    return mask.reshape(*mask.shape, *[1] * (codes.ndim - 2))
+
+
+def _check_lengths(lengths: Lengths, batch: Tensor) -> None:
+    if lengths is None:
+        return
+    if (
+        len(lengths) != len(batch)
+        or not 1 <= int(lengths.min()) <= int(lengths.max()) <= batch.shape[1]
+    ):
+        raise ValueError(
+            f"lengths={lengths.tolist()} must be {len(batch)} numbers from 1 to {batch.shape[1]}, "
+            "where each item of the batch ends"
+        )
