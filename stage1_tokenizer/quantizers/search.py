@@ -86,8 +86,10 @@ def _fastest(block: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
 
     On an AMD processor it has twice the rate of PyTorch's usual one on a CPU, MKL's.
     """
+    if not eager_cpu(block):
+        return block
     onednn = torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled
-    return block.to_mkldnn() if onednn and block.device.type == "cpu" else block
+    return block.to_mkldnn() if onednn else block
 
 
 def _dense(scores: Tensor) -> Float[Tensor, "n k"]:
@@ -105,7 +107,7 @@ def _improve(
     Strictly: of equal codes the lowest stays. On a CPU a maximum costs ten times more with its place than
     alone, so places are looked for only in the rows that change: few, after the first tiles.
     """
-    if start and scores.device.type == "cpu":
+    if start and eager_cpu(scores):
         rows = (scores.amax(1) > best).nonzero().squeeze(1)
         best[rows], found = scores[rows].max(1)
         codes[rows] = found + start
@@ -114,3 +116,8 @@ def _improve(
         better = values > best
         best.copy_(torch.where(better, values, best))
         codes.copy_(torch.where(better, found + start, codes))
+
+
+def eager_cpu(x: Tensor) -> bool:
+    """Whether what pays on a CPU can be used: a graph for torch.compile has no such layouts and sizes."""
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()
