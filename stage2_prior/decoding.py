@@ -18,6 +18,17 @@ def decoder(body: PreTrainedModel, rows: int) -> Decoder:
     return LlamaDecoder(body, rows) if isinstance(body, LlamaModel) else StockDecoder(body)
 
 
+def guided(states: Float[Tensor, "_ w"], scale: float | None) -> Float[Tensor, "b w"]:
+    """u + scale (c - u), where c is the first half of the batch and u, without condition, the second; None: all.
+
+    Logits are a linear map of states, so what is mixed here needs half of that map's work.
+    """
+    if scale is None:
+        return states
+    conditional, unconditional = states.chunk(2)
+    return unconditional + scale * (conditional - unconditional)
+
+
 class StockDecoder:
     """The body's own forward with its own cache: for any body, and what faster ones are held to."""
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from common.config import load_config
 from common.hub import local_folder
-from stage2_prior.decoding import Decoder, decoder
+from stage2_prior.decoding import Decoder, decoder, guided
 from stage2_prior.model import Linear, Prior, PriorConfig, Size, body, level_starts
 
 DEPTH_LAYERS: dict[Size, int] = {
@@ -116,7 +116,9 @@ class DepthPrior(Prior):
         """What `step` keeps of as many items."""
         return DepthCache(super().new_cache(rows), rows)
 
-    def step(self, inputs: Float[Tensor, "b 1 w"], cache: DepthCache) -> Float[Tensor, "b k"]:
+    def step(
+        self, inputs: Float[Tensor, "_ 1 w"], cache: DepthCache, guidance: float | None = None
+    ) -> Float[Tensor, "b k"]:
         """Logits of the next code after `inputs`, which the body sees first where a position begins."""
         level = cache.level
         if level == 0:
@@ -124,7 +126,7 @@ class DepthPrior(Prior):
             cache.codes = decoder(self.depth, cache.rows)
         state = cache.codes(inputs)
         cache.level = (level + 1) % self.config.levels
-        return self.tables.logits(state, level).float()
+        return self.tables.logits(guided(state, guidance), level).float()
 
     def after(self, codes: Int[Tensor, "b n"]) -> Float[Tensor, "b 1 w"]:
         """The sum over a position's codes so far: of the last whole one, where a position begins."""

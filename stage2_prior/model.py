@@ -12,7 +12,7 @@ from transformers import GPT2Config, GPT2Model, LlamaConfig, LlamaModel, PreTrai
 from common.hub import HubModel
 from common.stopwatch import part
 from stage2_prior.cross_entropy import linear_cross_entropy
-from stage2_prior.decoding import Decoder, decoder
+from stage2_prior.decoding import Decoder, decoder, guided
 
 SIZES = {
     "1m": (5, 128, 4),
@@ -221,9 +221,11 @@ class Prior(HubModel):
         """What `step` keeps of as many items."""
         return decoder(self.body, rows)
 
-    def step(self, inputs: Float[Tensor, "b n w"], cache: Decoder) -> Float[Tensor, "b k"]:
-        """Logits of the next code after `inputs`; the cache takes them in."""
-        return self.tables.logits(cache(inputs)).float()
+    def step(
+        self, inputs: Float[Tensor, "_ n w"], cache: Decoder, guidance: float | None = None
+    ) -> Float[Tensor, "b k"]:
+        """Logits of the next code after `inputs`; the cache takes them in. With guidance as `guided` has it."""
+        return self.tables.logits(guided(cache(inputs), guidance)).float()
 
     def after(self, codes: Int[Tensor, "b n"]) -> Float[Tensor, "b 1 w"]:
         """The input of the step that follows these codes, all of an item so far."""

@@ -56,8 +56,8 @@ def sample_codes(
     With guidance the batch is doubled, its second half asked without condition, in one forward:
     logits = u + s (c - u). `temperature=0` takes the likeliest code.
     """
-    guided = guidance != 1
-    if guided:
+    twice, scale = guidance != 1, None
+    if twice:
         conditions = torch.cat([conditions, torch.full_like(conditions, prior.no_condition)])
     inputs = prior.prefix(conditions)
     random = random.to(inputs.device)
@@ -65,17 +65,15 @@ def sample_codes(
     length = random.shape[1]
     codes = torch.empty(len(random), 0, dtype=torch.int64, device=random.device)
     for number in range(length):
-        logits = prior.step(inputs, cache)
-        if guided:
+        if twice:
             place = number // levels, length // levels
             scale = guidance_at(*place, guidance, schedule, power)
-            conditional, unconditional = logits.chunk(2)
-            logits = unconditional + scale * (conditional - unconditional)
+        logits = prior.step(inputs, cache, scale)
         within_level(logits, prior.config, number)
         drawn = choose(logits, random[:, number], temperature, top_k, top_p)
         codes = torch.cat([codes, drawn[:, None]], dim=1)
         inputs = prior.after(codes)
-        if guided:
+        if twice:
             inputs = torch.cat([inputs, inputs])
     return codes
 

@@ -46,7 +46,7 @@ def sample_until_end(
     cache = prior.new_cache(len(inputs))
     ended = torch.zeros(len(seeds), dtype=torch.bool, device=conditions.device)
     for position in range(shared, high):
-        logits = guided(prior.step(inputs, cache), guidance)
+        logits = prior.step(inputs, cache, None if guidance == 1 else guidance)
         rule_out(logits, prior, position, low)
         drawn = choose(logits, random[:, position, 0], temperature, top_k, top_p)
         if repetitions is not None:
@@ -67,14 +67,6 @@ def rule_out(logits: Float[Tensor, "b k"], prior: SpeechPrior, position: int, lo
     within_level(logits, prior.config, position)
     if position < low or position % prior.config.levels:
         logits[:, prior.config.codebook_size] = -torch.inf
-
-
-def guided(logits: Float[Tensor, "_ k"], guidance: float) -> Float[Tensor, "b k"]:
-    """u + s (c - u), where c is the first half of the batch and u the second; without guidance c."""
-    if guidance == 1:
-        return logits
-    conditional, unconditional = logits.chunk(2)
-    return unconditional + guidance * (conditional - unconditional)
 
 
 def varied(

@@ -1,5 +1,8 @@
 """The fast decoder and the plain one are one function; what is drawn by either is the same."""
 
+from dataclasses import replace
+from typing import Literal
+
 import pytest
 import torch
 from transformers import GPT2Model, PreTrainedModel
@@ -45,6 +48,22 @@ def test_states_are_those_of_the_plain_path_bit_for_bit(first: int, dtype: torch
     for n in [first, *[1] * (12 - first)]:
         inputs = torch.randn(3, n, width, dtype=dtype)
         assert torch.equal(fast(inputs), plain(inputs))
+
+
+@pytest.mark.parametrize("head", ["learned", "codebook"])
+@torch.no_grad()
+def test_guidance_of_states_is_guidance_of_logits(head: Literal["learned", "codebook"]) -> None:
+    torch.manual_seed(0)
+    prior = drawn_anew(Prior(replace(CONFIG, head=head)))
+    if head == "codebook":
+        prior.tables.take(torch.randn(50, 6))
+        torch.nn.init.normal_(prior.tables.output_bias)
+    inputs = torch.randn(6, 1, prior.body.config.hidden_size)
+    conditional, unconditional = prior.step(inputs, prior.new_cache(6)).chunk(2)
+    expected = unconditional + 3.5 * (conditional - unconditional)
+    mixed = prior.step(inputs, prior.new_cache(6), 3.5)
+    torch.testing.assert_close(mixed, expected, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(mixed, conditional, atol=0.1)
 
 
 @pytest.mark.parametrize("levels_by", ["flattened", "depth"])
