@@ -6,6 +6,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,9 +59,9 @@ def weighed(make: Callable[..., Callable[[], object]], *args: Any) -> float:
 
     `make`, a function of a module, prepares the work and returns it; both must survive pickling by name.
     """
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(1) as pool:
-        return pool.apply(added_memory, (make, args))
+    # not a Pool: its processes may have none of their own
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(added_memory, make, args).result()
 
 
 def added_memory(make: Callable[..., Callable[[], object]], args: tuple[Any, ...]) -> float:
