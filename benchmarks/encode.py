@@ -31,7 +31,7 @@ from torch.utils.data import Dataset as TorchDataset
 from torchvision.transforms.v2 import functional as TF
 
 import stage1_tokenizer.encode
-from benchmarks.side_by_side import alternate, report, weighed
+from benchmarks.side_by_side import DEVICE, alternate, report, weighed
 from benchmarks.tokenizer_step import cifar10_cpu
 from common.config import load_config
 from stage1_tokenizer import ImageTokenizer, ImageTokenizerConfig
@@ -64,7 +64,6 @@ class Sizes:
 
 def compare(sizes: Sizes) -> dict[str, Any]:
     """Seconds of a whole data set each way, and GiB that it adds."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with TemporaryDirectory() as name:
         folder = Path(name)
         draw(sizes, cifar10_cpu(sizes.batch_size).model, folder)
@@ -74,7 +73,7 @@ def compare(sizes: Sizes) -> dict[str, Any]:
             "ours": our_way(folder, sizes.batch_size),
             "alone": alone(folder, sizes),
         }
-        seconds = alternate(ways, sizes.rounds, device)
+        seconds = alternate(ways, sizes.rounds, DEVICE)
         gib = {
             "plain": weighed(plain_way, folder, sizes.batch_size),
             "plain, small": weighed(plain_way, folder, sizes.small_batch_size),
@@ -122,13 +121,12 @@ def plain_way(folder: Path, batch_size: int) -> Callable[[], dict[str, np.ndarra
     """A loop that decodes, stacks, encodes and appends."""
 
     def work() -> dict[str, np.ndarray]:
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        tokenizer = ImageTokenizer.from_pretrained(folder / "model").to(device).eval()
+        tokenizer = ImageTokenizer.from_pretrained(folder / "model").to(DEVICE).eval()
         found = {}
         for split in SPLITS:
             codes, labels = [], []
             for images, label in DataLoader(PlainPictures(folder, split), batch_size):
-                batch = images.flatten(0, 1).to(device)
+                batch = images.flatten(0, 1).to(DEVICE)
                 codes.append(tokenizer.encode(batch).flatten(1).cpu())
                 labels.append(label)
             found[split] = torch.cat(codes).numpy().astype(np.uint16)
@@ -161,11 +159,10 @@ def our_way(folder: Path, batch_size: int) -> Callable[[], Path]:
 
 def alone(folder: Path, sizes: Sizes) -> Callable[[], None]:
     """Encoder and search on as many pictures, of one batch that lies in memory."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    tokenizer = ImageTokenizer.from_pretrained(folder / "model").to(device).eval()
+    tokenizer = ImageTokenizer.from_pretrained(folder / "model").to(DEVICE).eval()
     side, channels = tokenizer.config.image_size, tokenizer.config.in_channels
     images = torch.rand(min(sizes.batch_size, sizes.pictures), channels, side, side) * 2 - 1
-    images = images.to(device)
+    images = images.to(DEVICE)
 
     def work() -> None:
         for start in range(0, sizes.pictures, len(images)):

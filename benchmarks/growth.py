@@ -23,7 +23,7 @@ import torch
 from matplotlib import pyplot
 from PIL import Image
 
-from benchmarks.side_by_side import OUT, Timing, alternate, report, weighed
+from benchmarks.side_by_side import DEVICE, OUT, Timing, alternate, report, weighed
 from common.config import load_config
 from common.pictures import save_figure
 from common.training import decay_groups
@@ -35,7 +35,6 @@ from stage1_tokenizer.quantizers import SimVQConfig
 from stage1_tokenizer.quantizers.search import nearest
 from stage2_prior.model import Prior, PriorConfig, Size
 
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 SIDE = 16
 """Of a picture, in pixels."""
 PICTURES_AT_ONCE = 64

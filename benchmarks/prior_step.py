@@ -27,7 +27,7 @@ from accelerate.state import AcceleratorState
 from datasets import Dataset
 from torch import Tensor
 
-from benchmarks.side_by_side import Timing, alternate, report, weighed
+from benchmarks.side_by_side import DEVICE, Timing, alternate, report, weighed
 from benchmarks.stock import stock_model
 from common.config import load_config
 from common.training import Average, NonFiniteGuard, OptimConfig, decay_groups
@@ -39,7 +39,6 @@ from stage2_prior.train_config import TrainPriorConfig
 
 Precision = Literal["fp32", "bf16"]
 Head = Literal["learned", "codebook"]
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 OPTIM = OptimConfig(lr=4e-4, weight_decay=0.05)
 
 

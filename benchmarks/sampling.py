@@ -20,14 +20,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.side_by_side import Timing, alternate, report
+from benchmarks.side_by_side import DEVICE, Timing, alternate, report
 from benchmarks.stock import stock_model
 from common.config import load_config
 from stage2_prior import Prior, PriorConfig
 from stage2_prior.model import Size
 from stage2_prior.sampling import sample_codes, uniforms
-
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @dataclass(frozen=True, kw_only=True)

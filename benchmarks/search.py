@@ -24,11 +24,10 @@ import vector_quantize_pytorch as library
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from benchmarks.side_by_side import Timing, alternate, report, weighed
+from benchmarks.side_by_side import DEVICE, Timing, alternate, report, weighed
 from common.config import load_config
 from stage1_tokenizer.quantizers import SimVQ
 
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 BETA = 0.25
 PRODUCT_COLUMNS = 1024
 """Codes of one part of the bare product: as fast a size as any."""

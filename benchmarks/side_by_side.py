@@ -17,6 +17,7 @@ from common.config import write_text
 from common.memory import peak_memory
 
 OUT = Path("runs/benchmarks")
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,12 +67,11 @@ def weighed(make: Callable[..., Callable[[], object]], *args: Any) -> float:
 
 def added_memory(make: Callable[..., Callable[[], object]], args: tuple[Any, ...]) -> float:
     """What `weighed` runs in its process."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     work = make(*args)
-    before = peak_memory(device)
+    before = peak_memory(DEVICE)
     work()
-    wait(device)
-    return peak_memory(device) - before
+    wait(DEVICE)
+    return peak_memory(DEVICE) - before
 
 
 def machine() -> str:

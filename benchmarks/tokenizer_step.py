@@ -28,7 +28,7 @@ from accelerate.state import AcceleratorState
 from torch import Tensor
 
 from benchmarks.paper_recipe import PlainTraining
-from benchmarks.side_by_side import Timing, alternate, report, weighed
+from benchmarks.side_by_side import DEVICE, Timing, alternate, report, weighed
 from common.config import load_config
 from stage1_tokenizer import ImageTokenizerConfig
 from stage1_tokenizer.images.data import ImageDataConfig
@@ -88,8 +88,7 @@ def compare(sizes: Sizes) -> dict[str, dict[str, Any]]:
 
 def seconds(config: TrainTokenizerConfig, steps: int, rounds: int) -> dict[str, Timing]:
     """Of one step, each way."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    turns = alternate(ways(config, steps), rounds, device)
+    turns = alternate(ways(config, steps), rounds, DEVICE)
     return {way: per_step(timing, steps) for way, timing in turns.items()}
 
 
@@ -139,16 +138,15 @@ def plain_way(
     config: TrainTokenizerConfig, precision: str, steps: int
 ) -> Callable[[], list[dict[str, float]]]:
     """The plain loop's steps, from the weights that `our_way` starts from."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(config.seed)
-    task = task_of(replace(config, data=ImageDataConfig()), device)
+    task = task_of(replace(config, data=ImageDataConfig()), DEVICE)
     assert isinstance(task, ImageTask)
-    task.model.to(device)
-    batch = batch_of(config, device)
+    task.model.to(DEVICE)
+    batch = batch_of(config, DEVICE)
     with torch.no_grad():
         task.model.quantizer.init_from(task.latents(batch))
-    judge = None if task.discriminator is None else task.discriminator.to(device)
-    plain = PlainTraining(config, task.model, judge, precision, device)
+    judge = None if task.discriminator is None else task.discriminator.to(DEVICE)
+    plain = PlainTraining(config, task.model, judge, precision, DEVICE)
     return lambda: [plain.step(batch["images"], step) for step in range(1, steps + 1)]
 
 

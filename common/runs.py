@@ -103,7 +103,7 @@ def refuse_other_config(config: Any, run_dir: Path) -> None:
 def differences(then: Any, now: Any, at: str = "") -> Iterator[tuple[str, Any, Any]]:
     """Key, value then and value now, wherever both have a key and its values differ."""
     if isinstance(then, dict) and isinstance(now, dict):
-        for key in now.keys() & then.keys():
+        for key in [key for key in now if key in then]:
             yield from differences(then[key], now[key], f"{at}.{key}".lstrip("."))
     elif then != now:
         yield at, then, now

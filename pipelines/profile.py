@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 
@@ -77,9 +77,8 @@ def profile(config: TokenizerConfig | PriorConfig) -> Profile:
 
 def with_discriminator(config: TokenizerConfig) -> TokenizerConfig:
     """The config whose discriminator, where it has one, does not wait for its step."""
-    if isinstance(config, TrainSpeechTokenizerConfig):
-        return replace(config, loss=replace(config.loss, adversarial_start=0))
-    return replace(config, loss=replace(config.loss, adversarial_start=0))
+    loss: Any = replace(config.loss, adversarial_start=0)
+    return replace(config, loss=loss)
 
 
 def check_verb(verb: str) -> None:

@@ -10,7 +10,8 @@ from transformers import LlamaModel, PreTrainedModel
 from transformers.cache_utils import DynamicCache
 
 Decoder = Any
-"""Takes the inputs that follow those before; returns the state after the last: (b, n, w) -> (b, w)."""
+"""Takes the inputs that follow those before; returns the state after the last: (b, n, w) -> (b, w).
+`restart` forgets those before."""
 
 
 def decoder(body: PreTrainedModel, rows: int) -> Decoder:
@@ -33,7 +34,12 @@ class StockDecoder:
     """The body's own forward with its own cache: for any body, and what faster ones are held to."""
 
     def __init__(self, body: PreTrainedModel) -> None:
-        self.body, self.cache = body, DynamicCache(config=body.config)
+        self.body = body
+        self.restart()
+
+    def restart(self) -> None:
+        """Forgets all inputs."""
+        self.cache = DynamicCache(config=self.body.config)
 
     def __call__(self, inputs: Float[Tensor, "b n w"]) -> Float[Tensor, "b w"]:
         out = self.body(inputs_embeds=inputs, past_key_values=self.cache, use_cache=True)
@@ -49,7 +55,7 @@ class LlamaDecoder:
     def __init__(self, body: LlamaModel, rows: int) -> None:
         config = body.config
         self.body: Any = body
-        self.filled = 0
+        self.restart()
         self.heads, positions = config.num_attention_heads, config.max_position_embeddings
         weight = body.norm.weight
         size = config.hidden_size // self.heads
@@ -60,6 +66,10 @@ class LlamaDecoder:
         # Halves change places in `attend` without a sign, which the sines hold instead.
         first, second = sines.chunk(2, -1)
         self.cosines, self.sines = cosines, torch.cat([-first, second], -1)
+
+    def restart(self) -> None:
+        """Forgets all inputs; what they are kept in stays."""
+        self.filled = 0
 
     def __call__(self, inputs: Float[Tensor, "b n w"]) -> Float[Tensor, "b w"]:
         """The state after the last input; several inputs at once can only be the first ones."""

@@ -55,9 +55,8 @@ class DepthTables(nn.Module):
 class DepthCache:
     """What sampling keeps: the positions so far, and the codes so far of the position in work."""
 
-    def __init__(self, positions: Decoder, rows: int) -> None:
-        self.positions, self.rows = positions, rows
-        self.codes: Decoder = None
+    def __init__(self, positions: Decoder, codes: Decoder) -> None:
+        self.positions, self.codes = positions, codes
         self.level = 0
 
 
@@ -114,7 +113,7 @@ class DepthPrior(Prior):
 
     def new_cache(self, rows: int) -> DepthCache:
         """What `step` keeps of as many items."""
-        return DepthCache(super().new_cache(rows), rows)
+        return DepthCache(super().new_cache(rows), decoder(self.depth, rows))
 
     def step(
         self, inputs: Float[Tensor, "_ 1 w"], cache: DepthCache, guidance: float | None = None
@@ -123,7 +122,7 @@ class DepthPrior(Prior):
         level = cache.level
         if level == 0:
             inputs = cache.positions(inputs)[:, None]
-            cache.codes = decoder(self.depth, cache.rows)
+            cache.codes.restart()
         state = cache.codes(inputs)
         cache.level = (level + 1) % self.config.levels
         return self.tables.logits(guided(state, guidance), level).float()

@@ -4,7 +4,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -42,10 +42,12 @@ def write(values: dict[str, Any], path: Path) -> None:
         write_text(path, text)
 
 
-def run_all(config: CompareConfig, folders: Sequence[Path]) -> list[bool]:
-    """Runs the folders' configs, `at_once` folders at a time; whether each came to its end."""
+def run_all(config: CompareConfig, folders: Sequence[Path]) -> Iterator[bool]:
+    """Runs the folders' configs, `at_once` folders at a time; whether each, in order, came to its end."""
     with ThreadPoolExecutor(config.at_once) as pool:
-        return [*pool.map(lambda one: run_verbs(config, one / "configs", one / "log.txt"), folders)]
+        yield from pool.map(
+            lambda one: run_verbs(config, one / "configs", one / "log.txt"), folders
+        )
 
 
 def run_verbs(config: CompareConfig, configs: Path, log: Path) -> bool:

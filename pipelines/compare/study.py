@@ -39,7 +39,7 @@ def compare(config: CompareConfig) -> Path:
         for row in rows
         for seed in row.seeds or config.seeds
     ]
-    ended = run_all(config, [folder for _, _, folder in runs])
+    ended = [*run_all(config, [folder for _, _, folder in runs])]
     done = [run for run, well in zip(runs, ended, strict=True) if well]
     failed += [f"rows/{run[2].name}" for run, well in zip(runs, ended, strict=True) if not well]
     table = write_tables(config, [measured(*run) for run in done])
