@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from common.config import load_config
+from pipelines.cli import VERBS, config_class
 from pipelines.compare.config import CompareConfig, CompareRow
 from pipelines.compare.numbers import Measured, number
 from pipelines.compare.runs import verb_config
@@ -79,6 +80,15 @@ def test_running_again_trains_nothing_and_a_row_that_fails_is_named(
     assert "levels" in (config.out / "rows/bad-k64-s0/log.txt").read_text()
     (fsq,) = csv.DictReader((config.out / "compare.csv").open())
     assert fsq == list(csv.DictReader((study.out / "compare.csv").open()))[1]
+
+
+@pytest.mark.parametrize("name", sorted(p.name for p in (ROOT / "configs/compare").iterdir()))
+def test_every_row_of_every_study_makes_valid_configs(name: str, tmp_path: Path) -> None:
+    given = load_config(CompareConfig, ROOT / "configs/compare" / name, [f"out={tmp_path}"])
+    config = replace(given, experiment=ROOT / given.experiment)
+    for row in config.rows:
+        for path in (prepare(config, row, seed=0) / "configs").iterdir():
+            load_config(config_class(VERBS[path.stem], path, []), path)
 
 
 def test_a_tokenizer_from_elsewhere_is_a_row_too(tmp_path: Path) -> None:
