@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 from common.checkpoints import Stateful, resume, save_checkpoint
 from common.codes import read_codes, read_manifest
+from common.memory import peak_memory
 from common.order import seed_step
 from common.runs import finish_trackers, is_finished, start_run
 from common.stopwatch import part
@@ -111,11 +112,13 @@ def train_prior(config: TrainPriorConfig | TrainSpeechPriorConfig) -> Path:
                 "optim/grad_norm": float(norm),
                 "optim/skipped": run.guard.check(),
                 "speed/codes_per_second": clock.rate(),
+                "speed/peak_memory_gib": peak_memory(accelerator.device),
             }
             accelerator.log(metrics, step=done)
             progress.set_postfix(loss=f"{mean:.3f}", best=f"{run.best.nats:.3f}")
         if ends_epoch(done, config.batch_size, len(run.train)) or done == config.steps:
             validate(run, done)
+            clock.rate()  # what was held out took none of a step's time
         if done % config.save_every == 0 or done == config.steps:
             if accelerator.is_main_process:
                 save_checkpoint(config.run_dir, done, run.parts, config.keep_checkpoints)

@@ -176,6 +176,7 @@ def test_a_run_folder_holds_what_it_should(trained: Path) -> None:
         "codebook/effective_rank",
         "heldout/psnr",
         "speed/images_per_second",
+        "speed/peak_memory_gib",
         "optim/skipped",
         "data/bad",
     ]:
@@ -185,6 +186,11 @@ def test_a_run_folder_holds_what_it_should(trained: Path) -> None:
     last = validated[-1]
     assert last["heldout/bits_per_code"] == pytest.approx(
         last["heldout/nats_per_code"] / 0.693147, rel=1e-5
+    )
+    steps = [row for row in read_metrics(trained / "prior") if "loss/train" in row]
+    assert steps[-1]["step"] == 8
+    assert all(
+        row["speed/codes_per_second"] > 0 and row["speed/peak_memory_gib"] > 0.05 for row in steps
     )
     assert last["codes/unigram_entropy"] <= last["codes/ln_k"] == pytest.approx(3.4657, abs=1e-4)
 
