@@ -1,16 +1,21 @@
 """Pictures from every source, augmented by position; bad ones skipped, counted and at last refused."""
 
 import io
+import random
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 import datasets
 import numpy as np
+import pyarrow
 import pytest
 import torch
 from datasets.packaged_modules.parquet.parquet import Parquet
 from PIL import Image
+from pyarrow.parquet import ParquetWriter
 
 from common.order import generator_at
 from stage1_tokenizer.batches import BadItems, training_batches
@@ -165,6 +170,32 @@ def test_a_stream_gives_the_same_batches_resumed_and_shared(
     for step in range(3):
         merged = torch.stack([share[step] for share in shares], 1).flatten(0, 1)
         assert torch.equal(merged, whole[step])
+
+
+STREAM = """
+import sys, torch
+from common.memory import peak_memory
+from stage1_tokenizer.parquet import parquet_rows
+rows = sum(1 for _ in parquet_rows(sys.argv[1], streaming=True))
+print(rows, peak_memory(torch.device("cpu")))
+"""
+
+
+def test_a_streamed_file_is_not_in_memory_as_a_whole(tmp_path: Path) -> None:
+    """80 and 320 row groups of a megabyte: less than a third of the difference is memory."""
+    table = pyarrow.table({"image": [random.randbytes(2**17) for _ in range(8)]})
+    peaks = []
+    for groups in (80, 320):
+        path = tmp_path / f"{groups}.parquet"
+        with ParquetWriter(path, table.schema) as writer:
+            for _ in range(groups):
+                writer.write_table(table)
+        command = [sys.executable, "-c", STREAM, str(path)]
+        rows, peak = subprocess.run(command, capture_output=True, check=True).stdout.split()
+        assert int(rows) == 8 * groups
+        peaks.append(float(peak))
+        path.unlink()
+    assert peaks[1] - peaks[0] < 240 / 1024 / 3
 
 
 def test_views_cut_where_they_say() -> None:
