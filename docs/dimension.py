@@ -66,14 +66,16 @@ class Autoencoder(nn.Module):
         )
 
 
-def trained(name: str, dim: int, seed: int, steps: int = STEPS) -> Autoencoder:
+def trained(
+    name: str, dim: int, seed: int, steps: int = STEPS, codebook_size: int = SIZE
+) -> Autoencoder:
     """The autoencoder after training with this method at this d."""
     torch.manual_seed(seed)
     if name == CEILING:
         quantizer: Quantizer = Continuous(code_dim=dim)
     else:
         kind, options = METHODS[name]
-        quantizer = kind(codebook_size=SIZE, code_dim=dim, **options)
+        quantizer = kind(codebook_size=codebook_size, code_dim=dim, **options)
     model, images = Autoencoder(quantizer, dim), digits("train")
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=RATE)
     with torch.no_grad():

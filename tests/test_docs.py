@@ -5,6 +5,7 @@ from pathlib import Path
 import clustering
 import codebook
 import dimension
+import generation
 import joint
 import pytest
 import torch
@@ -101,3 +102,13 @@ def test_a_small_d_is_needed_by_vq_from_a_normal_start_and_not_by_the_others() -
     assert dimension.run("VQ", 64, seed=0)[0] < 0.1
     for name in ("VQ, start from data", "EMA + reset", "CVQ"):
         assert dimension.run(name, 64, seed=0)[0] > 0.8
+
+
+@pytest.mark.slow
+def test_a_larger_codebook_helps_the_prior_whose_head_is_tied_to_it() -> None:
+    """With tables that are learned it hurts instead, though the reconstruction is better."""
+    few = generation.run(16, "codebook", seed=0)
+    tied, learned = (generation.run(1024, head, seed=0) for head in ("codebook", "learned"))
+    assert tied[1] == learned[1] < 0.7 * few[1]
+    assert few[2] < tied[2] < 0.9 * learned[2]
+    assert tied[3] < 0.9 * few[3] < few[3] < 0.7 * learned[3]
