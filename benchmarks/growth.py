@@ -39,8 +39,6 @@ SIDE = 16
 """Of a picture, in pixels."""
 PICTURES_AT_ONCE = 64
 """Encoded together, in one shard, and in one group of rows of a file."""
-PICTURES_IN_FILE = 512
-"""Of the data set: what reads a stream of Parquet has a file in memory."""
 
 Work = Callable[[], object]
 
@@ -94,15 +92,13 @@ def encoding(pictures: int) -> Work:
     root = Path(folder.name)
     random = np.random.default_rng(0)
     write_pictures(root / "few.parquet", PICTURES_AT_ONCE, random)
-    for first in range(0, pictures, PICTURES_IN_FILE):
-        count = min(pictures - first, PICTURES_IN_FILE)
-        write_pictures(root / f"many-{first:08d}.parquet", count, random)
+    write_pictures(root / "many.parquet", pictures, random)
     quantizer = SimVQConfig(codebook_size=256, code_dim=16)
     architecture = ImageTokenizerConfig(
         image_size=SIDE, width=32, multipliers=(1, 2), blocks_per_level=1, quantizer=quantizer
     )
     ImageTokenizer(architecture).save_pretrained(root / "model")
-    few, many = (str(root / f"{name}.parquet") for name in ("few", "many-*"))
+    few, many = (str(root / f"{name}.parquet") for name in ("few", "many"))
     data = ImageDataConfig(
         source="parquet", train=few, validation=few, label_column=None, streaming=True
     )
