@@ -35,8 +35,8 @@ from stage1_tokenizer.quantizers import SimVQConfig
 from stage1_tokenizer.quantizers.search import nearest
 from stage2_prior.model import Prior, PriorConfig, Size
 
-SIDE = 16
-"""Of a picture, in pixels."""
+SIDE, STORED = 16, 96
+"""Of a picture, in pixels: as the tokenizer sees it, and in its file, of 28 kB."""
 PICTURES_AT_ONCE = 64
 """Encoded together, in one shard, and in one group of rows of a file."""
 
@@ -121,17 +121,20 @@ def encoding(pictures: int) -> Work:
 
 
 def write_pictures(path: Path, count: int, random: np.random.Generator) -> None:
-    """Writes a Parquet file of noise."""
+    """Writes a Parquet file of noise, a group of rows at a time: what is held here would hide what is read."""
     kind = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
-    stored = [{"bytes": noise(random), "path": f"{number}.png"} for number in range(count)]
-    table = pyarrow.table({"image": stored}, schema=pyarrow.schema([("image", kind)]))
-    parquet.write_table(table, path, row_group_size=PICTURES_AT_ONCE)
+    schema = pyarrow.schema([("image", kind)])
+    with parquet.ParquetWriter(path, schema) as writer:
+        for first in range(0, count, PICTURES_AT_ONCE):
+            numbers = range(first, min(first + PICTURES_AT_ONCE, count))
+            stored = [{"bytes": noise(random), "path": f"{number}.png"} for number in numbers]
+            writer.write_table(pyarrow.table({"image": stored}, schema=schema))
 
 
 def noise(random: np.random.Generator) -> bytes:
     """A picture in which nothing can be compressed, as PNG."""
     buffer = BytesIO()
-    pixels = random.integers(256, size=(SIDE, SIDE, 3), dtype=np.uint8)
+    pixels = random.integers(256, size=(STORED, STORED, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(buffer, format="PNG")
     return buffer.getvalue()
 

@@ -1,12 +1,18 @@
 """Rows of Parquet files, all or a slice of them."""
 
 import re
+from collections.abc import Iterator
+from typing import Any
 
 import datasets
-import pyarrow.dataset
-from datasets import Dataset, IterableDataset
+import fsspec
+from datasets import Dataset, Features, IterableDataset
+from fsspec import AbstractFileSystem
+from pyarrow import parquet
 
 SLICE = re.compile(r"(.+?)(\[[^\[\]]*:[^\[\]]*\])?")
+ROWS_AT_ONCE = 64
+"""Of a stream's current group of rows, turned into Python's objects."""
 
 
 def parquet_rows(where: str, *, streaming: bool = False) -> Dataset | IterableDataset:
@@ -16,12 +22,26 @@ def parquet_rows(where: str, *, streaming: bool = False) -> Dataset | IterableDa
     """
     found = SLICE.fullmatch(where)
     assert found is not None
-    files, part = found.groups("")
-    split = f"train{part}"
+    pattern, part = found.groups("")
     if not streaming:
-        return datasets.load_dataset("parquet", data_files=files, split=split)
-    # as it is by default, all of a file is in memory before its last row is read
-    as_it_goes = pyarrow.dataset.ParquetFragmentScanOptions(pre_buffer=False)
-    return datasets.load_dataset(
-        "parquet", data_files=files, split=split, streaming=True, fragment_scan_options=as_it_goes
-    )
+        return datasets.load_dataset("parquet", data_files=pattern, split=f"train{part}")
+    filesystem, pattern = fsspec.url_to_fs(pattern)
+    files = sorted(filesystem.glob(pattern))
+    if part or not files:
+        raise ValueError("a stream can't be sliced" if part else "there is no such file")
+    features = Features.from_arrow_schema(parquet.read_schema(files[0], filesystem=filesystem))
+    given = {"files": files, "filesystem": filesystem}
+    return IterableDataset.from_generator(streamed, features=features, gen_kwargs=given)
+
+
+def streamed(files: list[str], filesystem: AbstractFileSystem) -> Iterator[dict[str, Any]]:
+    """Row after row of the files, of which one group of rows at a time is in memory.
+
+    Arrow's own readers of many groups, those of `datasets` among them, hold all that was read so far or may yet be.
+    """
+    for path in files:
+        with parquet.ParquetFile(path, filesystem=filesystem) as stored:
+            for group in range(stored.num_row_groups):
+                rows = stored.read_row_group(group, use_threads=False)
+                for some in rows.to_batches(ROWS_AT_ONCE):
+                    yield from some.to_pylist()

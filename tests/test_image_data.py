@@ -13,9 +13,8 @@ import numpy as np
 import pyarrow
 import pytest
 import torch
-from datasets.packaged_modules.parquet.parquet import Parquet
 from PIL import Image
-from pyarrow.parquet import ParquetWriter
+from pyarrow.parquet import ParquetWriter, write_table
 
 from common.order import generator_at
 from stage1_tokenizer.batches import BadItems, training_batches
@@ -27,6 +26,7 @@ from stage1_tokenizer.images.data import (
     load_pictures,
     view,
 )
+from stage1_tokenizer.parquet import parquet_rows
 
 
 def png(value: int, size: tuple[int, int] = (12, 10)) -> bytes:
@@ -155,12 +155,7 @@ def test_batches_resume_and_are_shared_among_processes(tmp_path: Path) -> None:
         assert torch.equal(merged, whole[step])
 
 
-def test_a_stream_gives_the_same_batches_resumed_and_shared(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        Parquet, "SLEEP_ON_THREADS_SHUTDOWNS", 0
-    )  # `datasets` waits 5 s after each epoch
+def test_a_stream_gives_the_same_batches_resumed_and_shared(tmp_path: Path) -> None:
     config = parquet(tmp_path, bad=(7,), labels=False)
     pictures = load(ImageDataConfig(**{**vars(config), "streaming": True, "shuffle_buffer": 16}))
     whole = batches(pictures, 12)
@@ -170,6 +165,21 @@ def test_a_stream_gives_the_same_batches_resumed_and_shared(
     for step in range(3):
         merged = torch.stack([share[step] for share in shares], 1).flatten(0, 1)
         assert torch.equal(merged, whole[step])
+
+
+def test_a_stream_reads_all_files_of_a_pattern_and_says_what_it_can_not(tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        table = pyarrow.table({"x": [f"{name}{i}" for i in range(100)]})
+        write_table(table, tmp_path / f"{name}.parquet", row_group_size=70)
+    rows = parquet_rows(f"{tmp_path}/*.parquet", streaming=True)
+    assert [row["x"] for row in rows] == [f"{name}{i}" for name in "ab" for i in range(100)]
+    for where, reason in (
+        (f"{tmp_path}/c*", "no such file"),
+        (f"{tmp_path}/a.parquet[:9]", "sliced"),
+    ):
+        data = ImageDataConfig(source="parquet", train=where, streaming=True)
+        with pytest.raises(ValueError, match=rf"{reason}.*set data\.source and data\.train"):
+            load(data)
 
 
 STREAM = """
