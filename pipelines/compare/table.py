@@ -22,6 +22,8 @@ DRAWN = (("used", "K"), ("rFD", "K"), ("gFD", "K"), ("used", "d"))
 """Columns, and what they are drawn against."""
 MARKERS = "os^D"
 """Of the first ten quantizers, the next ten, and so on."""
+LEGEND_LINES = 20
+"""As many as fit beside the axes."""
 BETTER = {column.name: column.better for column in (*IMAGES, *SPEECH, *RUN)}
 
 
@@ -171,11 +173,14 @@ def drawn(lines: Sequence[Line]) -> pyplot.Figure:
                 x, y, bars = zip(*points, strict=True)
                 look = {"marker": MARKERS[number // 10 % len(MARKERS)], "color": f"C{number % 10}"}
                 axis.errorbar(x, y, bars, markersize=5, capsize=3, label=name, **look)
-        axis.set(xscale="log", xlabel=against, ylabel=column)
+        axis.set_xscale("log", base=2)
+        axis.set(xlabel=against, ylabel=column)
         if column != "used":
             axis.set_yscale("log")
+            axis.yaxis.set_minor_formatter("{x:g}")
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper", fontsize="small")
+    columns = -(-len(names) // LEGEND_LINES)
+    figure.legend(handles, labels, loc="outside right upper", fontsize="small", ncols=columns)
     return figure
 
 
