@@ -158,7 +158,9 @@ def cell(line: Line, column: str, best: bool) -> str:
     if column in ("used", "label accuracy"):
         text = f"{100 * value:.1f}" + ("" if spread is None else f" ± {100 * spread:.1f}") + " %"
     else:
-        text = f"{value:.4g}" + ("" if spread is None else f" ± {spread:.2g}")
+        text = f"{value:.4g}" + (
+            "" if spread is None else f" ± {spread:.{2 if spread < 100 else 4}g}"
+        )
     return f"**{text}**" if best else text
 
 
