@@ -84,7 +84,7 @@ def _codes(
 def _fastest(block: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
     """The block in the layout of oneDNN, where it is on: `linear` then takes oneDNN's float32 product.
 
-    On an AMD processor it has twice the rate of PyTorch's usual one on a CPU, MKL's.
+    On an AMD processor it is faster than PyTorch's usual one on a CPU, MKL's.
     """
     if not eager_cpu(block):
         return block
