@@ -92,16 +92,22 @@ def trained(
     return model.eval()
 
 
-def run(name: str, dim: int, seed: int, steps: int = STEPS) -> list[float]:
-    """Share used and perplexity over all digits' codes, squared error of held-out digits by their variance."""
-    model = trained(name, dim, seed, steps)
-    train, held_out = digits("train"), digits("validation")
+def error(model: Autoencoder) -> float:
+    """The squared error of held-out digits by their variance."""
+    held_out = digits("validation")
     with torch.no_grad():
-        codes = model.quantizer(model.encoder(torch.cat([train, held_out]))).codes
         decoded = model.decoder(model.quantizer(model.encoder(held_out)).latents)
+    return float((decoded - held_out).square().mean() / held_out.var(0).mean())
+
+
+def run(name: str, dim: int, seed: int, steps: int = STEPS) -> list[float]:
+    """Share used and perplexity over all digits' codes, and the held-out error."""
+    model = trained(name, dim, seed, steps)
+    with torch.no_grad():
+        both = torch.cat([digits("train"), digits("validation")])
+        codes = model.quantizer(model.encoder(both)).codes
     counts = codes.flatten().bincount(minlength=SIZE)
-    error = (decoded - held_out).square().mean() / held_out.var(0).mean()
-    return [used(counts), perplexity(counts), float(error)]
+    return [used(counts), perplexity(counts), error(model)]
 
 
 def cells(runs: list[list[list[float]]], measure: int) -> Iterator[str]:

@@ -1,22 +1,20 @@
 """Does a larger codebook help the prior, and does a head tied to the codebook? Digits, from SimVQ to samples."""
 
 import copy
+import math
 from functools import cache
 from typing import Literal, get_args
 
 import torch
-from dimension import Autoencoder, digits, trained
+from dimension import Autoencoder, digits, error, trained
 from jaxtyping import Float, Int
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 from page import build, markdown, mean_sd
 from torch import Tensor
-from torch_fidelity.metric_fid import (
-    KEY_METRIC_FID,
-    fid_features_to_statistics,
-    fid_statistics_to_metric,
-)
+from torch_fidelity.metric_fid import fid_features_to_statistics
 
+from pipelines.fidelity import frechet_distance
 from stage2_prior import Prior, PriorConfig
 from stage2_prior.sampling import sample_codes, uniforms
 
@@ -41,7 +39,7 @@ def codes_of(model: Autoencoder, split: str) -> Int[Tensor, "b n"]:
     return model.quantizer(model.encoder(digits(split))).codes
 
 
-def prior(model: Autoencoder, head: Head, seed: int, steps: int = STEPS) -> tuple[Prior, float]:
+def prior(model: Autoencoder, head: Head, seed: int) -> tuple[Prior, float]:
     """A prior of 1 M over the tokenizer's codes, at its best on held-out digits; bits per digit there."""
     torch.manual_seed(seed)
     train, held_out = (codes_of(model, split) for split in ("train", "validation"))
@@ -53,8 +51,8 @@ def prior(model: Autoencoder, head: Head, seed: int, steps: int = STEPS) -> tupl
     if head == "codebook":
         net.tables.take(model.quantizer.codebook.detach())
     optimizer = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=0.05)
-    best, lowest = net, float("inf")
-    for step in range(1, steps + 1):
+    best, lowest = net, math.inf
+    for step in range(1, STEPS + 1):
         rows = torch.randint(len(train), (BATCH,))
         net(torch.zeros_like(rows), train[rows]).backward()
         optimizer.step()
@@ -64,13 +62,12 @@ def prior(model: Autoencoder, head: Head, seed: int, steps: int = STEPS) -> tupl
                 nats = float(net(torch.zeros(len(held_out), dtype=torch.int64), held_out))
             if nats < lowest:
                 best, lowest = copy.deepcopy(net), nats
-    return best, lowest * train.shape[1] / torch.tensor(2.0).log().item()
+    return best, lowest * train.shape[1] / math.log(2)
 
 
 def distance(made: Float[Tensor, "n y"], real: Float[Tensor, "m y"]) -> float:
     """The Frechet distance of pixels."""
-    sides = [fid_features_to_statistics(side.double()) for side in (made, real)]
-    return fid_statistics_to_metric(*sides, verbose=False)[KEY_METRIC_FID]
+    return frechet_distance(*(fid_features_to_statistics(side.double()) for side in (made, real)))
 
 
 @torch.no_grad()
@@ -81,16 +78,12 @@ def drawn(model: Autoencoder, net: Prior) -> Float[Tensor, "n y"]:
     return model.decoder(model.quantizer.lookup(codes)).clamp(-1, 1)
 
 
-def run(size: int, head: Head, seed: int, steps: int = STEPS) -> list[float]:
+def run(size: int, head: Head, seed: int) -> list[float]:
     """The table's columns."""
     model = tokenizer(size, seed)
-    held_out = digits("validation")
-    with torch.no_grad():
-        decoded = model.decoder(model.quantizer(model.encoder(held_out)).latents)
-    error = float((decoded - held_out).square().mean() / held_out.var(0).mean())
-    net, bits = prior(model, head, seed, steps)
+    net, bits = prior(model, head, seed)
     used = 100 * len(codes_of(model, "train").unique()) / size
-    return [used, error, bits, distance(drawn(model, net), digits("train"))]
+    return [used, error(model), bits, distance(drawn(model, net), digits("train"))]
 
 
 def write() -> Figure:

@@ -25,10 +25,12 @@ def parquet_rows(where: str, *, streaming: bool = False) -> Dataset | IterableDa
     pattern, part = found.groups("")
     if not streaming:
         return datasets.load_dataset("parquet", data_files=pattern, split=f"train{part}")
+    if part:
+        raise ValueError("a stream can't be sliced")
     filesystem, pattern = fsspec.url_to_fs(pattern)
     files = sorted(filesystem.glob(pattern))
-    if part or not files:
-        raise ValueError("a stream can't be sliced" if part else "there is no such file")
+    if not files:
+        raise FileNotFoundError("there is no such file")
     features = Features.from_arrow_schema(parquet.read_schema(files[0], filesystem=filesystem))
     given = {"files": files, "filesystem": filesystem}
     return IterableDataset.from_generator(streamed, features=features, gen_kwargs=given)
