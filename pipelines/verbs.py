@@ -25,8 +25,7 @@ from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
 from stage1_tokenizer.encode import EncodeConfig, EncodeSpeechConfig
 from stage1_tokenizer.quantizers import ContinuousConfig
 from stage1_tokenizer.train import TrainSpeechTokenizerConfig, TrainTokenizerConfig
-from stage2_prior import SpeechPrior
-from stage2_prior.depth_model import saved_prior
+from stage2_prior.kinds import saved_prior, saved_speech_prior
 from stage2_prior.train import TrainPriorConfig, TrainSpeechPriorConfig
 
 HELD_OUT = {"heldout/psnr": "PSNR {:.2f} dB", "heldout/mel": "mel distance {:.3f}"}
@@ -90,7 +89,7 @@ def pipeline_of(
     manifest = read_manifest(config.codes)
     if isinstance(config, TrainSpeechPriorConfig):
         tokenizer = SpeechTokenizer.from_pretrained(config.tokenizer)
-        prior = SpeechPrior.from_pretrained(best)
+        prior = saved_speech_prior(best)
         return SpeechGenerationPipeline(tokenizer, prior, manifest["classes"], manifest["speakers"])
     classes = manifest["classes"] if config.conditional else []
     images = ImageTokenizer.from_pretrained(config.tokenizer)

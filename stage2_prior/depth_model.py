@@ -1,14 +1,10 @@
 """DepthPrior: positions by one transformer, the codes of a position by a second, small one (arXiv 2203.01941)."""
 
-from pathlib import Path
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from common.config import load_config
-from common.hub import local_folder
 from stage2_prior.decoding import Decoder, decoder, guided
 from stage2_prior.model import Linear, Prior, PriorConfig, Size, body, level_starts
 
@@ -25,15 +21,16 @@ DEPTH_LAYERS: dict[Size, int] = {
 
 
 class DepthTables(nn.Module):
-    """Vectors of each level's codes at the input, and others at the output."""
+    """Vectors of each level's codes at the input, and others at the output, where the first level has the end too."""
 
     starts: Tensor
 
     def __init__(self, config: PriorConfig, width: int) -> None:
         super().__init__()
-        self.sizes = config.level_sizes
-        self.embedding = nn.Embedding(sum(self.sizes), width)
-        self.output = nn.Linear(width, sum(self.sizes), bias=False)
+        self.config, sizes = config, config.level_sizes
+        self.outputs = (sizes[0] + config.symbols - config.codebook_size, *sizes[1:])
+        self.embedding = nn.Embedding(sum(sizes), width)
+        self.output = nn.Linear(width, sum(self.outputs), bias=False)
         nn.init.normal_(self.embedding.weight, std=0.02)
         nn.init.normal_(self.output.weight, std=0.02)
         self.register_buffer("starts", level_starts(config), persistent=False)
@@ -43,13 +40,18 @@ class DepthTables(nn.Module):
         return self.embedding(codes + self.starts[: codes.shape[-1]])
 
     def logits(self, hidden: Float[Tensor, "*b w"], level: int) -> Float[Tensor, "*b k"]:
-        """Those of the codes of one level."""
-        return F.linear(*self.linear(hidden, level))
+        """Those of all symbols at one level: -inf for those that it has not."""
+        found = F.linear(*self.linear(hidden, level))
+        codes, end = self.config.level_sizes[level], self.config.codebook_size
+        logits = found.new_full((*found.shape[:-1], self.config.symbols), -torch.inf)
+        logits[..., :codes] = found[..., :codes]
+        logits[..., end : end + self.outputs[level] - codes] = found[..., codes:]
+        return logits
 
     def linear(self, hidden: Float[Tensor, "*b w"], level: int) -> Linear:
-        """What a level's logits are the linear map of."""
-        first = sum(self.sizes[:level])
-        return hidden, self.output.weight[first : first + self.sizes[level]], None
+        """What a level's logits are the linear map of: those of its codes, then the end's."""
+        first = sum(self.outputs[:level])
+        return hidden, self.output.weight[first : first + self.outputs[level]], None
 
 
 class DepthCache:
@@ -84,39 +86,48 @@ class DepthPrior(Prior):
         return DepthTables(self.config, width)
 
     def forward(
-        self, conditions: Int[Tensor, " b"], codes: Int[Tensor, "b n"]
+        self, conditions: Int[Tensor, "b *p"], codes: Int[Tensor, "b n"]
     ) -> Float[Tensor, ""]:
-        """The mean cross-entropy of the codes, in nats per code: of all levels, as a flattened prior's is."""
-        hidden = self.hidden(conditions, codes)
-        by_level = self.positions_of(codes).flatten(0, 1)
+        """The mean cross-entropy of what is to be predicted, in nats: of all levels, as a flattened prior's is."""
+        answers = self.answers(codes)
+        filled = F.pad(codes.clamp_min(0), (0, answers.shape[1] - codes.shape[1]))
+        hidden = self.hidden(conditions, filled).flatten(0, 1)
+        by_level = self.positions_of(answers).flatten(0, 1)
         sums = [
-            self.summed_cross_entropy(hidden.flatten(0, 1)[:, level], by_level[:, level], level)
-            for level in range(self.config.levels)
+            # An end, the symbol after all codes, is the one after this level's codes here.
+            self.summed_cross_entropy(hidden[:, level], by_level[:, level].clamp_max(size), level)
+            for level, size in enumerate(self.config.level_sizes)
         ]
-        return torch.stack(sums).sum() / codes.numel()
+        return torch.stack(sums).sum() / self.targets(codes)
 
     def hidden(
-        self, conditions: Int[Tensor, " b"], codes: Int[Tensor, "b n"]
+        self, conditions: Int[Tensor, "b *p"], codes: Int[Tensor, "b n"]
     ) -> Float[Tensor, "b h levels w"]:
         """The state from which each code of each position is predicted."""
-        vectors = self.tables.embed(self.positions_of(codes))
-        before = torch.cat([self.prefix(conditions), vectors[:, :-1].sum(2)], dim=1)
-        states = self.body(inputs_embeds=self.dropout(before), use_cache=False).last_hidden_state
+        vectors, start = self.tables.embed(self.positions_of(codes)), self.prefix(conditions)
+        before = torch.cat([start, vectors[:, :-1].sum(2)], dim=1)
+        out = self.body(inputs_embeds=self.dropout(before), use_cache=False).last_hidden_state
+        states = out[:, start.shape[1] - 1 :]
         sums = vectors[:, :, :-1].cumsum(2)
         inputs = torch.cat([states[:, :, None], self.dropout(sums)], dim=2).flatten(0, 1)
-        out = self.depth(inputs_embeds=inputs, use_cache=False).last_hidden_state
-        return out.unflatten(0, vectors.shape[:2])
+        by_depth = self.depth(inputs_embeds=inputs, use_cache=False).last_hidden_state
+        return by_depth.unflatten(0, vectors.shape[:2])
+
+    def seen(self, codes: Int[Tensor, "b n"]) -> Float[Tensor, "b m w"]:
+        """The body's inputs for the first codes of an item, of whole positions."""
+        return self.tables.embed(self.positions_of(codes)).sum(2)
 
     def positions_of(self, codes: Int[Tensor, "b n"]) -> Int[Tensor, "b h levels"]:
         """The codes position by position."""
-        return codes.unflatten(1, (-1, self.config.levels))
+        levels = self.config.levels
+        return codes.unflatten(1, (codes.shape[1] // levels, levels))
 
     def new_cache(self, rows: int) -> DepthCache:
         """What `step` keeps of as many items."""
         return DepthCache(super().new_cache(rows), decoder(self.depth, rows))
 
     def step(
-        self, inputs: Float[Tensor, "_ 1 w"], cache: DepthCache, guidance: float | None = None
+        self, inputs: Float[Tensor, "_ n w"], cache: DepthCache, guidance: float | None = None
     ) -> Float[Tensor, "b k"]:
         """Logits of the next code after `inputs`, which the body sees first where a position begins."""
         level = cache.level
@@ -131,16 +142,3 @@ class DepthPrior(Prior):
         """The sum over a position's codes so far: of the last whole one, where a position begins."""
         known = codes.shape[1] % self.config.levels or self.config.levels
         return self.tables.embed(codes[:, -known:]).sum(1, keepdim=True)
-
-
-def prior_of(config: PriorConfig) -> Prior:
-    """A new prior over pictures, of the class that `levels_by` names."""
-    return DepthPrior(config) if config.levels_by == "depth" else Prior(config)
-
-
-def saved_prior(name_or_dir: str | Path) -> Prior:
-    """A saved prior over pictures, of the class that its config names."""
-    folder = local_folder(name_or_dir)
-    config = load_config(PriorConfig, folder / "config.json")
-    kind = DepthPrior if config.levels_by == "depth" else Prior
-    return kind.from_pretrained(folder)

@@ -10,9 +10,9 @@ from torch import Tensor
 from common.hub import local_folder, sha256
 from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
 from stage1_tokenizer.quantizers import Quantizer
-from stage2_prior.depth_model import prior_of
+from stage2_prior.kinds import prior_of, speech_prior_of
 from stage2_prior.model import Prior, PriorConfig
-from stage2_prior.speech_model import SpeechPrior, SpeechPriorConfig
+from stage2_prior.speech_model import SpeechPriorConfig
 from stage2_prior.train_config import TrainPriorConfig, TrainSpeechPriorConfig
 
 
@@ -77,6 +77,7 @@ def speech_prior_config(
     return SpeechPriorConfig(
         **code_shape(quantizer),
         length=longest,
+        levels_by=config.levels_by,
         classes=known["label"] if "label" in parts else 0,
         size=config.size,
         style=config.style,
@@ -121,7 +122,7 @@ def untrained(
         speech = SpeechTokenizer.from_pretrained(folder)
         torch.manual_seed(config.seed)
         architecture = speech_prior_config(config, manifest, rows, speech.quantizer)
-        return SpeechPrior(architecture), speech.codebook
+        return speech_prior_of(architecture), speech.codebook
     images = ImageTokenizer.from_pretrained(folder)
     torch.manual_seed(config.seed)
     fitted = prior_config(config, manifest, images.quantizer)

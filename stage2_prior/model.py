@@ -85,9 +85,14 @@ class PriorConfig:
         return self.classes + 1
 
     @property
+    def codes_per_input(self) -> int:
+        """Codes that the body takes in at once."""
+        return self.levels if self.levels_by == "depth" else 1
+
+    @property
     def positions(self) -> int:
         """Inputs of the longest item, condition included."""
-        return self.length // self.levels if self.levels_by == "depth" else self.length
+        return self.length // self.codes_per_input
 
 
 class LearnedTables(nn.Module):
@@ -194,15 +199,22 @@ class Prior(HubModel):
         return self.config.classes
 
     def forward(
-        self, conditions: Int[Tensor, " b"], codes: Int[Tensor, "b n"]
+        self, conditions: Int[Tensor, "b *p"], codes: Int[Tensor, "b n"]
     ) -> Float[Tensor, ""]:
-        """The mean cross-entropy of the codes, in nats per code."""
-        hidden = self.hidden(conditions, codes[:, :-1])
-        return self.cross_entropy(hidden.flatten(0, 1), codes.flatten())
+        """The mean cross-entropy of what is to be predicted, in nats per code."""
+        answers = self.answers(codes)
+        before = codes[:, : answers.shape[1] - 1].clamp_min(0)
+        hidden = self.hidden(conditions, before)
+        total = self.summed_cross_entropy(hidden.flatten(0, 1), answers.flatten())
+        return total / self.targets(codes)
+
+    def answers(self, codes: Int[Tensor, "b n"]) -> Int[Tensor, "b m"]:
+        """What is to be predicted of each item: its codes."""
+        return codes
 
     def targets(self, codes: Int[Tensor, "b n"]) -> Float[Tensor, ""]:
         """The number of predictions in a batch that its loss is the mean of."""
-        return torch.tensor(float(codes.numel()), device=codes.device)
+        return torch.full((), float(codes.numel()), device=codes.device)
 
     def prefix(self, conditions: Int[Tensor, "b *p"]) -> Float[Tensor, "b m w"]:
         """What comes before the codes: a vector for the condition, or for each of its parts."""
@@ -213,9 +225,13 @@ class Prior(HubModel):
     ) -> Float[Tensor, "b m w"]:
         """The state from which each code is predicted, the one after the last included."""
         start = self.prefix(conditions)
-        inputs = torch.cat([start, self.tables.embed(codes)], dim=1)
+        inputs = torch.cat([start, self.seen(codes)], dim=1)
         out = self.body(inputs_embeds=self.dropout(inputs), use_cache=False).last_hidden_state
         return out[:, start.shape[1] - 1 :]
+
+    def seen(self, codes: Int[Tensor, "b n"]) -> Float[Tensor, "b m w"]:
+        """The body's inputs for the first codes of an item, of whole positions."""
+        return self.tables.embed(codes)
 
     def new_cache(self, rows: int) -> Any:
         """What `step` keeps of as many items."""
@@ -230,12 +246,6 @@ class Prior(HubModel):
     def after(self, codes: Int[Tensor, "b n"]) -> Float[Tensor, "b 1 w"]:
         """The input of the step that follows these codes, all of an item so far."""
         return self.tables.embed(codes[:, -1:], codes.shape[1] - 1)
-
-    def cross_entropy(
-        self, hidden: Float[Tensor, "n w"], codes: Int[Tensor, " n"]
-    ) -> Float[Tensor, ""]:
-        """Mean cross-entropy in float32."""
-        return self.summed_cross_entropy(hidden, codes) / len(codes)
 
     @part("losses")
     def summed_cross_entropy(

@@ -62,7 +62,8 @@ class SpeechPriorConfig(PriorConfig):
 
     @property
     def positions(self) -> int:
-        return len(self.no_condition) + self.max_codes
+        longest = max(self.length, self.max_codes)
+        return len(self.no_condition) + longest // self.codes_per_input
 
 
 def check_lengths(min_codes: int, max_codes: int, levels: int) -> None:
@@ -79,30 +80,23 @@ def check_lengths(min_codes: int, max_codes: int, levels: int) -> None:
 
 
 class SpeechPrior(Prior):
-    """p(codes, end | condition). Symbol K is the end."""
+    """p(codes, end | condition). Symbol K is the end.
+
+    Attention is causal, so that what stands past an item's end changes nothing before it.
+    """
 
     config_class = SpeechPriorConfig
     config: SpeechPriorConfig
 
-    def forward(
-        self, conditions: Int[Tensor, "b p"], codes: Int[Tensor, "b n"]
-    ) -> Float[Tensor, ""]:
-        """The mean cross-entropy of codes and ends, in nats; past an item's end codes are IGNORED.
-
-        Attention is causal, so that what stands there changes nothing before it.
-        """
-        hidden = self.hidden(conditions, codes.clamp_min(0))
-        total = self.summed_cross_entropy(hidden.flatten(0, 1), self.with_ends(codes).flatten())
-        return total / self.targets(codes)
+    def answers(self, codes: Int[Tensor, "b n"]) -> Int[Tensor, "b m"]:
+        """What is to be predicted: the codes, the end after each item's last, and IGNORED after that."""
+        lengths = (codes != IGNORED).sum(1, keepdim=True)
+        longer = F.pad(codes, (0, self.config.codes_per_input), value=IGNORED)
+        return longer.scatter(1, lengths, self.config.codebook_size)
 
     def targets(self, codes: Int[Tensor, "b n"]) -> Float[Tensor, ""]:
         """The number of codes and ends."""
         return ((codes != IGNORED).sum() + len(codes)).float()
-
-    def with_ends(self, codes: Int[Tensor, "b n"]) -> Int[Tensor, "b m"]:
-        """The codes, the end after each item's last, and IGNORED after that."""
-        lengths = (codes != IGNORED).sum(1, keepdim=True)
-        return F.pad(codes, (0, 1), value=IGNORED).scatter(1, lengths, self.config.codebook_size)
 
     def conditions(
         self,

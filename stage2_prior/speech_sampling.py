@@ -36,12 +36,13 @@ def sample_until_end(
     among the last WINDOW of its level is drawn again from the whole distribution; None never does.
     Raises ValueError for lengths that the prior does not allow and for a prompt that leaves no room.
     """
-    levels, (low, high) = prior.config.levels, lengths_in_codes(prior, min_codes, max_codes)
+    config, (low, high) = prior.config, lengths_in_codes(prior, min_codes, max_codes)
     known = padded(prompts, len(seeds), high).to(conditions.device)
     random = uniforms(seeds, 2 * high).to(conditions.device).unflatten(1, (high, 2))
     shared = int((known != IGNORED).sum(1).min())  # what all prompts have goes in at once
+    shared -= shared % config.codes_per_input
     codes = known[:, :shared]
-    begun = _twice(prior.tables.embed(codes), guidance)
+    begun = _twice(prior.seen(codes), guidance)
     inputs = torch.cat([prior.prefix(asked(prior, conditions, guidance)), begun], dim=1)
     cache = prior.new_cache(len(inputs))
     ended = torch.zeros(len(seeds), dtype=torch.bool, device=conditions.device)
@@ -50,11 +51,11 @@ def sample_until_end(
         rule_out(logits, prior, position, low)
         drawn = choose(logits, random[:, position, 0], temperature, top_k, top_p)
         if repetitions is not None:
-            same = codes[:, position % levels :: levels]
+            same = codes[:, position % config.levels :: config.levels]
             drawn = varied(drawn, same, logits, random[:, position, 1], repetitions)
         if position < known.shape[1]:
             drawn = known[:, position].where(known[:, position] != IGNORED, drawn)
-        ended |= drawn == prior.config.codebook_size
+        ended |= drawn == config.codebook_size
         codes = torch.cat([codes, drawn.masked_fill(ended, IGNORED)[:, None]], dim=1)
         if ended.all():
             break

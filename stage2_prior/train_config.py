@@ -23,6 +23,8 @@ class TrainPriorLoopConfig(LoopConfig):
     style: Literal["llama", "gpt2"] = "llama"
     head: Literal["learned", "codebook"] = "learned"
     """See `PriorConfig`."""
+    levels_by: Literal["flattened", "depth"] = "flattened"
+    """For quantizers with several codes per position; see `PriorConfig`."""
     dropout: float = 0.0
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=4e-4, weight_decay=0.05))
     batch_size: int = 256
@@ -37,8 +39,6 @@ class TrainPriorConfig(TrainPriorLoopConfig):
 
     modality: Literal["images"] = "images"
     """The key by which a file says what it is for: `speech` is TrainSpeechPriorConfig's."""
-    levels_by: Literal["flattened", "depth"] = "flattened"
-    """For quantizers with several codes per position; see `PriorConfig`."""
     conditional: bool = True
     """Whether labels, where the data set has them, are given to the prior."""
 

@@ -11,10 +11,10 @@ import stage2_prior.depth_model
 import stage2_prior.model
 from stage2_prior import Prior, PriorConfig
 from stage2_prior.decoding import LlamaDecoder, StockDecoder, decoder
-from stage2_prior.depth_model import prior_of
+from stage2_prior.kinds import prior_of, speech_prior_of
 from stage2_prior.model import body
 from stage2_prior.sampling import sample_codes, uniforms
-from stage2_prior.speech_model import SpeechPrior, SpeechPriorConfig
+from stage2_prior.speech_model import SpeechPriorConfig
 from stage2_prior.speech_sampling import sample_until_end
 
 CONFIG = PriorConfig(codebook_size=50, code_dim=6, length=12, size="1m")
@@ -89,26 +89,32 @@ def test_pictures_are_the_same_by_either(
     assert torch.equal(fast, sample_codes(prior, labels, random, guidance=guidance))
 
 
-def test_recordings_after_prompts_are_the_same_by_either(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("levels_by", ["flattened", "depth"])
+def test_recordings_after_prompts_are_the_same_by_either(
+    levels_by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.manual_seed(0)
     config = SpeechPriorConfig(
         codebook_size=50,
         code_dim=6,
         length=12,
+        sizes=(50, 20),
+        levels_by=levels_by,  # type: ignore[arg-type]
         size="1m",
         condition="text",
         characters="abc",
         text_length=5,
         max_codes=12,
     )
-    prior = drawn_anew(SpeechPrior(config))
+    prior = drawn_anew(speech_prior_of(config))
     conditions = prior.conditions(2, texts=["ab", "cabb"])
-    prompts = [torch.tensor([1, 2, 3]), torch.tensor([4, 5])]
+    prompts = [torch.tensor([1, 2, 3, 4]), torch.tensor([4, 5])]
 
     def samples() -> list[torch.Tensor]:
         return sample_until_end(prior, conditions, [1, 2], prompts=prompts, guidance=2.0)
 
     fast = samples()
     monkeypatch.setattr(stage2_prior.model, "decoder", stock)
+    monkeypatch.setattr(stage2_prior.depth_model, "decoder", stock)
     for mine, plain in zip(fast, samples(), strict=True):
         assert torch.equal(mine, plain)

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from common.config import to_plain
 from stage2_prior import Prior, PriorConfig, SpeechPrior, SpeechPriorConfig
-from stage2_prior.depth_model import DepthPrior, prior_of, saved_prior
+from stage2_prior.depth_model import DepthPrior
+from stage2_prior.kinds import prior_of, saved_prior, saved_speech_prior, speech_prior_of
+from stage2_prior.model import IGNORED
 from stage2_prior.sampling import choose, sample_codes, uniforms
 from stage2_prior.speech_sampling import sample_until_end
 
@@ -160,22 +162,56 @@ def test_the_codebook_at_the_head_is_refused_in_words(levels_by: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def speech(**options: Any) -> SpeechPrior:
+def speech(levels_by: str, **options: Any) -> SpeechPrior:
     torch.manual_seed(0)
     config = SpeechPriorConfig(
         codebook_size=max(SIZES), code_dim=4, length=12, sizes=SIZES, size="1m", max_codes=18,
+        condition="label+speaker", classes=3, speakers=2, levels_by=levels_by,  # type: ignore[arg-type]
         **options,
     )  # fmt: skip
-    prior = SpeechPrior(config).eval()
+    prior = speech_prior_of(config).eval()
     for parameter in prior.parameters():
         if parameter.ndim > 1:
             torch.nn.init.normal_(parameter, std=0.15)
     return prior
 
 
+def spoken_logits(prior: SpeechPrior, conditions: Tensor, codes: Tensor) -> list[Tensor]:
+    """Those of every code of one item, and last of its end, from all before it."""
+    if isinstance(prior, DepthPrior):
+        filled = torch.cat([codes, torch.zeros(3, dtype=torch.long)])
+        hidden = prior.hidden(conditions, filled[None])[0].flatten(0, 1)
+        return [prior.tables.logits(hidden[i], i % 3) for i in range(len(codes) + 1)]
+    return list(prior.tables.logits(prior.hidden(conditions, codes[None]))[0])
+
+
+@both
+def test_the_loss_of_speech_counts_each_code_and_one_end(levels_by: str) -> None:
+    prior, codes = speech(levels_by), rows(3)[:, :12]
+    codes[1, 6:], codes[2, 3:] = IGNORED, IGNORED
+    conditions = prior.conditions(3, labels=[0, 1, 2], speakers=[1, 0, 1])
+    total = torch.zeros(())
+    for condition, row in zip(conditions, codes, strict=True):
+        item = row[row != IGNORED]
+        answers = [*item, torch.tensor(max(SIZES))]
+        found = spoken_logits(prior, condition[None], item)
+        total = total + sum(map(F.cross_entropy, found, answers))
+    assert prior.targets(codes) == 12 + 6 + 3 + 3
+    torch.testing.assert_close(prior(conditions, codes), total / 24)
+
+
+def test_by_depth_only_the_first_code_of_a_position_can_be_the_end() -> None:
+    prior = speech("depth")
+    found = spoken_logits(prior, prior.conditions(1), rows(1)[0, :12])
+    for number, logits in enumerate(found):
+        known = torch.arange(max(SIZES)) < SIZES[number % 3]
+        assert logits[:-1].isfinite().equal(known) and logits[-1].isfinite() == (number % 3 == 0)
+
+
+@both
 @pytest.mark.parametrize("options", [{}, {"repetitions": 0}, {"guidance": 2.0, "min_codes": 4}])
-def test_speech_ends_after_whole_positions_alone(options: dict) -> None:
-    prior = speech()
+def test_speech_ends_after_whole_positions_alone(levels_by: str, options: dict) -> None:
+    prior = speech(levels_by)
     drawn = sample_until_end(prior, prior.conditions(60), range(60), **options)
     lengths = {len(row) for row in drawn}
     assert lengths <= {3, 6, 9, 12, 15, 18} and len(lengths) > 2
@@ -187,18 +223,30 @@ def test_speech_ends_after_whole_positions_alone(options: dict) -> None:
     assert torch.equal(alone, drawn[7])
 
 
-def test_speech_goes_on_with_a_prompt_of_several_levels() -> None:
-    prior = speech()
-    prompts = [rows(1)[0, :3], rows(1)[0, :9]]
-    drawn = sample_until_end(prior, prior.conditions(2), [5, 6], prompts=prompts, temperature=0.0)
-    for codes, prompt in zip(drawn, prompts, strict=True):
+@both
+def test_speech_goes_on_with_a_prompt_of_several_levels(levels_by: str) -> None:
+    prior = speech(levels_by)
+    prompts = [rows(1)[0, :6], rows(1)[0, :11]]
+    conditions = prior.conditions(2, labels=[2, 0])
+    drawn = sample_until_end(prior, conditions, [5, 6], prompts=prompts, temperature=0.0)
+    for condition, codes, prompt in zip(conditions, drawn, prompts, strict=True):
         assert torch.equal(codes[: len(prompt)], prompt) and len(codes) % 3 == 0
-        likeliest = prior.tables.logits(prior.hidden(prior.conditions(1), codes[None]))[0]
+        likeliest = spoken_logits(prior, condition[None], codes)
         for number in range(len(prompt), len(codes)):
-            known = likeliest[number, : SIZES[number % 3]]
-            assert known.argmax() == codes[number]
+            assert likeliest[number][: SIZES[number % 3]].argmax() == codes[number]
+
+
+@both
+def test_saved_speech_keeps_its_class_and_its_samples(levels_by: str, tmp_path: Path) -> None:
+    prior = speech(levels_by)
+    prior.save_pretrained(tmp_path / "prior")
+    loaded = saved_speech_prior(tmp_path / "prior")
+    assert type(loaded) is type(prior) and to_plain(loaded.config) == to_plain(prior.config)
+    first, again = (sample_until_end(p, p.conditions(2), [3, 4]) for p in (prior, loaded))
+    assert all(map(torch.equal, first, again))
 
 
 def test_a_longest_sample_must_be_whole_positions() -> None:
+    prior = speech("flattened")
     with pytest.raises(ValueError, match="max_codes=17 must be a multiple of the 3 codes"):
-        sample_until_end(speech(), speech().conditions(1), [0], max_codes=17)
+        sample_until_end(prior, prior.conditions(1), [0], max_codes=17)

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -119,7 +120,10 @@ def test_a_score_counts_each_level(encoded: tuple[Path, tuple[int, ...]]) -> Non
     assert torch.equal(reconstructor.histogram, code_counts(codes, tokenizer.quantizer.spec))
 
 
-def test_speech_of_several_levels_is_encoded_learned_and_gone_on_with(tmp_path: Path) -> None:
+@pytest.mark.parametrize("levels_by", ["flattened", "depth"])
+def test_speech_of_several_levels_is_encoded_learned_and_gone_on_with(
+    levels_by: Literal["flattened", "depth"], tmp_path: Path
+) -> None:
     torch.manual_seed(0)
     quantizer = RQConfig(codebook_size=8, code_dim=4, levels=2)
     tokenizer = SpeechTokenizer(dataclasses.replace(MODEL, quantizer=quantizer)).eval()
@@ -138,6 +142,7 @@ def test_speech_of_several_levels_is_encoded_learned_and_gone_on_with(tmp_path: 
         codes=tmp_path / "codes",
         tokenizer=tmp_path / "tokenizer",
         size="1m",
+        levels_by=levels_by,
         optim=OptimConfig(lr=1e-3, warmup_steps=1),
         steps=2,
         batch_size=4,

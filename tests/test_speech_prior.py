@@ -1,5 +1,6 @@
 """The prior for speech and its sampling: padded batches, ends, lengths, seeds, conditions, prompts."""
 
+import dataclasses
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -87,6 +88,15 @@ def test_the_loss_is_the_cross_entropy_of_codes_and_end() -> None:
     assert logits.shape == (7, K + 1)
     expected = F.cross_entropy(logits, torch.cat([codes[0], torch.tensor([K])]))
     torch.testing.assert_close(prior(prior.conditions(1), codes), expected)
+
+
+@pytest.mark.parametrize("style", ["llama", "gpt2"])
+def test_samples_may_be_shorter_than_what_is_learned(style: str) -> None:
+    config = dataclasses.replace(tiny("none", style=style).config, max_codes=4)
+    prior = SpeechPrior(config).eval()
+    assert prior(prior.conditions(2), torch.randint(0, K, (2, LONGEST))).isfinite()
+    drawn = sample_until_end(prior, prior.conditions(9), range(9), min_codes=4)
+    assert {len(row) for row in drawn} == {4}
 
 
 def test_an_end_stops_its_sample_alone() -> None:

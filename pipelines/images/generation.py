@@ -15,7 +15,7 @@ from common.pictures import to_pil, to_uint8
 from pipelines.saved import read_pipeline, write_pipeline
 from stage1_tokenizer import ImageTokenizer
 from stage2_prior import Prior
-from stage2_prior.depth_model import saved_prior
+from stage2_prior.kinds import saved_prior
 from stage2_prior.sampling import Schedule, sample_codes, uniforms
 
 

@@ -14,6 +14,7 @@ from common.hub import local_folder
 from pipelines.saved import read_pipeline, write_pipeline
 from stage1_tokenizer import SpeechTokenizer
 from stage2_prior import SpeechPrior
+from stage2_prior.kinds import saved_speech_prior
 from stage2_prior.speech_sampling import sample_until_end
 
 
@@ -60,7 +61,7 @@ class SpeechGenerationPipeline:
         folder = local_folder(name_or_dir, revision)
         known = read_pipeline(folder)
         tokenizer = SpeechTokenizer.from_pretrained(folder / "tokenizer")
-        prior = SpeechPrior.from_pretrained(folder / "prior")
+        prior = saved_speech_prior(folder / "prior")
         return cls(tokenizer, prior, known["classes"], known["speakers"])
 
     def save_pretrained(self, folder: str | Path) -> None:
