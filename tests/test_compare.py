@@ -4,11 +4,13 @@ import csv
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 
 import pytest
 import torch
 
 from common.config import load_config
+from common.tracking import read_metrics
 from pipelines.cli import VERBS, config_class
 from pipelines.compare.config import CompareConfig, CompareRow
 from pipelines.compare.numbers import Measured, number
@@ -43,6 +45,9 @@ def test_every_row_goes_through_both_stages(study: CompareConfig) -> None:
         for column in ("used", "rFD", "PSNR (dB)", "gFD", "label accuracy", "step (ms)"):
             assert float(row[column]) >= 0, column
         assert 0 < float(row["prior's bits per item"]) < 200
+    steps = read_metrics(study.out / "rows" / "simvq-k64-d8-s0" / "tokenizer")
+    logged = [line["speed/step_ms"] for line in steps if "speed/step_ms" in line]
+    assert float(rows[0]["step (ms)"]) == median(logged)
     ceiling = rows[3]
     assert (
         ceiling["gFD"] == ceiling["used"] == ceiling["bits per item"] == ""

@@ -5,6 +5,7 @@ import math
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from statistics import median
 from typing import Any, Literal
 
 from common.config import load_config
@@ -52,13 +53,15 @@ SPEECH = (
     GENERATION,
     Column("label accuracy", "high", "samples", "label accuracy (classifier)"),
 )
+STEP = Column("step (ms)", "low", "", "speed/step_ms")
+"""The median of what the tokenizer's log has: what ran beside some of its steps counts little."""
 RUN = (
     Column("effective rank", "neither", "", "codebook/effective_rank"),
     Column("quantization error", "neither", "", "heldout/quantization_error"),
-    Column("step (ms)", "low", "", "speed/step_ms"),
+    STEP,
     Column("peak memory (GiB)", "low", "", "speed/peak_memory_gib"),
 )
-"""Of the last line of the tokenizer's metrics.jsonl."""
+"""Of the last line of the tokenizer's metrics.jsonl, but for STEP."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +93,10 @@ def measured(row: CompareRow, seed: int, folder: Path) -> Measured:
     metric = "heldout/bits_per_second" if speech else "heldout/bits_per_item"
     priors = [line[metric] for line in read_metrics(folder / "prior") if metric in line]
     numbers[f"prior's {next(iter(bits))}"] = min(priors, default=None)
-    last: dict[str, Any] = (read_metrics(folder / "tokenizer") or [{}])[-1]
-    numbers |= {column.name: last.get(column.metric) for column in RUN}
+    history = read_metrics(folder / "tokenizer")
+    numbers |= {column.name: history[-1].get(column.metric) if history else None for column in RUN}
+    steps = [line[STEP.metric] for line in history if STEP.metric in line]
+    numbers[STEP.name] = median(steps) if steps else None
     if not quantizer.spec.has_codes:
         numbers |= dict.fromkeys([*bits, "effective rank"])
     equal = math.isclose(quantizer.spec.bits, math.log2(row.codebook_size))
