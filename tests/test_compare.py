@@ -16,7 +16,7 @@ from pipelines.compare.config import CompareConfig, CompareRow
 from pipelines.compare.numbers import Measured, number
 from pipelines.compare.runs import verb_config
 from pipelines.compare.study import compare, prepare
-from pipelines.compare.table import csv_text, indistinguishable, lines_of, markdown
+from pipelines.compare.table import csv_text, drawn, indistinguishable, lines_of, markdown
 from stage1_tokenizer import ImageTokenizer
 
 ROOT = Path(__file__).parents[1]
@@ -117,8 +117,10 @@ def test_mistakes_are_told_in_a_sentence(tmp_path: Path) -> None:
         verb_config(config, "encode", ())
 
 
-def measured(name: str, seed: int, used: float, error: float) -> Measured:
-    row = CompareRow(name=name, codebook_size=8, quantizer={"method": "vq"})
+def measured(
+    name: str, seed: int, used: float | None, error: float, codebook_size: int = 8
+) -> Measured:
+    row = CompareRow(name=name, codebook_size=codebook_size, quantizer={"method": "vq"})
     numbers = {"used": used, "rFD": error, "gFD": None}
     return Measured(row, seed, numbers, name != "c", 4, "x")
 
@@ -136,6 +138,13 @@ def test_what_the_seeds_do_not_set_apart_is_marked_alike() -> None:
     assert "| b | 4 | 3 | **90.0 ± 0.0 %** | **5 ± 1** | - |" in table
     assert "| c \\* | 4 | 3 | 20.0 ± 0.0 % | 41 ± 1 | - |" in table
     assert csv_text(found).count("\n") == 10
+
+
+def test_the_figure_names_each_row_once_and_curves_first() -> None:
+    found = [measured("a", 0, 0.5, 3.0), measured("ceiling", 0, None, 2.0)]
+    found += [measured("b", 0, 0.9, 4.0, size) for size in (8, 16)]
+    (legend,) = drawn(lines_of(found)).legends
+    assert [text.get_text() for text in legend.get_texts()] == ["b", "a", "ceiling"]
 
 
 def test_metrics_are_found_by_their_patterns() -> None:

@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,7 +168,8 @@ def cell(line: Line, column: str, best: bool) -> str:
 def drawn(lines: Sequence[Line]) -> pyplot.Figure:
     """Share used and both distances against K, and share used against d, a curve for every quantizer."""
     figure, axes = pyplot.subplots(1, len(DRAWN), figsize=(5 * len(DRAWN), 4), layout="constrained")
-    names = list(dict.fromkeys(line.name for line in lines))
+    sizes = Counter(line.name for line in lines)
+    names = [name for name, _ in sizes.most_common()]  # curves first: their colours differ most
     for axis, (column, against) in zip(axes, DRAWN, strict=True):
         for number, name in enumerate(names):
             points = points_of([line for line in lines if line.name == name], column, against)
@@ -180,8 +182,10 @@ def drawn(lines: Sequence[Line]) -> pyplot.Figure:
         if column != "used":
             axis.set_yscale("log")
             axis.yaxis.set_minor_formatter("{x:g}")
-    handles, labels = axes[0].get_legend_handles_labels()
+    found = [zip(*axis.get_legend_handles_labels(), strict=True) for axis in axes]
+    shown = {label: handle for pairs in found for handle, label in pairs}
     columns = -(-len(names) // LEGEND_LINES)
+    handles, labels = [*shown.values()], [*shown]
     figure.legend(handles, labels, loc="outside right upper", fontsize="small", ncols=columns)
     return figure
 
