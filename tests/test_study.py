@@ -1,10 +1,12 @@
-"""README's tables of quantizers: each number is the one that the study wrote to docs/cifar10_cpu.csv."""
+"""README's tables of quantizers: each number is one that a study wrote, of which docs/ has the runs."""
 
 import csv
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from statistics import fmean, stdev
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 SIZES = ("256", "4096", "16384", "65536")
@@ -18,10 +20,10 @@ def lines(head: str) -> Iterator[list[str]]:
             yield [cell.strip() for cell in line.replace(r" \*", "").split("|")[1:-1]]
 
 
-def studied() -> dict[tuple[str, str], list[dict[str, str]]]:
+def studied(name: str) -> dict[tuple[str, str], list[dict[str, str]]]:
     """The runs of each quantizer at each K."""
     found: dict[tuple[str, str], list[dict[str, str]]] = {}
-    for run in csv.DictReader((ROOT / "docs/cifar10_cpu.csv").open()):
+    for run in csv.DictReader((ROOT / "docs" / name).open()):
         found.setdefault((run["row"], run["codebook_size"]), []).append(run)
     return found
 
@@ -37,13 +39,19 @@ def said(runs: list[dict[str, str]], column: str, like: str) -> str:
     return " ± ".join(f"{scale * value:,.{digits}f}" for value in both) + unit
 
 
-def test_each_quantizer_has_a_line_with_the_numbers_of_its_runs() -> None:
-    runs = studied()
-    head, *rows = lines("| K = 4,096 | d |")
+@pytest.mark.parametrize(
+    ("study", "start", "size"),
+    [("cifar10_cpu.csv", "| K = 4,096 |", "4096"), ("fsdd_cpu.csv", "| FSDD, K = 1,024 |", "1024")],
+)
+def test_each_quantizer_has_a_line_with_the_numbers_of_its_runs(
+    study: str, start: str, size: str
+) -> None:
+    runs = studied(study)
+    head, *rows = lines(start)
     columns = [column.partition(" (of")[0] for column in head]
-    assert {(row[0], "4096") for row in rows} == {key for key in runs if key[1] == "4096"}
+    assert {(row[0], size) for row in rows} == {key for key in runs if key[1] == size}
     for name, dim, weight, *cells in rows:
-        mine = runs[name, "4096"]
+        mine = runs[name, size]
         assert {dim} == {run["code_dim"] for run in mine}
         assert {weight} == {run["weight"].removesuffix(".0") for run in mine}
         for column, cell in zip(columns[3:], cells, strict=True):
@@ -51,7 +59,7 @@ def test_each_quantizer_has_a_line_with_the_numbers_of_its_runs() -> None:
 
 
 def test_the_table_over_k_has_the_numbers_of_its_runs() -> None:
-    runs = studied()
+    runs = studied("cifar10_cpu.csv")
     head, *rows = lines("| | used: K = 256 |")
     assert len(rows) == 6 and len(head) == 1 + 3 * len(SIZES)
     for name, *cells in rows:
