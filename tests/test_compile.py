@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torch.multiprocessing
-from test_quantizers import CASES, made, vectors
+from quantizer_cases import CASES, made, vectors
 from torch import Tensor
 
 from stage1_tokenizer.quantizers import Quantized, Quantizer

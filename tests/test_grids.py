@@ -121,7 +121,7 @@ def test_lfq_is_the_librarys() -> None:
 
 
 def test_lfq_holds_no_matrix_of_n_by_k() -> None:
-    from test_quantizers import LargestTensor
+    from quantizer_cases import LargestTensor
 
     quantizer = LFQ(codebook_size=2**16)
     latents = torch.randn(1, 1024, 16, requires_grad=True)

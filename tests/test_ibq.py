@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from test_quantizers import LargestTensor
+from quantizer_cases import LargestTensor
 from torch import Tensor
 
 from stage1_tokenizer.quantizers import IBQ
