@@ -22,24 +22,26 @@ def prior_config(
     """That of a prior over grids of codes, all of one size."""
     rows, columns = manifest["grid"]
     return PriorConfig(
-        **code_shape(quantizer),
+        **shared_keys(config, quantizer),
         length=rows * columns * quantizer.spec.levels,
-        levels_by=config.levels_by,
         classes=len(manifest["classes"]) if config.conditional else 0,
-        size=config.size,
-        style=config.style,
-        head=config.head,
-        dropout=config.dropout,
     )
 
 
-def code_shape(quantizer: Quantizer) -> dict[str, Any]:
-    """What a prior's config says of the codes themselves."""
+def shared_keys(
+    config: TrainPriorConfig | TrainSpeechPriorConfig, quantizer: Quantizer
+) -> dict[str, Any]:
+    """What a prior's config says of the codes themselves and of the transformer, whatever the codes stand for."""
     spec = quantizer.spec
     return {
         "codebook_size": spec.alphabet,
         "code_dim": quantizer.config.code_dim,
         "sizes": spec.sizes if spec.levels > 1 else (),
+        "levels_by": config.levels_by,
+        "size": config.size,
+        "style": config.style,
+        "head": config.head,
+        "dropout": config.dropout,
     }
 
 
@@ -75,14 +77,9 @@ def speech_prior_config(
     spoken = texts + [str(text).lower() for text in rows["validation"]["text"]]
     with_text = config.condition == "text"
     return SpeechPriorConfig(
-        **code_shape(quantizer),
+        **shared_keys(config, quantizer),
         length=longest,
-        levels_by=config.levels_by,
         classes=known["label"] if "label" in parts else 0,
-        size=config.size,
-        style=config.style,
-        head=config.head,
-        dropout=config.dropout,
         condition=config.condition,
         speakers=known["speaker"] if "speaker" in parts else 0,
         characters="".join(sorted(set("".join(spoken)))) if with_text else "",

@@ -19,27 +19,30 @@ class SpeechDepthPrior(DepthPrior, SpeechPrior):
     config: SpeechPriorConfig
 
 
+PRIORS = {"flattened": Prior, "depth": DepthPrior}
+SPEECH_PRIORS = {"flattened": SpeechPrior, "depth": SpeechDepthPrior}
+"""By the config's `levels_by`."""
+
+
 def prior_of(config: PriorConfig) -> Prior:
     """A new prior over pictures."""
-    return DepthPrior(config) if config.levels_by == "depth" else Prior(config)
+    return PRIORS[config.levels_by](config)
 
 
 def speech_prior_of(config: SpeechPriorConfig) -> SpeechPrior:
     """A new prior over recordings."""
-    return SpeechDepthPrior(config) if config.levels_by == "depth" else SpeechPrior(config)
+    return SPEECH_PRIORS[config.levels_by](config)
 
 
 def saved_prior(name_or_dir: str | Path) -> Prior:
     """A saved prior over pictures."""
     folder = local_folder(name_or_dir)
     config = load_config(PriorConfig, folder / "config.json")
-    kind = DepthPrior if config.levels_by == "depth" else Prior
-    return kind.from_pretrained(folder)
+    return PRIORS[config.levels_by].from_pretrained(folder)
 
 
 def saved_speech_prior(name_or_dir: str | Path) -> SpeechPrior:
     """A saved prior over recordings."""
     folder = local_folder(name_or_dir)
     config = load_config(SpeechPriorConfig, folder / "config.json")
-    kind = SpeechDepthPrior if config.levels_by == "depth" else SpeechPrior
-    return kind.from_pretrained(folder)
+    return SPEECH_PRIORS[config.levels_by].from_pretrained(folder)

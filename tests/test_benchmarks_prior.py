@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from priors import drawn_anew
 
 from benchmarks import prior_step, sampling
 from benchmarks.stock import stock_model
@@ -40,10 +41,7 @@ def test_a_line_for_each_case_of_training() -> None:
 
 @pytest.mark.parametrize("cache", ["dynamic", "static"])
 def test_both_sides_draw_the_same_likeliest_codes(cache: str) -> None:
-    prior = sampling.new_prior(SAMPLING, 6)
-    for parameter in prior.parameters():
-        if parameter.ndim > 1:
-            torch.nn.init.normal_(parameter, std=0.15)
+    prior = drawn_anew(sampling.new_prior(SAMPLING, 6))
     stock = stock_model(prior).eval()
     labels = torch.tensor([0, 2, 1])
     greedy = sampling.ours(prior, labels, 2.5, temperature=0.0)

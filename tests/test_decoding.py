@@ -5,6 +5,7 @@ from typing import Literal
 
 import pytest
 import torch
+from priors import drawn_anew
 from transformers import GPT2Model, PreTrainedModel
 
 import stage2_prior.depth_model
@@ -18,13 +19,6 @@ from stage2_prior.speech_model import SpeechPriorConfig
 from stage2_prior.speech_sampling import sample_until_end
 
 CONFIG = PriorConfig(codebook_size=50, code_dim=6, length=12, size="1m")
-
-
-def drawn_anew(prior: Prior) -> Prior:
-    for parameter in prior.parameters():
-        if parameter.ndim > 1:
-            torch.nn.init.normal_(parameter, std=0.15)
-    return prior.eval()
 
 
 def stock(model: PreTrainedModel, rows: int) -> StockDecoder:
@@ -89,16 +83,18 @@ def test_pictures_are_the_same_by_either(
     assert torch.equal(fast, sample_codes(prior, labels, random, guidance=guidance))
 
 
-@pytest.mark.parametrize("levels_by", ["flattened", "depth"])
+@pytest.mark.parametrize(
+    ("levels_by", "sizes"), [("flattened", ()), ("flattened", (50, 20)), ("depth", (50, 20))]
+)
 def test_recordings_after_prompts_are_the_same_by_either(
-    levels_by: str, monkeypatch: pytest.MonkeyPatch
+    levels_by: str, sizes: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
     config = SpeechPriorConfig(
         codebook_size=50,
         code_dim=6,
         length=12,
-        sizes=(50, 20),
+        sizes=sizes,
         levels_by=levels_by,  # type: ignore[arg-type]
         size="1m",
         condition="text",
@@ -108,7 +104,7 @@ def test_recordings_after_prompts_are_the_same_by_either(
     )
     prior = drawn_anew(speech_prior_of(config))
     conditions = prior.conditions(2, texts=["ab", "cabb"])
-    prompts = [torch.tensor([1, 2, 3, 4]), torch.tensor([4, 5])]
+    prompts = [torch.tensor([1, 2, 3]), torch.tensor([4, 5])]
 
     def samples() -> list[torch.Tensor]:
         return sample_until_end(prior, conditions, [1, 2], prompts=prompts, guidance=2.0)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from priors import drawn_anew
 from torch import Tensor
 
 from common.config import to_plain
@@ -35,11 +36,7 @@ def tiny(levels_by: str = "depth", **options: Any) -> Prior:
         levels_by=levels_by,  # type: ignore[arg-type]
         **options,
     )
-    prior = prior_of(config).eval()
-    for parameter in prior.parameters():
-        if parameter.ndim > 1:
-            torch.nn.init.normal_(parameter, std=0.15)
-    return prior
+    return drawn_anew(prior_of(config))
 
 
 def rows(count: int, seed: int = 0) -> Tensor:
@@ -169,11 +166,7 @@ def speech(levels_by: str, **options: Any) -> SpeechPrior:
         condition="label+speaker", classes=3, speakers=2, levels_by=levels_by,  # type: ignore[arg-type]
         **options,
     )  # fmt: skip
-    prior = speech_prior_of(config).eval()
-    for parameter in prior.parameters():
-        if parameter.ndim > 1:
-            torch.nn.init.normal_(parameter, std=0.15)
-    return prior
+    return drawn_anew(speech_prior_of(config))
 
 
 def spoken_logits(prior: SpeechPrior, conditions: Tensor, codes: Tensor) -> list[Tensor]:

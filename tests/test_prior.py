@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from priors import drawn_anew
 from transformers import LlamaForCausalLM, SuppressTokensLogitsProcessor
 from transformers.generation import LogitsProcessorList
 
@@ -24,15 +25,10 @@ def tiny(**options: object) -> Prior:
         PriorConfig(
             codebook_size=K, code_dim=6, length=LENGTH, classes=CLASSES, size="1m", **options
         )  # type: ignore[arg-type]
-    ).eval()
+    )
     if prior.config.head == "codebook":
         prior.tables.take(torch.randn(K, 6))
-    for (
-        parameter
-    ) in prior.parameters():  # away from the near-uniform start, where every draw is a tie
-        if parameter.ndim > 1:
-            torch.nn.init.normal_(parameter, std=0.15)
-    return prior
+    return drawn_anew(prior)
 
 
 def as_stock_model(prior: Prior) -> LlamaForCausalLM:

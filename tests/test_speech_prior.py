@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from priors import drawn_anew
 
 from stage2_prior import SpeechPrior, SpeechPriorConfig
 from stage2_prior.speech_rows import BucketSampler
@@ -53,11 +54,7 @@ def tiny(condition: str = "label+speaker", **options: Any) -> SpeechPrior:
         **PARTS[condition],
         **options,
     )
-    prior = SpeechPrior(config).eval()
-    for parameter in prior.parameters():
-        if parameter.ndim > 1:
-            torch.nn.init.normal_(parameter, std=0.15)
-    return prior
+    return drawn_anew(SpeechPrior(config))
 
 
 def with_end(prior: SpeechPrior, logit: float) -> SpeechPrior:

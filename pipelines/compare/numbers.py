@@ -93,8 +93,8 @@ def measured(row: CompareRow, seed: int, folder: Path) -> Measured:
     metric = "heldout/bits_per_second" if speech else "heldout/bits_per_item"
     priors = [line[metric] for line in read_metrics(folder / "prior") if metric in line]
     numbers[f"prior's {next(iter(bits))}"] = min(priors, default=None)
-    history = read_metrics(folder / "tokenizer")
-    numbers |= {column.name: history[-1].get(column.metric) if history else None for column in RUN}
+    history: list[dict[str, Any]] = read_metrics(folder / "tokenizer") or [{}]
+    numbers |= {column.name: history[-1].get(column.metric) for column in RUN}
     steps = [line[STEP.metric] for line in history if STEP.metric in line]
     numbers[STEP.name] = median(steps) if steps else None
     if not quantizer.spec.has_codes:
