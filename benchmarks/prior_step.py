@@ -30,7 +30,7 @@ from torch import Tensor
 from benchmarks.side_by_side import DEVICE, Timing, alternate, report, weighed
 from benchmarks.stock import stock_model
 from common.config import load_config
-from common.training import Average, NonFiniteGuard, OptimConfig, decay_groups
+from common.training import Average, OptimConfig, StepGuard, decay_groups
 from stage2_prior import Prior, PriorConfig
 from stage2_prior.codes import CodeRows
 from stage2_prior.model import CodebookTables, Size
@@ -169,11 +169,11 @@ def training(case: Case, prior: Prior, codes: Tensor) -> Training:
         model=model,
         optimizer=prepared,
         average=Average(prior, 0.0),
-        guard=NonFiniteGuard(accelerator.device, config.max_skipped_steps),
+        guard=StepGuard(accelerator.device, config.max_skipped_steps, config.optim.grad_clip),
         best=Best(),
         train=items,
         held_out=items,
-        unigram=0.0,
+        rivals={},
         codes_per_second=None,
     )
 

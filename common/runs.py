@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.tracking import get_available_trackers
+from accelerate.utils import DistributedDataParallelKwargs, LoggerType
 from omegaconf import OmegaConf
 
 from common.checkpoints import list_checkpoints
@@ -42,6 +43,7 @@ MAY_CHANGE = {
     "trackers",
     "workers",
     "run_dir",
+    "allow_failed",
 }
 """Top-level keys that may differ when a run is resumed."""
 
@@ -54,6 +56,7 @@ def start_run(
     Raises ValueError when the folder holds a run of another config.
     """
     processes()
+    refuse_missing(trackers)
     AcceleratorState._reset_state()  # a process may run one verb after another, in other precisions
     accelerator = Accelerator(
         mixed_precision="no" if precision == "fp32" else precision,
@@ -80,7 +83,25 @@ def is_finished(config: Any, result: Path) -> bool:
     """
     refuse_other_config(config, config.run_dir)
     done = [path.name for path in list_checkpoints(config.run_dir)]
+    if done and (last := int(done[-1].removeprefix("step-"))) > config.steps:
+        raise ValueError(
+            f"{config.run_dir} has done {last} steps, more than steps={config.steps}: set steps to {last} or "
+            "more, or run_dir to another folder"
+        )
     return result.exists() and f"step-{config.steps:08d}" in done
+
+
+def refuse_missing(trackers: tuple[str, ...]) -> None:
+    """Raises ValueError for a tracker that accelerate does not know, or whose package is not installed."""
+    known = [kind.value for kind in LoggerType if kind is not LoggerType.ALL]
+    present = [str(name) for name in get_available_trackers()]
+    for name in trackers:
+        if name not in known:
+            raise ValueError(f"trackers={[name]} is not one of {', '.join(known)}: set trackers")
+        if name not in present:
+            raise ValueError(
+                f"trackers={[name]} needs a package that is not installed: pip install {name}, or set trackers"
+            )
 
 
 def refuse_other_config(config: Any, run_dir: Path) -> None:

@@ -1,4 +1,4 @@
-"""What both training loops share: schedule, averaged weights, the guard against non-finite steps."""
+"""What both training loops share: schedule, averaged weights, the guard of the steps."""
 
 import contextlib
 import math
@@ -49,6 +49,8 @@ class LoopConfig:
     keep_checkpoints: int = 2
     trackers: tuple[str, ...] = ()
     """Trackers of accelerate beside metrics.jsonl: tensorboard, wandb, trackio."""
+    allow_failed: bool = False
+    """Whether a training that ends no better than a constant is taken for done all the same."""
 
 
 def learning_rate(step: int, total_steps: int, optim: OptimConfig) -> float:
@@ -123,15 +125,16 @@ class TrainingDivergedError(ValueError):
     """Too many steps had a loss or a gradient that was not finite."""
 
 
-class NonFiniteGuard:
-    """Skips the steps whose losses or gradient norm are not finite, and counts them, on the device.
+class StepGuard:
+    """Skips the steps whose losses or gradient norm are not finite, and counts them and the clipped, on the device.
 
     `watch` decides without waiting for the device: what it returns is `found_inf` of fused optimizers, which
     then leave parameters and moments as they are. `check`, called when metrics are read anyway, raises.
     """
 
-    def __init__(self, device: torch.device, limit: int) -> None:
-        self.limit = limit
+    def __init__(self, device: torch.device, limit: int, grad_clip: float) -> None:
+        self.limit, self.grad_clip = limit, grad_clip
+        self.clipped = torch.zeros(2, device=device)
         self.skipped = torch.zeros((), device=device)
         self.first_step = torch.full((), -1.0, device=device)
         self.first_losses: dict[str, Tensor] = {}
@@ -151,7 +154,14 @@ class NonFiniteGuard:
         for name, value in values.items():
             self.first_losses[name] = torch.where(first, value, self.first_losses.get(name, value))
         self.skipped += bad
+        self.clipped += torch.stack([norms[0] > self.grad_clip, norms[0] == norms[0]])
         return bad.float()
+
+    def clipped_share(self) -> float:
+        """The share of the steps since this was last asked whose first norm was clipped."""
+        clipped, steps = self.clipped.tolist()
+        self.clipped.zero_()
+        return clipped / max(steps, 1)
 
     def check(self) -> int:
         """The number of steps skipped so far; raises TrainingDivergedError when it is over the limit."""
@@ -167,13 +177,15 @@ class NonFiniteGuard:
         return skipped
 
     def state_dict(self) -> dict[str, Any]:
-        kept = ("skipped", "first_step", "first_losses")
+        kept = ("skipped", "first_step", "first_losses", "clipped")
         return {name: getattr(self, name) for name in kept}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.skipped.copy_(state_dict["skipped"])
         self.first_step.copy_(state_dict["first_step"])
         device = self.skipped.device
+        if "clipped" in state_dict:  # checkpoints of earlier versions did not count them
+            self.clipped.copy_(state_dict["clipped"])
         self.first_losses = {k: v.to(device) for k, v in state_dict["first_losses"].items()}
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
+from common.findings import FailedRunError
+
 
 @dataclass(frozen=True)
 class Verb:
@@ -109,8 +111,12 @@ def read_config(verb: Verb, path: Path, overrides: Sequence[str]) -> Any:
 
 def call(name: str, path: Path, overrides: Sequence[str]) -> str:
     """Runs a verb on a config file; returns what there is to print."""
-    config = read_config(VERBS[name], path, overrides)
-    return getattr(importlib.import_module("pipelines.verbs"), VERBS[name].run)(config)
+    return done(VERBS[name], read_config(VERBS[name], path, overrides))
+
+
+def done(verb: Verb, config: Any) -> str:
+    """Runs a verb; returns what there is to print."""
+    return getattr(importlib.import_module("pipelines.verbs"), verb.run)(config)
 
 
 def profile(name: str, path: Path, overrides: Sequence[str]) -> str:
@@ -121,22 +127,56 @@ def profile(name: str, path: Path, overrides: Sequence[str]) -> str:
     return profile_table(profile(read_config(VERBS[name], path, overrides)))
 
 
+def examine(place: Path | None, latents: Path | None, codebook: Path | None) -> str:
+    """What doctor says of a folder, or of two arrays."""
+    from pipelines.doctor import arrays_report, doctor
+
+    if latents is not None and codebook is not None:
+        return arrays_report(latents, codebook)
+    if place is None or latents is not None or codebook is not None:
+        raise ValueError("give a folder, or both --latents and --codebook")
+    return doctor(place)
+
+
 def run(folder: Path, overrides: Sequence[str]) -> None:
     """Every verb that has a file in the folder, in order; what is done is skipped.
 
-    An override names its verb: `train-prior.steps=100`.
+    An override names its verb: `train-prior.steps=100`; `allow_failed=true` is for both trainings. What goes
+    wrong is told with the verb and its file, and the summary of the trainings that are done comes last.
     """
     names = [name for name in VERBS if (folder / f"{name}.yaml").is_file()]
     if not names:
         raise ValueError(f"{folder} has none of {', '.join(f'{name}.yaml' for name in VERBS)}")
     for override in overrides:
-        if override.split(".")[0] not in names:
+        if override.split(".")[0] not in names and not override.startswith("allow_failed="):
             raise ValueError(
                 f"override {override!r} must begin with one of {', '.join(names)} and a dot"
             )
-    for name in names:
-        mine = [o.removeprefix(f"{name}.") for o in overrides if o.startswith(f"{name}.")]
-        say(f"== {name}\n{call(name, folder / f'{name}.yaml', mine)}")
+    summary: list[str] = []
+    try:
+        for name in names:
+            summary += run_one(name, folder / f"{name}.yaml", overrides)
+    finally:
+        if summary:
+            say("\n".join(["== summary", *summary]))
+
+
+def run_one(name: str, path: Path, overrides: Sequence[str]) -> list[str]:
+    """One verb of `run`, whose errors name it; returns the lines of its summary."""
+    mine = [o.removeprefix(f"{name}.") for o in overrides if o.startswith(f"{name}.")]
+    if name in ("train-tokenizer", "train-prior"):
+        mine += [o for o in overrides if o.startswith("allow_failed=")]
+    say(f"== {name} {path}")
+    try:
+        config = read_config(VERBS[name], path, mine)
+        say(done(VERBS[name], config))
+    except (ValueError, FailedRunError) as error:
+        where = name if str(path) in str(error) else f"{name} ({path})"
+        raise type(error)(f"{where}: {error}") from None
+    except Exception as error:
+        error.add_note(f"in {name}, {path}; the same command goes on")
+        raise
+    return importlib.import_module("pipelines.verbs").summaries(config)
 
 
 def say(text: str) -> None:
@@ -187,6 +227,14 @@ def parser() -> argparse.ArgumentParser:
     profiled.add_argument("profiled", metavar="VERB", help="train-tokenizer or train-prior")
     profiled.add_argument("config", type=Path, help="the verb's file of configs/")
     profiled.add_argument("overrides", **overrides)  # type: ignore[arg-type]
+    examined = verbs.add_parser("doctor", help="say what is wrong with a codebook, and why")
+    examined.add_argument(
+        "place", type=Path, nargs="?", help="a run's folder, a model or a folder of codes"
+    )
+    examined.add_argument(
+        "--latents", type=Path, help="a .npy file, (n, d) or (b, n, d), of any project"
+    )
+    examined.add_argument("--codebook", type=Path, help="a .npy file, (k, d)")
     official = verbs.add_parser(
         "import-official", help="convert a checkpoint of the paper's authors"
     )
@@ -196,13 +244,17 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Runs a command; a mistake of the user's is answered with one sentence and exit code 2."""
+    """Runs a command; a mistake of the user's is answered with one sentence and exit code 2, a training that
+    came to nothing with what is known of it and exit code 1.
+    """
     args = parser().parse_args(argv)
     try:
         if args.verb == "run":
             run(args.folder, args.overrides)
         elif args.verb == "profile":
             say(profile(args.profiled, args.config, args.overrides))
+        elif args.verb == "doctor":
+            say(examine(args.place, args.latents, args.codebook))
         elif args.verb == "import-official":
             from stage1_tokenizer.official import import_official
 
@@ -210,6 +262,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         else:
             say(call(args.verb, args.config, args.overrides))
     except ValueError as error:
+        print(f"simvq {args.verb}: {error}", file=sys.stderr)
+        sys.exit(2)
+    except FailedRunError as error:
         sys.exit(f"simvq {args.verb}: {error}")
     except KeyboardInterrupt:
         sys.exit(f"simvq {args.verb}: stopped; the same command goes on")

@@ -54,11 +54,16 @@ class Sounds:
 
 
 def render(
-    title: str, rows: list[Row], figures: Sequence[Figure | Sounds], provenance: dict[str, Any]
+    title: str,
+    rows: list[Row],
+    figures: Sequence[Figure | Sounds],
+    provenance: dict[str, Any],
+    findings: Sequence[str] = (),
 ) -> str:
-    """The whole page."""
+    """The whole page; `findings` are lines that stand first."""
     parts = [
         f"<h1>{escape(title)}</h1>",
+        *(f"<p>{escape(finding)}</p>" for finding in findings),
         *([table_html(rows)] if rows else []),
         *(sounds_html(f) if isinstance(f, Sounds) else figure_html(f) for f in figures),
         "<h2>Provenance</h2>",

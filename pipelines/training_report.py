@@ -4,8 +4,11 @@ import json
 from pathlib import Path
 
 from common.config import write_text
+from common.findings import lines
+from common.tracking import read_metrics
 from pipelines.report import Figure, render
 from pipelines.score_figures import curve_figures
+from stage1_tokenizer.findings import training_findings
 
 
 def write_training_report(run_dir: Path) -> Path:
@@ -19,7 +22,11 @@ def write_training_report(run_dir: Path) -> Path:
         for path in sorted((run_dir / "pictures").glob("*.png"))[-1:]
     ]
     figures += curve_figures("tokenizer", run_dir)
+    found = lines(training_findings(read_metrics(run_dir)[-1]))
     about = json.loads((run_dir / "environment.json").read_text())
     about["config"] = (run_dir / "config.yaml").read_text().splitlines()
-    write_text(run_dir / "report.html", render(f"Training of {run_dir}", [], figures, about))
+    write_text(
+        run_dir / "report.html",
+        render(f"Training of {run_dir}", [], figures, about, found or ["ok"]),
+    )
     return run_dir / "report.html"

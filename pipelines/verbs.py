@@ -1,6 +1,7 @@
 """The verbs: each takes its config, does its work, and returns what the command prints."""
 
 from pathlib import Path
+from typing import Any
 
 import pipelines.classifier
 import pipelines.compare.study
@@ -10,6 +11,7 @@ import stage1_tokenizer.encode
 import stage1_tokenizer.train
 import stage2_prior.train
 from common.codes import read_manifest
+from common.findings import lines, refuse_failed
 from common.processes import processes
 from common.tracking import read_metrics
 from pipelines.classifier import TrainClassifierConfig
@@ -23,8 +25,10 @@ from pipelines.speech.score import ScoreSpeechConfig
 from pipelines.training_report import write_training_report
 from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
 from stage1_tokenizer.encode import EncodeConfig, EncodeSpeechConfig
+from stage1_tokenizer.findings import tokenizer_summary, training_findings
 from stage1_tokenizer.quantizers import ContinuousConfig
 from stage1_tokenizer.train import TrainSpeechTokenizerConfig, TrainTokenizerConfig
+from stage2_prior.findings import prior_findings, prior_summary, tables
 from stage2_prior.kinds import saved_prior, saved_speech_prior
 from stage2_prior.train import TrainPriorConfig, TrainSpeechPriorConfig
 
@@ -44,7 +48,10 @@ def train_tokenizer(config: TrainTokenizerConfig | TrainSpeechTokenizerConfig) -
     )
     if isinstance(config.model.quantizer, ContinuousConfig):
         codes = "there are no codes"
-    return f"{model}: held-out {watched}; {codes}" + bad_items(last["data/bad"])
+    found = training_findings(last)
+    text = f"{model}: held-out {watched}; {codes}" + bad_items(last["data/bad"])
+    refuse_failed(found, text, config.allow_failed)
+    return "\n".join([text, *lines(found)])
 
 
 def bad_items(count: int) -> str:
@@ -75,11 +82,12 @@ def train_prior(config: TrainPriorConfig | TrainSpeechPriorConfig) -> str:
     if processes().is_main_process:
         pipeline_of(config, best).save_pretrained(folder)
     processes().wait_for_everyone()
-    last = [row for row in read_metrics(config.run_dir) if "heldout/nats_per_code" in row][-1]
-    return (
-        f"{folder}: held-out {last['heldout/best_nats_per_code']:.3f} nats per code (ln K = "
-        f"{last['codes/ln_k']:.3f}, entropy of single codes {last['codes/unigram_entropy']:.3f})"
-    )
+    rows = read_metrics(config.run_dir)
+    last = [row for row in rows if "heldout/nats_per_code" in row][-1]
+    found = prior_findings(rows)
+    text = f"{folder}: held-out {last['heldout/best_nats_per_code']:.3f} nats per code ({tables(last)})"
+    refuse_failed(found, text, config.allow_failed)
+    return "\n".join([text, *lines(found)])
 
 
 def pipeline_of(
@@ -112,3 +120,12 @@ def score(config: ScoreConfig | ScoreSpeechConfig) -> str:
         return ""
     report = pipelines.score.finished(config) or pipelines.score.score(config)
     return f"{pipelines.score.score_table(report)}\n\nreport: {report}"
+
+
+def summaries(config: Any) -> list[str]:
+    """Three lines on a training that is done, ok or warning; none for other verbs."""
+    if isinstance(config, TrainTokenizerConfig | TrainSpeechTokenizerConfig):
+        return tokenizer_summary(read_metrics(config.run_dir)[-1])
+    if isinstance(config, TrainPriorConfig | TrainSpeechPriorConfig):
+        return prior_summary(read_metrics(config.run_dir))
+    return []

@@ -10,20 +10,21 @@ import torch
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from common.checkpoints import Stateful, resume, save_checkpoint
 from common.memory import peak_memory
 from common.order import seed_step
+from common.progress import Progress, machine, parameters
 from common.runs import finish_trackers, is_finished, start_run
 from common.stopwatch import part
 from common.training import (
     Average,
-    NonFiniteGuard,
+    StepGuard,
     Throughput,
     decay_groups,
     learning_rate,
 )
+from stage1_tokenizer.findings import constants, in_words
 from stage1_tokenizer.images.task import ImageTask
 from stage1_tokenizer.quantizers import Quantized, Quantizer
 from stage1_tokenizer.speech.task import SpeechTask
@@ -47,7 +48,9 @@ class Training:
     critic_optimizer: AcceleratedOptimizer | None
     average: Average
     use: CodebookUse
-    guard: NonFiniteGuard
+    guard: StepGuard
+    constant: dict[str, float]
+    """What the best constant output reaches on the held-out items that are watched."""
 
     @property
     def parts(self) -> dict[str, Stateful]:
@@ -75,13 +78,8 @@ def train_tokenizer(config: Config) -> Path:
     run, first_step, batches = begin(config)
     accelerator = run.accelerator
     clock = Throughput()
-    progress = tqdm(
-        range(first_step, config.steps),
-        initial=first_step,
-        total=config.steps,
-        desc="train-tokenizer",
-        disable=not accelerator.is_main_process or None,
-    )
+    progress = Progress("train-tokenizer", first_step, config.steps, accelerator.is_main_process)
+    progress.say(start_line(run))
     for step in progress:
         losses, norm = take_step(run, batches, step)
         clock.count(config.batch_size)
@@ -96,9 +94,10 @@ def train_tokenizer(config: Config) -> Path:
                 "speed/peak_memory_gib": peak_memory(accelerator.device),
             }
             accelerator.log(metrics | speed, step=done)
-            shown = {name.split("/")[-1]: f"{value:.2f}" for name, value in watched.items()}
-            progress.set_postfix(**shown, used=f"{metrics['codebook/used']:.1%}")
+            progress.line(done, in_words(metrics | {"step": done}))
             clock.rate()  # what was watched took none of a step's time
+        elif progress.overdue():
+            progress.line(done, f"loss {float(total(losses)):.3f}")
         if done % config.save_every == 0 or done == config.steps:
             save(run, done)
     if accelerator.is_main_process:
@@ -166,7 +165,8 @@ def prepare(config: Config, accelerator: Accelerator) -> Training:
         critic_optimizer=critic_optimizer,
         average=Average(task.model, config.ema_decay),
         use=CodebookUse(task.model.quantizer.spec, accelerator.device),
-        guard=NonFiniteGuard(accelerator.device, config.max_skipped_steps),
+        guard=StepGuard(accelerator.device, config.max_skipped_steps, config.optim.grad_clip),
+        constant=task.constant(),
     )
 
 
@@ -211,7 +211,7 @@ def optimize(
         adversary.requires_grad_(False)  # keeps the generator's gradient out of it
     with accelerator.autocast(), part("losses"):
         losses, fake, quantized = task.generator_losses(run.model, batch, adversary)
-    norms = [backward(run, torch.stack(list(losses.values())).sum(), run.model)]
+    norms = [backward(run, total(losses), run.model)]
     stepped = [run.optimizer]
     if adversary is not None and run.critic is not None and run.critic_optimizer is not None:
         adversary.requires_grad_(True)
@@ -229,6 +229,11 @@ def optimize(
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
     return losses, quantized, norms[0]
+
+
+def total(losses: dict[str, Tensor]) -> Tensor:
+    """The sum of the generator's losses."""
+    return torch.stack([v for k, v in losses.items() if k != "discriminator"]).sum()
 
 
 def backward(run: Training, loss: Tensor, network: nn.Module) -> Tensor:
@@ -255,12 +260,24 @@ def log_line(run: Training, losses: dict[str, Tensor], norm: Tensor) -> dict[str
         "loss/total": sum(v for k, v in metrics.items() if k != "loss/discriminator"),
         **run.use.metrics(),
         "codebook/size": sum(run.task.model.quantizer.spec.sizes),
+        "codebook/dim": run.config.model.quantizer.code_dim,
         "codebook/effective_rank": effective_rank(run.task.model.codebook.detach()),
         "data/bad": run.task.bad.total,
         "optim/lr": run.optimizer.param_groups[0]["lr"],
         "optim/grad_norm": float(norm),
+        "optim/clipped": run.guard.clipped_share(),
         "optim/skipped": run.guard.check(),
+        **run.constant,
     }
+
+
+def start_line(run: Training) -> str:
+    """What is trained on what, where, and what the best constant output would reach."""
+    accelerator = run.accelerator
+    return (
+        f"train-tokenizer in {run.config.run_dir}: {run.task.about()}; {parameters(run.task.model)}; "
+        f"{machine(accelerator.device, accelerator.num_processes)}; {constants(run.constant)}"
+    )
 
 
 def watch(run: Training) -> dict[str, float]:

@@ -10,27 +10,27 @@ import torch
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from common.checkpoints import Stateful, resume, save_checkpoint
 from common.codes import read_codes, read_manifest
 from common.memory import peak_memory
 from common.order import seed_step
+from common.progress import Progress, machine, parameters
 from common.runs import finish_trackers, is_finished, start_run
 from common.stopwatch import part
 from common.training import (
     Average,
-    NonFiniteGuard,
+    StepGuard,
     Throughput,
     decay_groups,
     learning_rate,
 )
-from stage1_tokenizer.usage import entropy
 from stage2_prior.codes import Batch, CodeRows, Rows, held_out_batches, training_batches
 from stage2_prior.fit import fitting_tokenizer, untrained
 from stage2_prior.model import CodebookTables, Prior
 from stage2_prior.speech_model import SpeechPrior
 from stage2_prior.speech_rows import SpeechRows
+from stage2_prior.tables import rivals
 from stage2_prior.train_config import TrainPriorConfig, TrainSpeechPriorConfig
 
 
@@ -57,11 +57,12 @@ class Training:
     model: nn.Module
     optimizer: AcceleratedOptimizer
     average: Average
-    guard: NonFiniteGuard
+    guard: StepGuard
     best: Best
     train: Rows
     held_out: Rows
-    unigram: float
+    rivals: dict[str, float]
+    """Held-out nats per code of chance and of tables."""
     codes_per_second: float | None
     """Of audio; None for pictures."""
 
@@ -93,13 +94,8 @@ def train_prior(config: TrainPriorConfig | TrainSpeechPriorConfig) -> Path:
     run, first_step, batches = begin(config)
     accelerator = run.accelerator
     clock = Throughput()
-    progress = tqdm(
-        range(first_step, config.steps),
-        initial=first_step,
-        total=config.steps,
-        desc="train-prior",
-        disable=not accelerator.is_main_process or None,
-    )
+    progress = Progress("train-prior", first_step, config.steps, accelerator.is_main_process)
+    progress.say(start_line(run))
     for step in progress:
         loss, norm = take_step(run, batches, step)
         clock.count(run.codes_per_step)
@@ -110,14 +106,18 @@ def train_prior(config: TrainPriorConfig | TrainSpeechPriorConfig) -> Path:
                 "loss/train": mean,
                 "optim/lr": run.optimizer.param_groups[0]["lr"],
                 "optim/grad_norm": float(norm),
+                "optim/clipped": run.guard.clipped_share(),
                 "optim/skipped": run.guard.check(),
                 "speed/codes_per_second": clock.rate(),
                 "speed/peak_memory_gib": peak_memory(accelerator.device),
             }
             accelerator.log(metrics, step=done)
-            progress.set_postfix(loss=f"{mean:.3f}", best=f"{run.best.nats:.3f}")
+            progress.line(done, f"loss {mean:.3f}")
+        elif progress.overdue():
+            progress.line(done, f"loss {float(loss):.3f}")
         if ends_epoch(done, config.batch_size, len(run.train)) or done == config.steps:
-            validate(run, done)
+            nats = validate(run, done)
+            progress.line(done, f"held-out {nats:.3f} nats per code, best {run.best.nats:.3f}")
             clock.rate()  # what was held out took none of a step's time
         if done % config.save_every == 0 or done == config.steps:
             if accelerator.is_main_process:
@@ -190,11 +190,16 @@ def prepare(
         model=model,
         optimizer=prepared,
         average=Average(prior, config.ema_decay),
-        guard=NonFiniteGuard(accelerator.device, config.max_skipped_steps),
+        guard=StepGuard(accelerator.device, config.max_skipped_steps, config.optim.grad_clip),
         best=Best(),
         train=items["train"],
         held_out=items["validation"],
-        unigram=single_codes(manifest["histogram"], prior.config.levels),
+        rivals=rivals(
+            rows["train"],
+            rows["validation"],
+            prior.config.level_sizes,
+            ends=isinstance(prior, SpeechPrior),
+        ),
         codes_per_second=(
             manifest["sample_rate"] / manifest["hop"] * prior.config.levels
             if "hop" in manifest
@@ -203,13 +208,18 @@ def prepare(
     )
 
 
-def single_codes(histogram: list[int], levels: int) -> float:
-    """The entropy of single codes, in nats; of several levels, the mean of theirs.
-
-    The histogram counts the levels apart. Each has equally many codes, so that its entropy has that of the
-    level on top.
-    """
-    return float(entropy(torch.tensor(histogram))) - math.log(levels)
+def start_line(run: Training) -> str:
+    """What is trained on what, where, and what chance and tables reach."""
+    accelerator, known = run.accelerator, run.rivals
+    codes = run.train.mean_codes
+    bits = sum(map(math.log2, run.prior.config.level_sizes)) / run.prior.config.levels * codes
+    return (
+        f"train-prior in {run.config.run_dir}: {len(run.train):,} rows of {codes:.4g} codes ({bits:,.0f} bits each), "
+        f"{len(run.held_out):,} held out, {run.prior.config.classes} classes; {parameters(run.prior)}; "
+        f"{machine(accelerator.device, accelerator.num_processes)}; held-out nats per code of chance "
+        f"{known['rivals/chance_nats']:.3f}, of single codes {known['rivals/single_nats']:.3f}, of pairs "
+        f"{known['rivals/pair_nats']:.3f}"
+    )
 
 
 def balanced(run: Training, loss: Tensor, codes: Tensor) -> Tensor:
@@ -247,8 +257,8 @@ def ends_epoch(done: int, batch_size: int, rows: int) -> bool:
 
 
 @torch.no_grad()
-def validate(run: Training, done: int) -> None:
-    """Logs the held-out cross-entropy of every held-out row, and keeps the model if it is the best so far."""
+def validate(run: Training, done: int) -> float:
+    """The held-out nats per code over every held-out row, logged; the model is kept if it is the best so far."""
     accelerator, prior = run.accelerator, run.prior
     prior.eval()
     with run.average.swapped_in():
@@ -276,8 +286,7 @@ def validate(run: Training, done: int) -> None:
         "heldout/bits_per_code": nats / math.log(2),
         "heldout/bits_per_item": total / math.log(2) / len(run.held_out),
         "heldout/best_nats_per_code": run.best.nats,
-        "codes/ln_k": sum(map(math.log, prior.config.level_sizes)) / prior.config.levels,
-        "codes/unigram_entropy": run.unigram,
+        **run.rivals,
     }
     if run.codes_per_second is not None:
         codes_alone = int(count) - len(run.held_out)  # the rest are ends: they too cost bits
@@ -285,9 +294,5 @@ def validate(run: Training, done: int) -> None:
         metrics["heldout/bits_per_second"] = total / math.log(2) / seconds
         metrics["heldout/codes"], metrics["heldout/clips"] = codes_alone, len(run.held_out)
     accelerator.log(metrics, step=done)
-    if accelerator.is_main_process:
-        tqdm.write(
-            f"step {done}: held-out {nats:.3f} nats, {nats / math.log(2):.3f} bits per code "
-            f"(ln K {metrics['codes/ln_k']:.3f} nats, entropy of single codes {run.unigram:.3f})"
-        )
     accelerator.wait_for_everyone()
+    return nats

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from common.pictures import save_grid
 from common.stopwatch import part
 from stage1_tokenizer.batches import BadItems, training_batches
+from stage1_tokenizer.health import position_share
 from stage1_tokenizer.images.data import BadItemError, ImageDataConfig, Pictures, load_pictures
 from stage1_tokenizer.images.discriminator import PatchDiscriminator
 from stage1_tokenizer.images.losses import (
@@ -117,14 +118,33 @@ class ImageTask:
 
     @torch.no_grad()
     def watch(self) -> dict[str, float]:
-        """PSNR of held-out pictures, decoded from their codes alone, and what quantization loses."""
+        """PSNR of held-out pictures, decoded from their codes alone; what quantization loses; how much of
+        the latents is their place."""
         latents = self.model.latents(self.held_out)
         decoded = self.model.rebuild(latents)
         vectors = rearrange(latents, "b d h w -> 1 (b h w) d")
+        places = rearrange(latents, "b d h w -> b (h w) d")
         return {
             "heldout/psnr": float(psnr(decoded.clamp(-1, 1), self.held_out).mean()),
             "heldout/quantization_error": quantization_error(self.model.quantizer, vectors),
+            "latents/position_share": position_share(places),
         }
+
+    def constant(self) -> dict[str, float]:
+        """PSNR of the held-out pictures' mean, the best that one picture for all can do."""
+        mean = self.held_out.mean(0, keepdim=True).expand_as(self.held_out)
+        return {"constant/psnr": float(psnr(mean, self.held_out).mean())}
+
+    def about(self) -> str:
+        """The data set, the classes, and the bits of one picture."""
+        streaming = self.pictures.config.streaming
+        items = "a stream of pictures" if streaming else f"{len(self.pictures):,} pictures"
+        rows, columns = self.model.config.grid
+        bits = self.model.quantizer.spec.bits
+        return (
+            f"{items}, {len(self.pictures.classes)} classes, {bits:.4g} bits at each of {rows} x {columns} "
+            f"positions ({rows * columns * bits:,.0f} per picture)"
+        )
 
     @torch.no_grad()
     def draw(self, path: Path) -> None:

@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 from common.processes import processes
 from common.stopwatch import part
 from stage1_tokenizer.batches import BadItems
+from stage1_tokenizer.health import position_share
 from stage1_tokenizer.images.data import BadItemError
 from stage1_tokenizer.quantizers import Quantized
 from stage1_tokenizer.speech.batches import crop_batches
@@ -127,8 +128,8 @@ class SpeechTask:
 
     @torch.no_grad()
     def watch(self) -> dict[str, float]:
-        """The seven-scale mel distance of held-out recordings, decoded from their codes alone, and what
-        quantization loses."""
+        """The seven-scale mel distance of held-out recordings, decoded from their codes alone; what
+        quantization loses; how much of the latents is their place."""
         waveforms, lengths = self.held_out, self.held_out_lengths
         latents = self.model.latents(waveforms, lengths)
         decoded = self.model.rebuild(latents, waveforms.shape[1], lengths)
@@ -138,7 +139,26 @@ class SpeechTask:
             "heldout/quantization_error": quantization_error(
                 self.model.quantizer, self._inside(latents, lengths)[None]
             ),
+            "latents/position_share": position_share(latents.mT, self.model.counts(lengths)),
         }
+
+    def constant(self) -> dict[str, float]:
+        """The mel distance of the best constant sound: of each band's median, at each scale."""
+        total = 0.0
+        for i, scale in enumerate(self.heard.scales):
+            mel = self.heard.log_mel(self.held_out, i)
+            mel = mel.mT[inside(1 + self.held_out_lengths // scale.hop, mel.shape[2])]
+            total += float((mel - mel.median(0).values).abs().mean())
+        return {"constant/mel": total}
+
+    def about(self) -> str:
+        """The data set, the classes and speakers, and the bits of one second."""
+        model, recordings = self.model, self.recordings
+        bits, rate = model.quantizer.spec.bits, model.config.codes_per_second
+        return (
+            f"{len(recordings):,} recordings, {len(recordings.classes)} classes, {len(recordings.speakers)} "
+            f"speakers, {bits:.4g} bits at each of {rate:g} positions per second ({bits * rate:,.0f} bits per second)"
+        )
 
     @torch.no_grad()
     def draw(self, path: Path) -> None:

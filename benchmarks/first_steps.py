@@ -1,0 +1,26 @@
+"""The first steps of a tokenizer's recipe, on its own schedule, and what its training then says of itself.
+
+`python -m benchmarks.first_steps CONFIG STEPS OUT [key=value ...]` writes OUT, a JSON file.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from common.config import write_text
+from pipelines.cli import VERBS, read_config
+from stage1_tokenizer.train import begin, log_line, take_step, watch
+
+
+def first_steps(config: Path, steps: int, overrides: Sequence[str]) -> dict[str, float]:
+    """The line of metrics after `steps` steps of a training that is then left where it is."""
+    run, _, batches = begin(read_config(VERBS["train-tokenizer"], config, overrides))
+    for step in range(steps):
+        losses, norm = take_step(run, batches, step)
+    return log_line(run, losses, norm) | watch(run)
+
+
+if __name__ == "__main__":
+    path, steps, out, *overrides = sys.argv[1:]
+    write_text(Path(out), json.dumps(first_steps(Path(path), int(steps), overrides), indent=2))

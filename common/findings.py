@@ -1,0 +1,94 @@
+"""What is wrong with a run, in words: a number, what is usual, and what to change."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Topic = Literal["output", "codes", "training"]
+CLIPPED = 0.95
+"""Share of the steps above which all are clipped."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is not as it should be."""
+
+    name: str
+    """In a few words, for a line of the log: `few codes are used`."""
+    number: str
+    """What was measured: `6.2 % of 256 codes`."""
+    usual: str
+    """What a healthy run has."""
+    change: str
+    """The key to change, or what to try."""
+    topic: Topic = "training"
+    """Which line of a summary it belongs to."""
+    failed: bool = False
+    """Whether the run is worth nothing: it is no better than a constant."""
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.number}; usual is {self.usual}. {self.change}"
+
+
+class FailedRunError(Exception):
+    """A training that ended no better than a constant."""
+
+
+def refuse_failed(findings: Sequence[Finding], text: str, allowed: bool) -> None:
+    """Raises FailedRunError, with `text` and all findings, for a run that failed, unless that is allowed."""
+    if any(finding.failed for finding in findings) and not allowed:
+        told = [text, *lines(findings), "To go on nevertheless, set allow_failed=true."]
+        raise FailedRunError("\n".join(told))
+
+
+def verdict(findings: Sequence[Finding]) -> str:
+    """`ok`, or the names of what was found."""
+    return f"WARNING: {', '.join(finding.name for finding in findings)}" if findings else "ok"
+
+
+def lines(findings: Sequence[Finding]) -> list[str]:
+    """A line for each finding, in full."""
+    return [f"{'FAILED' if f.failed else 'WARNING'}: {f}" for f in findings]
+
+
+def summary(stage: str, said: dict[Topic, str], findings: Sequence[Finding]) -> list[str]:
+    """A line for each topic of a stage: ok or warning, and what was measured."""
+    rows = []
+    for topic, text in said.items():
+        mine = [finding for finding in findings if finding.topic == topic]
+        rows.append(f"{stage:<10} {topic:<9} {'WARNING' if mine else 'ok':<8} {text}")
+        rows += [f"{'':<21} {finding}" for finding in mine]
+    return rows
+
+
+def step_findings(line: dict[str, float]) -> list[Finding]:
+    """Steps that were skipped, and clipping that never ends; of either stage."""
+    found = []
+    if line.get("optim/skipped", 0) > 0:
+        found.append(
+            Finding(
+                "steps were skipped",
+                f"{line['optim/skipped']:,.0f} of {line['step']:,.0f}, whose loss or gradient was not finite",
+                "none",
+                "Lower optim.lr, or set precision=fp32.",
+                failed=line["optim/skipped"] > line["step"] / 2,
+            )
+        )
+    if line.get("optim/clipped", 0) > CLIPPED:
+        found.append(
+            Finding(
+                "every step is clipped",
+                f"{line['optim/clipped']:.0%} of the last, at a norm of {line['optim/grad_norm']:.3g}",
+                f"less than {CLIPPED:.0%}",
+                "Raise optim.grad_clip above the usual norm.",
+            )
+        )
+    return found
+
+
+def steps_in_words(line: dict[str, float]) -> str:
+    """How many steps were taken, skipped and clipped."""
+    clipped = (
+        f", {line['optim/clipped']:.0%} of the last clipped" if "optim/clipped" in line else ""
+    )
+    return f"{line['step']:,} steps, {line.get('optim/skipped', 0):,} skipped{clipped}"

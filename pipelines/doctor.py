@@ -1,0 +1,210 @@
+"""doctor: what is wrong with a codebook, and why; of a run here, or of arrays of any project."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from einops import rearrange
+from jaxtyping import Float
+from safetensors import safe_open
+from torch import Tensor
+
+from common.codes import read_manifest
+from common.findings import Finding, lines
+from common.tracking import read_metrics
+from pipelines.cli import VERBS, read_config
+from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
+from stage1_tokenizer.findings import USED, causes, tokenizer_summary
+from stage1_tokenizer.health import CodebookHealth, codebook_health, position_share
+from stage1_tokenizer.quantizers import Quantizer
+from stage1_tokenizer.quantizers.search import nearest
+from stage1_tokenizer.train import Task, task_of
+from stage1_tokenizer.usage import effective_rank, perplexity, used
+from stage2_prior.findings import prior_summary
+
+VECTORS = 65_536
+"""Latents of the training items that are looked at, or four for each code where that is more."""
+FLAT = 2.5
+"""Root mean square of a latent beyond which FSQ's tanh is flat."""
+
+
+def doctor(place: Path) -> str:
+    """A report on everything in the folder that doctor knows: a run, a model, codes."""
+    parts = [
+        report(folder)
+        for folder, report in (
+            (place, tokenizer_report),
+            (place / "tokenizer", tokenizer_report),
+            (place, codes_report),
+            (place / "codes", codes_report),
+            (place, prior_report),
+            (place / "prior", prior_report),
+            (place, model_report),
+        )
+        if report.__name__ in kinds(folder)
+    ]
+    if not parts:
+        raise ValueError(
+            f"{place} is no run, model or folder of codes: give one, or --latents and --codebook"
+        )
+    return "\n\n".join(parts)
+
+
+def kinds(folder: Path) -> list[str]:
+    """The reports that fit what is in a folder."""
+    found = []
+    if (folder / "config.yaml").exists() and (folder / "metrics.jsonl").exists():
+        rows = read_metrics(folder)
+        if (folder / "model").is_dir() and any("codebook/size" in row for row in rows):
+            found.append("tokenizer_report")
+        if any("heldout/nats_per_code" in row for row in rows):
+            found.append("prior_report")
+    if (folder / "manifest.json").exists():
+        found.append("codes_report")
+    if (folder / "model.safetensors").exists() and (folder / "config.json").exists():
+        found.append("model_report")
+    return found
+
+
+def tokenizer_report(run: Path) -> str:
+    """The run's own lines, then its codebook as its latents find it."""
+    config = read_config(VERBS["train-tokenizer"], run / "config.yaml", [])
+    task = task_of(config, torch.device("cpu"))
+    task.model = type(task.model).from_pretrained(run / "model").eval()
+    said = tokenizer_summary(read_metrics(run)[-1])
+    quantizer = task.model.quantizer
+    if not quantizer.spec.has_codes:
+        return "\n".join([f"{run}: no quantizer", *said])
+    latents = training_latents(task, config.batch_size, max(VECTORS, 4 * quantizer.spec.alphabet))
+    health, found = quantizer_health(quantizer, latents, task.watch()["latents/position_share"])
+    return "\n".join([f"{run}: latents of training items", *said, *told(health, found)])
+
+
+@torch.no_grad()
+def training_latents(task: Task, batch_size: int, most: int) -> Float[Tensor, "n d"]:
+    """Latents of training items in the order of a run with seed 0, at least `most` or of two epochs."""
+    batches = task.batches(Accelerator(cpu=True), batch_size=batch_size, seed=0, done=0, workers=0)
+    found: list[Tensor] = []
+    for batch in batches:
+        found.append(task.latents(batch))
+        if sum(map(len, found)) >= most or batch["epoch"] > 1:
+            break
+    return torch.cat(found)
+
+
+@torch.no_grad()
+def quantizer_health(
+    quantizer: Quantizer, latents: Float[Tensor, "n d"], position: float | None
+) -> tuple[CodebookHealth, list[Finding]]:
+    """The measures, and what they say; of several codes per position the first is looked at.
+
+    Where codes are not the nearest vectors of the codebook, distances in it mean nothing, and only what does
+    not rest on them is said.
+    """
+    codes = quantizer.encode(latents)
+    codes = codes[:, 0] if codes.ndim > 1 else codes
+    health = codebook_health(latents, quantizer.codebook, codes, position)
+    some = latents[:1024]
+    by_distance = (nearest(some, quantizer.codebook) == codes[:1024]).float().mean() > 0.99
+    found = causes(health)
+    if not by_distance:
+        found = [
+            finding
+            for finding in found
+            if "scale" not in finding.name and "drift" not in finding.name
+        ]
+    if quantizer.config.method == "fsq" and (size := float(latents.square().mean().sqrt())) > FLAT:
+        found.insert(
+            0,
+            Finding(
+                "the latents are where the tanh is flat",
+                f"their root mean square is {size:.2g}",
+                f"less than {FLAT}",
+                "Lower optim.lr, or raise its warmup_steps: rounding hardly changes any more.",
+                topic="codes",
+            ),
+        )
+    return health, found
+
+
+def told(health: CodebookHealth, found: list[Finding]) -> list[str]:
+    """Measures and causes, a line each."""
+    dead = health.dead_distance
+    measures = {
+        "codes used": f"{health.used:.1%} of {health.size:,}, over {health.vectors:,} vectors",
+        "perplexity": f"{health.perplexity:,.0f}",
+        "effective rank of the codes": f"{health.rank:.1f} of {health.dim} (of the latents {health.latents_rank:.1f})",
+        "spread of the codes": f"{health.scale:.3g} times the latents' ({health.latents_scale:.3g})",
+        "means apart": f"{health.offset:.3g} times the latents' spread",
+        "quantization error": f"{health.error:.3g} of the latents' variance",
+        "unused codes": "none"
+        if dead is None
+        else f"{dead:.3g} times the latents' spread from any latent",
+        "codes that equal another": f"{health.duplicates:.1%}",
+    }
+    if health.position is not None:
+        measures["latents by position alone"] = f"{health.position:.1%} of their variance"
+    rows = [f"  {name:<28} {text}" for name, text in measures.items()]
+    return rows + (lines(found) or ["ok: none of the known causes of collapse fits"])
+
+
+def codes_report(folder: Path) -> str:
+    """Use of the codes over a whole data set."""
+    manifest = read_manifest(folder)
+    counts = torch.tensor(manifest["histogram"])
+    share = used(counts)
+    row = (
+        f"{folder}: {share:.1%} of {len(counts):,} codes used over {manifest['positions']:,} positions, perplexity "
+        f"{perplexity(counts):,.0f}; the commonest stands at {counts.max() / counts.sum():.1%} of them"
+    )
+    if share >= USED or manifest["positions"] < 4 * len(counts):
+        return row
+    return f"{row}\nWARNING: few codes are used; ask doctor about the tokenizer's run for the cause"
+
+
+def prior_report(run: Path) -> str:
+    """What a prior's training says of itself."""
+    return "\n".join([f"{run}:", *prior_summary(read_metrics(run))])
+
+
+def model_report(folder: Path) -> str:
+    """The codebook of a tokenizer without its data."""
+    speech = "sample_rate" in json.loads((folder / "config.json").read_text())
+    model = (SpeechTokenizer if speech else ImageTokenizer).from_pretrained(folder)
+    if not model.quantizer.spec.has_codes:
+        return f"{folder}: no quantizer"
+    codebook = model.codebook
+    return (
+        f"{folder}: {len(codebook):,} codes of {codebook.shape[1]} dimensions, effective rank "
+        f"{effective_rank(codebook):.1f}; for more, give its run's folder, or --latents and --codebook"
+    )
+
+
+def arrays_report(latents: Path, codebook: Path) -> str:
+    """The same of arrays of any project: latents (n, d) or (b, n, d), a codebook (k, d)."""
+    vectors, codes = (array(path) for path in (latents, codebook))
+    if vectors.ndim not in (2, 3) or codes.ndim != 2 or vectors.shape[-1] != codes.shape[1]:
+        raise ValueError(
+            f"--latents of shape {tuple(vectors.shape)} and --codebook of shape {tuple(codes.shape)}: give (n, d) "
+            "or (b, n, d), and (k, d)"
+        )
+    if not (vectors.isfinite().all() and codes.isfinite().all()):
+        raise ValueError("--latents or --codebook holds values that are not finite")
+    position = position_share(vectors) if vectors.ndim == 3 else None
+    flat = vectors if vectors.ndim == 2 else rearrange(vectors, "b n d -> (b n) d")
+    health = codebook_health(flat, codes, position=position)
+    return "\n".join([f"{latents}, {codebook}:", *told(health, causes(health))])
+
+
+def array(path: Path) -> Tensor:
+    """The array of a .npy file, or the only one of a .safetensors file; nothing is unpickled."""
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt") as file:
+                (name,) = file.keys()
+                return file.get_tensor(name).float()
+        return torch.from_numpy(np.load(path, allow_pickle=False)).float()
+    except (OSError, ValueError, TypeError) as error:
+        raise ValueError(f"{path} is not a .npy file of numbers: {error}") from None
