@@ -2,13 +2,15 @@
 # make test         sets up, then checks style, types and behaviour
 # make .venv        sets up only
 PYTHON ?= python3
+SEED ?= 0
 BIN := .venv/bin
+SEEDS := $(foreach verb,train-tokenizer train-classifier train-prior,$(verb).seed=$(SEED))
 
 .PHONY: quickstart test .venv
 
 quickstart: .venv
-	$(BIN)/simvq run configs/digits
-	$(BIN)/simvq run configs/spoken_digits
+	$(BIN)/simvq run configs/digits $(SEEDS)
+	$(BIN)/simvq run configs/spoken_digits $(SEEDS)
 
 test: .venv
 	$(BIN)/ruff check .
@@ -18,8 +20,9 @@ test: .venv
 
 .venv: .venv/installed
 
+# twice quiet: once leaves a warning for every package that one of several indexes lacks
 .venv/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test]"
+	$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --editable ".[test]"
 	touch $@

@@ -175,8 +175,11 @@ def main(recipe: str, config: RobustnessConfig) -> str | None:
     """Runs and prints the table; returns what was missed, in words."""
     asked = thresholds(recipe)
     if config.check is not None:
-        missed = asked.missed(run_numbers(config.check))
-        return f"{config.check}: {'; '.join(missed)}" if missed else None
+        numbers = run_numbers(config.check)
+        missed = asked.missed(numbers)
+        said = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+        print(f"{config.check}: {'; '.join(missed) or 'good'} ({said})")
+        return "; ".join(missed) or None
     every = dict(runs(recipe, asked.steps, config))
     rows = [
         row for threads, found in every.items() if found for row in table(threads, found, asked)

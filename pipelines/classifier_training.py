@@ -9,10 +9,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from common.config import load_config
 from common.hub import HubModel
+from common.progress import Progress, machine, parameters
 from common.runs import start_run
 from common.training import OptimConfig, decay_groups, learning_rate
 
@@ -71,7 +71,9 @@ def fit(
     )
     endless = batches(device)
     total = torch.zeros((), device=device)
-    for step in tqdm(range(config.steps), desc="classifier", disable=None):
+    progress = Progress("train-classifier", 0, config.steps, accelerator.is_main_process)
+    progress.say(f"train-classifier in {config.run_dir}: {parameters(model)}; {machine(device, 1)}")
+    for step in progress:
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, config.steps, config.optim)
         inputs, labels = next(endless)
@@ -82,8 +84,11 @@ def fit(
         optimizer.step()
         total += loss.detach()
         if (step + 1) % config.log_every == 0 and step + 1 < config.steps:
-            accelerator.log({"loss/train": float(total) / config.log_every}, step=step + 1)
+            mean = float(total) / config.log_every
+            accelerator.log({"loss/train": mean}, step=step + 1)
             total.zero_()
+            if progress.overdue():
+                progress.line(step + 1, f"loss {mean:.3f}")
     last = config.steps % config.log_every or config.log_every
     values = {
         "loss/train": float(total) / last,

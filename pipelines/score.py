@@ -31,6 +31,7 @@ from pipelines.score_rows import (
 )
 from pipelines.speech.score import ScoreSpeechConfig, finished_speech, score_speech
 from pipelines.table import Number, Row, text_table
+from pipelines.training_report import run_findings
 from stage1_tokenizer import ImageTokenizer
 from stage1_tokenizer.images.data import ImageDataConfig, load_pictures
 
@@ -128,7 +129,8 @@ def score(config: ScoreConfig | ScoreSpeechConfig) -> Path:
     write_text(config.folder / "score.json", json.dumps(document, indent=2) + "\n")
     shown = figures(scored, histogram, config.tokenizer_run, config.prior_run)
     title = f"Scores of {config.samples or config.tokenizer}"
-    write_text(config.folder / "report.html", render(title, rows, shown, about))
+    found = run_findings(config.tokenizer_run, config.prior_run)
+    write_text(config.folder / "report.html", render(title, rows, shown, about, found))
     return config.folder / "report.html"
 
 

@@ -9,6 +9,19 @@ from common.tracking import read_metrics
 from pipelines.report import Figure, render
 from pipelines.score_figures import curve_figures
 from stage1_tokenizer.findings import training_findings
+from stage2_prior.findings import prior_findings
+
+
+def run_findings(tokenizer_run: Path | None, prior_run: Path | None) -> list[str]:
+    """What both trainings say against themselves, a line each; nothing where there is nothing to say."""
+    found = []
+    for run, findings in (
+        (tokenizer_run, lambda rows: training_findings(rows[-1])),
+        (prior_run, prior_findings),
+    ):
+        if run is not None and (rows := read_metrics(run)):
+            found += [f"{run}: {line}" for line in lines(findings(rows))]
+    return found
 
 
 def write_training_report(run_dir: Path) -> Path:

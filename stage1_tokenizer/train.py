@@ -97,7 +97,7 @@ def train_tokenizer(config: Config) -> Path:
             progress.line(done, in_words(metrics | {"step": done}))
             clock.rate()  # what was watched took none of a step's time
         elif progress.overdue():
-            progress.line(done, f"loss {float(total(losses)):.3f}")
+            progress.line(done, f"loss {float(total(losses).detach()):.3f}")
         if done % config.save_every == 0 or done == config.steps:
             save(run, done)
     if accelerator.is_main_process:

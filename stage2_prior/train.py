@@ -114,7 +114,7 @@ def train_prior(config: TrainPriorConfig | TrainSpeechPriorConfig) -> Path:
             accelerator.log(metrics, step=done)
             progress.line(done, f"loss {mean:.3f}")
         elif progress.overdue():
-            progress.line(done, f"loss {float(loss):.3f}")
+            progress.line(done, f"loss {float(loss.detach()):.3f}")
         if ends_epoch(done, config.batch_size, len(run.train)) or done == config.steps:
             nats = validate(run, done)
             progress.line(done, f"held-out {nats:.3f} nats per code, best {run.best.nats:.3f}")

@@ -19,8 +19,8 @@ from common.pictures import from_uint8, save_grid, save_pil, to_pil, to_uint8
 from common.tracking import JSONLTracker, read_metrics
 from common.training import (
     Average,
-    NonFiniteGuard,
     OptimConfig,
+    StepGuard,
     TrainingDivergedError,
     learning_rate,
 )
@@ -161,7 +161,7 @@ def test_the_average_is_the_closed_form_and_swaps_back() -> None:
 def test_a_step_that_is_not_finite_is_skipped_counted_and_at_last_refused() -> None:
     module = torch.nn.Linear(2, 1)
     optimizer = torch.optim.AdamW(module.parameters(), lr=0.1, fused=True)
-    guard = NonFiniteGuard(torch.device("cpu"), limit=1)
+    guard = StepGuard(torch.device("cpu"), limit=1, grad_clip=1.0)
     values = [torch.tensor(v) for v in (1.0, math.nan, 2.0, math.inf)]
     before = []
     for step, value in enumerate(values):
@@ -178,9 +178,11 @@ def test_a_step_that_is_not_finite_is_skipped_counted_and_at_last_refused() -> N
     assert moved == [True, False, True, False]
     with pytest.raises(TrainingDivergedError, match=r"2 steps .* step 2, where gan=nan broke"):
         guard.check()
-    restored = NonFiniteGuard(torch.device("cpu"), limit=2)
+    restored = StepGuard(torch.device("cpu"), limit=2, grad_clip=1.0)
     restored.load_state_dict(guard.state_dict())
     assert restored.check() == 2
+    # norms of 2**0.5, nan, 8**0.5 and inf: all but the one that is no number are above 1
+    assert restored.clipped_share() == 1.0 and restored.clipped_share() == 0.0
 
 
 def test_the_learning_rate_warms_up_and_anneals() -> None:

@@ -51,11 +51,22 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_run_does_everything_in_order_and_ends_with_a_table_and_a_report(smoke: Path) -> None:
     said = (smoke / "stdout").read_text()
+    verbs = ("train-tokenizer", "encode", "train-classifier", "train-prior", "sample", "score")
     assert [line[3:] for line in said.splitlines() if line.startswith("== ")] == [
-        *("train-tokenizer", "encode", "train-classifier", "train-prior", "sample", "score")
+        *(f"{verb} configs/smoke/{verb}.yaml" for verb in verbs),
+        "summary",
     ]
+    summary = said.split("== summary\n")[1].splitlines()
+    lines = [line.split()[:3] for line in summary if not line.startswith(" ")]
+    assert [line[:2] for line in lines] == [
+        [stage, topic]
+        for stage in ("tokenizer", "prior")
+        for topic in ("output", "codes", "training")
+    ]
+    assert {line[2] for line in lines} <= {"ok", "WARNING"}
     assert "FD(digits-classifier) vs train" in said and "FID" not in said
-    report = smoke / said.splitlines()[-1].removeprefix("report: ")
+    (told,) = [line for line in said.splitlines() if line.startswith("report: ")]
+    report = smoke / told.removeprefix("report: ")
     assert report.read_text().startswith("<!DOCTYPE html>")
     runs = smoke / "runs" / "smoke"
     assert (runs / "tokenizer" / "report.html").is_file()
@@ -102,7 +113,7 @@ def test_two_processes_draw_the_same_samples(smoke: Path) -> None:
 
 
 def test_mistakes_are_answered_with_one_sentence(
-    smoke: Path, monkeypatch: pytest.MonkeyPatch
+    smoke: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(smoke)
     for arguments, words in [
@@ -116,13 +127,47 @@ def test_mistakes_are_answered_with_one_sentence(
         ),
         (["encode", "configs/smoke/encode.yaml", "views=[middle]"], "view 'middle' is not one of"),
         (["train-prior", "configs/smoke/train-prior.yaml", "dropuot=1"], "did you mean 'dropout'"),
+        (
+            ["run", "configs/smoke", "train-prior.dropuot=1"],
+            "train-prior: configs/smoke/train-prior.yaml: there is no key",
+        ),
+        (
+            ["train-tokenizer", "configs/smoke/train-tokenizer.yaml", "steps=19"],
+            "runs/smoke/tokenizer has done 20 steps, more than steps=19",
+        ),
+        (
+            [
+                *("train-tokenizer", "configs/smoke/train-tokenizer.yaml", "run_dir=runs/t"),
+                "trackers=[tensorboard]",
+            ],
+            "trackers=['tensorboard'] needs a package that is not installed",
+        ),
+        (["doctor", "absent"], "absent is no run, model or folder of codes"),
+        (["doctor", "--latents", "absent.npy"], "give a folder, or both"),
         (["run", "configs"], "has none of train-tokenizer.yaml"),
         (["train-tokenizer", "absent.yaml"], "absent.yaml is not a file"),
         (["import-official", "absent.ckpt", "out"], "absent.ckpt is not a file"),
     ]:
         with pytest.raises(SystemExit) as caught:
             main(arguments)
-        assert words in str(caught.value) and "\n" not in str(caught.value)
+        said = capsys.readouterr().err
+        assert caught.value.code == 2
+        assert words in said and said.count("\n") == 1
+
+
+def test_a_training_that_comes_to_nothing_ends_with_exit_code_1(
+    smoke: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(smoke)
+    words = ["train-tokenizer", "configs/smoke/train-tokenizer.yaml", "run_dir=runs/failed"]
+    with pytest.raises(SystemExit) as caught:
+        main([*words, "optim.lr=0", "quantizer_lr=0", "allow_failed=false"])
+    assert "FAILED: the reconstruction is no better than a constant" in str(caught.value)
+    main([*words, "optim.lr=0", "quantizer_lr=0", "allow_failed=true"])
+    said = capsys.readouterr().out
+    assert "FAILED: the reconstruction is no better than a constant: PSNR" in said
+    page = (smoke / "runs/failed/report.html").read_text()
+    assert "the reconstruction is no better than a constant" in page
 
 
 def test_help_is_the_configs_own_words(capsys: pytest.CaptureFixture[str]) -> None:
@@ -160,7 +205,7 @@ def test_a_pipeline_refuses_parts_that_do_not_fit(smoke: Path, tmp_path: Path) -
 
 SHORT = [
     *(f"train-{what}.steps=2" for what in ("tokenizer", "classifier", "prior")),
-    *("sample.count=10", "score.slow_count=1"),
+    *("sample.count=10", "score.slow_count=1", "allow_failed=true"),
 ]
 """What makes a run of speech short."""
 

@@ -92,10 +92,10 @@ def test_a_prior_learns_the_codes_and_draws_pictures(
     config = str(ROOT / "configs/smoke/train-prior.yaml")
     run = f"runs/{levels_by}"
     main(["train-prior", config, f"run_dir={run}", "steps=2", f"levels_by={levels_by}"])
-    last = [row for row in read_metrics(folder / run) if "codes/ln_k" in row][-1]
+    last = [row for row in read_metrics(folder / run) if "rivals/chance_nats" in row][-1]
     bits = sum(map(math.log, sizes))
-    assert last["codes/ln_k"] == pytest.approx(bits / len(sizes))
-    assert 0 < last["codes/unigram_entropy"] <= last["codes/ln_k"] + 1e-6
+    assert last["rivals/chance_nats"] == pytest.approx(bits / len(sizes))
+    assert 0 < last["rivals/single_nats"] < last["rivals/chance_nats"] + 0.01
     out = f"runs/samples-{levels_by}"
     sample = str(ROOT / "configs/smoke/sample.yaml")
     main(["sample", sample, f"pipeline={run}/pipeline", f"out={out}", "count=3"])

@@ -131,13 +131,16 @@ def test_a_watched_training_is_the_same_bit_for_bit(tmp_path: Path) -> None:
     assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
 
 
-def test_what_has_no_steps_is_refused_in_one_sentence(tmp_path: Path) -> None:
+def test_what_has_no_steps_is_refused_in_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for words in (["sample", "configs/smoke/sample.yaml"], ["no-such-verb", "no.yaml"]):
         with pytest.raises(SystemExit) as caught:
             main(["profile", *words])
-        said = str(caught.value)
+        said = capsys.readouterr().err
+        assert caught.value.code == 2
         assert f"{words[0]} can't be profiled: give one of train-tokenizer, train-prior" in said
-        assert "\n" not in said
+        assert said.count("\n") == 1
 
 
 def test_the_command_prints_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

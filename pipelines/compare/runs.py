@@ -32,6 +32,8 @@ def verb_config(config: CompareConfig, verb: str, settings: Sequence[str]) -> di
     mine = [s.removeprefix(f"{verb}.") for s in both if s.startswith(f"{verb}.")]
     merged = OmegaConf.merge(OmegaConf.load(path), OmegaConf.from_dotlist(mine))
     found: Any = OmegaConf.to_container(merged, resolve=True)
+    if verb in ("train-tokenizer", "train-prior"):
+        found["allow_failed"] = True  # a collapse is a result of a study
     return found
 
 

@@ -32,6 +32,7 @@ from pipelines.speech.metrics import MissingPackageError, Voicing
 from pipelines.speech.numbers import References, ScoredSet, SpeechScoring, judged
 from pipelines.speech.rows import SpeechReconstructor, make_rows
 from pipelines.speech.words import whisper_judge
+from pipelines.training_report import run_findings
 from stage1_tokenizer import SpeechTokenizer
 from stage1_tokenizer.speech.data import Recordings, SpeechDataConfig, load_recordings
 
@@ -128,7 +129,8 @@ def score_speech(config: ScoreSpeechConfig) -> Path:
         sampled, scoring.train, reconstructor, histogram, config.tokenizer_run, config.prior_run
     )
     title = f"Scores of {config.samples or config.tokenizer}"
-    write_text(config.folder / "report.html", render(title, rows, drawn, about))
+    found = run_findings(config.tokenizer_run, config.prior_run)
+    write_text(config.folder / "report.html", render(title, rows, drawn, about, found))
     return config.folder / "report.html"
 
 
