@@ -84,12 +84,12 @@ def tokenizer_report(run: Path) -> str:
 
 @torch.no_grad()
 def training_latents(task: Task, batch_size: int, most: int) -> Float[Tensor, "n d"]:
-    """Latents of training items in the order of a run with seed 0, at least `most` or of two epochs."""
+    """Latents of training items in the order of a run with seed 0, at least `most` or of one epoch."""
     batches = task.batches(Accelerator(cpu=True), batch_size=batch_size, seed=0, done=0, workers=0)
     found: list[Tensor] = []
     for batch in batches:
         found.append(task.latents(batch))
-        if sum(map(len, found)) >= most or batch["epoch"] > 1:
+        if sum(map(len, found)) >= most or batch["epoch"] > 0:
             break
     return torch.cat(found)
 

@@ -4,11 +4,12 @@ import base64
 import json
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
 
+from common.config import write_text
 from pipelines.table import Row, footnotes, metric_names
 
 STYLE = """
@@ -136,3 +137,9 @@ def compact(numbers: list[int]) -> str | list[int]:
     """`first..last` for consecutive numbers, else the numbers."""
     whole = numbers == list(range(numbers[0], numbers[0] + len(numbers)))
     return f"{numbers[0]}..{numbers[-1]}" if whole else numbers
+
+
+def write_scores(folder: Path, rows: Sequence[Row], provenance: dict[str, Any]) -> None:
+    """score.json: every number with what it depends on."""
+    document = {"rows": [asdict(row) for row in rows], "provenance": provenance}
+    write_text(folder / "score.json", json.dumps(document, indent=2) + "\n")

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +18,7 @@ from pipelines.extractors import ClassifierExtractor, choose_extractor
 from pipelines.fidelity import extract, reference
 from pipelines.images.batches import SampledPictures, limited, picture_batches
 from pipelines.images.metrics import Lpips
-from pipelines.report import compact, render
+from pipelines.report import compact, render, write_scores
 from pipelines.score_figures import Drawn, Scored, figures, read_histogram
 from pipelines.score_rows import (
     Judge,
@@ -125,12 +125,11 @@ def score(config: ScoreConfig | ScoreSpeechConfig) -> Path:
     scored = Scored(judge, train, heldout, reconstructor, drawn)
     rows = make_rows(scored, reconstruction_row(judge, rebuilt, reconstructor), size)
     about = provenance(config, scored)
-    document = {"rows": [asdict(row) for row in rows], "provenance": about}
-    write_text(config.folder / "score.json", json.dumps(document, indent=2) + "\n")
+    write_scores(config.folder, rows, about)
     shown = figures(scored, histogram, config.tokenizer_run, config.prior_run)
     title = f"Scores of {config.samples or config.tokenizer}"
-    found = run_findings(config.tokenizer_run, config.prior_run)
-    write_text(config.folder / "report.html", render(title, rows, shown, about, found))
+    page = render(title, rows, shown, about, run_findings(config.tokenizer_run, config.prior_run))
+    write_text(config.folder / "report.html", page)
     return config.folder / "report.html"
 
 

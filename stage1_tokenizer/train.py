@@ -223,7 +223,7 @@ def optimize(
     for optimizer in stepped:
         for group in optimizer.param_groups:
             scheduled = learning_rate(step, config.steps, config.optim)
-            group["lr"] = group.get("fixed") or group["scale"] * scheduled
+            group["lr"] = group["fixed"] if "fixed" in group else group["scale"] * scheduled
         optimizer.optimizer.found_inf = skip
         with part("optimizer"):
             optimizer.step()

@@ -86,6 +86,35 @@ def test_running_again_changes_nothing(smoke: Path, monkeypatch: pytest.MonkeyPa
     assert before == after
 
 
+def test_doctor_tells_of_tokenizer_codes_and_prior(
+    smoke: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(smoke)
+    main(["doctor", "runs/smoke"])
+    said = capsys.readouterr().out
+    for words in (
+        "tokenizer  output ",
+        "% of 64, over ",
+        "effective rank of the codes",
+        "latents by position alone",
+        "runs/smoke/codes: ",
+        "over 114,960 positions",
+        "prior      output ",
+    ):
+        assert words in said, said
+    main(["doctor", "runs/smoke/tokenizer/model"])
+    assert "64 codes of 8 dimensions, effective rank" in capsys.readouterr().out
+
+
+def test_lines_reach_a_file_and_the_first_says_what_is_trained(smoke: Path) -> None:
+    said = (smoke / "stdout").read_text()
+    (start,) = [line for line in said.splitlines() if line.startswith("train-prior in ")]
+    assert "7,185 rows of 16 codes (96 bits each), 360 held out, 10 classes; " in start
+    assert "cpu (1 thread)" in start and "of pairs" in start
+    assert re.search(r"^step 20 of 20: loss \d", said, flags=re.MULTILINE)
+    assert re.search(r"ms per step, \d+ s to go$", said, flags=re.MULTILINE)
+
+
 def test_samples_are_files_and_one_array_of_bytes(smoke: Path) -> None:
     samples = smoke / "runs" / "smoke" / "samples"
     about = json.loads((samples / "sample.json").read_text())
@@ -223,7 +252,10 @@ def test_the_readmes_commands_run(
     lines = [line for block in blocks("bash") for line in block.splitlines()]
     assert len(lines) >= 5
     for line in lines:
-        words = shlex.split(line.replace("configs/digits", "configs/smoke"), comments=True)
+        line = line.replace("configs/digits", "configs/smoke").replace(
+            "doctor runs/digits", "doctor runs/smoke"
+        )
+        words = shlex.split(line, comments=True)
         assert words.pop(0) == "simvq"
         if words[0] in ("import-official", "compare"):
             continue

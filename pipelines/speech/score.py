@@ -16,7 +16,7 @@ from common.hub import sha256
 from common.processes import processes
 from common.runs import environment
 from pipelines.fidelity import Features, Reference, cached_reference
-from pipelines.report import compact, render
+from pipelines.report import compact, render, write_scores
 from pipelines.score_figures import read_histogram
 from pipelines.speech.clips import (
     Clips,
@@ -123,8 +123,7 @@ def score_speech(config: ScoreSpeechConfig) -> Path:
     made = judged(scoring, sampled) if sampled else None
     rows = make_rows(scoring, reconstructor, heldout_set(scoring), rebuilt, made, config.prior_run)
     about = provenance(config, scoring, sources, sampling)
-    document = {"rows": [asdict(row) for row in rows], "provenance": about}
-    write_text(config.folder / "score.json", json.dumps(document, indent=2) + "\n")
+    write_scores(config.folder, rows, about)
     drawn = speech_figures(
         sampled, scoring.train, reconstructor, histogram, config.tokenizer_run, config.prior_run
     )
