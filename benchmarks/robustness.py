@@ -80,7 +80,7 @@ def run_numbers(run_dir: Path) -> dict[str, float]:
     found |= {"codes used": manifest["used"], "perplexity": manifest["perplexity"]}
     for row in json.loads((run_dir / "samples" / "score.json").read_text())["rows"]:
         for metric, number in row["numbers"].items():
-            if metric.startswith("label accuracy") and number["value"] is not None:
+            if number["value"] is not None:
                 found[f"{metric}: {row['name']}"] = number["value"]
     return found
 
@@ -93,11 +93,21 @@ def tokenizer_numbers(line: dict[str, float]) -> dict[str, float]:
 def one_run(
     recipe: str, seed: int, threads: int, steps: int | None, root: Path
 ) -> dict[str, float]:
-    """The numbers of a run, made in a process of its own unless they are there already."""
+    """The numbers of a run, made in a process of its own unless it is there already."""
     folder = root / recipe / f"threads-{threads}-seed-{seed}"
     result = folder / "numbers.json"
-    if result.exists():
-        return json.loads(result.read_text())
+    if not result.exists():
+        minutes = made(recipe, seed, threads, steps, folder)
+        write_text(result, json.dumps({"minutes": minutes}) + "\n")
+    if steps is None:
+        numbers = run_numbers(folder)
+    else:
+        numbers = tokenizer_numbers(json.loads((folder / "line.json").read_text()))
+    return numbers | {"minutes": json.loads(result.read_text())["minutes"]}
+
+
+def made(recipe: str, seed: int, threads: int, steps: int | None, folder: Path) -> float:
+    """Makes a run in a process of its own; returns the minutes that it took."""
     own_configs(recipe, folder)
     if steps is None:
         seeds = [
@@ -117,13 +127,7 @@ def one_run(
             env=os.environ | {"OMP_NUM_THREADS": str(threads)},
             check=steps is not None,
         )
-    minutes = (time.monotonic() - start) / 60
-    if steps is None:
-        numbers = run_numbers(folder)
-    else:
-        numbers = tokenizer_numbers(json.loads((folder / "line.json").read_text()))
-    write_text(result, json.dumps(numbers | {"minutes": minutes}, indent=2) + "\n")
-    return json.loads(result.read_text())
+    return (time.monotonic() - start) / 60
 
 
 def own_configs(recipe: str, folder: Path) -> None:
@@ -140,17 +144,18 @@ def runs(
     """The number of threads and all its runs' numbers, first one, then two."""
     for threads, seeds in ((1, config.one_thread), (2, config.two_threads)):
         with ThreadPoolExecutor(max((os.cpu_count() or 1) // threads, 1)) as pool:
-            made = pool.map(
+            every = pool.map(
                 lambda seed, threads=threads: one_run(recipe, seed, threads, steps, config.out),
                 range(seeds),
             )
-            yield threads, list(made)
+            yield threads, list(every)
 
 
 def table(threads: int, every: list[dict[str, float]], asked: Thresholds) -> list[list[str]]:
     """A row for each number: worst, median and best, and how many runs reach what is asked."""
     rows = []
-    for name in [name for name in every[0] if name != "minutes"]:
+    told = {*NAMES.values(), *asked.at_least, *asked.at_most}
+    for name in [name for name in every[0] if name in told]:
         values = sorted(numbers[name] for numbers in every)
         limit, good, sign = "", len(values), ""
         if name in asked.at_least:
@@ -162,9 +167,9 @@ def table(threads: int, every: list[dict[str, float]], asked: Thresholds) -> lis
             values.reverse()
         if name == "mel distance" and not sign:
             values.reverse()
-        shown = [f"{value:.4g}" for value in (values[0], median(values), values[-1])]
+        three = [f"{value:.4g}" for value in (values[0], median(values), values[-1])]
         passed = f"{good} of {len(values)}" if sign else ""
-        rows.append([str(threads), name, *shown, f"{sign} {limit}".strip(), passed])
+        rows.append([str(threads), name, *three, f"{sign} {limit}".strip(), passed])
     return rows
 
 

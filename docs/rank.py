@@ -105,6 +105,7 @@ def write() -> Figure:
         rows = [
             [name, *(mean_sd([run[measure] for run in seeds], shown) for seeds in runs)]
             for name, runs in results.items()
+            if runs[0][0][measure] == runs[0][0][measure]  # without a quantizer there are no codes
         ]
         print(markdown([title, *(f"K = {size:,}" for size in SIZES)], rows) + "\n")
     return drawn(alone, results)

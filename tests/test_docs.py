@@ -12,7 +12,7 @@ import torch
 import toy
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGES = sorted(path.stem for path in DOCS.glob("*.md") if path.stem != "README")
+PAGES = sorted(path.stem for path in DOCS.glob("*.md") if path.stem not in ("README", "robustness"))
 HAND = {
     "VQ": ((1.5, 0.0), (0.0, 1.0)),
     "SimVQ, no bias": ((1.5, 0.0), (0.0, 1.0)),
