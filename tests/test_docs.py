@@ -8,6 +8,8 @@ import dimension
 import generation
 import joint
 import pytest
+import rank
+import start
 import torch
 import toy
 
@@ -112,3 +114,21 @@ def test_a_larger_codebook_helps_the_prior_whose_head_is_tied_to_it() -> None:
     assert tied[1] == learned[1] < 0.7 * few[1]
     assert few[2] < tied[2] < 0.9 * learned[2]
     assert tied[3] < 0.9 * few[3] < few[3] < 0.7 * learned[3]
+
+
+def test_the_map_keeps_its_rank_and_the_pull_on_the_encoder_takes_it() -> None:
+    """And the codebook of lower rank reconstructs better."""
+    assert rank.fixed(64, seed=0)[0] > 7.5
+    plain, free = (
+        rank.trained(rank.METHODS[name], 64, seed=0)
+        for name in ("SimVQ", "SimVQ, no pull on the encoder (beta 0)")
+    )
+    assert plain[0] < free[0] and plain[1] < free[1]
+    assert plain[4] < 0.8 * free[4]
+
+
+def test_an_encoder_with_torchs_start_hears_its_position_and_not_the_sound() -> None:
+    waveforms = start.sounds(8000)
+    old, new = (start.heard(start.SMALL, kind, 0, waveforms)[-1] for kind in start.STARTS)
+    assert old[0] < 0.1 and old[1] > 0.4
+    assert 0.5 < new[0] < 3 and new[1] < 0.05
