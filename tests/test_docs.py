@@ -73,11 +73,11 @@ def test_simvq_is_no_clustering_method() -> None:
 def test_the_use_of_c_is_that_of_its_image_whatever_the_rank() -> None:
     vectors = codebook.stretched(0)
     quantizer = codebook.trained(vectors, 0)
-    for rank in (codebook.DIM, 4, 1):
-        codebook.truncate(quantizer, rank)
+    for kept in (codebook.DIM, 4, 1):
+        codebook.truncate(quantizer, kept)
         indices, of_basis, of_codebook, _ = codebook.counts(quantizer, vectors)
         assert indices == of_basis == of_codebook
-        assert codebook.geometry(quantizer.codebook.detach())[0] == rank
+        assert codebook.geometry(quantizer.codebook.detach())[0] == kept
     assert codebook.geometry(quantizer.basis)[0] == codebook.DIM
     codebook.truncate(quantizer, 0)
     assert codebook.counts(quantizer, vectors)[:3] == [1, 1, 1]
