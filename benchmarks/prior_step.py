@@ -173,7 +173,7 @@ def training(case: Case, prior: Prior, codes: Tensor) -> Training:
         best=Best(),
         train=items,
         held_out=items,
-        rivals={},
+        baselines={},
         codes_per_second=None,
     )
 

@@ -31,13 +31,12 @@ PSNR_GAIN = 1.0
 
 def causes(health: CodebookHealth) -> list[Finding]:
     """Which of the known causes of collapse fit, the likeliest first; none for a healthy codebook."""
-    found = [
+    return [
         *_deaf_latents(health),
         *_scales(health),
         *_geometry(health),
         *_few_used(health),
     ]
-    return found
 
 
 def _deaf_latents(health: CodebookHealth) -> list[Finding]:

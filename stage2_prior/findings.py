@@ -5,11 +5,11 @@ from typing import Any
 from common.findings import Finding, Topic, step_findings, steps_in_words, summary
 
 TABLES = {
-    "rivals/pair_nats": "a table of pairs",
-    "rivals/single_nats": "of single codes",
-    "rivals/chance_nats": "chance",
+    "baseline/bigram_nats": "bigrams",
+    "baseline/unigram_nats": "unigrams",
+    "baseline/chance_nats": "chance",
 }
-"""The rivals, for the eye."""
+"""The baselines, for the eye."""
 MARGIN = 0.005
 """Nats per code by which a prior must be below a table."""
 OVERFIT = 0.02
@@ -29,14 +29,14 @@ def prior_findings(rows: list[dict[str, Any]]) -> list[Finding]:
 def _tables(best: dict[str, Any]) -> list[Finding]:
     """A prior that a table beats."""
     nats = best["heldout/nats_per_code"]
-    if "rivals/pair_nats" not in best or nats < best["rivals/pair_nats"] - MARGIN:
+    if "baseline/bigram_nats" not in best or nats < best["baseline/bigram_nats"] - MARGIN:
         return []
-    constant = nats >= best["rivals/single_nats"] - MARGIN
-    name, key = ("single codes", "single") if constant else ("pairs of neighbours", "pair")
+    constant = nats >= best["baseline/unigram_nats"] - MARGIN
+    name = "unigram" if constant else "bigram"
     return [
         Finding(
-            f"the prior is no better than a table of {name}",
-            f"{nats:.3f} nats per held-out code, of the table {best[f'rivals/{key}_nats']:.3f}",
+            f"the prior is no better than a {name} table",
+            f"{nats:.3f} nats per held-out code, the table {best[f'baseline/{name}_nats']:.3f}",
             "less than the table",
             "Train longer (steps), or change optim.lr or size.",
             topic="output",

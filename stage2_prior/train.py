@@ -28,9 +28,9 @@ from common.training import (
 from stage2_prior.codes import Batch, CodeRows, Rows, held_out_batches, training_batches
 from stage2_prior.fit import fitting_tokenizer, untrained
 from stage2_prior.model import CodebookTables, Prior
+from stage2_prior.ngrams import baselines
 from stage2_prior.speech_model import SpeechPrior
 from stage2_prior.speech_rows import SpeechRows
-from stage2_prior.tables import rivals
 from stage2_prior.train_config import TrainPriorConfig, TrainSpeechPriorConfig
 
 
@@ -61,7 +61,7 @@ class Training:
     best: Best
     train: Rows
     held_out: Rows
-    rivals: dict[str, float]
+    baselines: dict[str, float]
     """Held-out nats per code of chance and of tables."""
     codes_per_second: float | None
     """Of audio; None for pictures."""
@@ -194,7 +194,7 @@ def prepare(
         best=Best(),
         train=items["train"],
         held_out=items["validation"],
-        rivals=rivals(
+        baselines=baselines(
             rows["train"],
             rows["validation"],
             prior.config.level_sizes,
@@ -210,15 +210,15 @@ def prepare(
 
 def start_line(run: Training) -> str:
     """What is trained on what, where, and what chance and tables reach."""
-    accelerator, known = run.accelerator, run.rivals
+    accelerator, known = run.accelerator, run.baselines
     codes = run.train.mean_codes
     bits = sum(map(math.log2, run.prior.config.level_sizes)) / run.prior.config.levels * codes
     return (
         f"train-prior in {run.config.run_dir}: {len(run.train):,} rows of {codes:.4g} codes ({bits:,.0f} bits each), "
         f"{len(run.held_out):,} held out, {run.prior.config.classes} classes; {parameters(run.prior)}; "
         f"{machine(accelerator.device, accelerator.num_processes)}; held-out nats per code of chance "
-        f"{known['rivals/chance_nats']:.3f}, of single codes {known['rivals/single_nats']:.3f}, of pairs "
-        f"{known['rivals/pair_nats']:.3f}"
+        f"{known['baseline/chance_nats']:.3f}, of unigrams {known['baseline/unigram_nats']:.3f}, of bigrams "
+        f"{known['baseline/bigram_nats']:.3f}"
     )
 
 
@@ -286,7 +286,7 @@ def validate(run: Training, done: int) -> float:
         "heldout/bits_per_code": nats / math.log(2),
         "heldout/bits_per_item": total / math.log(2) / len(run.held_out),
         "heldout/best_nats_per_code": run.best.nats,
-        **run.rivals,
+        **run.baselines,
     }
     if run.codes_per_second is not None:
         codes_alone = int(count) - len(run.held_out)  # the rest are ends: they too cost bits

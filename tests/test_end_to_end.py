@@ -110,7 +110,7 @@ def test_lines_reach_a_file_and_the_first_says_what_is_trained(smoke: Path) -> N
     said = (smoke / "stdout").read_text()
     (start,) = [line for line in said.splitlines() if line.startswith("train-prior in ")]
     assert "7,185 rows of 16 codes (96 bits each), 360 held out, 10 classes; " in start
-    assert "cpu (1 thread)" in start and "of pairs" in start
+    assert "cpu (1 thread)" in start and "of bigrams" in start
     assert re.search(r"^step 20 of 20: loss \d", said, flags=re.MULTILINE)
     assert re.search(r"ms per step, \d+ s to go$", said, flags=re.MULTILINE)
 

@@ -92,10 +92,10 @@ def test_a_prior_learns_the_codes_and_draws_pictures(
     config = str(ROOT / "configs/smoke/train-prior.yaml")
     run = f"runs/{levels_by}"
     main(["train-prior", config, f"run_dir={run}", "steps=2", f"levels_by={levels_by}"])
-    last = [row for row in read_metrics(folder / run) if "rivals/chance_nats" in row][-1]
+    last = [row for row in read_metrics(folder / run) if "baseline/chance_nats" in row][-1]
     bits = sum(map(math.log, sizes))
-    assert last["rivals/chance_nats"] == pytest.approx(bits / len(sizes))
-    assert 0 < last["rivals/single_nats"] < last["rivals/chance_nats"] + 0.01
+    assert last["baseline/chance_nats"] == pytest.approx(bits / len(sizes))
+    assert 0 < last["baseline/unigram_nats"] < last["baseline/chance_nats"] + 0.01
     out = f"runs/samples-{levels_by}"
     sample = str(ROOT / "configs/smoke/sample.yaml")
     main(["sample", sample, f"pipeline={run}/pipeline", f"out={out}", "count=3"])

@@ -189,8 +189,8 @@ def test_a_run_folder_holds_what_it_should(trained: Path) -> None:
     assert all(
         row["speed/codes_per_second"] > 0 and row["speed/peak_memory_gib"] > 0.05 for row in steps
     )
-    assert last["rivals/chance_nats"] == pytest.approx(3.4657, abs=1e-4)
-    assert last["rivals/pair_nats"] < last["rivals/chance_nats"]
+    assert last["baseline/chance_nats"] == pytest.approx(3.4657, abs=1e-4)
+    assert last["baseline/bigram_nats"] < last["baseline/chance_nats"]
 
 
 def test_codes_are_written_once_and_their_manifest_is_true(trained: Path) -> None:

@@ -1,4 +1,4 @@
-"""The prior's trivial rivals: tables against counting by hand, and against what is known."""
+"""The prior's trivial baselines: tables against counting by hand, and against what is known."""
 
 import itertools
 import math
@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stage2_prior.findings import prior_findings
-from stage2_prior.tables import rivals
+from stage2_prior.ngrams import baselines
 
 
 def rows(codes: list[list[int]]) -> Dataset:
@@ -19,7 +19,7 @@ def rows(codes: list[list[int]]) -> Dataset:
 
 
 def by_hand(train: list[list[int]], held_out: list[list[int]], k: int, ends: bool) -> float:
-    """Witten and Bell's table of pairs, one count after another."""
+    """Witten and Bell's bigrams, one count after another."""
     end, pairs, single = k, Counter(), Counter()
     for row in train:
         row = [*row, end] if ends else row
@@ -42,34 +42,34 @@ def by_hand(train: list[list[int]], held_out: list[list[int]], k: int, ends: boo
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(2, 6), st.integers(1, 8), st.booleans(), st.integers(0, 999))
-def test_a_table_of_pairs_equals_counting_by_hand(k: int, n: int, ends: bool, seed: int) -> None:
+def test_bigrams_equal_counting_by_hand(k: int, n: int, ends: bool, seed: int) -> None:
     draw = np.random.default_rng(seed)
     lengths = draw.integers(1, 7, 2 * n) if ends else np.full(2 * n, 5)
     codes = [draw.integers(0, k, length).tolist() for length in lengths]
-    found = rivals(rows(codes[:n]), rows(codes[n:]), (k,), ends)
-    assert found["rivals/pair_nats"] == pytest.approx(by_hand(codes[:n], codes[n:], k, ends))
-    assert found["rivals/chance_nats"] == pytest.approx(math.log(k))
+    found = baselines(rows(codes[:n]), rows(codes[n:]), (k,), ends)
+    assert found["baseline/bigram_nats"] == pytest.approx(by_hand(codes[:n], codes[n:], k, ends))
+    assert found["baseline/chance_nats"] == pytest.approx(math.log(k))
 
 
 def test_known_sources_give_their_known_entropies() -> None:
     draw = np.random.default_rng(0)
     uniform = rows(draw.integers(0, 8, (4000, 16)).tolist())
-    found = rivals(uniform, uniform, (8,), False)
-    assert found["rivals/single_nats"] == pytest.approx(math.log(8), abs=1e-3)
-    assert found["rivals/pair_nats"] == pytest.approx(math.log(8), abs=1e-2)
+    found = baselines(uniform, uniform, (8,), False)
+    assert found["baseline/unigram_nats"] == pytest.approx(math.log(8), abs=1e-3)
+    assert found["baseline/bigram_nats"] == pytest.approx(math.log(8), abs=1e-2)
     counting = rows([[(i + j) % 8 for j in range(64)] for i in range(8)] * 20)
-    found = rivals(counting, counting, (8,), False)
-    assert found["rivals/single_nats"] == pytest.approx(math.log(8), abs=1e-3)
-    assert found["rivals/pair_nats"] < 0.05
+    found = baselines(counting, counting, (8,), False)
+    assert found["baseline/unigram_nats"] == pytest.approx(math.log(8), abs=1e-3)
+    assert found["baseline/bigram_nats"] < 0.05
 
 
 def test_levels_have_alphabets_of_their_own() -> None:
     """A position's second code is known, its first one of four: a mean of ln 4 and nothing."""
     draw = np.random.default_rng(1)
     codes = rows([[c for first in draw.integers(0, 4, 32) for c in (first, 1)] for _ in range(500)])
-    found = rivals(codes, codes, (4, 2), False)
-    assert found["rivals/chance_nats"] == pytest.approx((math.log(4) + math.log(2)) / 2)
-    assert found["rivals/single_nats"] == pytest.approx(math.log(4) / 2, abs=1e-3)
+    found = baselines(codes, codes, (4, 2), False)
+    assert found["baseline/chance_nats"] == pytest.approx((math.log(4) + math.log(2)) / 2)
+    assert found["baseline/unigram_nats"] == pytest.approx(math.log(4) / 2, abs=1e-3)
 
 
 def course(*nats: float, pair: float = 3.0, single: float = 4.0) -> list[dict[str, float]]:
@@ -78,8 +78,8 @@ def course(*nats: float, pair: float = 3.0, single: float = 4.0) -> list[dict[st
         {
             "step": 10 * i,
             "heldout/nats_per_code": value,
-            "rivals/pair_nats": pair,
-            "rivals/single_nats": single,
+            "baseline/bigram_nats": pair,
+            "baseline/unigram_nats": single,
         }
         | last
         for i, value in enumerate(nats, 1)
@@ -92,9 +92,9 @@ def course(*nats: float, pair: float = 3.0, single: float = 4.0) -> list[dict[st
         (course(2.9, 2.5, 2.4, 2.39), []),
         (
             course(3.6, 3.4, 3.3, 3.29),
-            ["the prior is no better than a table of pairs of neighbours"],
+            ["the prior is no better than a bigram table"],
         ),
-        (course(4.2, 4.1, 4.1, 4.1), ["the prior is no better than a table of single codes"]),
+        (course(4.2, 4.1, 4.1, 4.1), ["the prior is no better than a unigram table"]),
         (course(2.0, 2.1, 2.2), ["the prior was best at its first look at the held-out codes"]),
         (course(2.9, 2.6, 2.3), ["the prior was still learning"]),
         (course(2.9), []),
@@ -103,4 +103,4 @@ def course(*nats: float, pair: float = 3.0, single: float = 4.0) -> list[dict[st
 def test_a_priors_course_gives_itself_away(rows: list[dict[str, float]], names: list[str]) -> None:
     found = prior_findings(rows)
     assert [finding.name for finding in found] == names
-    assert [f.failed for f in found] == ["single codes" in name for name in names]
+    assert [f.failed for f in found] == ["unigram" in name for name in names]

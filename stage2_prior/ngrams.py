@@ -1,4 +1,4 @@
-"""The trivial rivals of a prior: tables of single codes and of pairs of neighbours, counted and asked."""
+"""The trivial baselines of a prior: unigrams and bigrams of codes."""
 
 import math
 
@@ -39,19 +39,19 @@ def levels_of(sizes: tuple[int, ...], ends: bool) -> Flat:
     return np.append(np.repeat(np.arange(levels), sizes), [0 if ends else levels, levels])
 
 
-def single_shares(train: Flat, levels: Flat) -> np.ndarray:
+def unigram_shares(train: Flat, levels: Flat) -> np.ndarray:
     """Each symbol's share among those of its level, each counted once more than it was seen."""
     counts = np.bincount(train, minlength=len(levels)) + 1.0
     return counts / np.bincount(levels, weights=counts)[levels]
 
 
-def single_nats(train: Flat, held_out: Flat, levels: Flat) -> float:
-    """Held-out nats per code of a table of single codes."""
-    return float(-np.log(single_shares(train, levels)[held_out]).mean())
+def unigram_nats(train: Flat, held_out: Flat, levels: Flat) -> float:
+    """Held-out nats per code of the unigram table."""
+    return float(-np.log(unigram_shares(train, levels)[held_out]).mean())
 
 
-def pair_nats(train: tuple[Flat, Flat], held_out: tuple[Flat, Flat], levels: Flat) -> float:
-    """Held-out nats per code of a table of pairs, smoothed with that of single codes (Witten and Bell 1991).
+def bigram_nats(train: tuple[Flat, Flat], held_out: tuple[Flat, Flat], levels: Flat) -> float:
+    """Held-out nats per code of the bigram table, smoothed with the unigrams (Witten and Bell 1991).
 
     p(code | before) = (n(before, code) + t p(code)) / (n(before) + t), where t is how many different codes
     were seen after `before`. Pairs that occur are all that is stored.
@@ -65,21 +65,21 @@ def pair_nats(train: tuple[Flat, Flat], held_out: tuple[Flat, Flat], levels: Fla
     wanted = before * symbols + after
     place = np.minimum(np.searchsorted(pairs, wanted), len(pairs) - 1)
     seen = np.where(pairs[place] == wanted, counts[place], 0)
-    single = single_shares(train[0], levels)[after]
+    single = unigram_shares(train[0], levels)[after]
     t, n = kinds[before], times[before]
     known = n > 0
     share = np.where(known, (seen + t * single) / np.where(known, n + t, 1), single)
     return float(-np.log(share).mean())
 
 
-def rivals(
+def baselines(
     train: Dataset, held_out: Dataset, sizes: tuple[int, ...], ends: bool
 ) -> dict[str, float]:
-    """Held-out nats per code of chance, of single codes and of pairs of neighbours."""
+    """Held-out nats per code of chance, of unigrams and of bigrams."""
     levels = levels_of(sizes, ends)
     counted, asked = (flat_rows(rows, sizes, ends) for rows in (train, held_out))
     return {
-        "rivals/chance_nats": sum(map(math.log, sizes)) / len(sizes),
-        "rivals/single_nats": single_nats(counted[0], asked[0], levels),
-        "rivals/pair_nats": pair_nats(counted, asked, levels),
+        "baseline/chance_nats": sum(map(math.log, sizes)) / len(sizes),
+        "baseline/unigram_nats": unigram_nats(counted[0], asked[0], levels),
+        "baseline/bigram_nats": bigram_nats(counted, asked, levels),
     }
