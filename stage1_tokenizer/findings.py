@@ -200,7 +200,7 @@ def constant_finding(line: dict[str, float]) -> Finding | None:
 
 def used_finding(line: dict[str, float]) -> Finding | None:
     """A codebook of which little is used, over enough positions to use it all."""
-    size, positions = line["codebook/size"], line["codebook/positions"]
+    size, positions = line.get("codebook/size", 0), line.get("codebook/positions", 0)
     if size < 2 or positions < 4 * size or line["codebook/used"] >= USED:
         return None
     return Finding(
@@ -226,7 +226,9 @@ def in_words(metrics: dict[str, float]) -> str:
     for name, constant in (("heldout/psnr", "constant/psnr"), ("heldout/mel", "constant/mel")):
         if name in metrics:
             parts.append(f"{NAMES[name]} {metrics[name]:.2f} (constant {metrics[constant]:.2f})")
-    parts.append(f"{metrics['codebook/used']:.1%} of {metrics['codebook/size']:,.0f} codes used")
+    if metrics["codebook/size"] > 1:
+        used = f"{metrics['codebook/used']:.1%} of {metrics['codebook/size']:,.0f} codes used"
+        parts.append(used)
     found = training_findings(metrics)
     return ", ".join(parts) + (f"; {verdict(found)}" if found else "")
 

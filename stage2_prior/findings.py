@@ -23,7 +23,7 @@ def prior_findings(rows: list[dict[str, Any]]) -> list[Finding]:
         return []
     best = min(held_out, key=lambda row: row["heldout/nats_per_code"])
     found = [*_tables(best), *_course(held_out, best)]
-    return found + step_findings(last_logged(rows))
+    return found + [finding for row in logged(rows)[-1:] for finding in step_findings(row)]
 
 
 def _tables(best: dict[str, Any]) -> list[Finding]:
@@ -82,7 +82,7 @@ def prior_summary(rows: list[dict[str, Any]]) -> list[str]:
     said: dict[Topic, str] = {
         "output": f"held-out {best['heldout/nats_per_code']:.3f} nats per code ({tables(best)})",
         "codes": f"lowest at step {best['step']:,}, the last look at step {held_out[-1]['step']:,}",
-        "training": steps_in_words({**rows[-1], **last_logged(rows)}),
+        "training": steps_in_words(logged(rows)[-1]),
     }
     return summary("prior", said, prior_findings(rows))
 
@@ -92,6 +92,6 @@ def tables(row: dict[str, Any]) -> str:
     return ", ".join(f"{name} {row[key]:.3f}" for key, name in TABLES.items() if key in row)
 
 
-def last_logged(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The last line that tells of the steps themselves."""
-    return [row for row in rows if "optim/skipped" in row][-1]
+def logged(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The lines that tell of the steps themselves."""
+    return [row for row in rows if "optim/skipped" in row]

@@ -34,8 +34,10 @@ def test_a_tokenizer_without_codes_trains_and_refuses_to_encode(tmp_path: Path) 
         blocks_per_level=1,
         quantizer=ContinuousConfig(code_dim=4),
     )
-    config = tokenizer_config(tmp_path / "run", model=model, steps=4, save_every=4)
-    assert verbs.train_tokenizer(config).endswith("dB; there are no codes")
+    config = tokenizer_config(
+        tmp_path / "run", model=model, steps=4, save_every=4, allow_failed=True
+    )
+    assert "dB; there are no codes" in verbs.train_tokenizer(config)
     assert read_metrics(config.run_dir)[-1]["heldout/psnr"] > 0
     assert list((config.run_dir / "pictures").glob("*.png"))
     tokenizer = ImageTokenizer.from_pretrained(config.run_dir / "model").eval()

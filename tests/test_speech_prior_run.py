@@ -100,6 +100,7 @@ def run_config(root: Path, run: str, **changes: Any) -> TrainSpeechPriorConfig:
         "workers": 0,
         "log_every": 1,
         "save_every": 4,
+        "allow_failed": True,
     }
     return TrainSpeechPriorConfig(
         run_dir=root / run,

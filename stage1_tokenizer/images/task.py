@@ -142,8 +142,8 @@ class ImageTask:
         rows, columns = self.model.config.grid
         bits = self.model.quantizer.spec.bits
         return (
-            f"{items}, {len(self.pictures.classes)} classes, {bits:.4g} bits at each of {rows} x {columns} "
-            f"positions ({rows * columns * bits:,.0f} per picture)"
+            f"{items}, {len(self.pictures.classes)} classes, {len(self.held_out)} held-out pictures watched, "
+            f"{bits:.4g} bits at each of {rows} x {columns} positions ({rows * columns * bits:,.0f} per picture)"
         )
 
     @torch.no_grad()
