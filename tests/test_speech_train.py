@@ -21,6 +21,7 @@ from pipelines.cli import VERBS, config_class, describe
 from stage1_tokenizer import SpeechTokenizer, SpeechTokenizerConfig
 from stage1_tokenizer.encode import encode
 from stage1_tokenizer.encode_config import EncodeSpeechConfig
+from stage1_tokenizer.health import position_share
 from stage1_tokenizer.quantizers import CodeSpec, SimVQConfig
 from stage1_tokenizer.speech.data import SpeechDataConfig, load_recordings
 from stage1_tokenizer.speech.discriminators import SpeechDiscriminatorConfig
@@ -196,6 +197,9 @@ def test_held_out_recordings_pass_the_encoder_once(data: SpeechDataConfig) -> No
         {
             "heldout/mel": float(task.heard(made, waveforms, lengths)),
             "heldout/quantization_error": quantization_error(task.model.quantizer, latents),
+            "latents/position_share": position_share(
+                task.model.latents(waveforms, lengths).mT, task.model.counts(lengths)
+            ),
         },
         rel=1e-5,
     )

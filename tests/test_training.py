@@ -50,6 +50,7 @@ def tokenizer_config(run_dir: Path, **changes: object) -> TrainTokenizerConfig:
         "workers": 0,
         "log_every": 1,
         "save_every": 4,
+        "allow_failed": True,
     }
     return TrainTokenizerConfig(run_dir=run_dir, **{**options, **changes})  # type: ignore[arg-type]
 
@@ -67,6 +68,7 @@ def prior_config(
         "workers": 0,
         "log_every": 1,
         "save_every": 4,
+        "allow_failed": True,
     }
     return TrainPriorConfig(  # type: ignore[arg-type]
         run_dir=run_dir, codes=codes, tokenizer=tokenizer, **{**options, **changes}
