@@ -8,6 +8,7 @@ import torch
 from test_training import tokenizer_config
 
 from common.training import TrainingDivergedError
+from stage1_tokenizer.health import position_share
 from stage1_tokenizer.images.losses import ImageLossConfig
 from stage1_tokenizer.images.task import ImageTask, psnr
 from stage1_tokenizer.train import train_tokenizer
@@ -51,6 +52,7 @@ def test_held_out_pictures_pass_the_encoder_once(tmp_path: Path) -> None:
     assert watched == {
         "heldout/psnr": float(psnr(made, task.held_out).mean()),
         "heldout/quantization_error": quantization_error(task.model.quantizer, latents),
+        "latents/position_share": position_share(latents.unflatten(1, (len(task.held_out), -1))[0]),
     }
 
 
