@@ -12,6 +12,8 @@ quickstart: .venv
 	$(BIN)/simvq run configs/digits $(SEEDS)
 	$(BIN)/simvq run configs/spoken_digits $(SEEDS)
 
+# threads that wait sleep sooner, as in simvq itself, so that a busy machine is not stalled
+test: export GOMP_SPINCOUNT ?= 10000
 test: .venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -9,7 +9,7 @@ from torch import Tensor
 from stage1_tokenizer.quantizers.search import nearest
 from stage1_tokenizer.usage import effective_rank, perplexity, used
 
-DUPLICATE = 1e-6
+DUPLICATE = 1e-10
 """Two codes are the same where their squared distance is below this share of the codebook's variance."""
 SAMPLED = 8192
 """Latents and codes between which distances are looked for."""
@@ -126,7 +126,7 @@ def _some(rows: Float[Tensor, "n d"]) -> Float[Tensor, "m d"]:
 
 
 def _duplicates(codebook: Float[Tensor, "k d"]) -> float:
-    """The share of the rows that, to a thousandth of the codebook's spread, stood there before."""
+    """The share of the rows that, to a hundred-thousandth of the codebook's spread, stood there before."""
     centred = codebook - codebook.mean(0)
     step = (DUPLICATE * centred.square().sum(1).mean()).sqrt()
     if step == 0:
