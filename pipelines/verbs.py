@@ -85,7 +85,9 @@ def train_prior(config: TrainPriorConfig | TrainSpeechPriorConfig) -> str:
     rows = read_metrics(config.run_dir)
     last = [row for row in rows if "heldout/nats_per_code" in row][-1]
     found = prior_findings(rows)
-    text = f"{folder}: held-out {last['heldout/best_nats_per_code']:.3f} nats per code ({tables(last)})"
+    text = (
+        f"{folder}: held-out {last['heldout/best_nats_per_code']:.3f} nats per code{tables(last)}"
+    )
     refuse_failed(found, text, config.allow_failed)
     return "\n".join([text, *lines(found)])
 

@@ -80,7 +80,7 @@ def prior_summary(rows: list[dict[str, Any]]) -> list[str]:
     held_out = [row for row in rows if "heldout/nats_per_code" in row]
     best = min(held_out, key=lambda row: row["heldout/nats_per_code"])
     said: dict[Topic, str] = {
-        "output": f"held-out {best['heldout/nats_per_code']:.3f} nats per code ({tables(best)})",
+        "output": f"held-out {best['heldout/nats_per_code']:.3f} nats per code{tables(best)}",
         "codes": f"lowest at step {best['step']:,}, the last look at step {held_out[-1]['step']:,}",
         "training": steps_in_words(logged(rows)[-1]),
     }
@@ -88,8 +88,9 @@ def prior_summary(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def tables(row: dict[str, Any]) -> str:
-    """What tables and chance reach, for the eye."""
-    return ", ".join(f"{name} {row[key]:.3f}" for key, name in TABLES.items() if key in row)
+    """What tables and chance reach, for the eye; nothing for a run of an earlier version."""
+    known = ", ".join(f"{name} {row[key]:.3f}" for key, name in TABLES.items() if key in row)
+    return f" ({known})" if known else ""
 
 
 def logged(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
