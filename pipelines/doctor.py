@@ -108,13 +108,7 @@ def quantizer_health(
     health = codebook_health(latents, quantizer.codebook, codes, position)
     some = latents[:1024]
     by_distance = (nearest(some, quantizer.codebook) == codes[:1024]).float().mean() > 0.99
-    found = causes(health)
-    if not by_distance:
-        found = [
-            finding
-            for finding in found
-            if "scale" not in finding.name and "drift" not in finding.name
-        ]
+    found = causes(health, bool(by_distance))
     if quantizer.config.method == "fsq" and (size := float(latents.square().mean().sqrt())) > FLAT:
         found.insert(
             0,

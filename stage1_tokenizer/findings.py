@@ -29,11 +29,14 @@ PSNR_GAIN = 1.0
 """The same for a PSNR, in dB."""
 
 
-def causes(health: CodebookHealth) -> list[Finding]:
-    """Which of the known causes of collapse fit, the likeliest first; none for a healthy codebook."""
+def causes(health: CodebookHealth, by_distance: bool = True) -> list[Finding]:
+    """Which of the known causes of collapse fit, the likeliest first; none for a healthy codebook.
+
+    `by_distance` says that latents choose the nearest code; else the scales of both say nothing.
+    """
     return [
         *_deaf_latents(health),
-        *_scales(health),
+        *(_scales(health) if by_distance else []),
         *_geometry(health),
         *_few_used(health),
     ]
