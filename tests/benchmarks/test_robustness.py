@@ -1,0 +1,99 @@
+"""How robust a recipe is: thresholds beside each, a table that says worst, median and best, and README within it."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+from benchmarks.robustness import Thresholds, own_configs, table, thresholds
+
+ROOT = Path(__file__).parents[2]
+RECIPES = sorted(path.parent.name for path in (ROOT / "configs").glob("*/thresholds.yaml"))
+TABLES = sorted((ROOT / "docs" / "robustness").glob("*.json"))
+ASKED = Thresholds(at_least={"codes used": 0.9}, at_most={"mel distance": 2.0})
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_threshold_is_of_a_number_that_runs_have(recipe: str, monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    asked = thresholds(recipe)
+    known = {"codes used", "perplexity", "PSNR (dB)", "mel distance"}
+    of_samples = {
+        name for name in {*asked.at_least, *asked.at_most} if name.startswith("label acc")
+    }
+    assert asked.at_least and {*asked.at_least, *asked.at_most} - of_samples <= known
+    assert not of_samples or asked.steps is None
+
+
+def test_what_a_run_misses_is_told_in_words() -> None:
+    assert ASKED.missed({"codes used": 0.95, "mel distance": 2.0}) == []
+    assert ASKED.missed({"codes used": 0.062, "mel distance": 4.57}) == [
+        "codes used 0.062 < 0.9",
+        "mel distance 4.57 > 2.0",
+    ]
+    assert ASKED.missed({"codes used": float("nan"), "mel distance": 1.0}) != []
+
+
+def test_the_table_puts_the_worst_first() -> None:
+    runs = [{"codes used": u, "mel distance": m} for u, m in ((0.95, 1.5), (0.5, 2.5), (1.0, 1.0))]
+    assert table(1, runs, ASKED) == [
+        ["1", "codes used", "0.5", "0.95", "1", ">= 0.9", "2 of 3"],
+        ["1", "mel distance", "2.5", "1.5", "1", "<= 2", "2 of 3"],
+    ]
+
+
+def test_a_run_has_configs_and_paths_of_its_own(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    own_configs("digits", tmp_path / "one")
+    names = {path.name for path in (tmp_path / "one" / "configs").iterdir()}
+    assert names == {p.name for p in (ROOT / "configs/digits").iterdir()} - {"thresholds.yaml"}
+    for path in (tmp_path / "one" / "configs").iterdir():
+        assert "runs/digits" not in path.read_text() and str(tmp_path / "one") in path.read_text()
+
+
+def test_first_steps_are_those_of_the_recipe(tmp_path: Path) -> None:
+    config, out = str(ROOT / "configs/smoke/train-tokenizer.yaml"), tmp_path / "line.json"
+    command = ["-m", "benchmarks.first_steps", config, "2", str(out), f"run_dir={tmp_path / 'run'}"]
+    subprocess.run([sys.executable, *command], cwd=ROOT, check=True, capture_output=True)
+    line = json.loads(out.read_text())
+    assert line["heldout/psnr"] > 0 and 0 < line["codebook/used"] <= 1
+
+
+@pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
+def test_the_recorded_runs_reach_what_their_recipe_asks(path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    asked = thresholds(path.stem)
+    for threads, runs in json.loads(path.read_text()).items():
+        for seed, numbers in enumerate(runs):
+            assert asked.missed(numbers) == [], f"threads {threads}, seed {seed}"
+
+
+def recorded(recipe: str) -> list[dict[str, float]]:
+    """The numbers of every run of a recipe."""
+    text = (ROOT / "docs/robustness" / f"{recipe}.json").read_text()
+    return [numbers for runs in json.loads(text).values() for numbers in runs]
+
+
+@pytest.mark.parametrize("recipe", ["digits", "spoken_digits"])
+def test_readmes_quickstart_numbers_are_medians_of_the_recorded_runs(recipe: str) -> None:
+    """`median [least to most]` in each cell, of the metric that its row and its column name."""
+    text = (ROOT / "README.md").read_text()
+    (table,) = re.findall(rf"^\| {recipe.replace('_', ' ')} \|.*\n(?:\|.*\n)+", text, re.MULTILINE)
+    header, _, *rows = [[c.strip() for c in line.split("|")[1:-1]] for line in table.splitlines()]
+    cells = 0
+    for name, *row in rows:
+        for column, cell in zip(header[1:], row, strict=True):
+            if not cell:
+                continue
+            cells += 1
+            values = sorted(numbers[f"{name}: {column}"] for numbers in recorded(recipe))
+            scale = 100 if "%" in cell else 1
+            shown = re.findall(r"[\d.]+", cell)
+            for number, value in zip(shown, (median(values), values[0], values[-1]), strict=True):
+                digits = len(number.partition(".")[2])
+                assert abs(float(number) - scale * value) <= 0.51 * 10**-digits, (name, column)
+    assert cells >= 6 and len(recorded(recipe)) >= 3

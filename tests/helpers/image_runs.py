@@ -1,0 +1,39 @@
+"""A small training of a tokenizer on scikit-learn's digits."""
+
+from pathlib import Path
+
+from common.training import OptimConfig
+from stage1_tokenizer import ImageTokenizerConfig
+from stage1_tokenizer.images.losses import ImageLossConfig
+from stage1_tokenizer.quantizers import SimVQConfig
+from stage1_tokenizer.train import TrainTokenizerConfig
+
+
+def tokenizer_config(run_dir: Path, **changes: object) -> TrainTokenizerConfig:
+    """A tokenizer of digits with every part that has state: discriminator, averages, dropout-like flips."""
+    options: dict[str, object] = {
+        "model": ImageTokenizerConfig(
+            image_size=8,
+            in_channels=1,
+            width=32,
+            multipliers=(1, 1),
+            blocks_per_level=1,
+            quantizer=SimVQConfig(codebook_size=32, code_dim=4),
+        ),
+        "loss": ImageLossConfig(
+            perceptual_weight=0,
+            adversarial_start=3,
+            discriminator_width=8,
+            discriminator_layers=1,
+        ),
+        "optim": OptimConfig(lr=1e-3, warmup_steps=2),
+        "random_crop": True,
+        "flip": True,
+        "steps": 8,
+        "batch_size": 8,
+        "workers": 0,
+        "log_every": 1,
+        "save_every": 4,
+        "allow_failed": True,
+    }
+    return TrainTokenizerConfig(run_dir=run_dir, **{**options, **changes})  # type: ignore[arg-type]

@@ -1,0 +1,173 @@
+"""compare: rows through both stages, the table that comes of them, and its claims about differences."""
+
+import csv
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+
+import pytest
+import torch
+
+from common.config import load_config
+from common.tracking import read_metrics
+from pipelines.cli import VERBS, config_class
+from pipelines.compare.config import CompareConfig, CompareRow
+from pipelines.compare.numbers import Measured, number
+from pipelines.compare.runs import verb_config
+from pipelines.compare.study import compare, prepare
+from pipelines.compare.table import csv_text, drawn, indistinguishable, lines_of, markdown
+from stage1_tokenizer import ImageTokenizer
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> CompareConfig:
+    """The smoke study, run to its end in a folder of its own."""
+    folder = tmp_path_factory.mktemp("study")
+    (folder / "configs").symlink_to(ROOT / "configs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("PYTHONPATH", str(ROOT))
+        config = load_config(CompareConfig, Path("configs/compare/smoke.yaml"))
+        compare(config)
+    return load_config(
+        CompareConfig, ROOT / "configs/compare/smoke.yaml", [f"out={folder / config.out}"]
+    )
+
+
+def test_every_row_goes_through_both_stages(study: CompareConfig) -> None:
+    rows = list(csv.DictReader((study.out / "compare.csv").open()))
+    assert [row["row"] for row in rows] == ["SimVQ", "FSQ", "RQ", "continuous"]
+    for row in rows[:3]:
+        assert row["equal_bits"] == "True" and float(row["bits per item"]) == 16 * 6
+        for column in ("used", "rFD", "PSNR (dB)", "gFD", "label accuracy", "step (ms)"):
+            assert float(row[column]) >= 0, column
+        assert 0 < float(row["prior's bits per item"]) < 200
+    steps = read_metrics(study.out / "rows" / "simvq-k64-d8-s0" / "tokenizer")
+    logged = [line["speed/step_ms"] for line in steps if "speed/step_ms" in line]
+    assert float(rows[0]["step (ms)"]) == median(logged)
+    ceiling = rows[3]
+    assert (
+        ceiling["gFD"] == ceiling["used"] == ceiling["bits per item"] == ""
+        and float(ceiling["quantization error"]) == 0
+    )
+    assert float(ceiling["rFD"]) > 0
+    table = (study.out / "compare.md").read_text()
+    assert "**K = 64**" in table and "digits-classifier" in table and "one seed" in table
+    assert (study.out / "compare.png").is_file()
+
+
+def test_the_rows_differ_in_the_quantizer_alone(study: CompareConfig) -> None:
+    runs = sorted((study.out / "rows").iterdir())
+    configs = [(run / "configs" / "train-tokenizer.yaml").read_text() for run in runs]
+    same = {text.partition("quantizer:")[0].partition("\n")[2] for text in configs}
+    assert len(same) == 1 and len(set(configs)) == 4
+    first = ImageTokenizer.from_pretrained(study.out / "rows/fsq-k64-s0/tokenizer/model")
+    assert first.config.quantizer.method == "fsq"
+    assert first.decode(torch.zeros(1, 4, 4).long()).shape == (1, 1, 8, 8)
+
+
+def test_running_again_trains_nothing_and_a_row_that_fails_is_named(
+    study: CompareConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "again"
+    shutil.copytree(study.out.parents[2], folder, symlinks=True)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    config = load_config(CompareConfig, Path("configs/compare/smoke.yaml"))
+    bad = CompareRow(name="bad", codebook_size=64, quantizer={"method": "fsq", "levels": [1]})
+    before = {p: p.stat().st_mtime_ns for p in folder.rglob("state.safetensors")}
+    with pytest.raises(ValueError, match="rows/bad-k64-s0 failed"):
+        compare(replace(config, rows=(bad, config.rows[1])))
+    assert before == {p: p.stat().st_mtime_ns for p in folder.rglob("state.safetensors")}
+    assert "levels" in (config.out / "rows/bad-k64-s0/log.txt").read_text()
+    (fsq,) = csv.DictReader((config.out / "compare.csv").open())
+    assert fsq == list(csv.DictReader((study.out / "compare.csv").open()))[1]
+
+
+@pytest.mark.parametrize("name", sorted(p.name for p in (ROOT / "configs/compare").iterdir()))
+def test_every_row_of_every_study_makes_valid_configs(name: str, tmp_path: Path) -> None:
+    given = load_config(CompareConfig, ROOT / "configs/compare" / name, [f"out={tmp_path}"])
+    config = replace(given, experiment=ROOT / given.experiment)
+    for row in config.rows:
+        for path in (prepare(config, row, seed=0) / "configs").iterdir():
+            load_config(config_class(VERBS[path.stem], path, []), path)
+
+
+def test_a_tokenizer_from_elsewhere_is_a_row_too(tmp_path: Path) -> None:
+    row = CompareRow(name="theirs", codebook_size=64, tokenizer=Path("official/model"))
+    config = CompareConfig(experiment=ROOT / "configs/smoke", out=tmp_path, rows=(row,))
+    folder = prepare(config, row, seed=3)
+    assert not (folder / "configs" / "train-tokenizer.yaml").exists()
+    for verb in ("encode", "train-prior", "score"):
+        assert "tokenizer: official/model" in (folder / "configs" / f"{verb}.yaml").read_text()
+    assert "seed: 3" in (folder / "configs" / "train-prior.yaml").read_text()
+
+
+def test_mistakes_are_told_in_a_sentence(tmp_path: Path) -> None:
+    row = CompareRow(name="a", codebook_size=4, quantizer={"method": "vq"})
+    with pytest.raises(ValueError, match="needs either quantizer or tokenizer"):
+        CompareRow(name="a", codebook_size=4)
+    with pytest.raises(ValueError, match="differ in name, codebook_size or code_dim"):
+        CompareConfig(experiment=tmp_path, out=tmp_path, rows=(row, row))
+    config = CompareConfig(experiment=tmp_path, out=tmp_path, rows=(row,))
+    with pytest.raises(ValueError, match=r"has no encode\.yaml: set experiment"):
+        verb_config(config, "encode", ())
+
+
+def measured(
+    name: str, seed: int, used: float | None, error: float, codebook_size: int = 8
+) -> Measured:
+    row = CompareRow(name=name, codebook_size=codebook_size, quantizer={"method": "vq"})
+    numbers = {"used": used, "rFD": error, "gFD": None}
+    return Measured(row, seed, numbers, name != "c", 4, "x")
+
+
+def test_what_the_seeds_do_not_set_apart_is_marked_alike() -> None:
+    found = [measured("a", s, 0.5 + 0.01 * s, 3.0 + s) for s in range(3)]
+    found += [measured("b", s, 0.9, 4.0 + s) for s in range(3)]
+    found += [measured("c", s, 0.2, 40.0 + s) for s in range(3)]
+    lines = lines_of(found)
+    a, b, _ = lines
+    assert indistinguishable(lines, "used") == [b]  # more is better, and it has no spread
+    assert indistinguishable(lines, "rFD") == [a, b]  # less is better; c is far away
+    assert indistinguishable(lines, "gFD") == []
+    table = markdown(lines, "x")
+    assert "| b | 4 | 3 | **90.0 ± 0.0 %** | **5 ± 1** | - |" in table
+    assert "| c \\* | 4 | 3 | 20.0 ± 0.0 % | 41 ± 1 | - |" in table
+    assert csv_text(found).count("\n") == 10
+
+
+def test_the_figure_names_each_row_once_and_curves_first() -> None:
+    found = [measured("a", 0, 0.5, 3.0), measured("ceiling", 0, None, 2.0)]
+    found += [measured("b", 0, 0.9, 4.0, size) for size in (8, 16)]
+    (legend,) = drawn(lines_of(found)).legends
+    assert [text.get_text() for text in legend.get_texts()] == ["b", "a", "ceiling"]
+
+
+def test_metrics_are_found_by_their_patterns() -> None:
+    numbers = {"FD(fsdd-classifier) vs train": {"value": 2.0}, "STOI": {"value": 0.5}}
+    assert number(numbers, "F*D* vs train") == 2.0 and number(numbers, "STOI") == 0.5
+    assert number({"FID vs train": {"value": 3.0}}, "F*D* vs train") == 3.0
+    assert number(numbers, "F*D* vs held-out") is None
+
+
+def test_without_its_classifier_a_study_stops_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = CompareRow(name="a", codebook_size=64, quantizer={"method": "continuous"})
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    config = CompareConfig(
+        experiment=ROOT / "configs/smoke",
+        out=tmp_path,
+        rows=(row,),
+        settings=("train-classifier.steps=none",),
+    )
+    with pytest.raises(
+        ValueError, match=r"classifier that all rows share failed: .*classifier\.txt"
+    ):
+        compare(config)
+    assert "steps" in (tmp_path / "classifier.txt").read_text()
+    assert not (tmp_path / "rows").exists()

@@ -1,0 +1,147 @@
+"""compare's tuning: what is tried, on what budget, and that the rows get what did best."""
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.config import load_config
+from common.tracking import read_metrics
+from pipelines.compare.config import CompareConfig, CompareRow, CompareTuning
+from pipelines.compare.numbers import Measured
+from pipelines.compare.table import csv_text, lines_of, markdown
+from pipelines.compare.tuning import WEIGHTS, Candidate, Tried, best, candidates, tune
+
+ROOT = Path(__file__).parents[2]
+
+
+def row(name: str, size: int, **options: Any) -> CompareRow:
+    """A row of the smallest VQ at a size, or of the given quantizer."""
+    vq = {"method": "vq", "codebook_size": size, "code_dim": 8}
+    return CompareRow(
+        name=name, codebook_size=size, quantizer=options.pop("quantizer", vq), **options
+    )
+
+
+def study(out: Path, rows: tuple[CompareRow, ...], **tuning: Any) -> CompareConfig:
+    """Four steps for every candidate on the smoke experiment."""
+    keys: dict[str, Any] = {"steps": 4, "factors": (0.3, 1.0)} | tuning
+    return CompareConfig(
+        experiment=ROOT / "configs/smoke",
+        out=out,
+        rows=rows,
+        seeds=(5, 6),
+        settings=("train-tokenizer.max_skipped_steps=1",),
+        tuning=CompareTuning(**keys),
+    )
+
+
+def test_the_weight_that_does_best_reaches_all_rows_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    fsq = row("FSQ", 64, quantizer={"method": "fsq", "levels": [4, 4, 4]})
+    # the second value is refused by the training's guard: that run fails, the other one counts
+    rows = (row("VQ", 64), fsq, row("VQ", 16, tune={"weight": [0.5, float("inf")]}))
+    config = study(tmp_path, rows, codebook_size=16)
+    first, unchanged, second = tune(config)[0]
+    assert unchanged == fsq
+    assert first.quantizer == rows[0].quantizer | {"weight": 0.5} and first.tune == {
+        "weight": [0.5]
+    }
+    assert second.quantizer["weight"] == 0.5 and second.quantizer["codebook_size"] == 16
+    lines = list(csv.DictReader((tmp_path / "tuning.csv").open()))
+    assert [(one["row"], one["codebook_size"], one["value"]) for one in lines] == [
+        ("VQ", "16", "0.5"),
+        ("VQ", "16", "inf"),
+    ]
+    assert [one["chosen"] for one in lines] == ["True", "False"] and lines[1]["score"] == ""
+    run = tmp_path / "tuning" / "vq-k16-d8" / "weight-0.5"
+    told = read_metrics(run / "tokenizer")[-1]
+    assert told["step"] == 4 and float(lines[0]["score"]) == told["heldout/psnr"]
+    assert "seed: 5" in (run / "configs" / "train-tokenizer.yaml").read_text()
+
+
+def test_what_is_tuned_is_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = study(tmp_path, (row("VQ", 64),))
+    for candidate, score in zip(candidates(config, config.rows[0]), (20.0, 19.0), strict=True):
+        saved = {"config": candidate.config, "measure": "heldout/psnr", "score": score}
+        candidate.folder.mkdir(parents=True)
+        (candidate.folder / "score.json").write_text(json.dumps(saved))
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr("sys.executable", "nothing")
+    rows, failed = tune(config)
+    assert rows[0].quantizer["weight"] == 0.3 and failed == []
+    longer = replace(config, tuning=replace(config.tuning, steps=5))
+    with pytest.raises(FileNotFoundError):  # of another budget: they would run
+        tune(longer)
+
+
+def test_every_weight_is_a_multiple_of_the_methods_own(tmp_path: Path) -> None:
+    assert {"simvq", "vq", "ema", "rq", "lfq", "sqvae"} <= WEIGHTS.keys()
+    assert not {"fsq", "continuous"} & WEIGHTS.keys()
+    config = study(tmp_path, (row("VQ", 64),))
+
+    def values(one: CompareRow) -> list[tuple[str, float]]:
+        return [(candidate.key, candidate.value) for candidate in candidates(config, one)]
+
+    def lc(**options: float) -> CompareRow:
+        return row("LC", 64, quantizer={"method": "lc", **options})
+
+    assert values(lc()) == [("weight", 0.0099), ("weight", 0.033)]
+    assert values(lc(weight=10.0)) == [("weight", 3.0), ("weight", 10.0)]
+    assert values(replace(lc(), tune={"beta": [0.1, 0.2, 0.4]}))[2] == ("beta", 0.4)
+    assert values(row("FSQ", 64, quantizer={"method": "fsq", "levels": [4, 4]})) == []
+    assert values(CompareRow(name="theirs", codebook_size=64, tokenizer=Path("model"))) == []
+    steps = {candidate.config["steps"] for candidate in candidates(config, lc())}
+    assert steps == {4}  # the same for all
+
+
+def test_more_psnr_and_less_mel_distance_are_better(tmp_path: Path) -> None:
+    candidate = Candidate(row("VQ", 64), "weight", 1.0, tmp_path, {})
+    psnr = [Tried(candidate, "heldout/psnr", score) for score in (20.0, 21.0)]
+    mel = [Tried(candidate, "heldout/mel", score) for score in (0.4, 0.5)]
+    failed = Tried(candidate, "", None)
+    assert best([failed, *psnr]) is psnr[1] and best([*mel, failed]) is mel[0]
+    assert best([failed]) is None
+
+
+def test_a_row_whose_candidates_all_fail_is_named_and_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    rows, failed = tune(study(tmp_path, (row("VQ", 64, tune={"wieght": [1.0]}),)))
+    assert rows == [] and failed == ["tuning/vq-k64-d8"]
+    log = (tmp_path / "tuning/vq-k64-d8/wieght-1/log.txt").read_text()
+    assert "wieght" in log
+
+
+def test_the_table_has_a_column_for_what_was_tuned() -> None:
+    quantizers = ({"method": "vq", "weight": 0.3}, {"method": "fsq"})
+    rows = [row("VQ", 64, quantizer=quantizers[0], tune={"weight": [0.3]}), row("FSQ", 64)]
+    found = [Measured(one, seed, {"used": 0.5}, True, 8, "x") for one in rows for seed in (0, 1)]
+    table = markdown(lines_of(found), "x")
+    assert "| quantizer | d | seeds | weight | used |" in table and "tuning.csv" in table
+    assert "| VQ | 8 | 2 | 0.3 |" in table and "| FSQ | 8 | 2 | - |" in table
+    lines = list(csv.DictReader(csv_text(found).splitlines()))
+    assert [line["weight"] for line in lines] == ["0.3", "0.3", "", ""]
+    assert "weight" not in markdown(lines_of(found[2:]), "x").splitlines()[2]
+
+
+def test_mistakes_are_told_in_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="must be one key with at least one value: set tune"):
+        row("VQ", 64, tune={"weight": [1.0], "beta": [0.1]})
+    with pytest.raises(ValueError, match=r"set tuning\.steps or tuning\.factors"):
+        CompareTuning(steps=4, factors=(0.0,))
+    with pytest.raises(ValueError, match=r"while tuning\.steps=0: set tuning\.steps"):
+        study(tmp_path, (row("VQ", 64, tune={"weight": [1.0]}),), steps=0)
+    path = tmp_path / "study.yaml"
+    path.write_text(
+        "experiment: configs/smoke\nout: out\ntuning: {steps: 3, codebook_size: 64}\nrows:\n"
+        "  - {name: a, codebook_size: 64, quantizer: {method: vq}, tune: {beta: [0.1, 1]}}\n"
+    )
+    config = load_config(CompareConfig, path)
+    assert config.rows[0].tune == {"beta": [0.1, 1.0]} and config.tuning.factors == (0.3, 1.0, 3.0)

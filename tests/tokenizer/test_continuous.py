@@ -1,0 +1,66 @@
+"""The row without a quantizer: it trains and is watched like the others, and has no codes to encode."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.image_runs import tokenizer_config
+
+from common.tracking import read_metrics
+from pipelines import verbs
+from stage1_tokenizer import ImageTokenizer, ImageTokenizerConfig, SpeechTokenizer
+from stage1_tokenizer.encode import EncodeConfig, encode
+from stage1_tokenizer.quantizers import Continuous, ContinuousConfig
+from stage1_tokenizer.speech.tokenizer import SpeechTokenizerConfig
+
+
+def test_latents_pass_unchanged() -> None:
+    quantizer = Continuous(code_dim=5)
+    latents = torch.randn(2, 7, 5, requires_grad=True)
+    out = quantizer(latents)
+    assert torch.equal(out.latents, latents) and out.losses == {} and out.loss.item() == 0
+    assert not out.codes.any() and not quantizer.spec.has_codes
+    for call in (quantizer.encode, quantizer.lookup):
+        with pytest.raises(ValueError, match=r"another model\.quantizer\.method"):
+            call(latents if call == quantizer.encode else out.codes)
+
+
+def test_a_tokenizer_without_codes_trains_and_refuses_to_encode(tmp_path: Path) -> None:
+    model = ImageTokenizerConfig(
+        image_size=8,
+        in_channels=1,
+        width=32,
+        multipliers=(1, 1),
+        blocks_per_level=1,
+        quantizer=ContinuousConfig(code_dim=4),
+    )
+    config = tokenizer_config(
+        tmp_path / "run", model=model, steps=4, save_every=4, allow_failed=True
+    )
+    assert "dB; there are no codes" in verbs.train_tokenizer(config)
+    assert read_metrics(config.run_dir)[-1]["heldout/psnr"] > 0
+    assert list((config.run_dir / "pictures").glob("*.png"))
+    tokenizer = ImageTokenizer.from_pretrained(config.run_dir / "model").eval()
+    images = torch.rand(2, 1, 8, 8) * 2 - 1
+    assert torch.equal(tokenizer.reconstruct(images), tokenizer(images)[0])
+    request = EncodeConfig(tokenizer=config.run_dir / "model", out=tmp_path / "codes")
+    with pytest.raises(ValueError, match=r"method=continuous has no codes"):
+        encode(request)
+
+
+def test_speech_is_reconstructed_without_codes() -> None:
+    config = SpeechTokenizerConfig(
+        sample_rate=8000,
+        ratios=(4, 2),
+        width=4,
+        lstm_layers=1,
+        decoder_width=32,
+        decoder_hidden=32,
+        decoder_layers=1,
+        n_fft=32,
+        quantizer=ContinuousConfig(code_dim=6),
+    )
+    tokenizer = SpeechTokenizer(config).eval()
+    waveform, lengths = torch.randn(2, 100), torch.tensor([100, 53])
+    rebuilt = tokenizer.reconstruct(waveform, lengths)
+    assert rebuilt.shape == waveform.shape and not rebuilt[1, 53:].any()

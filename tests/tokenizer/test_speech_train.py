@@ -1,0 +1,238 @@
+"""train-tokenizer and encode for speech: a run, its resumption, what is masked, and the shards."""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from accelerate import Accelerator
+from helpers.speech_runs import LOSS, MODEL, RATE, run_config, words
+from safetensors.torch import load_file
+
+from common.codes import code_files, read_codes
+from common.config import load_config
+from common.tracking import read_metrics
+from pipelines.cli import VERBS, config_class, describe
+from stage1_tokenizer import SpeechTokenizer
+from stage1_tokenizer.encode import encode
+from stage1_tokenizer.encode_config import EncodeSpeechConfig
+from stage1_tokenizer.health import position_share
+from stage1_tokenizer.quantizers import CodeSpec
+from stage1_tokenizer.speech.data import SpeechDataConfig, load_recordings
+from stage1_tokenizer.speech.task import SpeechTask
+from stage1_tokenizer.train import train_tokenizer
+from stage1_tokenizer.train_config import TrainSpeechTokenizerConfig, TrainTokenizerConfig
+from stage1_tokenizer.usage import CodebookUse, quantization_error
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """On parts as small as these a second thread makes the first wait."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> SpeechDataConfig:
+    return words(tmp_path_factory.mktemp("words"))
+
+
+def without_times(run_dir: Path) -> list[dict[str, float]]:
+    rows = read_metrics(run_dir)
+    return [{k: v for k, v in r.items() if not k.startswith(("time", "speed/"))} for r in rows]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, data: SpeechDataConfig) -> Path:
+    """The run folder of a finished run."""
+    config = run_config(tmp_path_factory.mktemp("whole") / "run", data)
+    assert train_tokenizer(config) == config.run_dir / "model"
+    return config.run_dir
+
+
+def test_a_run_leaves_a_model_a_log_pictures_and_sound(trained: Path) -> None:
+    last = without_times(trained)[-1]
+    assert last["step"] == 4 and last["optim/skipped"] == 0 and last["data/bad"] == 0
+    for name in ("mel", "adversarial", "feature", "codebook", "commitment", "discriminator"):
+        assert np.isfinite(last[f"loss/{name}"])
+    assert "loss/adversarial" not in without_times(trained)[1]  # it starts at step 2
+    pictures = sorted(p.name for p in (trained / "pictures").iterdir())
+    assert pictures[-2:] == ["step-00000004", "step-00000004.png"]
+    sounds = sorted(p.name for p in (trained / "pictures" / "step-00000004").iterdir())
+    assert sounds == [
+        f"{i}-{name}.wav" for i in range(3) for name in ("original", "reconstruction")
+    ]
+    files = [trained / "pictures" / "step-00000004" / name for name in sounds[4:]]
+    original, reconstruction = (soundfile.info(file) for file in files)
+    assert original.frames == reconstruction.frames == 400 + 2 * 401 and original.samplerate == RATE
+    model = SpeechTokenizer.from_pretrained(trained / "model")
+    assert model.config == MODEL
+
+
+def test_a_run_stopped_inside_a_step_resumes_bit_for_bit(
+    trained: Path, tmp_path: Path, data: SpeechDataConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = run_config(tmp_path / "run", data)
+    judge, calls = SpeechTask.discriminator_loss, []
+
+    def stops_at_the_second_call(self: SpeechTask, *args: object) -> torch.Tensor:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return judge(self, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(SpeechTask, "discriminator_loss", stops_at_the_second_call)
+    with pytest.raises(KeyboardInterrupt):
+        train_tokenizer(config)
+    monkeypatch.undo()
+    assert not (config.run_dir / "model").exists()
+    train_tokenizer(config)
+    assert without_times(config.run_dir) == without_times(trained)
+    for file in ("model/model.safetensors", "checkpoints/step-00000004/state.safetensors"):
+        mine, theirs = load_file(config.run_dir / file), load_file(trained / file)
+        assert mine.keys() == theirs.keys() and all(torch.equal(mine[k], theirs[k]) for k in mine)
+
+
+def test_what_is_past_an_items_end_is_not_counted(trained: Path, data: SpeechDataConfig) -> None:
+    recordings = load_recordings(data, "train", sample_rate=RATE)
+    crops = [min(len(recordings.decode(row)), RATE // 4) for row in recordings.rows]
+    codes_of_an_epoch = sum(-(-length // MODEL.hop) for length in crops)
+    # steps of 4 items: three are an epoch of 12
+    assert without_times(trained)[2]["codebook/positions"] == codes_of_an_epoch
+    use = CodebookUse(CodeSpec((4,), "flat"), torch.device("cpu"))
+    use.update(torch.tensor([[1, 2, -1], [1, -1, -1]]), 0)
+    assert use.metrics()["codebook/positions"] == use.metrics()["codebook/positions_epoch"] == 3
+    assert use.epoch_counts.tolist() == [0, 2, 1, 0] and use.metrics()["codebook/used"] == 0.5
+
+
+def test_held_out_recordings_pass_the_encoder_once(data: SpeechDataConfig) -> None:
+    task = SpeechTask(data, MODEL, LOSS, torch.device("cpu"))
+    passes: list[int] = []
+    task.model.eval().encoder.register_forward_hook(lambda *_: passes.append(1))
+    watched = task.watch()
+    assert len(passes) == 1
+    waveforms, lengths = task.held_out, task.held_out_lengths
+    with torch.no_grad():
+        latents = task.latents({"waveforms": waveforms, "lengths": lengths})[None]
+        decoded = task.model.decode(
+            task.model.encode(waveforms, lengths), task.model.counts(lengths)
+        )
+    made = torch.zeros_like(waveforms)
+    for i, length in enumerate(lengths.tolist()):
+        made[i, :length] = decoded[i, :length]
+    assert watched == pytest.approx(
+        {
+            "heldout/mel": float(task.heard(made, waveforms, lengths)),
+            "heldout/quantization_error": quantization_error(task.model.quantizer, latents),
+            "latents/position_share": position_share(
+                task.model.latents(waveforms, lengths).mT, task.model.counts(lengths)
+            ),
+        },
+        rel=1e-5,
+    )
+
+
+def test_the_codebook_starts_from_what_is_inside(data: SpeechDataConfig) -> None:
+    torch.manual_seed(0)
+    task = SpeechTask(
+        data, MODEL, dataclasses.replace(LOSS, adversarial_weight=0.0), torch.device("cpu")
+    )
+    waveforms, lengths = torch.randn(2, 400), torch.tensor([400, 90])
+    with torch.no_grad():
+        found = task.latents({"waveforms": waveforms, "lengths": lengths})
+        alone = [task.model.latents(waveforms[i : i + 1, :n]) for i, n in enumerate((400, 90))]
+    assert task.discriminator is None
+    torch.testing.assert_close(found, torch.cat([z[0].mT for z in alone]), atol=1e-5, rtol=0)
+
+
+def test_silent_recordings_are_left_out_and_broken_ones_stop_the_run(tmp_path: Path) -> None:
+    def epoch(name: str, **which: tuple[int, ...]) -> list[dict[str, Any]]:
+        loss = dataclasses.replace(LOSS, adversarial_weight=0.0)
+        task = SpeechTask(words(tmp_path / name, **which), MODEL, loss, torch.device("cpu"))
+        batches = task.batches(Accelerator(), batch_size=4, seed=0, done=0, workers=0)
+        found = [next(batches) for _ in range(3)]
+        assert task.bad.total == 0
+        return found
+
+    loud = torch.cat([batch["waveforms"] for batch in epoch("a", silent=(3, 4))])
+    assert (loud.square().mean(1) > 0).all()
+    with pytest.raises(ValueError, match=r"1 items of an epoch of 12 can't be decoded.* 3\.wav"):
+        epoch("b", broken=(3,))
+    with pytest.raises(ValueError, match=r"9 recordings tried .* set data\.silence_db"):
+        epoch("c", silent=tuple(range(12)))
+
+
+@pytest.mark.parametrize("kind", ["arrow", "parquet"])
+def test_encode_writes_whole_recordings_once(
+    trained: Path, tmp_path: Path, data: SpeechDataConfig, kind: str
+) -> None:
+    config = EncodeSpeechConfig(
+        tokenizer=trained / "model",
+        out=tmp_path / "codes",
+        data=data,
+        shard_items=5,
+        batch_size=2,
+        format=kind,  # type: ignore[arg-type]
+    )
+    manifest = encode(config)
+    files = code_files(config.out, "train")
+    assert len(files) == 3 and manifest["rows"] == {"train": 12, "validation": 3}
+    assert (manifest["modality"], manifest["sample_rate"], manifest["hop"]) == ("speech", RATE, 40)
+    assert manifest["classes"] == ["0", "1", "2"]
+    assert manifest["speakers"] == ["speaker 0", "speaker 1"]
+    tokenizer = SpeechTokenizer.from_pretrained(trained / "model")
+    recordings = load_recordings(data, "train", sample_rate=RATE)
+    rows = read_codes(config.out, "train")
+    assert manifest["positions"] == sum(map(len, rows["codes"])) == sum(manifest["histogram"])
+    for i, row in enumerate(rows):
+        waveform = recordings.decode(recordings[i])
+        assert (row["item"], row["view"], row["label"], row["speaker"]) == (
+            i,
+            "whole",
+            i % 3,
+            i % 2,
+        )
+        assert row["text"] == f"word {i}" and row["samples"] == len(waveform)
+        assert row["codes"] == tokenizer.encode(waveform[None])[0].tolist()
+        decoded = tokenizer.decode(torch.tensor(row["codes"])[None])
+        assert 0 <= decoded.shape[1] - len(waveform) < MODEL.hop
+    # a shard that is missing is written again, and no other
+    before = {file: (file.read_bytes(), file.stat().st_mtime_ns) for file in files}
+    unfinished = json.loads((config.out / "manifest.json").read_text()) | {"complete": False}
+    (config.out / "manifest.json").write_text(json.dumps(unfinished))
+    files[1].unlink()
+    assert encode(config) == manifest
+    assert all(file.read_bytes() == content for file, (content, _) in before.items())
+    kept = [file for file in files if file.stat().st_mtime_ns == before[file][1]]
+    assert kept == [files[0], files[2]]
+    with pytest.raises(ValueError, match="set out to another"):
+        encode(dataclasses.replace(config, shard_items=6))
+
+
+@pytest.mark.parametrize("folder", ["spoken_digits", "fsdd"])
+def test_the_configs_are_for_speech(folder: str) -> None:
+    for name in ("train-tokenizer", "encode"):
+        path = CONFIGS / folder / f"{name}.yaml"
+        schema = config_class(VERBS[name], path, [])
+        assert load_config(schema, path).modality == "speech"
+
+
+def test_modality_chooses_the_keys(tmp_path: Path) -> None:
+    verb, path = VERBS["train-tokenizer"], CONFIGS / "digits" / "train-tokenizer.yaml"
+    assert config_class(verb, path, []) is TrainTokenizerConfig
+    assert config_class(verb, path, ["modality=speech"]) is TrainSpeechTokenizerConfig
+    with pytest.raises(ValueError, match="modality=music is not one of images, speech"):
+        config_class(verb, path, ["modality=music"])
+    told = describe([TrainTokenizerConfig, TrainSpeechTokenizerConfig])
+    assert all(
+        told.count(words) == 1 for words in ("run_dir: Path", "crop_seconds: float", "flip:")
+    )
