@@ -35,9 +35,9 @@ from benchmarks.side_by_side import DEVICE, alternate, report, weighed
 from benchmarks.tokenizer_step import cifar10_cpu
 from common.config import load_config
 from stage1_tokenizer import ImageTokenizer, ImageTokenizerConfig
-from stage1_tokenizer.encode_config import EncodeConfig
-from stage1_tokenizer.images.codes import encoded
+from stage1_tokenizer.encode_config import EncodeImagesConfig
 from stage1_tokenizer.images.data import ImageDataConfig
+from stage1_tokenizer.images.encode import encoded
 
 NAME = "encode"
 SPLITS = ("train", "validation")
@@ -140,7 +140,7 @@ def our_way(folder: Path, batch_size: int) -> Callable[[], Path]:
     """`simvq encode`, each time into a folder of its own."""
 
     def work() -> Path:
-        config = EncodeConfig(
+        config = EncodeImagesConfig(
             tokenizer=folder / "model",
             out=Path(mkdtemp(dir=folder)),
             data=ImageDataConfig(

@@ -25,10 +25,10 @@ from PIL import Image
 
 from benchmarks.side_by_side import DEVICE, OUT, Timing, alternate, report, weighed
 from common.config import load_config
-from common.pictures import save_figure
+from common.figures import save_figure
 from common.training import decay_groups
 from stage1_tokenizer.encode import encode
-from stage1_tokenizer.encode_config import EncodeConfig
+from stage1_tokenizer.encode_config import EncodeImagesConfig
 from stage1_tokenizer.images.data import ImageDataConfig
 from stage1_tokenizer.images.tokenizer import ImageTokenizer, ImageTokenizerConfig
 from stage1_tokenizer.quantizers import SimVQConfig
@@ -102,7 +102,7 @@ def encoding(pictures: int) -> Work:
     data = ImageDataConfig(
         source="parquet", train=few, validation=few, label_column=None, streaming=True
     )
-    config = EncodeConfig(
+    config = EncodeImagesConfig(
         tokenizer=root / "model",
         out=root / "warm",
         data=data,

@@ -11,7 +11,7 @@ from common.training import learning_rate
 from stage1_tokenizer import ImageTokenizer
 from stage1_tokenizer.images.losses import discriminator_hinge, generator_hinge
 from stage1_tokenizer.quantizers import SimVQ
-from stage1_tokenizer.train_config import TrainTokenizerConfig
+from stage1_tokenizer.train_config import TrainImageTokenizerConfig
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -46,7 +46,7 @@ class PlainTraining:
 
     def __init__(
         self,
-        config: TrainTokenizerConfig,
+        config: TrainImageTokenizerConfig,
         tokenizer: ImageTokenizer,
         discriminator: nn.Module | None,
         precision: str,

@@ -32,7 +32,7 @@ from benchmarks.stock import stock_model
 from common.config import load_config
 from common.training import Average, OptimConfig, StepGuard, decay_groups
 from stage2_prior import Prior, PriorConfig
-from stage2_prior.codes import CodeRows
+from stage2_prior.data import CodeRows
 from stage2_prior.model import CodebookTables, Size
 from stage2_prior.train import Best, Training, take_step
 from stage2_prior.train_config import TrainPriorConfig

@@ -43,7 +43,7 @@ from pipelines.fidelity import (
     kernel_distance,
     precision_recall,
 )
-from pipelines.images.batches import SampledPictures
+from pipelines.images.batches import SampledImages
 from pipelines.images.samples import save_npz
 
 SEED = 2020
@@ -55,7 +55,7 @@ class Sizes:
     """The sizes of the table."""
 
     count: int = 10_000
-    """Pictures of either kind."""
+    """ImageDataset of either kind."""
     side: int = 32
     """Of the pictures, in pixels."""
     width: int = 32
@@ -141,7 +141,7 @@ def ours(folder: Path, batch_size: int, cache: Path | None) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as new:
         extractor = ClassifierExtractor(folder / "model", processes().device)
         made, real = (
-            partial(extract, extractor, SampledPictures(folder / f"{name}.npz", None).batches(batch_size))
+            partial(extract, extractor, SampledImages(folder / f"{name}.npz", None).batches(batch_size))
             for name in ("made", "real")
         )  # fmt: skip
         known = cached_reference("real", {"classifier": extractor.sha256}, cache or Path(new), real)

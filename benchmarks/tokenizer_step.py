@@ -33,18 +33,18 @@ from common.config import load_config
 from stage1_tokenizer import ImageTokenizerConfig
 from stage1_tokenizer.images.data import ImageDataConfig
 from stage1_tokenizer.images.losses import ImageLossConfig
-from stage1_tokenizer.images.task import ImageTask
+from stage1_tokenizer.images.training import ImageModality
 from stage1_tokenizer.quantizers import SimVQConfig
 from stage1_tokenizer.train import prepare, start_codebook, take_step, task_of
-from stage1_tokenizer.train_config import TrainTokenizerConfig
+from stage1_tokenizer.train_config import TrainImageTokenizerConfig
 
 NAME = "tokenizer_step"
 CIFAR = Path(__file__).parents[1] / "configs/cifar10_cpu/train-tokenizer.yaml"
 
 
-def paper(batch_size: int) -> TrainTokenizerConfig:
+def paper(batch_size: int) -> TrainImageTokenizerConfig:
     """The paper's networks, codebook of 65,536 and discriminator."""
-    return TrainTokenizerConfig(
+    return TrainImageTokenizerConfig(
         run_dir=Path("unused"),
         model=ImageTokenizerConfig(quantizer=SimVQConfig(codebook_size=65_536)),
         loss=ImageLossConfig(perceptual_weight=0),
@@ -53,9 +53,9 @@ def paper(batch_size: int) -> TrainTokenizerConfig:
     )
 
 
-def cifar10_cpu(batch_size: int) -> TrainTokenizerConfig:
+def cifar10_cpu(batch_size: int) -> TrainImageTokenizerConfig:
     """The file's own settings, but for the batch size."""
-    return replace(load_config(TrainTokenizerConfig, CIFAR), batch_size=batch_size)
+    return replace(load_config(TrainImageTokenizerConfig, CIFAR), batch_size=batch_size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ class Sizes:
     """What is timed; the defaults are the published table's."""
 
     paper_batch: int = 4
-    """Pictures; few, so that a step takes seconds."""
+    """ImageDataset; few, so that a step takes seconds."""
     cifar10_cpu_batch: int = 64
     paper_steps: int = 1
     """Steps in one turn."""
@@ -86,13 +86,13 @@ def compare(sizes: Sizes) -> dict[str, dict[str, Any]]:
     }
 
 
-def seconds(config: TrainTokenizerConfig, steps: int, rounds: int) -> dict[str, Timing]:
+def seconds(config: TrainImageTokenizerConfig, steps: int, rounds: int) -> dict[str, Timing]:
     """Of one step, each way."""
     turns = alternate(ways(config, steps), rounds, DEVICE)
     return {way: per_step(timing, steps) for way, timing in turns.items()}
 
 
-def memory(config: TrainTokenizerConfig) -> dict[str, float]:
+def memory(config: TrainImageTokenizerConfig) -> dict[str, float]:
     """GiB that two steps add."""
     return {
         "plain": weighed(plain_way, config, "fp32", 2),
@@ -108,7 +108,7 @@ def per_step(timing: Timing, steps: int) -> Timing:
     )
 
 
-def ways(config: TrainTokenizerConfig, steps: int) -> dict[str, Callable[[], object]]:
+def ways(config: TrainImageTokenizerConfig, steps: int) -> dict[str, Callable[[], object]]:
     """Both loops, in float32 and in mixed precision."""
     mixed = "fp16" if torch.cuda.is_available() else "bf16"
     # float32 first: accelerators of one process share what precision the last of them was given
@@ -121,7 +121,7 @@ def ways(config: TrainTokenizerConfig, steps: int) -> dict[str, Callable[[], obj
 
 
 def our_way(
-    config: TrainTokenizerConfig, precision: str, steps: int
+    config: TrainImageTokenizerConfig, precision: str, steps: int
 ) -> Callable[[], list[dict[str, Tensor]]]:
     """The training loop's own steps; their losses stay on the device."""
     AcceleratorState._reset_state()
@@ -135,12 +135,12 @@ def our_way(
 
 
 def plain_way(
-    config: TrainTokenizerConfig, precision: str, steps: int
+    config: TrainImageTokenizerConfig, precision: str, steps: int
 ) -> Callable[[], list[dict[str, float]]]:
     """The plain loop's steps, from the weights that `our_way` starts from."""
     torch.manual_seed(config.seed)
     task = task_of(replace(config, data=ImageDataConfig()), DEVICE)
-    assert isinstance(task, ImageTask)
+    assert isinstance(task, ImageModality)
     task.model.to(DEVICE)
     batch = batch_of(config, DEVICE)
     with torch.no_grad():
@@ -150,7 +150,7 @@ def plain_way(
     return lambda: [plain.step(batch["images"], step) for step in range(1, steps + 1)]
 
 
-def batch_of(config: TrainTokenizerConfig, device: torch.device) -> dict[str, Any]:
+def batch_of(config: TrainImageTokenizerConfig, device: torch.device) -> dict[str, Any]:
     """The one batch that all ways take, drawn from a seed."""
     side, channels = config.model.image_size, config.model.in_channels
     generator = torch.Generator().manual_seed(0)

@@ -10,9 +10,9 @@ from page import build, markdown, mean_sd
 from sklearn.cluster import KMeans
 from torch import Tensor
 
+from stage1_tokenizer.codebook_usage import perplexity, used
 from stage1_tokenizer.quantizers import EMA, VQ, Quantizer, SimVQ
 from stage1_tokenizer.quantizers.search import nearest
-from stage1_tokenizer.usage import perplexity, used
 
 SEEDS = (0, 1, 2)
 COUNT, DIM, SIZE, CLUSTERS = 10_000, 16, 256, 120

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from page import build, markdown, mean_sd
 from torch import Tensor
 
+from stage1_tokenizer.codebook_usage import effective_rank
 from stage1_tokenizer.quantizers import SimVQ
 from stage1_tokenizer.quantizers.search import nearest
-from stage1_tokenizer.usage import effective_rank
 
 STEPS, DRIFT_STEPS, DRIFT_SEEDS = 400, 500, (0, 1)
 RANKS = (DIM, 4, 1, 0)

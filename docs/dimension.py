@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from page import build, markdown, mean_sd
 from torch import Tensor, nn
 
-from stage1_tokenizer.images.data import ImageDataConfig, load_pictures
+from stage1_tokenizer.codebook_usage import perplexity, used
+from stage1_tokenizer.images.data import ImageDataConfig, load_images
 from stage1_tokenizer.quantizers import (
     CVQ,
     EMA,
@@ -22,7 +23,6 @@ from stage1_tokenizer.quantizers import (
     Quantizer,
     SimVQ,
 )
-from stage1_tokenizer.usage import perplexity, used
 
 SEEDS = (0, 1)
 DIMS = (2, 4, 8, 16, 32, 64, 128)
@@ -44,7 +44,7 @@ CEILING = "no quantizer"
 @cache
 def digits(split: str) -> Float[Tensor, "n y"]:
     """The pixels of a split of scikit-learn's digits."""
-    pictures = load_pictures(ImageDataConfig(), split, channels=1, size=8)
+    pictures = load_images(ImageDataConfig(), split, channels=1, size=8)
     views = [pictures.fixed(pictures.decode(row)) for row in pictures.rows]
     return torch.stack(views).flatten(1)
 

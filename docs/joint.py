@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 from page import build, markdown
 from torch import Tensor, nn
 
+from stage1_tokenizer.codebook_usage import perplexity, used
 from stage1_tokenizer.quantizers import SimVQ
-from stage1_tokenizer.usage import perplexity, used
 
 SEEDS = (0, 1)
 SIZE, DIM, BATCH, STEPS = 256, 16, 256, 300

@@ -8,8 +8,8 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 from page import build, markdown, mean_sd
 
+from stage1_tokenizer.codebook_usage import effective_rank, perplexity, used
 from stage1_tokenizer.quantizers import EMA, Continuous, Quantizer, SimVQ
-from stage1_tokenizer.usage import effective_rank, perplexity, used
 
 SEEDS = (0, 1, 2)
 SIZES = (4, 16, 64, 256, 1024)

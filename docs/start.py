@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from stage1_tokenizer.health import position_share
 from stage1_tokenizer.quantizers import SimVQConfig
-from stage1_tokenizer.speech.data import SpeechDataConfig, load_recordings
+from stage1_tokenizer.speech.data import SpeechDataConfig, load_clips
 from stage1_tokenizer.speech.net import Conv, Encoder
 from stage1_tokenizer.speech.tokenizer import SpeechTokenizerConfig
 
@@ -36,9 +36,7 @@ STARTS = ("PyTorch's", "variance kept")
 
 def sounds(rate: int) -> Tensor:
     """Half a second from the middle of spoken digits."""
-    recordings = load_recordings(
-        SpeechDataConfig(source="spoken_digits"), "train", sample_rate=rate
-    )
+    recordings = load_clips(SpeechDataConfig(source="spoken_digits"), "train", sample_rate=rate)
     size = round(SECONDS * rate)
     found = []
     for index in range(0, len(recordings), len(recordings) // CROPS):

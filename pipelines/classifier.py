@@ -10,9 +10,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from common.figures import from_uint8
 from common.hub import HubModel
-from common.order import EndlessSampler, generator_at
-from common.pictures import from_uint8
+from common.seeding import EndlessSampler, generator_at
 from pipelines.classifier_training import (
     Batches,
     ClassifierTrainingConfig,
@@ -21,7 +21,7 @@ from pipelines.classifier_training import (
 )
 from pipelines.images.batches import picture_batches
 from pipelines.speech.classifier import TrainSpeechClassifierConfig, train_speech_classifier
-from stage1_tokenizer.images.data import ImageDataConfig, Pictures, augmented, load_pictures
+from stage1_tokenizer.images.data import ImageDataConfig, ImageDataset, augmented, load_images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +107,7 @@ class Classifier(HubModel):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainClassifierConfig(ClassifierTrainingConfig):
+class TrainImageClassifierConfig(ClassifierTrainingConfig):
     """Trains a classifier, whose features stand in for Inception's."""
 
     modality: Literal["images"] = "images"
@@ -126,10 +126,10 @@ class TrainClassifierConfig(ClassifierTrainingConfig):
     """Shift pictures at random by up to an eighth of their side."""
 
 
-class AugmentedPictures(Dataset[tuple[Tensor, int]]):
+class AugmentedImages(Dataset[tuple[Tensor, int]]):
     """(picture, label) of a (position, index): the position decides the augmentation."""
 
-    def __init__(self, pictures: Pictures, config: TrainClassifierConfig) -> None:
+    def __init__(self, pictures: ImageDataset, config: TrainImageClassifierConfig) -> None:
         self.pictures, self.config = pictures, config
 
     def __getitem__(self, place: tuple[int, int]) -> tuple[Float[Tensor, "c y x"], int]:
@@ -158,7 +158,7 @@ def shifted(
     return wide[:, top : top + size, left : left + size]
 
 
-def train_classifier(config: TrainClassifierConfig | TrainSpeechClassifierConfig) -> Path:
+def train_classifier(config: TrainImageClassifierConfig | TrainSpeechClassifierConfig) -> Path:
     """The folder of the trained classifier; one that is there already, of the same config, is left as is.
 
     Raises ValueError where a classifier of another config is in the way. The last line of metrics.jsonl
@@ -174,8 +174,8 @@ def train_classifier(config: TrainClassifierConfig | TrainSpeechClassifierConfig
             "data.streaming=true can't be trained on in random order: set data.streaming=false"
         )
     shape = {"channels": config.in_channels, "size": config.image_size}
-    train = load_pictures(config.data, "train", **shape)
-    heldout = load_pictures(config.data, "validation", **shape)
+    train = load_images(config.data, "train", **shape)
+    heldout = load_images(config.data, "validation", **shape)
     torch.manual_seed(config.seed)
     model = Classifier(
         ClassifierConfig(
@@ -192,17 +192,17 @@ def train_classifier(config: TrainClassifierConfig | TrainSpeechClassifierConfig
 
 
 def training_batches(
-    train: Pictures, config: TrainClassifierConfig, device: torch.device
+    train: ImageDataset, config: TrainImageClassifierConfig, device: torch.device
 ) -> Batches:
     """Endless batches of augmented pictures."""
     sampler = EndlessSampler(len(train), seed=config.seed)
-    loader = DataLoader(AugmentedPictures(train, config), config.batch_size, sampler=sampler)
+    loader = DataLoader(AugmentedImages(train, config), config.batch_size, sampler=sampler)
     for images, labels in loader:
         yield (images.to(device, memory_format=torch.channels_last),), labels.to(device)
 
 
 @torch.no_grad()
-def accuracy(model: Classifier, pictures: Pictures) -> float:
+def accuracy(model: Classifier, pictures: ImageDataset) -> float:
     """Share of the pictures whose label the model finds."""
     device = model.head.weight.device
     right, count = torch.zeros((), device=device), 0

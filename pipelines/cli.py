@@ -30,21 +30,21 @@ VERBS = {
     "train-tokenizer": Verb(
         "train a tokenizer on a data set",
         "stage1_tokenizer.train",
-        "TrainTokenizerConfig",
+        "TrainImageTokenizerConfig",
         "train_tokenizer",
         "TrainSpeechTokenizerConfig",
     ),
     "encode": Verb(
         "write the codes of a data set",
         "stage1_tokenizer.encode",
-        "EncodeConfig",
+        "EncodeImagesConfig",
         "encode",
         "EncodeSpeechConfig",
     ),
     "train-classifier": Verb(
         "train the classifier that scores where Inception is not at hand",
         "pipelines.classifier",
-        "TrainClassifierConfig",
+        "TrainImageClassifierConfig",
         "train_classifier",
         "TrainSpeechClassifierConfig",
     ),
@@ -56,12 +56,12 @@ VERBS = {
         "TrainSpeechPriorConfig",
     ),
     "sample": Verb(
-        "draw new samples", "pipelines.sample", "SampleConfig", "sample", "SampleSpeechConfig"
+        "draw new samples", "pipelines.sample", "SampleImagesConfig", "sample", "SampleSpeechConfig"
     ),
     "score": Verb(
         "score reconstructions and samples",
         "pipelines.score",
-        "ScoreConfig",
+        "ScoreImagesConfig",
         "score",
         "ScoreSpeechConfig",
     ),
@@ -256,7 +256,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         elif args.verb == "doctor":
             say(examine(args.place, args.latents, args.codebook))
         elif args.verb == "import-official":
-            from stage1_tokenizer.official import import_official
+            from stage1_tokenizer.import_checkpoint import import_official
 
             say(f"wrote {import_official(args.checkpoint, args.out)}")
         else:

@@ -14,8 +14,8 @@ from torch_fidelity.feature_extractor_inceptionv3 import (
     FeatureExtractorInceptionV3,
 )
 
+from common.figures import from_uint8
 from common.hub import sha256
-from common.pictures import from_uint8
 from pipelines.classifier import Classifier
 
 INCEPTION_FILE = URL_INCEPTION_V3.rsplit("/", 1)[-1]
@@ -24,7 +24,7 @@ INCEPTION_HASH = INCEPTION_FILE.removesuffix(".pth").rsplit("-", 1)[-1]
 
 
 class Extractor(Protocol):
-    """Pictures to features, under the name that belongs to them."""
+    """ImageDataset to features, under the name that belongs to them."""
 
     name: str
     sha256: str

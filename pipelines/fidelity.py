@@ -22,19 +22,19 @@ from torch_fidelity.metric_kid import kid_features_to_metric
 from tqdm.auto import tqdm
 
 from common.hub import replaced_folder, sha256
-from common.order import epoch_order
+from common.seeding import epoch_order
 from pipelines.extractors import Extractor
 from pipelines.images.batches import Batch, picture_batches
 from pipelines.table import Number
-from stage1_tokenizer.images.data import Pictures
+from stage1_tokenizer.images.data import ImageDataset
 
 KID_SUBSETS, KID_SUBSET_SIZE = 100, 1000
 NEIGHBOURHOOD = 3
 """Precision and recall: the radius of a picture reaches its third neighbour."""
 ROWS = 1000
-"""Pictures whose distances from all others are held at once."""
+"""ImageDataset whose distances from all others are held at once."""
 MOST_FOR_PRECISION = 10_000
-"""Pictures of a side that precision and recall, quadratic in them, are computed from."""
+"""ImageDataset of a side that precision and recall, quadratic in them, are computed from."""
 SPLITS, SMALLEST_SPLIT = 10, 100
 """Inception score: ten parts, or one where they would be smaller."""
 
@@ -84,7 +84,7 @@ def extract(extractor: Extractor, batches: Iterator[Batch]) -> Features:
 
 
 def reference(
-    name: str, pictures: Pictures, extractor: Extractor, batch_size: int, cache: Path
+    name: str, pictures: ImageDataset, extractor: Extractor, batch_size: int, cache: Path
 ) -> Reference:
     """The features of a split and their statistics, from the cache if they are there.
 

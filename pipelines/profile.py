@@ -16,10 +16,10 @@ from common.memory import peak_memory
 from common.processes import processes
 from common.runs import finish_trackers
 from common.stopwatch import Part, Stopwatch
-from stage1_tokenizer.train_config import TrainSpeechTokenizerConfig, TrainTokenizerConfig
+from stage1_tokenizer.train_config import TrainImageTokenizerConfig, TrainSpeechTokenizerConfig
 from stage2_prior.train_config import TrainPriorConfig, TrainSpeechPriorConfig
 
-TokenizerConfig = TrainTokenizerConfig | TrainSpeechTokenizerConfig
+TokenizerConfig = TrainImageTokenizerConfig | TrainSpeechTokenizerConfig
 PriorConfig = TrainPriorConfig | TrainSpeechPriorConfig
 VERBS = ("train-tokenizer", "train-prior")
 """The verbs whose steps can be profiled."""

@@ -46,7 +46,7 @@ def figure(title: str, caption: str, draw: Callable[[Path], None]) -> Figure:
 
 @dataclass(frozen=True)
 class Sounds:
-    """Recordings of the report, as WAV, to be played."""
+    """SpeechDataset of the report, as WAV, to be played."""
 
     title: str
     caption: str

@@ -11,15 +11,15 @@ from common.manifest import start_manifest, write_manifest
 from common.processes import processes
 from common.runs import environment
 from pipelines.images.samples import ImageSamples
-from pipelines.sample_config import SampleConfig, SampleSpeechConfig
+from pipelines.sample_config import SampleImagesConfig, SampleSpeechConfig
 from pipelines.speech.samples import SpeechSamples
 
 Samples = ImageSamples | SpeechSamples
 """What is particular to a modality: the pipeline, the conditions, the files."""
 
 
-def sample(config: SampleConfig | SampleSpeechConfig) -> Path:
-    """Writes out/000000.png or .wav ..., and out/sample.json; returns `out`. Pictures also fill samples.npz."""
+def sample(config: SampleImagesConfig | SampleSpeechConfig) -> Path:
+    """Writes out/000000.png or .wav ..., and out/sample.json; returns `out`. ImageDataset also fill samples.npz."""
     state = processes()
     folder = local_folder(config.pipeline)
     samples: Samples
@@ -52,7 +52,7 @@ def sample(config: SampleConfig | SampleSpeechConfig) -> Path:
 
 
 def request_of(
-    config: SampleConfig | SampleSpeechConfig, folder: Path, samples: Samples
+    config: SampleImagesConfig | SampleSpeechConfig, folder: Path, samples: Samples
 ) -> dict[str, Any]:
     """Everything that decides the samples: the start of sample.json."""
     kept = asdict(config)

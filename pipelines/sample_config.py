@@ -8,7 +8,7 @@ from stage2_prior.sampling import Schedule
 
 
 @dataclass(frozen=True, kw_only=True)
-class SampleLoopConfig:
+class SampleConfig:
     """What sample reads, whatever it draws."""
 
     pipeline: Path
@@ -42,7 +42,7 @@ class SampleLoopConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SampleConfig(SampleLoopConfig):
+class SampleImagesConfig(SampleConfig):
     """Draws new pictures: `simvq sample CONFIG [key=value ...]`."""
 
     modality: Literal["images"] = "images"
@@ -54,7 +54,7 @@ class SampleConfig(SampleLoopConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SampleSpeechConfig(SampleLoopConfig):
+class SampleSpeechConfig(SampleConfig):
     """Draws new speech: `simvq sample CONFIG [key=value ...]`."""
 
     modality: Literal["speech"] = "speech"

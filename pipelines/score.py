@@ -10,13 +10,13 @@ from typing import Any, Literal
 import torch
 
 from common.config import to_plain, write_text
+from common.figures import ROUNDING
 from common.hub import sha256
-from common.pictures import ROUNDING
 from common.processes import processes
 from common.runs import environment
 from pipelines.extractors import ClassifierExtractor, choose_extractor
 from pipelines.fidelity import extract, reference
-from pipelines.images.batches import SampledPictures, limited, picture_batches
+from pipelines.images.batches import SampledImages, limited, picture_batches
 from pipelines.images.metrics import Lpips
 from pipelines.report import compact, render, write_scores
 from pipelines.score_figures import Drawn, Scored, figures, read_histogram
@@ -33,11 +33,11 @@ from pipelines.speech.score import ScoreSpeechConfig, finished_speech, score_spe
 from pipelines.table import Number, Row, text_table
 from pipelines.training_report import run_findings
 from stage1_tokenizer import ImageTokenizer
-from stage1_tokenizer.images.data import ImageDataConfig, load_pictures
+from stage1_tokenizer.images.data import ImageDataConfig, load_images
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoreConfig:
+class ScoreImagesConfig:
     """Scores a tokenizer's reconstructions and a prior's samples against real pictures."""
 
     modality: Literal["images"] = "images"
@@ -61,7 +61,7 @@ class ScoreConfig:
     prior_run: Path | None = None
     """The prior's run folder: its curves are drawn."""
     batch_size: int = 64
-    """Pictures at a time."""
+    """ImageDataset at a time."""
     reference_count: int | None = None
     """Training pictures to compare with, chosen at random by the seed; null for all."""
     out: Path | None = None
@@ -85,7 +85,7 @@ class ScoreConfig:
         return folder
 
 
-def score(config: ScoreConfig | ScoreSpeechConfig) -> Path:
+def score(config: ScoreImagesConfig | ScoreSpeechConfig) -> Path:
     """Writes score.json and report.html; returns the path of the latter.
 
     Raises ValueError for samples of another tokenizer, or where there is nothing to extract features with.
@@ -107,9 +107,9 @@ def score(config: ScoreConfig | ScoreSpeechConfig) -> Path:
     extractor = choose_extractor(
         config.inception_weights, config.allow_download, classifier, device
     )
-    train = load_pictures(config.data, "train", **shape)
+    train = load_images(config.data, "train", **shape)
     train = limited(train, config.reference_count, config.seed)
-    heldout = load_pictures(config.data, "validation", **shape)
+    heldout = load_images(config.data, "validation", **shape)
     size = config.batch_size
     judge = Judge(
         extractor, classifier, reference("train", train, extractor, size, config.cache),
@@ -120,7 +120,7 @@ def score(config: ScoreConfig | ScoreSpeechConfig) -> Path:
     rebuilt = extract(extractor, reconstructor.batches(size))
     drawn = None
     if config.samples and sampling:
-        sampled = SampledPictures(config.samples / "samples.npz", sampling["labels"])
+        sampled = SampledImages(config.samples / "samples.npz", sampling["labels"])
         drawn = Drawn(sampled, extract(extractor, sampled.batches(size)), sampling)
     scored = Scored(judge, train, heldout, reconstructor, drawn)
     rows = make_rows(scored, reconstruction_row(judge, rebuilt, reconstructor), size)
@@ -133,7 +133,7 @@ def score(config: ScoreConfig | ScoreSpeechConfig) -> Path:
     return config.folder / "report.html"
 
 
-def finished(config: ScoreConfig | ScoreSpeechConfig) -> Path | None:
+def finished(config: ScoreImagesConfig | ScoreSpeechConfig) -> Path | None:
     """The report of this config over these very samples and this tokenizer, if there is one."""
     if isinstance(config, ScoreSpeechConfig):
         return finished_speech(config)
@@ -204,7 +204,7 @@ def read_sampling(samples: Path, model: Path, tokenizer: ImageTokenizer) -> dict
             f"samples={samples} were decoded by the tokenizer {sampling['tokenizer_sha256']}, "
             f"tokenizer={model} is {ours}: set tokenizer or samples"
         )
-    count, *found = SampledPictures(samples / "samples.npz", None).shape
+    count, *found = SampledImages(samples / "samples.npz", None).shape
     side = tokenizer.config.image_size
     if found != [side, side, tokenizer.config.in_channels]:
         raise ValueError(
@@ -227,7 +227,7 @@ def load_lpips(size: int, allow_download: bool, device: torch.device) -> Lpips |
         return str(error)
 
 
-def provenance(config: ScoreConfig, scored: Scored) -> dict[str, Any]:
+def provenance(config: ScoreImagesConfig, scored: Scored) -> dict[str, Any]:
     """All that the numbers depend on."""
     judge = scored.judge
     parts = {"train": (judge.train, scored.train), "held-out": (judge.heldout, scored.heldout)}

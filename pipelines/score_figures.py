@@ -10,13 +10,13 @@ import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
-from common.pictures import from_uint8, save_curves, save_grid, save_histogram
+from common.figures import from_uint8, save_curves, save_grid, save_histogram
 from common.tracking import read_metrics
 from pipelines.fidelity import Features, nearest
-from pipelines.images.batches import SampledPictures, pick, picture_batches
+from pipelines.images.batches import SampledImages, pick, picture_batches
 from pipelines.report import Figure, figure
 from pipelines.score_rows import SHOWN, Judge, Reconstructor
-from stage1_tokenizer.images.data import Pictures
+from stage1_tokenizer.images.data import ImageDataset
 from stage1_tokenizer.quantizers import CodeSpec
 
 CURVES: dict[str, dict[str, tuple[str, ...]]] = {
@@ -38,7 +38,7 @@ MOST_CLASSES, PER_CLASS, NEIGHBOURS = 20, 10, 3
 class Drawn:
     """What a prior has made."""
 
-    pictures: SampledPictures
+    pictures: SampledImages
     features: Features
     sampling: dict[str, Any]
     """sample.json."""
@@ -49,8 +49,8 @@ class Scored:
     """All that was scored."""
 
     judge: Judge
-    train: Pictures
-    heldout: Pictures
+    train: ImageDataset
+    heldout: ImageDataset
     reconstructor: Reconstructor
     drawn: Drawn | None
 

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from common.pictures import from_uint8, to_uint8
+from common.figures import from_uint8, to_uint8
 from pipelines.extractors import ClassifierExtractor, Extractor
 from pipelines.fidelity import (
     Features,
@@ -24,9 +24,9 @@ from pipelines.images.batches import Batch, picture_batches
 from pipelines.images.metrics import LPIPS, SSIM, SSIM_WINDOW, Lpips, psnr, ssim
 from pipelines.table import Number, Row, difference
 from stage1_tokenizer import ImageTokenizer
-from stage1_tokenizer.images.data import Pictures
+from stage1_tokenizer.codebook_usage import code_counts, perplexity, used
+from stage1_tokenizer.images.data import ImageDataset
 from stage1_tokenizer.quantizers import CodeSpec
-from stage1_tokenizer.usage import code_counts, perplexity, used
 
 Batches = Callable[[], Iterator[Batch]]
 SHOWN = 10
@@ -51,7 +51,9 @@ class Judge:
 class Reconstructor:
     """Held-out pictures through integers and back; what is measured of them on the way."""
 
-    def __init__(self, tokenizer: ImageTokenizer, pictures: Pictures, lpips: Lpips | str) -> None:
+    def __init__(
+        self, tokenizer: ImageTokenizer, pictures: ImageDataset, lpips: Lpips | str
+    ) -> None:
         self.tokenizer, self.pictures, self.lpips = tokenizer, pictures, lpips
         device = tokenizer.codebook.device
         self.spec = tokenizer.quantizer.spec
@@ -137,7 +139,7 @@ def reconstruction_row(judge: Judge, made: Features, reconstructor: Reconstructo
 
 
 def set_row(judge: Judge, name: str, meaning: str, made: Features, accuracy: Number) -> Row:
-    """Pictures that are no copies of others, as a set, against the training pictures."""
+    """ImageDataset that are no copies of others, as a set, against the training pictures."""
     precision, recall = precision_recall(made, judge.train, judge.extractor, judge.seed)
     return Row(
         name,

@@ -14,20 +14,20 @@ from common.codes import read_manifest
 from common.findings import lines, refuse_failed
 from common.processes import processes
 from common.tracking import read_metrics
-from pipelines.classifier import TrainClassifierConfig
+from pipelines.classifier import TrainImageClassifierConfig
 from pipelines.compare.config import CompareConfig
 from pipelines.images.generation import ImageGenerationPipeline
-from pipelines.sample import SampleConfig, SampleSpeechConfig
-from pipelines.score import ScoreConfig
+from pipelines.sample import SampleImagesConfig, SampleSpeechConfig
+from pipelines.score import ScoreImagesConfig
 from pipelines.speech.classifier import TrainSpeechClassifierConfig
 from pipelines.speech.generation import SpeechGenerationPipeline
 from pipelines.speech.score import ScoreSpeechConfig
 from pipelines.training_report import write_training_report
 from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
-from stage1_tokenizer.encode import EncodeConfig, EncodeSpeechConfig
+from stage1_tokenizer.encode import EncodeImagesConfig, EncodeSpeechConfig
 from stage1_tokenizer.findings import tokenizer_summary, training_findings
 from stage1_tokenizer.quantizers import ContinuousConfig
-from stage1_tokenizer.train import TrainSpeechTokenizerConfig, TrainTokenizerConfig
+from stage1_tokenizer.train import TrainImageTokenizerConfig, TrainSpeechTokenizerConfig
 from stage2_prior.findings import prior_findings, prior_summary, tables
 from stage2_prior.kinds import saved_prior, saved_speech_prior
 from stage2_prior.train import TrainPriorConfig, TrainSpeechPriorConfig
@@ -36,7 +36,7 @@ HELD_OUT = {"heldout/psnr": "PSNR {:.2f} dB", "heldout/mel": "mel distance {:.3f
 """How what a tokenizer's training watches is told."""
 
 
-def train_tokenizer(config: TrainTokenizerConfig | TrainSpeechTokenizerConfig) -> str:
+def train_tokenizer(config: TrainImageTokenizerConfig | TrainSpeechTokenizerConfig) -> str:
     model = stage1_tokenizer.train.train_tokenizer(config)
     if processes().is_main_process:
         write_training_report(config.run_dir)
@@ -59,7 +59,7 @@ def bad_items(count: int) -> str:
     return f"; {count} items could not be decoded" if count else ""
 
 
-def encode(config: EncodeConfig | EncodeSpeechConfig) -> str:
+def encode(config: EncodeImagesConfig | EncodeSpeechConfig) -> str:
     manifest = stage1_tokenizer.encode.encode(config)
     return (
         f"{config.out}: {manifest['rows']['train']:,} rows, {manifest['positions']:,} positions; "
@@ -69,7 +69,7 @@ def encode(config: EncodeConfig | EncodeSpeechConfig) -> str:
     )
 
 
-def train_classifier(config: TrainClassifierConfig | TrainSpeechClassifierConfig) -> str:
+def train_classifier(config: TrainImageClassifierConfig | TrainSpeechClassifierConfig) -> str:
     with processes().main_process_first():
         model = pipelines.classifier.train_classifier(config)
     last = read_metrics(config.run_dir)[-1]
@@ -106,7 +106,7 @@ def pipeline_of(
     return ImageGenerationPipeline(images, saved_prior(best), classes)
 
 
-def sample(config: SampleConfig | SampleSpeechConfig) -> str:
+def sample(config: SampleImagesConfig | SampleSpeechConfig) -> str:
     out: Path = pipelines.sample.sample(config)
     files = "samples.npz and sample.json" if config.modality == "images" else "sample.json"
     return f"{out}: {config.count} samples, {files}"
@@ -117,7 +117,7 @@ def compare(config: CompareConfig) -> str:
     return f"{table.read_text()}\ntable: {table}"
 
 
-def score(config: ScoreConfig | ScoreSpeechConfig) -> str:
+def score(config: ScoreImagesConfig | ScoreSpeechConfig) -> str:
     if not processes().is_main_process:
         return ""
     report = pipelines.score.finished(config) or pipelines.score.score(config)
@@ -126,7 +126,7 @@ def score(config: ScoreConfig | ScoreSpeechConfig) -> str:
 
 def summaries(config: Any) -> list[str]:
     """Three lines on a training that is done, ok or warning; none for other verbs."""
-    if isinstance(config, TrainTokenizerConfig | TrainSpeechTokenizerConfig):
+    if isinstance(config, TrainImageTokenizerConfig | TrainSpeechTokenizerConfig):
         return tokenizer_summary(read_metrics(config.run_dir)[-1])
     if isinstance(config, TrainPriorConfig | TrainSpeechPriorConfig):
         return prior_summary(read_metrics(config.run_dir))

@@ -10,8 +10,8 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import IterableDataset as TorchIterableDataset
 
-from common.order import EndlessSampler, generator_at
-from stage1_tokenizer.images.data import SPARE, BadItemError, Pictures, Row, augmented
+from common.seeding import EndlessSampler, generator_at
+from stage1_tokenizer.images.data import SPARE, BadItemError, ImageDataset, Row, augmented
 
 Item = dict[str, Any]
 BAD_LIMIT = 0.01
@@ -43,7 +43,7 @@ class BadItems:
 
 
 def training_item(
-    pictures: Pictures,
+    pictures: ImageDataset,
     position: int,
     epoch: int,
     rows: Iterator[Row],
@@ -67,7 +67,7 @@ def training_item(
 
 
 class _Indexed(TorchDataset[Item]):
-    def __init__(self, pictures: Pictures, seed: int, augment: dict[str, bool]) -> None:
+    def __init__(self, pictures: ImageDataset, seed: int, augment: dict[str, bool]) -> None:
         self.pictures, self.seed, self.augment = pictures, seed, augment
 
     def __getitem__(self, key: tuple[int, int]) -> Item:
@@ -81,7 +81,7 @@ class _Indexed(TorchDataset[Item]):
 
 class _Streamed(TorchIterableDataset[Item]):
     def __init__(
-        self, pictures: Pictures, seed: int, augment: dict[str, bool], start: int, step: int
+        self, pictures: ImageDataset, seed: int, augment: dict[str, bool], start: int, step: int
     ) -> None:
         self.pictures, self.seed, self.augment = pictures, seed, augment
         self.start, self.step = start, step
@@ -102,7 +102,7 @@ def collate(items: list[Item]) -> dict[str, Any]:
 
 
 def training_batches(
-    pictures: Pictures,
+    pictures: ImageDataset,
     *,
     batch_size: int,
     seed: int,

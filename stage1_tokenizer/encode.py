@@ -18,20 +18,20 @@ from common.codes import code_files, read_codes, read_manifest
 from common.manifest import start_manifest, write_manifest
 from common.processes import processes
 from stage1_tokenizer.batches import BadItems
-from stage1_tokenizer.encode_config import EncodeConfig, EncodeSpeechConfig
-from stage1_tokenizer.images.codes import ImageCodes, LoadedPicture
-from stage1_tokenizer.images.data import BadItemError, Pictures, Row
+from stage1_tokenizer.codebook_usage import code_counts, perplexity, used
+from stage1_tokenizer.encode_config import EncodeImagesConfig, EncodeSpeechConfig
+from stage1_tokenizer.images.data import BadItemError, ImageDataset, Row
+from stage1_tokenizer.images.encode import ImageEncoding, LoadedPicture
 from stage1_tokenizer.quantizers import CodeSpec
-from stage1_tokenizer.speech.codes import LoadedRecording, SpeechCodes
-from stage1_tokenizer.speech.data import Recordings
-from stage1_tokenizer.usage import code_counts, perplexity, used
+from stage1_tokenizer.speech.data import SpeechDataset
+from stage1_tokenizer.speech.encode import LoadedRecording, SpeechEncoding
 
-Source = ImageCodes | SpeechCodes
-Split = Pictures | Recordings
+Source = ImageEncoding | SpeechEncoding
+Split = ImageDataset | SpeechDataset
 Loaded = LoadedPicture | LoadedRecording
 
 
-def encode(config: EncodeConfig | EncodeSpeechConfig) -> dict[str, Any]:
+def encode(config: EncodeImagesConfig | EncodeSpeechConfig) -> dict[str, Any]:
     """Writes out/train, out/validation and out/manifest.json; returns the manifest.
 
     Raises ValueError when the folder holds codes of another tokenizer, data set or choice of views.
@@ -39,9 +39,9 @@ def encode(config: EncodeConfig | EncodeSpeechConfig) -> dict[str, Any]:
     state = processes()
     source: Source
     if isinstance(config, EncodeSpeechConfig):
-        source = SpeechCodes(config, state.device)
+        source = SpeechEncoding(config, state.device)
     else:
-        source = ImageCodes(config, state.device)
+        source = ImageEncoding(config, state.device)
     request = source.request
     with state.main_process_first():
         known = start_manifest(config.out / "manifest.json", request)

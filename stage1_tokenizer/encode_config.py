@@ -9,7 +9,7 @@ from stage1_tokenizer.speech.data import SpeechDataConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncodeLoopConfig:
+class EncodeConfig:
     """What encode reads, whatever the items are."""
 
     tokenizer: Path
@@ -24,7 +24,7 @@ class EncodeLoopConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncodeConfig(EncodeLoopConfig):
+class EncodeImagesConfig(EncodeConfig):
     """Writes the codes of pictures: `simvq encode CONFIG [key=value ...]`."""
 
     modality: Literal["images"] = "images"
@@ -34,7 +34,7 @@ class EncodeConfig(EncodeLoopConfig):
     """Of each training item: `centre`, `top-left`, `top-right`, `bottom-left`, `bottom-right`, and each of them
     with `-flip`. All ten are LlamaGen's ten-crop. Held-out items have the one view `centre`."""
     batch_size: int = 256
-    """Pictures encoded at once."""
+    """ImageDataset encoded at once."""
 
     def __post_init__(self) -> None:
         known = [place + flip for flip in ("", "-flip") for place in VIEWS]
@@ -44,7 +44,7 @@ class EncodeConfig(EncodeLoopConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncodeSpeechConfig(EncodeLoopConfig):
+class EncodeSpeechConfig(EncodeConfig):
     """Writes the codes of whole recordings: `simvq encode CONFIG [key=value ...]`."""
 
     modality: Literal["speech"] = "speech"
@@ -52,4 +52,4 @@ class EncodeSpeechConfig(EncodeLoopConfig):
     data: SpeechDataConfig = field(default_factory=SpeechDataConfig)
     """Its crop_seconds, gain_db and silence_db are for training and not used here."""
     batch_size: int = 16
-    """Recordings encoded at once; all are padded to the longest."""
+    """SpeechDataset encoded at once; all are padded to the longest."""

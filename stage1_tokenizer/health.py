@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from stage1_tokenizer.codebook_usage import effective_rank, perplexity, used
 from stage1_tokenizer.quantizers.search import nearest
-from stage1_tokenizer.usage import effective_rank, perplexity, used
 
 DUPLICATE = 1e-10
 """Two codes are the same where their squared distance is below this share of the codebook's variance."""

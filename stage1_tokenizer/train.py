@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from common.checkpoints import Stateful, resume, save_checkpoint
 from common.memory import peak_memory
-from common.order import seed_step
 from common.progress import Progress, machine, parameters
 from common.runs import finish_trackers, is_finished, start_run
+from common.seeding import seed_step
 from common.stopwatch import part
 from common.training import (
     Average,
@@ -24,15 +24,15 @@ from common.training import (
     decay_groups,
     learning_rate,
 )
+from stage1_tokenizer.codebook_usage import CodebookUse, effective_rank
 from stage1_tokenizer.findings import constants, in_words
-from stage1_tokenizer.images.task import ImageTask
+from stage1_tokenizer.images.training import ImageModality
 from stage1_tokenizer.quantizers import Quantized, Quantizer
-from stage1_tokenizer.speech.task import SpeechTask
-from stage1_tokenizer.train_config import TrainSpeechTokenizerConfig, TrainTokenizerConfig
-from stage1_tokenizer.usage import CodebookUse, effective_rank
+from stage1_tokenizer.speech.training import SpeechModality
+from stage1_tokenizer.train_config import TrainImageTokenizerConfig, TrainSpeechTokenizerConfig
 
-Task = ImageTask | SpeechTask
-Config = TrainTokenizerConfig | TrainSpeechTokenizerConfig
+Task = ImageModality | SpeechModality
+Config = TrainImageTokenizerConfig | TrainSpeechTokenizerConfig
 
 
 @dataclass
@@ -173,9 +173,9 @@ def prepare(config: Config, accelerator: Accelerator) -> Training:
 def task_of(config: Config, device: torch.device) -> Task:
     """What is particular to the config's modality."""
     if isinstance(config, TrainSpeechTokenizerConfig):
-        return SpeechTask(config.data, config.model, config.loss, device)
+        return SpeechModality(config.data, config.model, config.loss, device)
     augment = {"crop": config.random_crop, "flip": config.flip}
-    return ImageTask(config.data, config.model, config.loss, augment, device)
+    return ImageModality(config.data, config.model, config.loss, augment, device)
 
 
 def parameter_groups(config: Config, task: Task) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from stage1_tokenizer.speech.tokenizer import SpeechTokenizerConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainLoopConfig(LoopConfig):
+class TrainTokenizerConfig(LoopConfig):
     """What the loop itself reads, whatever the items are."""
 
     optim: OptimConfig = field(default_factory=OptimConfig)
@@ -29,7 +29,7 @@ class TrainLoopConfig(LoopConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainTokenizerConfig(TrainLoopConfig):
+class TrainImageTokenizerConfig(TrainTokenizerConfig):
     """Trains a tokenizer of pictures: `simvq train-tokenizer CONFIG [key=value ...]`."""
 
     modality: Literal["images"] = "images"
@@ -44,7 +44,7 @@ class TrainTokenizerConfig(TrainLoopConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainSpeechTokenizerConfig(TrainLoopConfig):
+class TrainSpeechTokenizerConfig(TrainTokenizerConfig):
     """Trains a tokenizer of speech: `simvq train-tokenizer CONFIG [key=value ...]`."""
 
     modality: Literal["speech"] = "speech"

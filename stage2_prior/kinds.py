@@ -4,7 +4,7 @@ from pathlib import Path
 
 from common.config import load_config
 from common.hub import local_folder
-from stage2_prior.depth_model import DepthPrior
+from stage2_prior.depth import DepthPrior
 from stage2_prior.model import Prior, PriorConfig
 from stage2_prior.speech_model import SpeechPrior, SpeechPriorConfig
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from common.order import generator_at
+from common.seeding import generator_at
 from stage2_prior.model import Prior, PriorConfig
 
 Schedule = Literal["constant", "linear", "power-cosine"]

@@ -11,8 +11,8 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import Sampler
 
-from common.order import EndlessSampler, epoch_order, generator_at
-from stage2_prior.codes import Batch
+from common.seeding import EndlessSampler, epoch_order, generator_at
+from stage2_prior.data import Batch
 from stage2_prior.model import IGNORED
 from stage2_prior.speech_model import SpeechPrior
 

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from common.checkpoints import Stateful, resume, save_checkpoint
 from common.codes import read_codes, read_manifest
 from common.memory import peak_memory
-from common.order import seed_step
 from common.progress import Progress, machine, parameters
 from common.runs import finish_trackers, is_finished, start_run
+from common.seeding import seed_step
 from common.stopwatch import part
 from common.training import (
     Average,
@@ -25,8 +25,8 @@ from common.training import (
     decay_groups,
     learning_rate,
 )
-from stage2_prior.codes import Batch, CodeRows, Rows, held_out_batches, training_batches
-from stage2_prior.fit import fitting_tokenizer, untrained
+from stage2_prior.build import fitting_tokenizer, untrained
+from stage2_prior.data import Batch, CodeRows, Rows, held_out_batches, training_batches
 from stage2_prior.model import CodebookTables, Prior
 from stage2_prior.ngrams import baselines
 from stage2_prior.speech_model import SpeechPrior

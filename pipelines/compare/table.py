@@ -12,7 +12,7 @@ from statistics import fmean, stdev
 import matplotlib
 
 from common.config import write_text
-from common.pictures import save_figure
+from common.figures import save_figure
 from pipelines.compare.config import CompareConfig
 from pipelines.compare.numbers import IMAGES, RUN, SPEECH, Measured
 

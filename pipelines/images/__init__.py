@@ -1,1 +1,1 @@
-"""Pictures: drawing, keeping and measuring them."""
+"""ImageDataset: drawing, keeping and measuring them."""

@@ -1,4 +1,4 @@
-"""Pictures to be scored, in order and in batches of bytes: of a data set's split, or of samples.npz."""
+"""ImageDataset to be scored, in order and in batches of bytes: of a data set's split, or of samples.npz."""
 
 import itertools
 import zipfile
@@ -12,14 +12,14 @@ from datasets import IterableDataset
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
-from common.order import epoch_order
-from common.pictures import to_uint8
-from stage1_tokenizer.images.data import BadItemError, Pictures, view
+from common.figures import to_uint8
+from common.seeding import epoch_order
+from stage1_tokenizer.images.data import BadItemError, ImageDataset, view
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures, where they stand in their source, and their labels."""
+    """ImageDataset, where they stand in their source, and their labels."""
 
     images: UInt8[Tensor, "b c y x"]
     indices: Int[Tensor, " b"]
@@ -27,7 +27,7 @@ class Batch:
 
 
 def picture_batches(
-    pictures: Pictures, batch_size: int, wanted: set[int] | None = None
+    pictures: ImageDataset, batch_size: int, wanted: set[int] | None = None
 ) -> Iterator[Batch]:
     """The centre view of every picture, or of the `wanted` ones; those that can't be decoded are left out."""
     rows = ((i, row) for i, row in enumerate(pictures.rows) if wanted is None or i in wanted)
@@ -44,7 +44,7 @@ def picture_batches(
             yield Batch(to_uint8(torch.stack(images)), torch.tensor(indices), torch.tensor(labels))
 
 
-def limited(pictures: Pictures, count: int | None, seed: int) -> Pictures:
+def limited(pictures: ImageDataset, count: int | None, seed: int) -> ImageDataset:
     """`count` of the pictures, chosen at random by the seed; all of them for None."""
     if count is None:
         return pictures
@@ -57,7 +57,7 @@ def limited(pictures: Pictures, count: int | None, seed: int) -> Pictures:
 
 
 @dataclass(frozen=True)
-class SampledPictures:
+class SampledImages:
     """The array of a samples.npz, read in pieces: 50,000 pictures need not fit in memory."""
 
     path: Path
@@ -65,7 +65,7 @@ class SampledPictures:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """Pictures, rows, columns and channels."""
+        """ImageDataset, rows, columns and channels."""
         with zipfile.ZipFile(self.path) as archive, archive.open("arr_0.npy") as file:
             return read_header(file, self.path)
 

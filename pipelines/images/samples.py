@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from PIL import Image
 
-from common.pictures import ROUNDING, save_pil
+from common.figures import ROUNDING, save_pil
 from pipelines.images.generation import ImageGenerationPipeline
-from pipelines.sample_config import SampleConfig
+from pipelines.sample_config import SampleImagesConfig
 
 
 class ImageSamples:
     """The parts of drawing pictures that `sample` calls."""
 
-    def __init__(self, config: SampleConfig, folder: Path, device: torch.device) -> None:
+    def __init__(self, config: SampleImagesConfig, folder: Path, device: torch.device) -> None:
         self.config = config
         self.pipeline = ImageGenerationPipeline.from_pretrained(folder).to(device)
         classes = len(self.pipeline.classes) if self.pipeline.prior.config.classes else 0
@@ -60,7 +60,7 @@ class ImageSamples:
         save_npz(pictures, count, self.config.out / "samples.npz")
 
 
-def sample_labels(config: SampleConfig, classes: int) -> list[int] | None:
+def sample_labels(config: SampleImagesConfig, classes: int) -> list[int] | None:
     """The label of each sample, or None for a prior without labels."""
     if not classes and config.labels is None:
         return None

@@ -1,1 +1,1 @@
-"""Recordings: drawing, keeping and measuring them."""
+"""SpeechDataset: drawing, keeping and measuring them."""

@@ -15,10 +15,10 @@ from torch.utils.data import Dataset as TorchDataset
 from torchaudio.functional import melscale_fbanks
 
 from common.hub import HubModel
-from common.order import EndlessSampler, generator_at
+from common.seeding import EndlessSampler, generator_at
 from pipelines.classifier_training import Batches, ClassifierTrainingConfig, fit
 from pipelines.speech.clips import Clips, recorded_clips
-from stage1_tokenizer.speech.data import SpeechDataConfig, load_recordings
+from stage1_tokenizer.speech.data import SpeechDataConfig, load_clips
 from stage1_tokenizer.speech.net import inside
 
 WINDOW_SECONDS, HOP_SECONDS = 0.032, 0.01
@@ -142,7 +142,7 @@ class TrainSpeechClassifierConfig(ClassifierTrainingConfig):
     steps: int = 300
     """Optimizer steps."""
     batch_size: int = 32
-    """Recordings per step."""
+    """SpeechDataset per step."""
 
 
 class AugmentedClips(TorchDataset[tuple[Tensor, Tensor]]):
@@ -168,7 +168,7 @@ def train_speech_classifier(config: TrainSpeechClassifierConfig) -> Path:
     """The folder of the trained classifier."""
     rate = config.sample_rate
     train, heldout = (
-        recorded_clips(load_recordings(config.data, split, sample_rate=rate))
+        recorded_clips(load_clips(config.data, split, sample_rate=rate))
         for split in ("train", "validation")
     )
     torch.manual_seed(config.seed)
@@ -205,7 +205,7 @@ def training_batches(
 def padded(
     waveforms: list[Tensor], device: torch.device
 ) -> tuple[Float[Tensor, "b t"], Int[Tensor, " b"]]:
-    """Recordings as one batch, and their lengths in samples."""
+    """SpeechDataset as one batch, and their lengths in samples."""
     lengths = torch.tensor([len(waveform) for waveform in waveforms], device=device)
     return pad_sequence(waveforms, batch_first=True).to(device), lengths
 

@@ -1,4 +1,4 @@
-"""Recordings to be scored, whole and in memory: of a data set's split, or of a folder of samples."""
+"""SpeechDataset to be scored, whole and in memory: of a data set's split, or of a folder of samples."""
 
 import json
 from dataclasses import dataclass, replace
@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from common.order import epoch_order
+from common.seeding import epoch_order
 from stage1_tokenizer.images.data import BadItemError
-from stage1_tokenizer.speech.data import Recordings
+from stage1_tokenizer.speech.data import SpeechDataset
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
@@ -45,7 +45,7 @@ class Clips:
         return [len(waveform) / self.sample_rate for waveform in self.waveforms]
 
 
-def recorded_clips(recordings: Recordings) -> Clips:
+def recorded_clips(recordings: SpeechDataset) -> Clips:
     """Every recording of a split. Raises ValueError where none can be decoded."""
     waveforms, places, texts, bad = [], [], [], []
     for index in range(len(recordings)):
@@ -68,7 +68,7 @@ def recorded_clips(recordings: Recordings) -> Clips:
     )  # fmt: skip
 
 
-def limited(recordings: Recordings, count: int | None, seed: int) -> Recordings:
+def limited(recordings: SpeechDataset, count: int | None, seed: int) -> SpeechDataset:
     """`count` of the recordings, chosen at random by the seed; all of them for None."""
     if count is None:
         return recordings

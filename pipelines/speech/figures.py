@@ -7,12 +7,12 @@ import matplotlib
 from jaxtyping import Int
 from torch import Tensor
 
-from common.pictures import save_figure, save_histogram
+from common.figures import save_figure, save_histogram
 from pipelines.report import Figure, Sounds, figure
 from pipelines.score_figures import curve_figures
 from pipelines.speech.clips import Clips
 from pipelines.speech.rows import SpeechReconstructor
-from stage1_tokenizer.speech.pictures import save_spectrograms, wav_bytes
+from stage1_tokenizer.speech.figures import save_spectrograms, wav_bytes
 
 matplotlib.use("Agg")
 from matplotlib import pyplot

@@ -15,7 +15,7 @@ from pipelines.speech.clips import Clips, spoken
 from pipelines.speech.metrics import WIDE, MissingPackageError, package, resampled
 
 BATCH = 64
-"""Recordings that the classifier hears at once."""
+"""SpeechDataset that the classifier hears at once."""
 PAUSE = 3200
 """Zeros around a recording at 16 kHz, in which the recogniser finds its feet."""
 

@@ -69,7 +69,7 @@ class SpeechScoring:
 
 @dataclass(frozen=True)
 class ScoredSet:
-    """Recordings, and what the judges make of them."""
+    """SpeechDataset, and what the judges make of them."""
 
     clips: Clips
     by_classifier: Features | None

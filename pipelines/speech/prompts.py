@@ -1,4 +1,4 @@
-"""Recordings that samples go on from."""
+"""SpeechDataset that samples go on from."""
 
 import hashlib
 from dataclasses import dataclass

@@ -23,11 +23,11 @@ from pipelines.speech.numbers import (
 )
 from pipelines.table import Number, Row
 from stage1_tokenizer import SpeechTokenizer
-from stage1_tokenizer.usage import code_counts
+from stage1_tokenizer.codebook_usage import code_counts
 
 
 class SpeechReconstructor:
-    """Recordings through integers and back, and how often each code was chosen on the way."""
+    """SpeechDataset through integers and back, and how often each code was chosen on the way."""
 
     def __init__(self, tokenizer: SpeechTokenizer, clips: Clips) -> None:
         self.tokenizer, self.originals = tokenizer, clips

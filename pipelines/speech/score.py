@@ -34,7 +34,7 @@ from pipelines.speech.rows import SpeechReconstructor, make_rows
 from pipelines.speech.words import whisper_judge
 from pipelines.training_report import run_findings
 from stage1_tokenizer import SpeechTokenizer
-from stage1_tokenizer.speech.data import Recordings, SpeechDataConfig, load_recordings
+from stage1_tokenizer.speech.data import SpeechDataConfig, SpeechDataset, load_clips
 
 JUDGES = ("pesq", "pystoi", "librosa", "torchcrepe", "speechmos", "resemblyzer", "pocketsphinx")
 """Packages whose version the numbers depend on."""
@@ -111,9 +111,9 @@ def score_speech(config: ScoreSpeechConfig) -> Path:
     rate = tokenizer.config.sample_rate
     sampling = matching_sampling(config.samples, config.tokenizer, rate) if config.samples else None
     histogram = read_histogram(config.codes, tokenizer.quantizer.spec)
-    train = load_recordings(config.data, "train", sample_rate=rate)
+    train = load_clips(config.data, "train", sample_rate=rate)
     train = limited(train, config.reference_count, config.seed)
-    sources = train, load_recordings(config.data, "validation", sample_rate=rate)
+    sources = train, load_clips(config.data, "validation", sample_rate=rate)
     sampled = None
     if config.samples and sampling:
         sampled = sampled_clips(config.samples, sampling, train.speakers)
@@ -162,7 +162,7 @@ def matching_sampling(samples: Path, tokenizer: Path, sample_rate: int) -> dict[
 
 
 def make_scoring(
-    config: ScoreSpeechConfig, sources: tuple[Recordings, Recordings], device: torch.device
+    config: ScoreSpeechConfig, sources: tuple[SpeechDataset, SpeechDataset], device: torch.device
 ) -> SpeechScoring:
     """Judges and real recordings; a judge that can't be had is the reason why."""
     clips = recorded_clips(sources[0]), recorded_clips(sources[1])
@@ -185,7 +185,7 @@ def make_scoring(
 def references(
     config: ScoreSpeechConfig,
     judge: SpeechClassifierJudge | VoiceJudge,
-    sources: tuple[Recordings, Recordings],
+    sources: tuple[SpeechDataset, SpeechDataset],
     clips: tuple[Clips, Clips],
 ) -> References:
     """The real recordings as a judge hears them, from the cache if they are there."""
@@ -198,7 +198,9 @@ def references(
     return References(judge, *found)
 
 
-def key(name: str, judge: SpeechClassifierJudge | VoiceJudge, source: Recordings) -> dict[str, Any]:
+def key(
+    name: str, judge: SpeechClassifierJudge | VoiceJudge, source: SpeechDataset
+) -> dict[str, Any]:
     """All that the features of a split depend on."""
     return {
         "split": name,
@@ -222,7 +224,7 @@ def heldout_set(scoring: SpeechScoring) -> ScoredSet:
 def provenance(
     config: ScoreSpeechConfig,
     scoring: SpeechScoring,
-    sources: tuple[Recordings, Recordings],
+    sources: tuple[SpeechDataset, SpeechDataset],
     sampling: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """All that the numbers depend on."""

@@ -20,7 +20,7 @@ from pipelines.speech.metrics import WIDE, resampled
 from pipelines.table import Number
 
 BATCH = 8
-"""Recordings that Whisper hears at once."""
+"""SpeechDataset that Whisper hears at once."""
 LONGEST = 30
 """Seconds that Whisper hears of a recording; it is not asked about longer ones."""
 Said = tuple[Float[Tensor, " t"], str]

@@ -1,1 +1,1 @@
-"""Pictures: their data, networks, losses and tokenizer."""
+"""ImageDataset: their data, networks, losses and tokenizer."""

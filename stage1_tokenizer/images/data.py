@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
-from common.order import epoch_order
+from common.seeding import epoch_order
 from stage1_tokenizer.parquet import parquet_rows
 
 Row = dict[str, Any]
@@ -50,7 +50,7 @@ class BadItemError(ValueError):
 
 
 @dataclass(frozen=True)
-class Pictures:
+class ImageDataset:
     """One split: rows with undecoded pictures, and what its labels are called."""
 
     rows: Dataset | IterableDataset
@@ -116,7 +116,7 @@ SPARE = 8
 """Rows that stand ready, in a stream, to take the place of a bad one."""
 
 
-def load_pictures(config: ImageDataConfig, split: str, *, channels: int, size: int) -> Pictures:
+def load_images(config: ImageDataConfig, split: str, *, channels: int, size: int) -> ImageDataset:
     """The split `train` or `validation` of the config.
 
     Raises ValueError, in one sentence, for a source, split or column that is not there.
@@ -134,7 +134,7 @@ def load_pictures(config: ImageDataConfig, split: str, *, channels: int, size: i
             )
     rows = rows.cast_column(config.image_column, datasets.Image(decode=False))
     rows, classes = with_labels(rows, config)
-    return Pictures(rows, config, channels, size, classes, fingerprint(rows, config, split))
+    return ImageDataset(rows, config, channels, size, classes, fingerprint(rows, config, split))
 
 
 def fingerprint(rows: Dataset | IterableDataset, config: ImageDataConfig, split: str) -> str:

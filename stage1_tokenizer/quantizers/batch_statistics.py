@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from common.order import generator_at
+from common.seeding import generator_at
 from stage1_tokenizer.quantizers.base import gather_over_processes, sum_over_processes
 
 SEED = 1

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from common.order import generator_at
+from common.seeding import generator_at
 from stage1_tokenizer.quantizers.base import gather_over_processes
 from stage1_tokenizer.quantizers.batch_statistics import SEED, BatchStatistics
 from stage1_tokenizer.quantizers.estimators import Estimator

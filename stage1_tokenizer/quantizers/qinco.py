@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from common.order import generator_at
+from common.seeding import generator_at
 from stage1_tokenizer.quantizers.refining import RefiningQuantizer, check_levels
 from stage1_tokenizer.quantizers.search import TILE, nearest
 from stage1_tokenizer.quantizers.start import drawn

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from common.order import generator_at
+from common.seeding import generator_at
 from stage1_tokenizer.quantizers.base import first_of_processes
 from stage1_tokenizer.quantizers.search import nearest
 

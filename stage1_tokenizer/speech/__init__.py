@@ -1,1 +1,1 @@
-"""Recordings: their data, networks, losses and tokenizer."""
+"""SpeechDataset: their data, networks, losses and tokenizer."""

@@ -7,9 +7,9 @@ import torch
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from common.order import EndlessSampler, generator_at
+from common.seeding import EndlessSampler, generator_at
 from stage1_tokenizer.images.data import SPARE, BadItemError
-from stage1_tokenizer.speech.data import Recordings, SilentItemError
+from stage1_tokenizer.speech.data import SilentItemError, SpeechDataset
 
 Item = dict[str, Any]
 
@@ -17,7 +17,7 @@ Item = dict[str, Any]
 class Crops(TorchDataset[Item]):
     """One random crop for each (position, index): a function of the seed, the position and the index."""
 
-    def __init__(self, recordings: Recordings, seed: int) -> None:
+    def __init__(self, recordings: SpeechDataset, seed: int) -> None:
         self.recordings, self.seed = recordings, seed
 
     def __getitem__(self, key: tuple[int, int]) -> Item:
@@ -59,7 +59,7 @@ def collate(items: list[Item]) -> dict[str, Any]:
 
 
 def crop_batches(
-    recordings: Recordings,
+    recordings: SpeechDataset,
     *,
     batch_size: int,
     seed: int,

@@ -1,4 +1,4 @@
-"""Recordings with labels, speakers and texts, from many sources, decoded on demand."""
+"""SpeechDataset with labels, speakers and texts, from many sources, decoded on demand."""
 
 import hashlib
 import io
@@ -29,7 +29,7 @@ Part = Callable[[soundfile.SoundFile], tuple[int, int]]
 TRIES = 8
 """Crops of one recording that are tried, until one is not silent."""
 LOOKED_AT = 64
-"""Recordings that are looked at to describe a data set, and to tell it from others."""
+"""SpeechDataset that are looked at to describe a data set, and to tell it from others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,7 @@ class SilentItemError(BadItemError):
 
 
 @dataclass(frozen=True)
-class Recordings:
+class SpeechDataset:
     """One split: rows with undecoded recordings, and what its labels and speakers are called."""
 
     rows: Dataset
@@ -202,7 +202,7 @@ def decibels(waveform: Float[Tensor, " t"]) -> float:
     return 10 * float(waveform.double().square().mean().clamp_min(1e-20).log10())
 
 
-def load_recordings(config: SpeechDataConfig, split: str, *, sample_rate: int) -> Recordings:
+def load_clips(config: SpeechDataConfig, split: str, *, sample_rate: int) -> SpeechDataset:
     """The split `train` or `validation` of the config.
 
     Labels and speakers are numbered as in the training split; those that it lacks come after.
@@ -220,7 +220,7 @@ def load_recordings(config: SpeechDataConfig, split: str, *, sample_rate: int) -
     if isinstance(rows.features[config.audio_column], datasets.Audio):
         rows = rows.cast_column(config.audio_column, datasets.Audio(decode=False))
     splits = [rows] if split == "train" else [load_rows(config, "train"), rows]
-    return Recordings(
+    return SpeechDataset(
         rows,
         config,
         sample_rate,

@@ -1,6 +1,6 @@
 """The encoder for waveforms, EnCodec's SEANet (arXiv 2210.13438), and how lengths are kept.
 
-Recordings of a batch end at different places. Every layer that looks beyond one position takes
+SpeechDataset of a batch end at different places. Every layer that looks beyond one position takes
 `lengths`, so that an item of a padded batch comes out as it does alone. `lengths=None` says that
 all are full.
 """

@@ -159,7 +159,7 @@ class SpeechTokenizer(HubModel):
     ) -> Int[Tensor, "b n *levels"]:
         """The codes of each recording, -1 past an item's end; `lengths` is in samples.
 
-        Recordings of any length, in pieces of `chunk` codes, which changes nothing but rounding.
+        SpeechDataset of any length, in pieces of `chunk` codes, which changes nothing but rounding.
         Raises ValueError for a batch without samples, and for lengths that do not fit it.
         """
         _check_lengths(lengths, waveform)

@@ -16,7 +16,7 @@ from benchmarks.growth import (
     prior_step,
     search,
 )
-from common.pictures import save_figure
+from common.figures import save_figure
 
 
 @pytest.mark.parametrize("power", [0.0, 1.0, 2.5])

@@ -13,15 +13,15 @@ from common.codes import read_codes
 from common.config import load_config
 from common.training import OptimConfig
 from stage1_tokenizer import ImageTokenizer, ImageTokenizerConfig
-from stage1_tokenizer.images.codes import CACHED, encoded
+from stage1_tokenizer.images.encode import CACHED, encoded
 from stage1_tokenizer.images.losses import ImageLossConfig
 from stage1_tokenizer.quantizers import SimVQConfig
-from stage1_tokenizer.train_config import TrainTokenizerConfig
+from stage1_tokenizer.train_config import TrainImageTokenizerConfig
 
 ADVERSARIAL = ImageLossConfig(perceptual_weight=0, discriminator_width=8, discriminator_layers=1)
 
 
-def tiny() -> TrainTokenizerConfig:
+def tiny() -> TrainImageTokenizerConfig:
     """The paper's setting, small."""
     model = ImageTokenizerConfig(
         image_size=8,

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from common.order import generator_at
+from common.seeding import generator_at
 from common.tracking import read_metrics
 from pipelines.classifier import (
     Classifier,
     ClassifierConfig,
-    TrainClassifierConfig,
+    TrainImageClassifierConfig,
     shifted,
     train_classifier,
 )
@@ -19,20 +19,20 @@ from stage1_tokenizer.images.data import ImageDataConfig
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainClassifierConfig:
-    config = TrainClassifierConfig(run_dir=tmp_path_factory.mktemp("classifier") / "run")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainImageClassifierConfig:
+    config = TrainImageClassifierConfig(run_dir=tmp_path_factory.mktemp("classifier") / "run")
     train_classifier(config)
     return config
 
 
-def test_the_defaults_learn_the_digits(trained: TrainClassifierConfig) -> None:
+def test_the_defaults_learn_the_digits(trained: TrainImageClassifierConfig) -> None:
     rows = read_metrics(trained.run_dir)
     assert [row["step"] for row in rows] == list(range(50, 501, 50))
     assert rows[-1]["heldout/accuracy"] > 0.97
     assert {"config.yaml", "metrics.jsonl", "model"} <= {p.name for p in trained.run_dir.iterdir()}
 
 
-def test_the_saved_model_has_names_features_and_logits(trained: TrainClassifierConfig) -> None:
+def test_the_saved_model_has_names_features_and_logits(trained: TrainImageClassifierConfig) -> None:
     model = Classifier.from_pretrained(trained.run_dir / "model")
     assert model.config.name == "digits-classifier"
     assert model.config.classes == tuple("0123456789")
@@ -42,7 +42,7 @@ def test_the_saved_model_has_names_features_and_logits(trained: TrainClassifierC
         model(torch.randn(5, 3, 8, 8))
 
 
-def test_a_finished_run_is_not_run_again(trained: TrainClassifierConfig) -> None:
+def test_a_finished_run_is_not_run_again(trained: TrainImageClassifierConfig) -> None:
     weights = trained.run_dir / "model" / "model.safetensors"
     before = weights.stat().st_mtime_ns
     assert train_classifier(trained) == trained.run_dir / "model"
@@ -54,7 +54,7 @@ def test_a_finished_run_is_not_run_again(trained: TrainClassifierConfig) -> None
 def test_the_seed_decides_everything(tmp_path: Path) -> None:
     def weights(name: str, seed: int) -> torch.Tensor:
         torch.manual_seed(torch.seed())  # what the process did before must not matter
-        config = TrainClassifierConfig(run_dir=tmp_path / name, steps=3, seed=seed, flip=True)
+        config = TrainImageClassifierConfig(run_dir=tmp_path / name, steps=3, seed=seed, flip=True)
         model = Classifier.from_pretrained(train_classifier(config))
         return torch.cat([p.flatten() for p in model.parameters()])
 
@@ -66,10 +66,10 @@ def test_the_seed_decides_everything(tmp_path: Path) -> None:
 def test_streams_and_pictures_without_labels_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"set data\.streaming=false"):
         data = ImageDataConfig(streaming=True)
-        train_classifier(TrainClassifierConfig(run_dir=tmp_path, data=data))
+        train_classifier(TrainImageClassifierConfig(run_dir=tmp_path, data=data))
     with pytest.raises(ValueError, match=r"set data\.label_column"):
         data = ImageDataConfig(label_column=None)
-        train_classifier(TrainClassifierConfig(run_dir=tmp_path, data=data))
+        train_classifier(TrainImageClassifierConfig(run_dir=tmp_path, data=data))
 
 
 def test_a_shift_keeps_the_middle_of_the_picture() -> None:

@@ -33,7 +33,7 @@ from pipelines.fidelity import (
     statistics,
 )
 from pipelines.images.batches import limited, picture_batches
-from stage1_tokenizer.images.data import ImageDataConfig, load_pictures
+from stage1_tokenizer.images.data import ImageDataConfig, load_images
 
 CPU = torch.device("cpu")
 
@@ -214,7 +214,7 @@ def test_the_choice_falls_back_and_says_how_to_get_features(
 def test_the_cache_is_of_one_extractor_split_and_count(
     classifier: ClassifierExtractor, tmp_path: Path
 ) -> None:
-    pictures = load_pictures(ImageDataConfig(), "validation", channels=1, size=8)
+    pictures = load_images(ImageDataConfig(), "validation", channels=1, size=8)
     first = reference("held-out", pictures, classifier, 64, tmp_path)
     again = reference("held-out", pictures, classifier, 50, tmp_path)
     assert again.sha256 == first.sha256 and len(list(tmp_path.iterdir())) == 1
@@ -230,7 +230,7 @@ def test_the_cache_is_of_one_extractor_split_and_count(
 
 
 def test_pictures_are_read_in_order_and_bad_ones_are_left_out() -> None:
-    pictures = load_pictures(ImageDataConfig(), "validation", channels=1, size=8)
+    pictures = load_images(ImageDataConfig(), "validation", channels=1, size=8)
     rows = pictures.rows.select(range(7)).to_list()  # type: ignore[union-attr]
     rows[2]["image"]["bytes"] = b"no picture"
     damaged = type(pictures.rows).from_list(rows, features=pictures.rows.features)  # type: ignore[union-attr]

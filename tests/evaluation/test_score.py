@@ -14,7 +14,7 @@ from common.config import to_plain
 from common.hub import sha256
 from pipelines.classifier import Classifier, ClassifierConfig
 from pipelines.images.metrics import LPIPS, SSIM, Lpips, psnr, ssim
-from pipelines.score import ScoreConfig, compact, finished, score, score_table
+from pipelines.score import ScoreImagesConfig, compact, finished, score, score_table
 from pipelines.table import Number, Row, difference, text_table
 from stage1_tokenizer import ImageTokenizer, ImageTokenizerConfig
 from stage1_tokenizer.quantizers import SimVQConfig
@@ -23,7 +23,7 @@ COUNT = 60
 
 
 @pytest.fixture(scope="module")
-def setting(tmp_path_factory: pytest.TempPathFactory) -> ScoreConfig:
+def setting(tmp_path_factory: pytest.TempPathFactory) -> ScoreImagesConfig:
     """An untrained tokenizer and classifier, noise as samples, two lines of metrics."""
     root = tmp_path_factory.mktemp("score")
     torch.manual_seed(0)
@@ -55,7 +55,7 @@ def setting(tmp_path_factory: pytest.TempPathFactory) -> ScoreConfig:
     (root / "codes").mkdir()
     manifest = {"codebook_size": 16, "histogram": list(range(16))}
     (root / "codes" / "manifest.json").write_text(json.dumps(manifest))
-    return ScoreConfig(
+    return ScoreImagesConfig(
         tokenizer=root / "tokenizer", samples=root / "samples", classifier=root / "classifier",
         codes=root / "codes", tokenizer_run=root / "run", prior_run=root / "run",
         cache=root / "cache", out=root / "out",
@@ -63,7 +63,7 @@ def setting(tmp_path_factory: pytest.TempPathFactory) -> ScoreConfig:
 
 
 @pytest.fixture(scope="module")
-def report(setting: ScoreConfig, no_weights: None) -> Path:
+def report(setting: ScoreImagesConfig, no_weights: None) -> Path:
     return score(setting)
 
 
@@ -116,7 +116,7 @@ def test_what_can_not_be_computed_is_a_dash_with_its_reason(report: Path) -> Non
     assert found[LPIPS]["reason"] in table
 
 
-def test_every_number_says_what_it_depends_on(report: Path, setting: ScoreConfig) -> None:
+def test_every_number_says_what_it_depends_on(report: Path, setting: ScoreImagesConfig) -> None:
     document = json.loads((report.parent / "score.json").read_text())
     about = document["provenance"]
     assert setting.classifier is not None
@@ -162,7 +162,7 @@ def test_the_report_is_one_well_formed_page(report: Path) -> None:
 
 
 def test_scoring_again_gives_the_same_numbers_from_the_cache(
-    report: Path, setting: ScoreConfig, no_weights: None
+    report: Path, setting: ScoreImagesConfig, no_weights: None
 ) -> None:
     before = numbers(report)
     cached = sorted(setting.cache.rglob("statistics.npz"))
@@ -171,7 +171,9 @@ def test_scoring_again_gives_the_same_numbers_from_the_cache(
     assert len(cached) == 2 and [path.stat().st_mtime_ns for path in cached] == made
 
 
-def test_samples_of_another_tokenizer_are_refused(setting: ScoreConfig, tmp_path: Path) -> None:
+def test_samples_of_another_tokenizer_are_refused(
+    setting: ScoreImagesConfig, tmp_path: Path
+) -> None:
     for name in ("samples.npz", "sample.json"):
         (tmp_path / name).write_bytes((setting.samples / name).read_bytes())
     sampling = json.loads((tmp_path / "sample.json").read_text())
@@ -190,7 +192,7 @@ def test_samples_of_another_tokenizer_are_refused(setting: ScoreConfig, tmp_path
         score(dataclasses.replace(setting, samples=tmp_path))
 
 
-def test_codes_of_another_codebook_are_refused(setting: ScoreConfig, tmp_path: Path) -> None:
+def test_codes_of_another_codebook_are_refused(setting: ScoreImagesConfig, tmp_path: Path) -> None:
     codes = dataclasses.replace(setting, codes=tmp_path)
     with pytest.raises(ValueError, match=r"no manifest\.json: run `simvq encode`"):
         score(codes)
@@ -200,7 +202,7 @@ def test_codes_of_another_codebook_are_refused(setting: ScoreConfig, tmp_path: P
 
 
 def test_without_labels_and_on_a_part_of_the_references(
-    setting: ScoreConfig, tmp_path: Path, no_weights: None
+    setting: ScoreImagesConfig, tmp_path: Path, no_weights: None
 ) -> None:
     (tmp_path / "samples.npz").write_bytes((setting.samples / "samples.npz").read_bytes())
     sampling = json.loads((setting.samples / "sample.json").read_text()) | {"labels": None}
@@ -263,7 +265,7 @@ def test_consecutive_seeds_are_written_short() -> None:
 
 
 def test_a_tokenizer_alone_is_scored_without_samples(
-    setting: ScoreConfig, no_weights: None, tmp_path: Path
+    setting: ScoreImagesConfig, no_weights: None, tmp_path: Path
 ) -> None:
     alone = dataclasses.replace(setting, samples=None, prior_run=None, out=tmp_path)
     report = score(alone)

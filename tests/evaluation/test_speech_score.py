@@ -28,7 +28,7 @@ from pipelines.speech.rows import heldout_bits
 from pipelines.speech.score import ScoreSpeechConfig
 from stage1_tokenizer import SpeechTokenizer, SpeechTokenizerConfig
 from stage1_tokenizer.quantizers import ContinuousConfig, SimVQConfig
-from stage1_tokenizer.speech.data import SpeechDataConfig, load_recordings
+from stage1_tokenizer.speech.data import SpeechDataConfig, load_clips
 from stage1_tokenizer.speech.spoken_digits import WORDS
 
 RATE = 8000
@@ -37,7 +37,7 @@ needs_pesq = pytest.mark.skipif(find_spec("pesq") is None, reason="pesq is not i
 
 @pytest.fixture(scope="module")
 def heldout() -> Clips:
-    recordings = load_recordings(SpeechDataConfig(), "validation", sample_rate=16_000)
+    recordings = load_clips(SpeechDataConfig(), "validation", sample_rate=16_000)
     return recorded_clips(recordings)
 
 

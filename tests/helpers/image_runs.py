@@ -6,10 +6,10 @@ from common.training import OptimConfig
 from stage1_tokenizer import ImageTokenizerConfig
 from stage1_tokenizer.images.losses import ImageLossConfig
 from stage1_tokenizer.quantizers import SimVQConfig
-from stage1_tokenizer.train import TrainTokenizerConfig
+from stage1_tokenizer.train import TrainImageTokenizerConfig
 
 
-def tokenizer_config(run_dir: Path, **changes: object) -> TrainTokenizerConfig:
+def tokenizer_config(run_dir: Path, **changes: object) -> TrainImageTokenizerConfig:
     """A tokenizer of digits with every part that has state: discriminator, averages, dropout-like flips."""
     options: dict[str, object] = {
         "model": ImageTokenizerConfig(
@@ -36,4 +36,4 @@ def tokenizer_config(run_dir: Path, **changes: object) -> TrainTokenizerConfig:
         "save_every": 4,
         "allow_failed": True,
     }
-    return TrainTokenizerConfig(run_dir=run_dir, **{**options, **changes})  # type: ignore[arg-type]
+    return TrainImageTokenizerConfig(run_dir=run_dir, **{**options, **changes})  # type: ignore[arg-type]

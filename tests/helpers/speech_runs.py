@@ -8,7 +8,7 @@ import soundfile
 
 from stage1_tokenizer import SpeechTokenizerConfig
 from stage1_tokenizer.quantizers import SimVQConfig
-from stage1_tokenizer.speech.data import SpeechDataConfig, load_recordings
+from stage1_tokenizer.speech.data import SpeechDataConfig, load_clips
 from stage1_tokenizer.speech.discriminators import SpeechDiscriminatorConfig
 from stage1_tokenizer.speech.losses import SpeechLossConfig
 from stage1_tokenizer.train_config import TrainSpeechTokenizerConfig
@@ -78,8 +78,8 @@ def run_config(run_dir: Path, data: SpeechDataConfig) -> TrainSpeechTokenizerCon
 
 
 def few_digits(folder: Path, split: str, number: int) -> None:
-    """Recordings of `one` and `two` in folders of their names."""
-    recordings = load_recordings(SpeechDataConfig(), split, sample_rate=RATE)
+    """SpeechDataset of `one` and `two` in folders of their names."""
+    recordings = load_clips(SpeechDataConfig(), split, sample_rate=RATE)
     for name in ("one", "two"):
         (folder / name).mkdir(parents=True)
         label = recordings.classes.index(name)

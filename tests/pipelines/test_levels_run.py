@@ -20,12 +20,12 @@ from pipelines.score_rows import Reconstructor
 from pipelines.speech.generation import SpeechGenerationPipeline
 from pipelines.verbs import train_prior
 from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
+from stage1_tokenizer.codebook_usage import code_counts
 from stage1_tokenizer.encode import encode
 from stage1_tokenizer.encode_config import EncodeSpeechConfig
-from stage1_tokenizer.images.data import ImageDataConfig, load_pictures
+from stage1_tokenizer.images.data import ImageDataConfig, load_images
 from stage1_tokenizer.quantizers import RQConfig
-from stage1_tokenizer.speech.data import load_recordings
-from stage1_tokenizer.usage import code_counts
+from stage1_tokenizer.speech.data import load_clips
 from stage2_prior.train import TrainSpeechPriorConfig
 
 ROOT = Path(__file__).parents[2]
@@ -110,7 +110,7 @@ def test_a_prior_learns_the_codes_and_draws_pictures(
 def test_a_score_counts_each_level(encoded: tuple[Path, tuple[int, ...]]) -> None:
     folder, sizes = encoded
     tokenizer = ImageTokenizer.from_pretrained(folder / "runs/smoke/tokenizer/model")
-    pictures = load_pictures(ImageDataConfig(source="digits"), "validation", channels=1, size=8)
+    pictures = load_images(ImageDataConfig(source="digits"), "validation", channels=1, size=8)
     reconstructor = Reconstructor(tokenizer, pictures, "no LPIPS")
     assert sum(len(batch.images) for batch in reconstructor.batches(256)) == 360
     said = reconstructor.numbers()
@@ -133,7 +133,7 @@ def test_speech_of_several_levels_is_encoded_learned_and_gone_on_with(
         EncodeSpeechConfig(tokenizer=tmp_path / "tokenizer", out=tmp_path / "codes", data=data)
     )
     rows = read_codes(tmp_path / "codes", "train")
-    recordings = load_recordings(data, "train", sample_rate=RATE)
+    recordings = load_clips(data, "train", sample_rate=RATE)
     waveform = recordings.decode(recordings[3])
     assert rows[3]["codes"] == tokenizer.encode(waveform[None])[0].flatten().tolist()
     assert 2 * manifest["positions"] == sum(map(len, rows["codes"]))

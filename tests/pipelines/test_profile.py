@@ -14,9 +14,9 @@ from common.stopwatch import Stopwatch, part
 from pipelines.cli import VERBS, config_class, main
 from pipelines.profile import MOST_STEPS, Profile, profile, profile_table
 from stage1_tokenizer.encode import encode
-from stage1_tokenizer.encode_config import EncodeConfig
+from stage1_tokenizer.encode_config import EncodeImagesConfig
 from stage1_tokenizer.train import begin, take_step, train_tokenizer
-from stage1_tokenizer.train_config import TrainTokenizerConfig
+from stage1_tokenizer.train_config import TrainImageTokenizerConfig
 from stage2_prior.train_config import TrainPriorConfig
 
 SMOKE = Path(__file__).parents[2] / "configs" / "smoke"
@@ -29,14 +29,14 @@ def smoke(verb: str, *changes: str) -> object:
     return load_config(config_class(VERBS[verb], path, []), path, changes)
 
 
-def images(run_dir: Path, *changes: str) -> TrainTokenizerConfig:
+def images(run_dir: Path, *changes: str) -> TrainImageTokenizerConfig:
     """A training with a discriminator whose turn comes after the steps that are profiled."""
     config = smoke(
         "train-tokenizer", f"run_dir={run_dir}", "batch_size=4", "loss.adversarial_weight=0.1",
         "loss.adversarial_start=10_000", "loss.discriminator_layers=1", "loss.discriminator_width=8",
         *changes,
     )  # fmt: skip
-    assert isinstance(config, TrainTokenizerConfig)
+    assert isinstance(config, TrainImageTokenizerConfig)
     return config
 
 
@@ -104,7 +104,7 @@ def test_speech_and_priors_have_their_parts(
     assert set(speech.watch.calls) == {*TRAINED, "search"} and speech.kind == "crops"
     model = train_tokenizer(images(tmp_path / "tokenizer", "steps=1"))
     codes = smoke("encode", f"tokenizer={model}", f"out={tmp_path / 'codes'}", "views=[centre]")
-    assert isinstance(codes, EncodeConfig)
+    assert isinstance(codes, EncodeImagesConfig)
     encode(codes)
     config = smoke(
         "train-prior", f"run_dir={tmp_path / 'prior'}", f"codes={codes.out}", f"tokenizer={model}",

@@ -8,7 +8,7 @@ import torch
 from helpers.priors import drawn_anew
 from transformers import GPT2Model, PreTrainedModel
 
-import stage2_prior.depth_model
+import stage2_prior.depth
 import stage2_prior.model
 from stage2_prior import Prior, PriorConfig
 from stage2_prior.decoding import LlamaDecoder, StockDecoder, decoder
@@ -79,7 +79,7 @@ def test_pictures_are_the_same_by_either(
     labels, random = torch.tensor([0, 1, 2, 3]), uniforms(range(4), 12)
     fast = sample_codes(prior, labels, random, guidance=guidance)
     monkeypatch.setattr(stage2_prior.model, "decoder", stock)
-    monkeypatch.setattr(stage2_prior.depth_model, "decoder", stock)
+    monkeypatch.setattr(stage2_prior.depth, "decoder", stock)
     assert torch.equal(fast, sample_codes(prior, labels, random, guidance=guidance))
 
 
@@ -111,6 +111,6 @@ def test_recordings_after_prompts_are_the_same_by_either(
 
     fast = samples()
     monkeypatch.setattr(stage2_prior.model, "decoder", stock)
-    monkeypatch.setattr(stage2_prior.depth_model, "decoder", stock)
+    monkeypatch.setattr(stage2_prior.depth, "decoder", stock)
     for mine, plain in zip(fast, samples(), strict=True):
         assert torch.equal(mine, plain)

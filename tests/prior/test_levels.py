@@ -12,7 +12,7 @@ from torch import Tensor
 
 from common.config import to_plain
 from stage2_prior import Prior, PriorConfig, SpeechPrior, SpeechPriorConfig
-from stage2_prior.depth_model import DepthPrior
+from stage2_prior.depth import DepthPrior
 from stage2_prior.kinds import prior_of, saved_prior, saved_speech_prior, speech_prior_of
 from stage2_prior.model import IGNORED
 from stage2_prior.sampling import choose, sample_codes, uniforms

@@ -9,7 +9,7 @@ from helpers.image_runs import tokenizer_config
 from common.tracking import read_metrics
 from pipelines import verbs
 from stage1_tokenizer import ImageTokenizer, ImageTokenizerConfig, SpeechTokenizer
-from stage1_tokenizer.encode import EncodeConfig, encode
+from stage1_tokenizer.encode import EncodeImagesConfig, encode
 from stage1_tokenizer.quantizers import Continuous, ContinuousConfig
 from stage1_tokenizer.speech.tokenizer import SpeechTokenizerConfig
 
@@ -43,7 +43,7 @@ def test_a_tokenizer_without_codes_trains_and_refuses_to_encode(tmp_path: Path) 
     tokenizer = ImageTokenizer.from_pretrained(config.run_dir / "model").eval()
     images = torch.rand(2, 1, 8, 8) * 2 - 1
     assert torch.equal(tokenizer.reconstruct(images), tokenizer(images)[0])
-    request = EncodeConfig(tokenizer=config.run_dir / "model", out=tmp_path / "codes")
+    request = EncodeImagesConfig(tokenizer=config.run_dir / "model", out=tmp_path / "codes")
     with pytest.raises(ValueError, match=r"method=continuous has no codes"):
         encode(request)
 

@@ -1,4 +1,4 @@
-"""Pictures from every source, augmented by position; bad ones skipped, counted and at last refused."""
+"""ImageDataset from every source, augmented by position; bad ones skipped, counted and at last refused."""
 
 import io
 import random
@@ -16,14 +16,14 @@ import torch
 from PIL import Image
 from pyarrow.parquet import ParquetWriter, write_table
 
-from common.order import generator_at
+from common.seeding import generator_at
 from stage1_tokenizer.batches import BadItems, training_batches
 from stage1_tokenizer.images.data import (
     BadItemError,
     ImageDataConfig,
-    Pictures,
+    ImageDataset,
     augmented,
-    load_pictures,
+    load_images,
     view,
 )
 from stage1_tokenizer.parquet import parquet_rows
@@ -57,11 +57,11 @@ def parquet(
     )
 
 
-def load(config: ImageDataConfig, channels: int = 3, size: int = 8) -> Pictures:
-    return load_pictures(config, "train", channels=channels, size=size)
+def load(config: ImageDataConfig, channels: int = 3, size: int = 8) -> ImageDataset:
+    return load_images(config, "train", channels=channels, size=size)
 
 
-def batches(pictures: Pictures, count: int = 6, **options: int) -> list[torch.Tensor]:
+def batches(pictures: ImageDataset, count: int = 6, **options: int) -> list[torch.Tensor]:
     settings = {"batch_size": 8, "seed": 0, "done": 0, "rank": 0, "world": 1, "workers": 0}
     stream = training_batches(
         pictures, augment={"crop": True, "flip": True}, **{**settings, **options}
@@ -71,7 +71,7 @@ def batches(pictures: Pictures, count: int = 6, **options: int) -> list[torch.Te
 
 def test_digits_are_embedded() -> None:
     train, held_out = (
-        load_pictures(ImageDataConfig(), split, channels=1, size=8)
+        load_images(ImageDataConfig(), split, channels=1, size=8)
         for split in ("train", "validation")
     )
     assert (len(train), len(held_out)) == (1437, 360)
@@ -80,8 +80,7 @@ def test_digits_are_embedded() -> None:
     assert image.shape == (1, 8, 8) and -1 <= image.min() < image.max() <= 1
     assert train.fingerprint != held_out.fingerprint
     assert (
-        load_pictures(ImageDataConfig(), "train", channels=1, size=8).fingerprint
-        == train.fingerprint
+        load_images(ImageDataConfig(), "train", channels=1, size=8).fingerprint == train.fingerprint
     )
 
 

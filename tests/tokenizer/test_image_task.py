@@ -8,11 +8,11 @@ import torch
 from helpers.image_runs import tokenizer_config
 
 from common.training import TrainingDivergedError
+from stage1_tokenizer.codebook_usage import quantization_error
 from stage1_tokenizer.health import position_share
 from stage1_tokenizer.images.losses import ImageLossConfig
-from stage1_tokenizer.images.task import ImageTask, psnr
+from stage1_tokenizer.images.training import ImageModality, psnr
 from stage1_tokenizer.train import train_tokenizer
-from stage1_tokenizer.usage import quantization_error
 
 
 def test_a_loss_that_breaks_stops_the_run_and_names_the_step(tmp_path: Path) -> None:
@@ -28,7 +28,7 @@ def test_a_loss_that_breaks_stops_the_run_and_names_the_step(tmp_path: Path) -> 
 def test_the_discriminator_has_no_gradient_of_the_generators(tmp_path: Path) -> None:
     config = tokenizer_config(tmp_path)
     augment = {"crop": False, "flip": False}
-    task = ImageTask(config.data, config.model, config.loss, augment, torch.device("cpu"))
+    task = ImageModality(config.data, config.model, config.loss, augment, torch.device("cpu"))
     assert task.discriminator is not None
     task.discriminator.requires_grad_(False)
     batch = {"images": task.held_out[:4]}
@@ -41,7 +41,7 @@ def test_the_discriminator_has_no_gradient_of_the_generators(tmp_path: Path) -> 
 def test_held_out_pictures_pass_the_encoder_once(tmp_path: Path) -> None:
     config = tokenizer_config(tmp_path)
     augment = {"crop": False, "flip": False}
-    task = ImageTask(config.data, config.model, config.loss, augment, torch.device("cpu"))
+    task = ImageModality(config.data, config.model, config.loss, augment, torch.device("cpu"))
     passes: list[int] = []
     task.model.eval().encoder.register_forward_hook(lambda *_: passes.append(1))
     watched = task.watch()

@@ -10,7 +10,7 @@ from einops import rearrange
 from safetensors.torch import load_file, save_file
 
 from stage1_tokenizer import ImageTokenizer, ImageTokenizerConfig
-from stage1_tokenizer.official import image_tokenizer, import_official
+from stage1_tokenizer.import_checkpoint import image_tokenizer, import_official
 from stage1_tokenizer.quantizers import SimVQConfig
 
 

@@ -1,4 +1,4 @@
-"""Recordings: the embedded words, folders and Parquet, crops, faults and what is said of them."""
+"""SpeechDataset: the embedded words, folders and Parquet, crops, faults and what is said of them."""
 
 import hashlib
 import io
@@ -16,14 +16,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.order import generator_at
+from common.seeding import generator_at
 from stage1_tokenizer.images.data import BadItemError
 from stage1_tokenizer.speech.data import (
-    Recordings,
     SilentItemError,
     SpeechDataConfig,
+    SpeechDataset,
     decibels,
-    load_recordings,
+    load_clips,
 )
 from stage1_tokenizer.speech.spoken_digits import PITCHES, RATES, SPEAKERS, WORDS, spoken_digits
 
@@ -41,18 +41,18 @@ def encoded(samples: np.ndarray, rate: int, kind: str = "WAV") -> bytes:
     return buffer.getvalue()
 
 
-def parquet(folder: Path, *contents: bytes, rate: int = 8000, **changes) -> Recordings:
-    """Recordings in a Parquet file, named 0.wav, 1.wav and so on."""
+def parquet(folder: Path, *contents: bytes, rate: int = 8000, **changes) -> SpeechDataset:
+    """SpeechDataset in a Parquet file, named 0.wav, 1.wav and so on."""
     audio = [{"bytes": content, "path": f"{i}.wav"} for i, content in enumerate(contents)]
     file = str(folder / "data.parquet")
     datasets.Dataset.from_dict({"audio": audio}).to_parquet(file)
     config = SpeechDataConfig(source="parquet", train=file, **{**PLAIN, **changes})
-    return load_recordings(config, "train", sample_rate=rate)
+    return load_clips(config, "train", sample_rate=rate)
 
 
 def test_spoken_digits_hold_every_word_by_every_voice() -> None:
     config = SpeechDataConfig()
-    parts = [load_recordings(config, name, sample_rate=16_000) for name in ("train", "validation")]
+    parts = [load_clips(config, name, sample_rate=16_000) for name in ("train", "validation")]
     assert [len(part) for part in parts] == [1280, 256]
     pairs = {(word, speaker) for word in WORDS for speaker in SPEAKERS}
     for part in parts:
@@ -187,8 +187,8 @@ def test_a_folder_with_subfolders_has_labels(tmp_path) -> None:
         path.parent.mkdir(parents=True)
         path.write_bytes(encoded(tone(0.1, 8000, hertz), 8000))
     config = SpeechDataConfig(source=str(tmp_path), speaker_column=None, text_column=None)
-    train = load_recordings(config, "train", sample_rate=8000)
-    held_out = load_recordings(config, "validation", sample_rate=8000)
+    train = load_clips(config, "train", sample_rate=8000)
+    held_out = load_clips(config, "validation", sample_rate=8000)
     assert train.classes == held_out.classes == ("high", "low") and len(held_out) == 1
     assert held_out.label(held_out[0]) == 1 and len(train.decode(train[0])) == 800
 
@@ -202,14 +202,14 @@ def test_a_flat_folder_with_texts_can_be_split_by_share(tmp_path) -> None:
         source=str(tmp_path), train="train[:80%]", validation="train[80%:]", label_column=None
     )
     train, held_out = (
-        load_recordings(config, split, sample_rate=8000) for split in ("train", "validation")
+        load_clips(config, split, sample_rate=8000) for split in ("train", "validation")
     )
     assert [train.text(row) for row in train.rows] == [f"word {i}" for i in range(4)]
     assert held_out.rows["text"] == ["word 4"] and held_out.speakers == ("ann",)
     with (tmp_path / "metadata.csv").open("w") as file:
         file.write(lines.replace("3.flac", "three.flac"))
     with pytest.raises(ValueError, match=r"has no line whose file_name is 3\.flac"):
-        load_recordings(config, "train", sample_rate=8000)
+        load_clips(config, "train", sample_rate=8000)
 
 
 def test_the_audio_feature_of_datasets_is_read_without_decoding_by_it(tmp_path) -> None:
@@ -218,7 +218,7 @@ def test_the_audio_feature_of_datasets_is_read_without_decoding_by_it(tmp_path) 
     rows = datasets.Dataset.from_dict({"audio": audio})
     rows.cast_column("audio", datasets.Audio()).to_parquet(file)
     config = SpeechDataConfig(source="parquet", train=file, **PLAIN)
-    data = load_recordings(config, "train", sample_rate=8000)
+    data = load_clips(config, "train", sample_rate=8000)
     assert len(data.decode(data[0])) == 800
 
 
@@ -230,7 +230,7 @@ def test_speakers_have_the_numbers_of_the_training_split(tmp_path) -> None:
         rows = {"audio": [audio, audio], "speaker": speakers}
         datasets.Dataset.from_dict(rows).to_parquet(files[split])
     config = SpeechDataConfig(source="parquet", label_column=None, text_column=None, **files)
-    train, held_out = (load_recordings(config, split, sample_rate=8000) for split in files)
+    train, held_out = (load_clips(config, split, sample_rate=8000) for split in files)
     assert train.speakers == ("b", "c") and held_out.speakers == ("b", "c", "a")
     assert [held_out.speaker(row) for row in held_out.rows] == [2, 1]
 
@@ -238,18 +238,18 @@ def test_speakers_have_the_numbers_of_the_training_split(tmp_path) -> None:
 def test_an_empty_folder_is_told(tmp_path) -> None:
     (tmp_path / "notes.txt").write_text("none")
     with pytest.raises(ValueError, match="has no audio files") as told:
-        load_recordings(SpeechDataConfig(source=str(tmp_path)), "train", sample_rate=8000)
+        load_clips(SpeechDataConfig(source=str(tmp_path)), "train", sample_rate=8000)
     assert str(tmp_path) in str(told.value) and "set data.source" in str(told.value)
     (tmp_path / "train").mkdir()
     (tmp_path / "train" / "a.wav").write_bytes(encoded(tone(0.1, 8000), 8000))
     with pytest.raises(ValueError, match="has no audio files in a subfolder 'validation'"):
-        load_recordings(SpeechDataConfig(source=str(tmp_path)), "validation", sample_rate=8000)
+        load_clips(SpeechDataConfig(source=str(tmp_path)), "validation", sample_rate=8000)
 
 
 def test_a_wrong_column_is_answered_with_the_columns_there_are() -> None:
     config = SpeechDataConfig(label_column="word")
     with pytest.raises(ValueError) as told:
-        load_recordings(config, "train", sample_rate=8000)
+        load_clips(config, "train", sample_rate=8000)
     assert str(told.value) == (
         "data.label_column='word' is not a column of spoken_digits: it has audio, label, text, "
         "speaker; set data.label_column, or null for none"
@@ -259,7 +259,7 @@ def test_a_wrong_column_is_answered_with_the_columns_there_are() -> None:
 def test_a_missing_file_is_told(tmp_path) -> None:
     config = SpeechDataConfig(source="parquet", train=str(tmp_path / "none.parquet"))
     with pytest.raises(ValueError, match=r"can't be read .* set data.source and data.train"):
-        load_recordings(config, "train", sample_rate=8000)
+        load_clips(config, "train", sample_rate=8000)
 
 
 def test_wrong_crops_are_told() -> None:
@@ -272,7 +272,7 @@ def test_real_recordings() -> None:
     config = SpeechDataConfig(
         source="parquet", train=str(FSDD / "train.parquet"), validation=str(FSDD / "test.parquet")
     )
-    data = load_recordings(config, "validation", sample_rate=16_000)
+    data = load_clips(config, "validation", sample_rate=16_000)
     assert len(data) == 300 and len(data.speakers) == 6 and data.classes == tuple("0123456789")
     assert data.conversions() == "parquet: recordings at 8000 Hz are resampled to 16000 Hz"
     crop, length = data.crop(data[0], generator_at(0, 0))

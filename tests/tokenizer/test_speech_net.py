@@ -9,7 +9,7 @@ from transformers import EncodecConfig
 from transformers.models.encodec.modeling_encodec import EncodecEncoder
 
 from stage1_tokenizer import SpeechTokenizer
-from stage1_tokenizer.official import import_official, speech_tokenizer
+from stage1_tokenizer.import_checkpoint import import_official, speech_tokenizer
 from stage1_tokenizer.speech.decoder import Decoder, GroupNorm, PositionNet
 from stage1_tokenizer.speech.net import Encoder, reflect_pad
 

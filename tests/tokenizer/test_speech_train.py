@@ -19,15 +19,15 @@ from common.config import load_config
 from common.tracking import read_metrics
 from pipelines.cli import VERBS, config_class, describe
 from stage1_tokenizer import SpeechTokenizer
+from stage1_tokenizer.codebook_usage import CodebookUse, quantization_error
 from stage1_tokenizer.encode import encode
 from stage1_tokenizer.encode_config import EncodeSpeechConfig
 from stage1_tokenizer.health import position_share
 from stage1_tokenizer.quantizers import CodeSpec
-from stage1_tokenizer.speech.data import SpeechDataConfig, load_recordings
-from stage1_tokenizer.speech.task import SpeechTask
+from stage1_tokenizer.speech.data import SpeechDataConfig, load_clips
+from stage1_tokenizer.speech.training import SpeechModality
 from stage1_tokenizer.train import train_tokenizer
-from stage1_tokenizer.train_config import TrainSpeechTokenizerConfig, TrainTokenizerConfig
-from stage1_tokenizer.usage import CodebookUse, quantization_error
+from stage1_tokenizer.train_config import TrainImageTokenizerConfig, TrainSpeechTokenizerConfig
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -82,15 +82,15 @@ def test_a_run_stopped_inside_a_step_resumes_bit_for_bit(
     trained: Path, tmp_path: Path, data: SpeechDataConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = run_config(tmp_path / "run", data)
-    judge, calls = SpeechTask.discriminator_loss, []
+    judge, calls = SpeechModality.discriminator_loss, []
 
-    def stops_at_the_second_call(self: SpeechTask, *args: object) -> torch.Tensor:
+    def stops_at_the_second_call(self: SpeechModality, *args: object) -> torch.Tensor:
         calls.append(1)
         if len(calls) == 2:
             raise KeyboardInterrupt
         return judge(self, *args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(SpeechTask, "discriminator_loss", stops_at_the_second_call)
+    monkeypatch.setattr(SpeechModality, "discriminator_loss", stops_at_the_second_call)
     with pytest.raises(KeyboardInterrupt):
         train_tokenizer(config)
     monkeypatch.undo()
@@ -103,7 +103,7 @@ def test_a_run_stopped_inside_a_step_resumes_bit_for_bit(
 
 
 def test_what_is_past_an_items_end_is_not_counted(trained: Path, data: SpeechDataConfig) -> None:
-    recordings = load_recordings(data, "train", sample_rate=RATE)
+    recordings = load_clips(data, "train", sample_rate=RATE)
     crops = [min(len(recordings.decode(row)), RATE // 4) for row in recordings.rows]
     codes_of_an_epoch = sum(-(-length // MODEL.hop) for length in crops)
     # steps of 4 items: three are an epoch of 12
@@ -115,7 +115,7 @@ def test_what_is_past_an_items_end_is_not_counted(trained: Path, data: SpeechDat
 
 
 def test_held_out_recordings_pass_the_encoder_once(data: SpeechDataConfig) -> None:
-    task = SpeechTask(data, MODEL, LOSS, torch.device("cpu"))
+    task = SpeechModality(data, MODEL, LOSS, torch.device("cpu"))
     passes: list[int] = []
     task.model.eval().encoder.register_forward_hook(lambda *_: passes.append(1))
     watched = task.watch()
@@ -143,7 +143,7 @@ def test_held_out_recordings_pass_the_encoder_once(data: SpeechDataConfig) -> No
 
 def test_the_codebook_starts_from_what_is_inside(data: SpeechDataConfig) -> None:
     torch.manual_seed(0)
-    task = SpeechTask(
+    task = SpeechModality(
         data, MODEL, dataclasses.replace(LOSS, adversarial_weight=0.0), torch.device("cpu")
     )
     waveforms, lengths = torch.randn(2, 400), torch.tensor([400, 90])
@@ -157,7 +157,7 @@ def test_the_codebook_starts_from_what_is_inside(data: SpeechDataConfig) -> None
 def test_silent_recordings_are_left_out_and_broken_ones_stop_the_run(tmp_path: Path) -> None:
     def epoch(name: str, **which: tuple[int, ...]) -> list[dict[str, Any]]:
         loss = dataclasses.replace(LOSS, adversarial_weight=0.0)
-        task = SpeechTask(words(tmp_path / name, **which), MODEL, loss, torch.device("cpu"))
+        task = SpeechModality(words(tmp_path / name, **which), MODEL, loss, torch.device("cpu"))
         batches = task.batches(Accelerator(), batch_size=4, seed=0, done=0, workers=0)
         found = [next(batches) for _ in range(3)]
         assert task.bad.total == 0
@@ -190,7 +190,7 @@ def test_encode_writes_whole_recordings_once(
     assert manifest["classes"] == ["0", "1", "2"]
     assert manifest["speakers"] == ["speaker 0", "speaker 1"]
     tokenizer = SpeechTokenizer.from_pretrained(trained / "model")
-    recordings = load_recordings(data, "train", sample_rate=RATE)
+    recordings = load_clips(data, "train", sample_rate=RATE)
     rows = read_codes(config.out, "train")
     assert manifest["positions"] == sum(map(len, rows["codes"])) == sum(manifest["histogram"])
     for i, row in enumerate(rows):
@@ -228,11 +228,11 @@ def test_the_configs_are_for_speech(folder: str) -> None:
 
 def test_modality_chooses_the_keys(tmp_path: Path) -> None:
     verb, path = VERBS["train-tokenizer"], CONFIGS / "digits" / "train-tokenizer.yaml"
-    assert config_class(verb, path, []) is TrainTokenizerConfig
+    assert config_class(verb, path, []) is TrainImageTokenizerConfig
     assert config_class(verb, path, ["modality=speech"]) is TrainSpeechTokenizerConfig
     with pytest.raises(ValueError, match="modality=music is not one of images, speech"):
         config_class(verb, path, ["modality=music"])
-    told = describe([TrainTokenizerConfig, TrainSpeechTokenizerConfig])
+    told = describe([TrainImageTokenizerConfig, TrainSpeechTokenizerConfig])
     assert all(
         told.count(words) == 1 for words in ("run_dir: Path", "crop_seconds: float", "flip:")
     )

@@ -18,8 +18,8 @@ from common.config import save_config
 from common.tracking import read_metrics
 from common.training import OptimConfig
 from stage1_tokenizer import ImageTokenizer
-from stage1_tokenizer.encode import EncodeConfig, encode
-from stage1_tokenizer.images.data import ImageDataConfig, load_pictures
+from stage1_tokenizer.encode import EncodeImagesConfig, encode
+from stage1_tokenizer.images.data import ImageDataConfig, load_images
 from stage1_tokenizer.images.losses import ImageLossConfig
 from stage1_tokenizer.train import train_tokenizer
 from stage2_prior.train import TrainPriorConfig, train_prior
@@ -50,7 +50,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a trained tokenizer, its codes and a trained prior, all uninterrupted."""
     root = tmp_path_factory.mktemp("runs")
     train_tokenizer(tokenizer_config(root / "tokenizer"))
-    encode(EncodeConfig(tokenizer=root / "tokenizer" / "model", out=root / "codes"))
+    encode(EncodeImagesConfig(tokenizer=root / "tokenizer" / "model", out=root / "codes"))
     train_prior(prior_config(root / "prior", root / "codes", root / "tokenizer" / "model"))
     return root
 
@@ -172,7 +172,7 @@ def test_codes_are_written_once_and_their_manifest_is_true(trained: Path) -> Non
     assert sum(manifest["histogram"]) == manifest["positions"] == 1437 * 16
     assert str(rows.features["codes"].feature.dtype) == "uint16"
     tokenizer = ImageTokenizer.from_pretrained(trained / "tokenizer" / "model")
-    task = load_pictures(ImageDataConfig(), "train", channels=1, size=8)
+    task = load_images(ImageDataConfig(), "train", channels=1, size=8)
     images = torch.stack([task.fixed(task.decode(task[i])) for i in (0, 700)])
     stored = torch.tensor([rows[0]["codes"], rows[700]["codes"]])
     assert torch.equal(tokenizer.encode(images).flatten(1), stored)
@@ -183,7 +183,7 @@ def test_codes_are_written_once_and_their_manifest_is_true(trained: Path) -> Non
 def test_encoding_goes_on_after_a_kill_and_writes_nothing_twice(
     trained: Path, tmp_path: Path, kind: str
 ) -> None:
-    config = EncodeConfig(
+    config = EncodeImagesConfig(
         tokenizer=trained / "tokenizer" / "model",
         out=tmp_path / "codes",
         views=("centre", "centre-flip", "top-left"),
@@ -236,7 +236,7 @@ def test_two_processes_train_and_encode_as_one(trained: Path, tmp_path: Path) ->
         for key in ("loss/l1", "loss/codebook", "heldout/psnr", "codebook/perplexity"):
             assert a[key] == pytest.approx(b[key], rel=1e-3), (a["step"], key)
     options = {"tokenizer": trained / "tokenizer" / "model", "shard_items": 300}
-    save_config(EncodeConfig(out=tmp_path / "codes", **options), tmp_path / "e.yaml")
+    save_config(EncodeImagesConfig(out=tmp_path / "codes", **options), tmp_path / "e.yaml")
     run_on_two(tmp_path, "encode", "e.yaml")
     ours, theirs = (
         read_codes(folder, "train") for folder in (tmp_path / "codes", trained / "codes")

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from common.pictures import save_figure
+from common.figures import save_figure
 
 matplotlib.use("Agg")
 from matplotlib import pyplot

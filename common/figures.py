@@ -1,4 +1,4 @@
-"""Pictures as bytes and files: one rounding rule, fixed ranges, curves and histograms."""
+"""ImageDataset as bytes and files: one rounding rule, fixed ranges, curves and histograms."""
 
 import os
 from collections.abc import Sequence

@@ -14,12 +14,14 @@ from torch.nn.utils.rnn import pad_sequence
 from common.processes import processes
 from common.stopwatch import part
 from stage1_tokenizer.batches import BadItems
+from stage1_tokenizer.codebook_usage import quantization_error
 from stage1_tokenizer.health import position_share
 from stage1_tokenizer.images.data import BadItemError
 from stage1_tokenizer.quantizers import Quantized
 from stage1_tokenizer.speech.batches import crop_batches
-from stage1_tokenizer.speech.data import Recordings, SpeechDataConfig, load_recordings
+from stage1_tokenizer.speech.data import SpeechDataConfig, SpeechDataset, load_clips
 from stage1_tokenizer.speech.discriminators import SpeechDiscriminator
+from stage1_tokenizer.speech.figures import save_spectrograms, save_waveform
 from stage1_tokenizer.speech.losses import (
     MelDistance,
     SpeechLossConfig,
@@ -27,9 +29,7 @@ from stage1_tokenizer.speech.losses import (
     generator_losses,
 )
 from stage1_tokenizer.speech.net import inside
-from stage1_tokenizer.speech.pictures import save_spectrograms, save_waveform
 from stage1_tokenizer.speech.tokenizer import SpeechTokenizer, SpeechTokenizerConfig
-from stage1_tokenizer.usage import quantization_error
 
 HELD_OUT = 32
 """Held-out recordings watched in the log, spread over the split."""
@@ -39,7 +39,7 @@ DRAWN = 4
 """The first of them are drawn and written as sound."""
 
 
-class SpeechTask:
+class SpeechModality:
     """The parts of a speech tokenizer's training that the loop in `train` calls."""
 
     items = "crops"
@@ -52,8 +52,8 @@ class SpeechTask:
         loss: SpeechLossConfig,
         device: torch.device,
     ) -> None:
-        def load(split: str) -> Recordings:
-            return load_recordings(data, split, sample_rate=model.sample_rate)
+        def load(split: str) -> SpeechDataset:
+            return load_clips(data, split, sample_rate=model.sample_rate)
 
         self.loss = loss
         self.recordings = load("train")
@@ -176,7 +176,7 @@ class SpeechTask:
 
 
 def held_out_recordings(
-    recordings: Recordings,
+    recordings: SpeechDataset,
 ) -> tuple[Float[Tensor, "b t"], Int[Tensor, " b"]]:
     """Decodable recordings spread over a split, at most 32, padded, and their lengths."""
     most = round(HELD_OUT_SECONDS * recordings.sample_rate)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
-from common.order import EndlessSampler, generator_at
+from common.seeding import EndlessSampler, generator_at
 
 Batch = tuple[Tensor, Tensor]
 """Conditions (b) or (b, p) and codes (b, n), int64."""

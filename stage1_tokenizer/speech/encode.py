@@ -11,8 +11,8 @@ from torch.nn.utils.rnn import pad_sequence
 from common.config import to_plain
 from common.hub import local_folder, sha256
 from stage1_tokenizer.encode_config import EncodeSpeechConfig
-from stage1_tokenizer.images.codes import code_dtype
-from stage1_tokenizer.speech.data import Row, load_recordings
+from stage1_tokenizer.images.encode import code_dtype
+from stage1_tokenizer.speech.data import Row, load_clips
 from stage1_tokenizer.speech.tokenizer import SpeechTokenizer
 
 VIEW = "whole"
@@ -30,7 +30,7 @@ class LoadedRecording:
     waveform: Tensor
 
 
-class SpeechCodes:
+class SpeechEncoding:
     """The parts of encoding recordings that `encode` calls."""
 
     def __init__(self, config: EncodeSpeechConfig, device: torch.device) -> None:
@@ -40,7 +40,7 @@ class SpeechCodes:
         self.device = device
         rate = self.tokenizer.config.sample_rate
         self.splits = {
-            split: load_recordings(config.data, split, sample_rate=rate)
+            split: load_clips(config.data, split, sample_rate=rate)
             for split in ("train", "validation")
         }
 

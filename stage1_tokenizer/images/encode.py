@@ -10,8 +10,8 @@ from torch import Tensor
 
 from common.config import to_plain
 from common.hub import local_folder, sha256
-from stage1_tokenizer.encode_config import EncodeConfig
-from stage1_tokenizer.images.data import Row, load_pictures
+from stage1_tokenizer.encode_config import EncodeImagesConfig
+from stage1_tokenizer.images.data import Row, load_images
 from stage1_tokenizer.images.tokenizer import ImageTokenizer
 
 
@@ -24,17 +24,17 @@ class LoadedPicture:
     views: Tensor
 
 
-class ImageCodes:
+class ImageEncoding:
     """The parts of encoding pictures that `encode` calls."""
 
-    def __init__(self, config: EncodeConfig, device: torch.device) -> None:
+    def __init__(self, config: EncodeImagesConfig, device: torch.device) -> None:
         self.config = config
         self.folder = local_folder(config.tokenizer)
         self.tokenizer = ImageTokenizer.from_pretrained(self.folder).to(device)
         self.device = device
         architecture = self.tokenizer.config
         self.splits = {
-            split: load_pictures(
+            split: load_images(
                 config.data, split, channels=architecture.in_channels, size=architecture.image_size
             )
             for split in ("train", "validation")

@@ -10,11 +10,12 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from common.pictures import save_grid
+from common.figures import save_grid
 from common.stopwatch import part
 from stage1_tokenizer.batches import BadItems, training_batches
+from stage1_tokenizer.codebook_usage import quantization_error
 from stage1_tokenizer.health import position_share
-from stage1_tokenizer.images.data import BadItemError, ImageDataConfig, Pictures, load_pictures
+from stage1_tokenizer.images.data import BadItemError, ImageDataConfig, ImageDataset, load_images
 from stage1_tokenizer.images.discriminator import PatchDiscriminator
 from stage1_tokenizer.images.losses import (
     ImageLossConfig,
@@ -25,7 +26,6 @@ from stage1_tokenizer.images.losses import (
 )
 from stage1_tokenizer.images.tokenizer import ImageTokenizer, ImageTokenizerConfig
 from stage1_tokenizer.quantizers import Quantized
-from stage1_tokenizer.usage import quantization_error
 
 HELD_OUT = 64
 """Held-out pictures watched in the log; the first 16 of them are drawn."""
@@ -37,7 +37,7 @@ def psnr(a: Float[Tensor, "b c y x"], b: Float[Tensor, "b c y x"]) -> Float[Tens
     return 10 * torch.log10(4 / error.clamp_min(1e-10))
 
 
-class ImageTask:
+class ImageModality:
     """The parts of an image tokenizer's training that the loop in `train` calls."""
 
     items = "images"
@@ -51,8 +51,8 @@ class ImageTask:
         augment: dict[str, bool],
         device: torch.device,
     ) -> None:
-        def load(split: str) -> Pictures:
-            return load_pictures(data, split, channels=model.in_channels, size=model.image_size)
+        def load(split: str) -> ImageDataset:
+            return load_images(data, split, channels=model.in_channels, size=model.image_size)
 
         self.loss, self.augment = loss, augment
         self.pictures = load("train")
@@ -153,7 +153,7 @@ class ImageTask:
         save_grid([shown, self.model.reconstruct(shown)], path.with_suffix(".png"))
 
 
-def held_out_pictures(pictures: Pictures) -> Float[Tensor, "b c y x"]:
+def held_out_pictures(pictures: ImageDataset) -> Float[Tensor, "b c y x"]:
     """The first decodable pictures of a split, at most 64."""
     found = []
     for row in pictures.rows:
