@@ -16,9 +16,15 @@ from common.findings import Finding, lines
 from common.tracking import read_metrics
 from pipelines.cli import VERBS, read_config
 from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
-from stage1_tokenizer.codebook_usage import effective_rank, perplexity, used
+from stage1_tokenizer.codebook_usage import (
+    CodebookHealth,
+    codebook_health,
+    effective_rank,
+    perplexity,
+    position_share,
+    used,
+)
 from stage1_tokenizer.findings import USED, causes, tokenizer_summary
-from stage1_tokenizer.health import CodebookHealth, codebook_health, position_share
 from stage1_tokenizer.quantizers import Quantizer
 from stage1_tokenizer.quantizers.search import nearest
 from stage1_tokenizer.train import Task, task_of

@@ -10,7 +10,7 @@ from common.findings import (
     summary,
     verdict,
 )
-from stage1_tokenizer.health import CodebookHealth
+from stage1_tokenizer.codebook_usage import CodebookHealth
 
 NAMES = {
     "heldout/psnr": "PSNR",

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from common.figures import save_grid
 from common.stopwatch import part
 from stage1_tokenizer.batches import BadItems, training_batches
-from stage1_tokenizer.codebook_usage import quantization_error
-from stage1_tokenizer.health import position_share
+from stage1_tokenizer.codebook_usage import position_share, quantization_error
 from stage1_tokenizer.images.data import BadItemError, ImageDataConfig, ImageDataset, load_images
 from stage1_tokenizer.images.discriminator import PatchDiscriminator
 from stage1_tokenizer.images.losses import (

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torchaudio.functional import melscale_fbanks
 
-from stage1_tokenizer.speech.discriminators import (
+from stage1_tokenizer.speech.discriminator import (
     Judgement,
     Judgements,
     SpeechDiscriminatorConfig,

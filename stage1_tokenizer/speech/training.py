@@ -14,13 +14,12 @@ from torch.nn.utils.rnn import pad_sequence
 from common.processes import processes
 from common.stopwatch import part
 from stage1_tokenizer.batches import BadItems
-from stage1_tokenizer.codebook_usage import quantization_error
-from stage1_tokenizer.health import position_share
+from stage1_tokenizer.codebook_usage import position_share, quantization_error
 from stage1_tokenizer.images.data import BadItemError
 from stage1_tokenizer.quantizers import Quantized
 from stage1_tokenizer.speech.batches import crop_batches
 from stage1_tokenizer.speech.data import SpeechDataConfig, SpeechDataset, load_clips
-from stage1_tokenizer.speech.discriminators import SpeechDiscriminator
+from stage1_tokenizer.speech.discriminator import SpeechDiscriminator
 from stage1_tokenizer.speech.figures import save_spectrograms, save_waveform
 from stage1_tokenizer.speech.losses import (
     MelDistance,

@@ -9,7 +9,7 @@ import soundfile
 from stage1_tokenizer import SpeechTokenizerConfig
 from stage1_tokenizer.quantizers import SimVQConfig
 from stage1_tokenizer.speech.data import SpeechDataConfig, load_clips
-from stage1_tokenizer.speech.discriminators import SpeechDiscriminatorConfig
+from stage1_tokenizer.speech.discriminator import SpeechDiscriminatorConfig
 from stage1_tokenizer.speech.losses import SpeechLossConfig
 from stage1_tokenizer.train_config import TrainSpeechTokenizerConfig
 

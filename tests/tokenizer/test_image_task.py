@@ -8,8 +8,7 @@ import torch
 from helpers.image_runs import tokenizer_config
 
 from common.training import TrainingDivergedError
-from stage1_tokenizer.codebook_usage import quantization_error
-from stage1_tokenizer.health import position_share
+from stage1_tokenizer.codebook_usage import position_share, quantization_error
 from stage1_tokenizer.images.losses import ImageLossConfig
 from stage1_tokenizer.images.training import ImageModality, psnr
 from stage1_tokenizer.train import train_tokenizer

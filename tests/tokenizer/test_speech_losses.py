@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torchaudio.transforms import MelSpectrogram
 
-from stage1_tokenizer.speech.discriminators import (
+from stage1_tokenizer.speech.discriminator import (
     SpeechDiscriminator,
     SpeechDiscriminatorConfig,
     normalise_peak,

@@ -19,10 +19,9 @@ from common.config import load_config
 from common.tracking import read_metrics
 from pipelines.cli import VERBS, config_class, describe
 from stage1_tokenizer import SpeechTokenizer
-from stage1_tokenizer.codebook_usage import CodebookUse, quantization_error
+from stage1_tokenizer.codebook_usage import CodebookUse, position_share, quantization_error
 from stage1_tokenizer.encode import encode
 from stage1_tokenizer.encode_config import EncodeSpeechConfig
-from stage1_tokenizer.health import position_share
 from stage1_tokenizer.quantizers import CodeSpec
 from stage1_tokenizer.speech.data import SpeechDataConfig, load_clips
 from stage1_tokenizer.speech.training import SpeechModality
