@@ -20,6 +20,7 @@ class Verb:
     help: str
     module: str
     config: str
+    """The config's class; of `stage1_tokenizer.modality` the part of a modality that has one."""
     run: str
     """A function of `pipelines.verbs` that takes the config and returns what is printed."""
     speech_config: str | None = None
@@ -29,17 +30,15 @@ class Verb:
 VERBS = {
     "train-tokenizer": Verb(
         "train a tokenizer on a data set",
-        "stage1_tokenizer.train",
-        "TrainImageTokenizerConfig",
+        "stage1_tokenizer.modality",
+        "training",
         "train_tokenizer",
-        "TrainSpeechTokenizerConfig",
     ),
     "encode": Verb(
         "write the codes of a data set",
-        "stage1_tokenizer.encode",
-        "EncodeImagesConfig",
+        "stage1_tokenizer.modality",
+        "encoding",
         "encode",
-        "EncodeSpeechConfig",
     ),
     "train-classifier": Verb(
         "train the classifier that scores where Inception is not at hand",
@@ -78,6 +77,9 @@ VERBS = {
 def config_classes(verb: Verb) -> dict[str, type[Any]]:
     """The dataclass of a verb's config for each modality."""
     module = importlib.import_module(verb.module)
+    if verb.module == "stage1_tokenizer.modality":
+        parts = {name: getattr(part, verb.config) for name, part in module.MODALITIES.items()}
+        return {name: part.config_class for name, part in parts.items()}
     names = {"images": verb.config, "speech": verb.speech_config}
     return {modality: getattr(module, name) for modality, name in names.items() if name}
 

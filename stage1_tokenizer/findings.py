@@ -217,7 +217,7 @@ def used_finding(line: dict[str, float]) -> Finding | None:
     )
 
 
-def constants(line: dict[str, float]) -> str:
+def constant_in_words(line: dict[str, float]) -> str:
     """What the best constant output reaches, for the eye."""
     reached = [f"{NAMES[name]} {value:.2f}" for name, value in line.items() if name in NAMES]
     return f"the best constant output has {', '.join(reached)}"

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from common.figures import to_uint8
 from common.seeding import epoch_order
-from stage1_tokenizer.images.data import BadItemError, ImageDataset, view
+from stage1_tokenizer.data import BadItemError
+from stage1_tokenizer.images.data import ImageDataset, view
 
 
 @dataclass(frozen=True)

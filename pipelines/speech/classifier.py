@@ -132,7 +132,7 @@ class TrainSpeechClassifierConfig(ClassifierTrainingConfig):
     modality: Literal["speech"] = "speech"
     """A file without this key is for pictures."""
     data: SpeechDataConfig = field(default_factory=SpeechDataConfig)
-    """Labelled recordings; crop_seconds, gain_db and silence_db are not used here."""
+    """Labelled clips."""
     sample_rate: int = 8000
     """That of the tokenizer whose speech is to be judged."""
     mels: int = 40

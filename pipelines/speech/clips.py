@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from common.seeding import epoch_order
-from stage1_tokenizer.images.data import BadItemError
+from stage1_tokenizer.data import BadItemError
 from stage1_tokenizer.speech.data import SpeechDataset
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")

@@ -53,7 +53,7 @@ class ScoreSpeechConfig:
     samples: Path | None = None
     """The folder with sample.json and WAV files; null scores the tokenizer alone."""
     data: SpeechDataConfig = field(default_factory=SpeechDataConfig)
-    """The recordings that both were trained on; crop_seconds, gain_db and silence_db are not used."""
+    """The clips that both were trained on."""
     classifier: Path | None = None
     """The folder `model` of `simvq train-classifier`: label accuracy, and a Frechet distance."""
     voicing: Voicing = "pyin"

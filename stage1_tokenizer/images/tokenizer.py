@@ -7,7 +7,6 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from common.hub import HubModel
 from stage1_tokenizer.images.net import GROUPS, Decoder, Encoder
 from stage1_tokenizer.quantizers import (
     Quantized,
@@ -16,6 +15,7 @@ from stage1_tokenizer.quantizers import (
     build_quantizer,
     check_codes,
 )
+from stage1_tokenizer.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ class ImageTokenizerConfig:
         return side, side
 
 
-class ImageTokenizer(HubModel):
+class ImageTokenizer(Tokenizer):
     """A convolutional autoencoder with a quantizer in the middle. Images are in [-1, 1]."""
 
     config_class = ImageTokenizerConfig
@@ -72,11 +72,6 @@ class ImageTokenizer(HubModel):
         self.encoder = Encoder(config.in_channels, *shape)
         self.quantizer = build_quantizer(config.quantizer)
         self.decoder = Decoder(config.in_channels, *shape)
-
-    @property
-    def codebook(self) -> Float[Tensor, "k d"]:
-        """The effective codebook."""
-        return self.quantizer.codebook
 
     def forward(
         self, images: Float[Tensor, "b c y x"]

@@ -9,7 +9,6 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from common.hub import HubModel
 from stage1_tokenizer.quantizers import (
     Quantized,
     QuantizerConfig,
@@ -19,6 +18,7 @@ from stage1_tokenizer.quantizers import (
 )
 from stage1_tokenizer.speech.decoder import GROUPS, Decoder
 from stage1_tokenizer.speech.net import Encoder, Lengths, inside, masked
+from stage1_tokenizer.tokenizer import Tokenizer
 
 CHUNK = 1024
 """Codes in work at a time when a recording is encoded or decoded: 14 s at 75 codes per second."""
@@ -89,7 +89,7 @@ class SpeechTokenizerConfig:
         return self.sample_rate / self.hop
 
 
-class SpeechTokenizer(HubModel):
+class SpeechTokenizer(Tokenizer):
     """An autoencoder for speech with a quantizer in the middle. Waveforms are in [-1, 1].
 
     In a batch of unequal lengths, `lengths` says where each item ends, and every item comes out as
@@ -115,11 +115,6 @@ class SpeechTokenizer(HubModel):
             config.n_fft,
             config.hop,
         )
-
-    @property
-    def codebook(self) -> Float[Tensor, "k d"]:
-        """The effective codebook."""
-        return self.quantizer.codebook
 
     def forward(
         self, waveform: Float[Tensor, "b t"], lengths: Lengths = None
