@@ -33,15 +33,15 @@ def code_counts(codes: Int[Tensor, "..."], spec: CodeSpec) -> Int[Tensor, " k"]:
 
 
 def perplexity(counts: Int[Tensor, " k"]) -> float:
-    """exp(entropy) of the codes' shares: how many equally likely codes would carry as much."""
+    """exp(entropy) of the codes' frequencies: how many equally likely codes would carry as much."""
     return float(torch.exp(entropy(counts)))
 
 
 def entropy(counts: Int[Tensor, " k"]) -> Float[Tensor, ""]:
-    """Entropy of the codes' shares, in nats."""
+    """Entropy of the codes' frequencies, in nats."""
     counts = counts.cpu().double()  # MPS has no float64
-    shares = counts / counts.sum().clamp_min(1)
-    return torch.special.entr(shares).sum().float()
+    frequencies = counts / counts.sum().clamp_min(1)
+    return torch.special.entr(frequencies).sum().float()
 
 
 def effective_rank(codebook: Float[Tensor, "k d"]) -> float:
@@ -185,7 +185,7 @@ def codebook_health(
     codes: Int[Tensor, " n"] | None = None,
     position: float | None = None,
 ) -> CodebookHealth:
-    """The measures; `codes` are the latents' own where they are not simply the nearest rows."""
+    """The measures; `codes` are the latents' own where they are not simply the nearest entries."""
     latents, codebook = latents.float(), codebook.float()
     codes = nearest(latents, codebook) if codes is None else codes
     counts = codes.bincount(minlength=len(codebook))
@@ -221,13 +221,13 @@ def _dead_distance(
     return float((dead - closest).norm(dim=1).median() / scale)
 
 
-def _some(rows: Float[Tensor, "n d"]) -> Float[Tensor, "m d"]:
-    """At most 8,192 rows, spread over all."""
-    return rows[:: -(-len(rows) // SAMPLED)]
+def _some(vectors: Float[Tensor, "n d"]) -> Float[Tensor, "m d"]:
+    """At most 8,192 vectors, spread over all."""
+    return vectors[:: -(-len(vectors) // SAMPLED)]
 
 
 def _duplicates(codebook: Float[Tensor, "k d"]) -> float:
-    """The share of the rows that, to a hundred-thousandth of the codebook's spread, stood there before."""
+    """The share of the entries that, to a hundred-thousandth of the codebook's spread, equal an earlier one."""
     centred = codebook - codebook.mean(0)
     step = (DUPLICATE * centred.square().sum(1).mean()).sqrt()
     if step == 0:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from accelerate import PartialState
-from datasets import Dataset
+from datasets import Dataset, Features, Value
 from datasets.arrow_writer import ArrowWriter
 from tqdm.auto import tqdm
 
@@ -60,6 +60,7 @@ def request_of(config: EncodeConfig, modality: ModalityEncoding) -> dict[str, An
         "codebook_size": spec.alphabet,
         "levels": spec.levels,
         **modality.layout,
+        "views": list(modality.views("train")),
         "format": config.format,
         "shard_items": config.shard_items,
         "classes": list(splits["train"].classes),
@@ -82,13 +83,13 @@ def finish_manifest(
     Several codes of one position are counted level by level, each in an alphabet of its own.
     """
     counts = torch.zeros(sum(spec.sizes), dtype=torch.int64)
-    rows = {split: len(read_codes(out, split)) for split in bad}
+    written = {split: len(read_codes(out, split)) for split in bad}
     for batch in read_codes(out, "train").with_format("numpy").iter(10_000):
         flat = np.concatenate(list(batch["codes"])).astype(np.int64)
         counts += code_counts(torch.from_numpy(flat), spec)
     manifest = {
         **request,
-        "rows": rows,
+        "rows": written,
         "bad": bad,
         "positions": int(counts.sum()) // spec.levels,
         "used": used(counts),
@@ -105,25 +106,30 @@ def encode_split(
     """Writes this process's missing shards of a split."""
 
     def load(place: tuple[int, Row]) -> Item | str:
+        index, row = place
         try:
-            return modality.load(split, *place)
+            return modality.load(split, row) | {"item": index, "label": items.label(row)}
         except BadItemError as error:
             return str(error)
 
-    items = modality.splits[split]
-    bad, at_once = bad_items_of(items), max(config.batch_size // len(modality.views(split)), 1)
+    items, views = modality.splits[split], modality.views(split)
+    common = {"item": Value("int64"), "view": Value("string"), "label": Value("int64")}
+    features = Features(common | modality.columns)
+    bad, at_once = bad_items_of(items), max(config.batch_size // len(views), 1)
     shards = missing_shards(config, split, items, state)
     progress = tqdm(shards, desc=f"encode {split}", disable=not state.is_main_process or None)
     with ThreadPoolExecutor(config.threads) as pool:
         for shard, rows in progress:
-            columns: dict[str, list[Any]] = {name: [] for name in modality.columns}
+            columns: dict[str, list[Any]] = {name: [] for name in features}
             for batch in prefetched(pool, load, rows, at_once):
                 loaded = [item for item in batch if not isinstance(item, str)]
                 bad.count([name for name in batch if isinstance(name, str)], 0, len(batch))
-                if loaded:
-                    for name, values in modality.encode(split, loaded).items():
-                        columns[name] += values
-            write_shard(config, split, shard, Dataset.from_dict(columns, features=modality.columns))
+                columns["item"] += [item["item"] for item in loaded for _ in views]
+                columns["view"] += [*views] * len(loaded)
+                columns["label"] += [item["label"] for item in loaded for _ in views]
+                for name, values in (modality.encode(split, loaded) if loaded else {}).items():
+                    columns[name] += values
+            write_shard(config, split, shard, Dataset.from_dict(columns, features=features))
 
 
 def missing_shards(

@@ -1,6 +1,7 @@
 """What measures of a codebook, or a line of a training's metrics, say against it, and what to change."""
 
 import math
+from functools import partial
 
 from common.findings import (
     Finding,
@@ -22,10 +23,11 @@ BETTER = 0.05
 """Share of the best constant output's error by which a reconstruction must be better."""
 PSNR_GAIN = 1.0
 """The same for a PSNR, in dB, which alone of the metrics is better where it is higher."""
+codes_finding = partial(Finding, topic="codes")
 
 
 def causes(health: CodebookHealth, by_distance: bool = True) -> list[Finding]:
-    """Which of the known causes of collapse fit, the likeliest first; none for a healthy codebook.
+    """Which causes of collapse fit, the likeliest first; none for a healthy codebook.
 
     `by_distance` says that latents choose the nearest code; else the scales of both say nothing.
     """
@@ -40,12 +42,11 @@ def causes(health: CodebookHealth, by_distance: bool = True) -> list[Finding]:
 def _latents(health: CodebookHealth) -> list[Finding]:
     if health.latents_scale < 1e-6:
         return [
-            Finding(
+            codes_finding(
                 "latents are constant",
                 f"they vary by {health.latents_scale:.2g}",
                 "latents that vary with the input",
                 "Look at the encoder's init and learning rate (optim.lr), not at the codebook.",
-                topic="codes",
             )
         ]
     if health.position is not None and health.position > POSITION:
@@ -55,12 +56,11 @@ def _latents(health: CodebookHealth) -> list[Finding]:
 
 def position_finding(share: float) -> Finding:
     """Latents that tell their position and little else."""
-    return Finding(
+    return codes_finding(
         "latents hardly depend on the input",
         f"{share:.1%} of their variance is their position alone",
         f"less than {POSITION:.0%}",
         "The encoder has not learned from its input: train longer, or lower optim.lr.",
-        topic="codes",
     )
 
 
@@ -68,23 +68,21 @@ def _scales(health: CodebookHealth) -> list[Finding]:
     findings = []
     if not 0.25 <= health.scale <= 4:
         findings.append(
-            Finding(
+            codes_finding(
                 "codes and latents have other scales",
                 f"the codes spread {health.scale:.2g} times as far as the latents",
                 "0.25 to 4 times",
                 "Start the codes from the latents (SimVQ: model.quantizer.rescale=true; VQ: start=data; in your "
                 "own loop call init_from), or normalise the latents.",
-                topic="codes",
             )
         )
     if health.offset > 2:
         findings.append(
-            Finding(
+            codes_finding(
                 "the latents have drifted away from the codes",
                 f"their means are {health.offset:.2g} times the latents' spread apart",
                 "less than 2",
                 "Let the codes follow: a bias (SimVQ: bias=true), a larger quantizer_lr, or a smaller optim.lr.",
-                topic="codes",
             )
         )
     return findings
@@ -94,12 +92,11 @@ def _geometry(health: CodebookHealth) -> list[Finding]:
     findings = []
     if health.duplicates > 0.05:
         findings.append(
-            Finding(
+            codes_finding(
                 "codes are alike",
                 f"{health.duplicates:.1%} of them equal another",
                 "none",
                 "Start them apart: from data, or at random; codes that are equal get the same updates.",
-                topic="codes",
             )
         )
     if (finding := rank_finding(health.rank, health.dim)) is not None:
@@ -111,25 +108,23 @@ def rank_finding(rank: float, dim: int) -> Finding | None:
     """A codebook in far fewer dimensions than it has."""
     if dim < 4 or rank >= max(dim / 8, 1.5):
         return None
-    return Finding(
+    return codes_finding(
         "the codebook has collapsed in dimension",
         f"effective rank {rank:.1f} of {dim}",
         f"{max(dim / 8, 1.5):.1f} or more",
         "Lower model.quantizer.weight, or set model.quantizer.code_dim to what is used; "
         "gram_penalty=1e-3 keeps dimensions apart.",
-        topic="codes",
     )
 
 
 def _few_used(health: CodebookHealth) -> list[Finding]:
     if health.vectors < 4 * health.size:
         return [
-            Finding(
+            codes_finding(
                 "too few vectors to tell",
                 f"{health.vectors:,} latents for {health.size:,} codes",
                 "four times as many as codes, or more",
                 "Look at more latents before you trust the share of codes used.",
-                topic="codes",
             )
         ]
     if health.used >= USED:
@@ -141,7 +136,7 @@ def _few_used(health: CodebookHealth) -> list[Finding]:
         else ""
     )
     return [
-        Finding(
+        codes_finding(
             "few codes are used",
             f"{health.used:.1%} of {health.size:,}{where}",
             f"over {USED:.0%}",
@@ -150,7 +145,6 @@ def _few_used(health: CodebookHealth) -> list[Finding]:
             if far
             else "The codes lie among the latents but too dense for them: lower the codebook_size, or raise "
             "the loss weight of the quantizer (model.quantizer.weight).",
-            topic="codes",
         )
     ]
 
@@ -205,14 +199,13 @@ def used_finding(line: dict[str, float]) -> Finding | None:
     size, positions = line.get("codebook/size", 0), line.get("codebook/positions", 0)
     if size < 2 or positions < 4 * size or line["codebook/used"] >= USED:
         return None
-    return Finding(
+    return codes_finding(
         "few codes are used",
         f"{line['codebook/used']:.1%} of {size:,.0f} over {positions:,.0f} positions, perplexity "
         f"{line['codebook/perplexity']:,.0f}",
         f"over {USED:.0%}",
         "Ask `simvq doctor` for the cause; raise model.quantizer.weight or quantizer_lr, or lower "
         "model.quantizer.codebook_size.",
-        topic="codes",
     )
 
 

@@ -91,20 +91,20 @@ class ModalityEncoding(Protocol):
 
     @property
     def layout(self) -> dict[str, Any]:
-        """What manifest.json says of this modality's codes: their order, their rate, their names."""
+        """What manifest.json says of this modality's codes: their order, their rate."""
 
     @property
     def columns(self) -> Features:
-        """The columns of a shard: item, view, label, codes, and this modality's own."""
+        """The columns of a shard beside item, view and label: `codes`, and this modality's own."""
 
     def views(self, split: str) -> tuple[str, ...]:
         """The views of each item of a split."""
 
-    def load(self, split: str, item: int, row: Row) -> Item:
+    def load(self, split: str, row: Row) -> Item:
         """One item, decoded. Raises BadItemError."""
 
     def encode(self, split: str, items: list[Item]) -> dict[str, list[Any]]:
-        """The columns of a batch of items, an entry for each view."""
+        """`columns` of a batch of items, an entry for each view of each item."""
 
 
 class Modality(NamedTuple):

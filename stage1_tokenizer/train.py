@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -188,7 +189,7 @@ def init_codebook(run: Training, batch: Batch) -> None:
     """Initialises the codebook from the first batch of all processes together."""
     with torch.no_grad():
         mine = run.modality.latents(batch)
-    # speech has another number of them in each process
+    # of speech each process has another count of them
     padded = run.accelerator.pad_across_processes(mine, pad_index=math.nan)
     latents = run.accelerator.gather(padded)
     run.modality.tokenizer.quantizer.init_from(latents[~latents.isnan().all(1)])
@@ -276,21 +277,25 @@ def start_line(run: Training) -> str:
     )
 
 
-def evaluate(run: Training) -> dict[str, float]:
-    """Metrics of the averaged model on held-out items."""
+@contextmanager
+def averaged(run: Training) -> Iterator[ModalityTraining]:
+    """Inside, the modality's tokenizer has the averaged weights and is in eval mode."""
     run.modality.tokenizer.eval()
     with run.average.swapped_in():
-        metrics = run.modality.evaluate()
+        yield run.modality
     run.modality.tokenizer.train()
-    return metrics
+
+
+def evaluate(run: Training) -> dict[str, float]:
+    """Metrics of the averaged model on held-out items."""
+    with averaged(run) as modality:
+        return modality.evaluate()
 
 
 def save(run: Training, done: int) -> None:
     """A checkpoint, and held-out items as the averaged model reconstructs them."""
     if run.accelerator.is_main_process:
         save_checkpoint(run.config.run_dir, done, run.parts, run.config.keep_checkpoints)
-        run.modality.tokenizer.eval()
-        with run.average.swapped_in():
-            run.modality.save_examples(run.config.run_dir / "examples" / f"step-{done:08d}")
-        run.modality.tokenizer.train()
+        with averaged(run) as modality:
+            modality.save_examples(run.config.run_dir / "examples" / f"step-{done:08d}")
     run.accelerator.wait_for_everyone()

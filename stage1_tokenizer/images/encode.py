@@ -16,7 +16,7 @@ from stage1_tokenizer.images.tokenizer import ImageTokenizer
 
 CACHED = 2**20
 """Values of a network's widest activation, 4 MB, that stay in a processor's cache; several times as many do
-not, and are given back to the system and asked for again by each layer."""
+not, and are given back to the system and taken from it again by each layer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +33,10 @@ class EncodeImagesConfig(EncodeConfig):
     """Images encoded at once."""
 
     def __post_init__(self) -> None:
-        known = [place + flip for flip in ("", "-flip") for place in VIEWS]
+        possible = [place + flip for flip in ("", "-flip") for place in VIEWS]
         for name in self.views:
-            if name not in known:
-                raise ValueError(f"view {name!r} is not one of {', '.join(known)}: set views")
+            if name not in possible:
+                raise ValueError(f"view {name!r} is not one of {', '.join(possible)}: set views")
 
 
 class ImageEncoding:
@@ -58,40 +58,29 @@ class ImageEncoding:
         height, width = architecture.grid
         self.dtype = code_dtype(spec.alphabet)
         self.columns = Features(
-            item=Value("int64"),
-            view=Value("string"),
-            label=Value("int64"),
             codes=List(Value(self.dtype), length=height * width * spec.levels),
         )
 
     @property
     def layout(self) -> dict[str, Any]:
-        """The grid of an image's codes, their order, and the views of each image."""
-        grid = list(self.tokenizer.config.grid)
-        return {"grid": grid, "order": "raster", "views": list(self.config.views)}
+        """The grid of an image's codes, and their order."""
+        return {"grid": list(self.tokenizer.config.grid), "order": "raster"}
 
     def views(self, split: str) -> tuple[str, ...]:
         """The views of each image of a split."""
         return self.config.views if split == "train" else ("centre",)
 
-    def load(self, split: str, item: int, row: Row) -> dict[str, Any]:
-        """One image, decoded, its views stacked. Raises BadItemError."""
-        images = self.splits[split]
-        image = images.decode(row)
-        views = torch.stack([images.fixed(image, name) for name in self.views(split)])
-        return {"item": item, "label": images.label(row), "views": views}
+    def load(self, split: str, row: Row) -> dict[str, Any]:
+        """The views of one image. Raises BadItemError."""
+        dataset = self.splits[split]
+        image = dataset.decode(row)
+        return {"views": torch.stack([dataset.fixed(image, name) for name in self.views(split)])}
 
     def encode(self, split: str, items: list[dict[str, Any]]) -> dict[str, list[Any]]:
-        """The columns of a batch of images; codes position by position, in raster order."""
-        views = self.views(split)
+        """The codes of each view of a batch of images, position by position, in raster order."""
         images = torch.cat([item["views"] for item in items]).to(self.device)
         codes = encoded(self.tokenizer, images).flatten(1).cpu().numpy()
-        return {
-            "item": [item["item"] for item in items for _ in views],
-            "view": list(views) * len(items),
-            "label": [item["label"] for item in items for _ in views],
-            "codes": list(codes.astype(self.dtype)),
-        }
+        return {"codes": list(codes.astype(self.dtype))}
 
 
 @torch.inference_mode()

@@ -13,9 +13,6 @@ from stage1_tokenizer.data import Row
 from stage1_tokenizer.speech.data import SpeechDataConfig, load_clips
 from stage1_tokenizer.speech.tokenizer import SpeechTokenizer
 
-VIEW = "whole"
-"""The one view of a clip."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class EncodeSpeechConfig(EncodeConfig):
@@ -45,9 +42,6 @@ class SpeechEncoding:
         }
         self.dtype = code_dtype(self.tokenizer.quantizer.spec.alphabet)
         self.columns = Features(
-            item=Value("int64"),
-            view=Value("string"),
-            label=Value("int64"),
             speaker=Value("int64"),
             text=Value("string"),
             samples=Value("int64"),
@@ -61,36 +55,30 @@ class SpeechEncoding:
             "modality": "speech",
             "sample_rate": self.tokenizer.config.sample_rate,
             "hop": self.tokenizer.config.hop,
-            "views": [VIEW],
             "speakers": list(self.splits["train"].speakers),
         }
 
     def views(self, split: str) -> tuple[str, ...]:
         """The views of each clip of a split."""
-        return (VIEW,)
+        return ("whole",)
 
-    def load(self, split: str, item: int, row: Row) -> dict[str, Any]:
-        """One clip, decoded. Raises BadItemError."""
+    def load(self, split: str, row: Row) -> dict[str, Any]:
+        """One clip, decoded, who speaks and what is said. Raises BadItemError."""
         clips = self.splits[split]
-        return {
-            "item": item,
-            "label": clips.label(row),
-            "speaker": clips.speaker(row),
-            "text": clips.text(row),
-            "waveform": clips.decode(row),
-        }
+        speaker, text = clips.speaker(row), clips.text(row)
+        return {"waveform": clips.decode(row), "speaker": speaker, "text": text}
 
     def encode(self, split: str, items: list[dict[str, Any]]) -> dict[str, list[Any]]:
-        """The columns of a batch of clips, each with as many codes as its own length has.
+        """The codes of a batch of clips, each with as many as its own length has, and what belongs to them.
 
         Several codes of one position stand one after the other.
         """
         lengths = torch.tensor([len(item["waveform"]) for item in items], device=self.device)
         waveforms = pad_sequence([item["waveform"] for item in items], batch_first=True)
         codes = self.tokenizer.encode(waveforms.to(self.device), lengths).cpu().numpy()
-        copied = ("item", "label", "speaker", "text")
-        return {name: [item[name] for item in items] for name in copied} | {
-            "view": [VIEW] * len(items),
+        return {
+            "speaker": [item["speaker"] for item in items],
+            "text": [item["text"] for item in items],
             "samples": lengths.tolist(),
             "codes": [clip[clip >= 0].astype(self.dtype) for clip in codes],
         }

@@ -11,8 +11,8 @@ from torchaudio.functional import melscale_fbanks
 
 from stage1_tokenizer.config import AdversarialLossConfig
 from stage1_tokenizer.speech.discriminator import (
-    Judgement,
-    Judgements,
+    DiscriminatorOutput,
+    DiscriminatorOutputs,
     SpeechDiscriminatorConfig,
 )
 from stage1_tokenizer.speech.net import Lengths, inside
@@ -102,7 +102,9 @@ class MelDistance(nn.Module):
             return mel.log10() if scale.decades else mel.log()
 
 
-def discriminator_losses(real: Judgements, fake: Judgements) -> dict[str, Float[Tensor, ""]]:
+def discriminator_losses(
+    real: DiscriminatorOutputs, fake: DiscriminatorOutputs
+) -> dict[str, Float[Tensor, ""]]:
     """What the discriminators minimise: hinge means, and a least-squares sum over bands."""
     losses = {}
     for name in real:
@@ -117,7 +119,9 @@ def discriminator_losses(real: Judgements, fake: Judgements) -> dict[str, Float[
     return losses
 
 
-def generator_losses(real: Judgements, fake: Judgements) -> dict[str, Float[Tensor, ""]]:
+def generator_losses(
+    real: DiscriminatorOutputs, fake: DiscriminatorOutputs
+) -> dict[str, Float[Tensor, ""]]:
     """What the tokenizer minimises: `adversarial`, to be taken for real, and `feature` matching."""
     adversarial, feature = [], []
     for name in fake:
@@ -134,7 +138,7 @@ def generator_losses(real: Judgements, fake: Judgements) -> dict[str, Float[Tens
     }
 
 
-def feature_matching(real: Judgement, fake: Judgement) -> Float[Tensor, ""]:
+def feature_matching(real: DiscriminatorOutput, fake: DiscriminatorOutput) -> Float[Tensor, ""]:
     """The mean absolute difference of each feature map, summed over a discriminator's maps."""
     maps = zip(real[1], fake[1], strict=True)
     return torch.stack([(a.detach().float() - b.float()).abs().mean() for a, b in maps]).sum()

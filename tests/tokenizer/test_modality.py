@@ -158,9 +158,6 @@ class VectorEncoding:
         self.splits = {name: load_vectors(config.data, name) for name in ("train", "validation")}
         self.dtype = code_dtype(self.tokenizer.quantizer.spec.alphabet)
         self.columns = Features(
-            item=Value("int64"),
-            view=Value("string"),
-            label=Value("int64"),
             codes=List(Value(self.dtype), length=SIZE // 2),
         )
         self.layout = {"modality": "vectors", "order": "raster"}
@@ -168,18 +165,12 @@ class VectorEncoding:
     def views(self, split: str) -> tuple[str, ...]:
         return ("whole",)
 
-    def load(self, split: str, item: int, row: Row) -> Item:
-        vectors = self.splits[split]
-        return {"item": item, "label": vectors.label(row), "vector": vectors.decode(row)}
+    def load(self, split: str, row: Row) -> Item:
+        return {"vector": self.splits[split].decode(row)}
 
     def encode(self, split: str, items: list[Item]) -> dict[str, list[Any]]:
         codes = self.tokenizer.encode(torch.stack([item["vector"] for item in items]))
-        return {
-            "item": [item["item"] for item in items],
-            "view": ["whole"] * len(items),
-            "label": [item["label"] for item in items],
-            "codes": list(codes.numpy().astype(self.dtype)),
-        }
+        return {"codes": list(codes.numpy().astype(self.dtype))}
 
 
 @pytest.fixture
