@@ -35,11 +35,6 @@ from stage1_tokenizer.images.losses import (
 from stage1_tokenizer.images.tokenizer import ImageTokenizer, ImageTokenizerConfig
 from stage1_tokenizer.quantizers import Quantized
 
-HELD_OUT = 64
-"""Held-out images that are evaluated,"""
-EXAMPLES = 16
-"""of which the first are saved as examples."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class TrainImageTokenizerConfig(TrainTokenizerConfig):
@@ -51,6 +46,12 @@ class TrainImageTokenizerConfig(TrainTokenizerConfig):
     augment: ImageAugmentConfig = field(default_factory=ImageAugmentConfig)
     model: ImageTokenizerConfig = field(default_factory=ImageTokenizerConfig)
     loss: ImageLossConfig = field(default_factory=ImageLossConfig)
+
+
+HELD_OUT = 64
+"""Held-out images that are evaluated,"""
+EXAMPLES = 16
+"""of which the first are saved as examples."""
 
 
 def psnr(a: Float[Tensor, "b c y x"], b: Float[Tensor, "b c y x"]) -> Float[Tensor, " b"]:
