@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.config import load_config
 from common.hub import HubModel
 from common.progress import Progress, machine, parameters
 from common.runs import start_run
 from common.training import OptimConfig, decay_groups, learning_rate
+from stage1_tokenizer.config import load_saved_config
 
 Batches = Iterator[tuple[tuple[Tensor, ...], Tensor]]
 """What a classifier is called with, and the labels."""
@@ -51,7 +51,7 @@ def finished_classifier(config: ClassifierTrainingConfig) -> Path | None:
     if not folder.exists():
         (config.run_dir / "metrics.jsonl").unlink(missing_ok=True)  # of a run that was stopped
         return None
-    if load_config(type(config), config.run_dir / "config.yaml") == config:
+    if load_saved_config(type(config), config.run_dir / "config.yaml") == config:
         return folder
     raise ValueError(f"{folder} holds a classifier of another config: set run_dir, or delete it")
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from common.codes import read_manifest
 from common.findings import Finding, lines
 from common.tracking import read_metrics
-from pipelines.cli import VERBS, read_config
+from pipelines.cli import VERBS, config_class
 from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
 from stage1_tokenizer.codebook_usage import (
     CodebookHealth,
@@ -24,6 +24,7 @@ from stage1_tokenizer.codebook_usage import (
     position_share,
     used,
 )
+from stage1_tokenizer.config import load_saved_config
 from stage1_tokenizer.findings import USED, causes, tokenizer_summary
 from stage1_tokenizer.modality import MODALITIES, ModalityTraining
 from stage1_tokenizer.quantizers import Quantizer
@@ -76,7 +77,8 @@ def kinds(folder: Path) -> list[str]:
 
 def tokenizer_report(run: Path) -> str:
     """The run's own lines, then its codebook as its latents find it."""
-    config = read_config(VERBS["train-tokenizer"], run / "config.yaml", [])
+    path = run / "config.yaml"
+    config = load_saved_config(config_class(VERBS["train-tokenizer"], path, []), path)
     modality = MODALITIES[config.modality].training(config, torch.device("cpu"))
     saved = type(modality.tokenizer).from_pretrained(run / "model")
     modality.tokenizer.load_state_dict(saved.state_dict())
