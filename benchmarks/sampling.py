@@ -24,8 +24,8 @@ from benchmarks.side_by_side import DEVICE, Timing, alternate, report
 from benchmarks.stock import stock_model
 from common.config import load_config
 from stage2_prior import Prior, PriorConfig
-from stage2_prior.model import Size
-from stage2_prior.sampling import sample_codes, uniforms
+from stage2_prior.decoding import Size
+from stage2_prior.sampling import SamplingOptions, sample_codes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +70,8 @@ def new_prior(sizes: Sizes, length: int) -> Prior:
 
 def ours(prior: Prior, labels: Tensor, guidance: float, temperature: float = 1.0) -> Tensor:
     """A sample for each label, of seeds 0, 1, 2, ..."""
-    random = uniforms(range(len(labels)), prior.config.length)
-    return sample_codes(prior, labels, random, guidance=guidance, temperature=temperature)
+    options = SamplingOptions(guidance=guidance, temperature=temperature)
+    return sample_codes(prior, labels[:, None], range(len(labels)), options)
 
 
 def theirs(
@@ -101,7 +101,7 @@ def ways(sizes: Sizes, length: int, batch: int) -> dict[str, Callable[[], Tensor
     prior = new_prior(sizes, length)
     stock = stock_model(prior).eval()
     labels = torch.arange(batch, device=DEVICE) % sizes.classes
-    known = stock, labels, prior.no_condition, length, sizes.guidance
+    known = stock, labels, prior.config.classes, length, sizes.guidance
     sampled: dict[str, Any] = {"do_sample": True, "top_k": 0}
     return {
         "ours": lambda: ours(prior, labels, sizes.guidance),

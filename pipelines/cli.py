@@ -50,10 +50,10 @@ VERBS = {
     ),
     "train-prior": Verb(
         "train a prior over codes",
-        "stage2_prior.train",
-        "TrainPriorConfig",
+        "pipelines.prior_file",
+        "PriorFile",
         "train_prior",
-        "TrainSpeechPriorConfig",
+        "PriorFile",
     ),
     "sample": Verb(
         "draw new samples", "pipelines.sample", "SampleImagesConfig", "sample", "SampleSpeechConfig"
@@ -188,7 +188,7 @@ def say(text: str) -> None:
 
 def describe(schemas: Iterable[type[Any]]) -> str:
     """The source of configs and of those they extend or hold: names, types, defaults, meaning."""
-    parts = [*schemas]
+    parts = list(dict.fromkeys(schemas))
     for part in parts:  # grows while it is walked
         parts += [b for b in part.__bases__ if dataclasses.is_dataclass(b) and b not in parts]
         for hint in get_type_hints(part).values():

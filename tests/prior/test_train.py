@@ -1,4 +1,4 @@
-"""train-prior and sample for speech: a run, its resumption, the pipeline, WAV files, continuation."""
+"""train-prior on codes that end: a run, its resumption, the pipeline, WAV files, continuation."""
 
 import dataclasses
 import json
@@ -26,8 +26,8 @@ from pipelines.speech.samples import SpeechSamples
 from pipelines.verbs import train_prior
 from stage1_tokenizer import SpeechTokenizer, SpeechTokenizerConfig
 from stage1_tokenizer.quantizers import SimVQConfig
-from stage2_prior import SpeechPrior
-from stage2_prior.train import TrainSpeechPriorConfig
+from stage2_prior import Prior
+from stage2_prior.train_config import TrainPriorConfig
 
 K, HOP, RATE = 20, 40, 8000
 
@@ -87,7 +87,7 @@ def codes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def run_config(root: Path, run: str, **changes: Any) -> TrainSpeechPriorConfig:
+def run_config(root: Path, run: str, **changes: Any) -> TrainPriorConfig:
     options: dict[str, Any] = {
         "codes": root / "codes",
         "condition": "label+speaker",
@@ -102,7 +102,7 @@ def run_config(root: Path, run: str, **changes: Any) -> TrainSpeechPriorConfig:
         "save_every": 4,
         "allow_failed": True,
     }
-    return TrainSpeechPriorConfig(
+    return TrainPriorConfig(
         run_dir=root / run,
         tokenizer=root / "tokenizer",
         **{**options, **changes},
@@ -118,7 +118,9 @@ def trained(codes: Path) -> Path:
 
 def without_times(run_dir: Path) -> list[dict[str, float]]:
     rows = read_metrics(run_dir)
-    return [{k: v for k, v in r.items() if k != "time" and "per_second" not in k} for r in rows]
+    return [
+        {k: v for k, v in r.items() if k != "time" and not k.startswith("speed/")} for r in rows
+    ]
 
 
 def test_a_run_cut_inside_a_step_goes_on_bit_for_bit(
@@ -154,7 +156,7 @@ def test_every_epoch_tells_nats_per_code_and_bits_per_second(trained: Path) -> N
 
 
 def test_a_prior_knows_the_longest_clip_and_the_characters(trained: Path) -> None:
-    prior = SpeechPrior.from_pretrained(trained / "prior" / "best").config
+    prior = Prior.from_pretrained(trained / "prior" / "best").config
     assert (prior.length, prior.min_codes, prior.max_codes) == (12, 1, 18)
     config = run_config(trained, "text", condition="text", steps=1, style="gpt2", max_codes=15)
     train_prior(config)
@@ -207,9 +209,12 @@ def test_samples_go_on_from_the_recordings_of_a_folder(trained: Path, tmp_path: 
         samples = 0.1 * random.standard_normal((rate * 6 * HOP // RATE, channels))
         soundfile.write(tmp_path / name, samples, rate)
     config = SampleSpeechConfig(
-        pipeline=trained / "prior" / "pipeline", out=tmp_path / "whole", count=5, batch_size=5,
+        pipeline=trained / "prior" / "pipeline",
+        out=tmp_path / "whole",
+        count=5,
+        batch_size=5,
         prompts=tmp_path,
-    )  # fmt: skip
+    )
     out = sample(config)
     about = json.loads((out / "sample.json").read_text())
     assert about["prompts"] == ["a.wav", "b.wav"] and about["prompt_seconds"] is None
@@ -274,9 +279,13 @@ def test_prompts_that_can_not_be_gone_on_with_are_told_in_words(
         (
             {"speakers": []},
             {},
-            "condition='label\\+speaker', but the recordings of .* have no speaker",
+            "condition='label\\+speaker', but the items of .* have no speaker",
         ),
-        ({"modality": "images"}, {}, "holds codes of images, but modality=speech"),
+        (
+            {"grid": [3, 4]},
+            {"max_codes": 15},
+            "holds grids of codes, .*: leave min_codes and max_codes",
+        ),
         ({"tokenizer_sha256": "0" * 64}, {}, "holds codes of tokenizer 0000000000000000"),
     ],
 )
