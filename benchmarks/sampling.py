@@ -6,7 +6,7 @@ once with twice the rows.
 
 The least that a code costs is one product with every weight of body and output for either half: for `3m` and
 16,384 codes 2 x 2 x 6.2 M = 25 MFLOP, half of them at the output. With few rows it is not these that take the
-time but how often an operator is called: per code 507 times by ours, 1,090 and 1,154 times by `generate` with its
+time but how often an operator is called: per code 510 times by ours, 1,090 and 1,154 times by `generate` with its
 growing and its fixed cache.
 
 Defaults leave out what takes minutes: cells of more than `most_codes` codes; `most_codes=65536` has all.

@@ -106,7 +106,8 @@ def read_config(verb: Verb, path: Path, overrides: Sequence[str]) -> Any:
     """A verb's config from its file."""
     from common.config import load_config
 
-    return load_config(config_class(verb, path, overrides), path, overrides)
+    config = load_config(config_class(verb, path, overrides), path, overrides)
+    return config.config if verb is VERBS["train-prior"] else config
 
 
 def call(name: str, path: Path, overrides: Sequence[str]) -> str:

@@ -1,6 +1,6 @@
 """The file of train-prior, which may say what its codes stand for, as the files of other verbs do."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from stage2_prior.train_config import TrainPriorConfig
 
@@ -11,3 +11,8 @@ class PriorFile(TrainPriorConfig):
 
     modality: str | None = None
     """Not needed: the codes' manifest knows it."""
+
+    @property
+    def config(self) -> TrainPriorConfig:
+        """What the training is told."""
+        return TrainPriorConfig(**{f.name: getattr(self, f.name) for f in fields(TrainPriorConfig)})

@@ -59,8 +59,7 @@ def sample_codes(
     options, config = options or SamplingOptions(), prior.config
     low, high = lengths_in_codes(config, options.min_codes, options.max_codes)
     given = padded(prompts, len(seeds), high).to(conditions.device)
-    per_code = 1 + config.ends
-    random = uniforms(seeds, per_code * high).to(conditions.device).unflatten(1, (high, per_code))
+    random = uniforms(seeds, high, 1 + config.ends).to(conditions.device)
     shared = int((given != IGNORED).sum(1).min()) // config.codes_per_input * config.codes_per_input
     codes, guided = (
         given[:, :shared],
@@ -134,12 +133,13 @@ def doubled(inputs: Float[Tensor, "b n w"], guided: bool) -> Float[Tensor, "_ n 
     return torch.cat([inputs, inputs]) if guided else inputs
 
 
-def uniforms(seeds: Sequence[int], count: int) -> Float[Tensor, "b n"]:
-    """Random numbers in [0, 1), as many for each sample, a function of its seed alone.
+def uniforms(seeds: Sequence[int], length: int, per_code: int = 1) -> Float[Tensor, "b n r"]:
+    """The random values in [0, 1) of each sample's codes, a function of its seed alone.
 
-    Each code takes one; where sequences end, it takes two, the second for a repetition's replacement.
+    Where sequences end, each code takes two: the second is for a repetition's replacement.
     """
-    return torch.stack([torch.rand(count, generator=generator_at(seed, 0)) for seed in seeds])
+    flat = [torch.rand(length * per_code, generator=generator_at(seed, 0)) for seed in seeds]
+    return torch.stack(flat).unflatten(1, (length, per_code))
 
 
 def rule_out(logits: Float[Tensor, "b k"], config: PriorConfig, place: int, min_codes: int) -> None:

@@ -118,8 +118,8 @@ class SpeechGenerationPipeline:
             repetitions=repetitions,
         )
         given = None if prompts is None else [self.encoded(p).flatten() for p in prompts]
-        padded = sample_codes(self.prior, conditions.to(self.device), seeds, options, given)
-        codes = trimmed(padded)
+        conditions = conditions.to(self.device)
+        codes = trimmed(sample_codes(self.prior, conditions, seeds, options, given))
         if (levels := self.prior.config.levels) > 1:
             codes = [row.unflatten(0, (-1, levels)) for row in codes]
         rate = self.tokenizer.config.sample_rate

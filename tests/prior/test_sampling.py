@@ -75,7 +75,7 @@ def test_sampling_with_cache_equals_the_whole_sequence_anew(style: str, head: st
     conditions, random = torch.tensor([[1], [3]]), uniforms([5, 6], LENGTH)
     codes = sample_codes(prior, conditions, [5, 6])
     logits = prior.vocabulary.logits(prior.hidden(conditions, codes[:, :-1]))
-    slow = [choose(logits[:, i], random[:, i], 1.0, 0, 1.0) for i in range(LENGTH)]
+    slow = [choose(logits[:, i], random[:, i, 0], 1.0, 0, 1.0) for i in range(LENGTH)]
     assert torch.equal(codes, torch.stack(slow, 1))
 
 
