@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Literal, get_args
 
 import torch
@@ -114,8 +115,8 @@ class PriorConfig:
         """
         if "text" in self.parts:
             return (len(self.characters),) * self.text_length
-        ends = torch.tensor([size + 1 for size in self.parts.values()] or [1]).cumsum(0)
-        return tuple((ends - 1).tolist())
+        sizes = [size + 1 for size in self.parts.values()] or [1]
+        return tuple(end - 1 for end in accumulate(sizes))
 
     @property
     def codes_per_input(self) -> int:

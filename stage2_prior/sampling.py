@@ -61,10 +61,8 @@ def sample_codes(
     given = padded(prompts, len(seeds), high).to(conditions.device)
     random = uniforms(seeds, high, 1 + config.ends).to(conditions.device)
     shared = int((given != IGNORED).sum(1).min()) // config.codes_per_input * config.codes_per_input
-    codes, guided = (
-        given[:, :shared],
-        options.guidance != 1,
-    )  # what all prompts have goes in at once
+    codes = given[:, :shared]  # what all prompts have goes in at once
+    guided = options.guidance != 1
     conditions = with_unconditional(conditions, config) if guided else conditions
     inputs = torch.cat([prior.prefix(conditions), doubled(prior.first_inputs(codes), guided)], 1)
     body = prior.cached_body(len(inputs))
