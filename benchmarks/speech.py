@@ -20,9 +20,8 @@ from common.config import load_config
 from common.processes import processes
 from pipelines import SpeechGenerationPipeline
 from stage1_tokenizer import SpeechTokenizer
-from stage2_prior import SpeechPrior
-from stage2_prior.model import Size
-from stage2_prior.speech_model import SpeechPriorConfig
+from stage2_prior import Prior, PriorConfig
+from stage2_prior.decoding import Size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +148,7 @@ def pipeline(tokenizer: SpeechTokenizer, sizes: Sizes) -> SpeechGenerationPipeli
     """A prior over the tokenizer's codes whose samples have one length, and the tokenizer."""
     length = round(sizes.sampled_seconds * tokenizer.config.codes_per_second)
     torch.manual_seed(0)
-    config = SpeechPriorConfig(
+    config = PriorConfig(
         codebook_size=tokenizer.quantizer.spec.alphabet,
         code_dim=tokenizer.quantizer.config.code_dim,
         length=length,
@@ -157,7 +156,7 @@ def pipeline(tokenizer: SpeechTokenizer, sizes: Sizes) -> SpeechGenerationPipeli
         min_codes=length,
         max_codes=length,
     )
-    made = SpeechGenerationPipeline(tokenizer, SpeechPrior(config), [], [])
+    made = SpeechGenerationPipeline(tokenizer, Prior(config), [], [])
     return made.to(processes().device)
 
 

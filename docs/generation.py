@@ -16,7 +16,7 @@ from torch_fidelity.metric_fid import fid_features_to_statistics
 
 from pipelines.fidelity import frechet_distance
 from stage2_prior import Prior, PriorConfig
-from stage2_prior.sampling import sample_codes, uniforms
+from stage2_prior.sampling import sample_codes
 
 Head = Literal["learned", "codebook"]
 SEEDS = (0, 1)
@@ -49,17 +49,17 @@ def prior(model: Autoencoder, head: Head, seed: int) -> tuple[Prior, float]:
     )
     net = Prior(config)
     if head == "codebook":
-        net.tables.take(model.quantizer.codebook.detach())
+        net.vocabulary.set_codebook(model.quantizer.codebook.detach())
     optimizer = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=0.05)
     best, lowest = net, math.inf
     for step in range(1, STEPS + 1):
         rows = torch.randint(len(train), (BATCH,))
-        net(torch.zeros_like(rows), train[rows]).backward()
+        net(net.conditions(BATCH), train[rows]).backward()
         optimizer.step()
         optimizer.zero_grad()
         if step % EVERY == 0:
             with torch.no_grad():
-                nats = float(net(torch.zeros(len(held_out), dtype=torch.int64), held_out))
+                nats = float(net(net.conditions(len(held_out)), held_out))
             if nats < lowest:
                 best, lowest = copy.deepcopy(net), nats
     return best, lowest * train.shape[1] / math.log(2)
@@ -73,8 +73,7 @@ def distance(made: Float[Tensor, "n y"], real: Float[Tensor, "m y"]) -> float:
 @torch.no_grad()
 def drawn(model: Autoencoder, net: Prior) -> Float[Tensor, "n y"]:
     """Digits that the prior draws, one from each seed."""
-    random = uniforms(range(SAMPLES), net.config.length)
-    codes = sample_codes(net, torch.zeros(SAMPLES, dtype=torch.int64), random)
+    codes = sample_codes(net, net.conditions(SAMPLES), range(SAMPLES))
     return model.decoder(model.quantizer.lookup(codes)).clamp(-1, 1)
 
 

@@ -50,10 +50,10 @@ VERBS = {
     ),
     "train-prior": Verb(
         "train a prior over codes",
-        "stage2_prior.train",
-        "TrainPriorConfig",
+        "pipelines.prior_file",
+        "PriorFile",
         "train_prior",
-        "TrainSpeechPriorConfig",
+        "PriorFile",
     ),
     "sample": Verb(
         "draw new samples", "pipelines.sample", "SampleImagesConfig", "sample", "SampleSpeechConfig"
@@ -106,7 +106,8 @@ def read_config(verb: Verb, path: Path, overrides: Sequence[str]) -> Any:
     """A verb's config from its file."""
     from common.config import load_config
 
-    return load_config(config_class(verb, path, overrides), path, overrides)
+    config = load_config(config_class(verb, path, overrides), path, overrides)
+    return config.config if verb is VERBS["train-prior"] else config
 
 
 def call(name: str, path: Path, overrides: Sequence[str]) -> str:
@@ -188,7 +189,7 @@ def say(text: str) -> None:
 
 def describe(schemas: Iterable[type[Any]]) -> str:
     """The source of configs and of those they extend or hold: names, types, defaults, meaning."""
-    parts = [*schemas]
+    parts = list(dict.fromkeys(schemas))
     for part in parts:  # grows while it is walked
         parts += [b for b in part.__bases__ if dataclasses.is_dataclass(b) and b not in parts]
         for hint in get_type_hints(part).values():

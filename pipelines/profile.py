@@ -17,10 +17,9 @@ from common.processes import processes
 from common.runs import finish_trackers
 from common.stopwatch import Part, Stopwatch
 from stage1_tokenizer.train_config import TrainImageTokenizerConfig, TrainSpeechTokenizerConfig
-from stage2_prior.train_config import TrainPriorConfig, TrainSpeechPriorConfig
+from stage2_prior.train_config import TrainPriorConfig
 
 TokenizerConfig = TrainImageTokenizerConfig | TrainSpeechTokenizerConfig
-PriorConfig = TrainPriorConfig | TrainSpeechPriorConfig
 VERBS = ("train-tokenizer", "train-prior")
 """The verbs whose steps can be profiled."""
 WARM_UP = 5
@@ -50,7 +49,7 @@ class Profile:
         return sum(self.watch.seconds.values())
 
 
-def profile(config: TokenizerConfig | PriorConfig) -> Profile:
+def profile(config: TokenizerConfig | TrainPriorConfig) -> Profile:
     """Takes a few dozen steps of training in a folder that is then gone; the config's run_dir is not touched.
 
     A discriminator takes part from the first step on. Raises ValueError on several processes.
@@ -60,7 +59,7 @@ def profile(config: TokenizerConfig | PriorConfig) -> Profile:
     with tempfile.TemporaryDirectory() as folder:
         config = replace(config, run_dir=Path(folder) / "run", trackers=())
         step: Callable[[int], object]
-        if isinstance(config, PriorConfig):
+        if isinstance(config, TrainPriorConfig):
             prior, _, rows = stage2_prior.train.begin(config)
             accelerator, per_step, kind = prior.accelerator, prior.codes_per_step, "codes"
             step = partial(stage2_prior.train.take_step, prior, rows)

@@ -28,9 +28,9 @@ from stage1_tokenizer.encode import EncodeImagesConfig, EncodeSpeechConfig
 from stage1_tokenizer.findings import tokenizer_summary, training_findings
 from stage1_tokenizer.quantizers import ContinuousConfig
 from stage1_tokenizer.train import TrainImageTokenizerConfig, TrainSpeechTokenizerConfig
-from stage2_prior.findings import prior_findings, prior_summary, tables
-from stage2_prior.kinds import saved_prior, saved_speech_prior
-from stage2_prior.train import TrainPriorConfig, TrainSpeechPriorConfig
+from stage2_prior.build import load_prior
+from stage2_prior.findings import baselines_in_words, prior_findings, prior_summary
+from stage2_prior.train_config import TrainPriorConfig
 
 HELD_OUT = {"heldout/psnr": "PSNR {:.2f} dB", "heldout/mel": "mel distance {:.3f}"}
 """How what a tokenizer's training watches is told."""
@@ -76,7 +76,7 @@ def train_classifier(config: TrainImageClassifierConfig | TrainSpeechClassifierC
     return f"{model}: held-out accuracy {last['heldout/accuracy']:.2%}"
 
 
-def train_prior(config: TrainPriorConfig | TrainSpeechPriorConfig) -> str:
+def train_prior(config: TrainPriorConfig) -> str:
     best = stage2_prior.train.train_prior(config)
     folder = config.run_dir / "pipeline"
     if processes().is_main_process:
@@ -85,25 +85,22 @@ def train_prior(config: TrainPriorConfig | TrainSpeechPriorConfig) -> str:
     rows = read_metrics(config.run_dir)
     last = [row for row in rows if "heldout/nats_per_code" in row][-1]
     found = prior_findings(rows)
-    text = (
-        f"{folder}: held-out {last['heldout/best_nats_per_code']:.3f} nats per code{tables(last)}"
-    )
+    text = f"{folder}: held-out {last['heldout/best_nats_per_code']:.3f} nats per code{baselines_in_words(last)}"
     refuse_failed(found, text, config.allow_failed)
     return "\n".join([text, *lines(found)])
 
 
 def pipeline_of(
-    config: TrainPriorConfig | TrainSpeechPriorConfig, best: Path
+    config: TrainPriorConfig, best: Path
 ) -> ImageGenerationPipeline | SpeechGenerationPipeline:
     """The pipeline of a trained prior and the tokenizer of its codes."""
-    manifest = read_manifest(config.codes)
-    if isinstance(config, TrainSpeechPriorConfig):
+    manifest, prior = read_manifest(config.codes), load_prior(best)
+    if manifest.get("modality") == "speech":
         tokenizer = SpeechTokenizer.from_pretrained(config.tokenizer)
-        prior = saved_speech_prior(best)
         return SpeechGenerationPipeline(tokenizer, prior, manifest["classes"], manifest["speakers"])
-    classes = manifest["classes"] if config.conditional else []
+    classes = manifest["classes"] if prior.config.classes else []
     images = ImageTokenizer.from_pretrained(config.tokenizer)
-    return ImageGenerationPipeline(images, saved_prior(best), classes)
+    return ImageGenerationPipeline(images, prior, classes)
 
 
 def sample(config: SampleImagesConfig | SampleSpeechConfig) -> str:
@@ -128,6 +125,6 @@ def summaries(config: Any) -> list[str]:
     """Three lines on a training that is done, ok or warning; none for other verbs."""
     if isinstance(config, TrainImageTokenizerConfig | TrainSpeechTokenizerConfig):
         return tokenizer_summary(read_metrics(config.run_dir)[-1])
-    if isinstance(config, TrainPriorConfig | TrainSpeechPriorConfig):
+    if isinstance(config, TrainPriorConfig):
         return prior_summary(read_metrics(config.run_dir))
     return []

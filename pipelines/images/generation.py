@@ -15,8 +15,8 @@ from common.hub import local_folder
 from pipelines.saved import read_pipeline, write_pipeline
 from stage1_tokenizer import ImageTokenizer
 from stage2_prior import Prior
-from stage2_prior.kinds import saved_prior
-from stage2_prior.sampling import Schedule, sample_codes, uniforms
+from stage2_prior.build import load_prior
+from stage2_prior.sampling import SamplingOptions, Schedule, sample_codes
 
 
 @dataclass
@@ -56,7 +56,7 @@ class ImageGenerationPipeline:
         folder = local_folder(name_or_dir, revision)
         known = read_pipeline(folder)
         tokenizer = ImageTokenizer.from_pretrained(folder / "tokenizer")
-        return cls(tokenizer, saved_prior(folder / "prior"), known["classes"])
+        return cls(tokenizer, load_prior(folder / "prior"), known["classes"])
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes the folder whole or not at all."""
@@ -87,11 +87,8 @@ class ImageGenerationPipeline:
         The same label and seed give the same picture in any batch. Seeds are 0, 1, 2, ... unless given.
         """
         seeds = list(range(len(labels or [0]))) if seeds is None else list(seeds)
-        conditions = self.conditions(labels, len(seeds))
-        codes = sample_codes(
-            self.prior,
-            conditions,
-            uniforms(seeds, self.prior.config.length),
+        conditions = self.prior.conditions(len(seeds), labels=labels)
+        options = SamplingOptions(
             guidance=guidance,
             schedule=schedule,
             power=power,
@@ -99,27 +96,13 @@ class ImageGenerationPipeline:
             top_k=top_k,
             top_p=top_p,
         )
+        device = self.prior.condition_embedding.weight.device
+        codes = sample_codes(self.prior, conditions.to(device), seeds, options)
         spec, (rows, columns) = self.tokenizer.quantizer.spec, self.tokenizer.config.grid
         levels = (spec.levels,) if spec.levels > 1 else ()
         grids = codes.reshape(len(codes), rows, columns, *levels)
         pixels = to_uint8(self.tokenizer.decode(grids))
         return GenerationOutput([to_pil(image) for image in pixels], grids.cpu(), seeds)
-
-    def conditions(self, labels: Sequence[int] | None, count: int) -> Int[Tensor, " b"]:
-        """The prior's conditions. Raises ValueError for labels that it does not have."""
-        prior = self.prior
-        device = prior.condition_embedding.weight.device
-        if labels is None:
-            return torch.full((count,), prior.no_condition, device=device)
-        if len(labels) != count:
-            raise ValueError(f"{len(labels)} labels and {count} seeds: give one seed per label")
-        wrong = [label for label in labels if not 0 <= label < prior.config.classes]
-        if wrong:
-            raise ValueError(
-                f"label {wrong[0]}: this prior has {prior.config.classes} labels, counted from 0; "
-                "leave labels out for none"
-            )
-        return torch.tensor(list(labels), device=device)
 
 
 def codes_of(length: int, sizes: Sequence[int]) -> str:

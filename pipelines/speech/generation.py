@@ -13,9 +13,9 @@ from torch.nn.utils.rnn import pad_sequence
 from common.hub import local_folder
 from pipelines.saved import read_pipeline, write_pipeline
 from stage1_tokenizer import SpeechTokenizer
-from stage2_prior import SpeechPrior
-from stage2_prior.kinds import saved_speech_prior
-from stage2_prior.speech_sampling import sample_until_end
+from stage2_prior import Prior
+from stage2_prior.build import load_prior
+from stage2_prior.sampling import SamplingOptions, sample_codes, trimmed
 
 
 @dataclass
@@ -36,13 +36,13 @@ class SpeechGenerationPipeline:
 
         pipeline.json     names of the classes and speakers, and the SHA-256 of both weights
         tokenizer/        SpeechTokenizer.save_pretrained
-        prior/            SpeechPrior.save_pretrained
+        prior/            Prior.save_pretrained
     """
 
     def __init__(
         self,
         tokenizer: SpeechTokenizer,
-        prior: SpeechPrior,
+        prior: Prior,
         classes: Sequence[str],
         speakers: Sequence[str],
     ) -> None:
@@ -61,7 +61,7 @@ class SpeechGenerationPipeline:
         folder = local_folder(name_or_dir, revision)
         known = read_pipeline(folder)
         tokenizer = SpeechTokenizer.from_pretrained(folder / "tokenizer")
-        prior = saved_speech_prior(folder / "prior")
+        prior = load_prior(folder / "prior")
         return cls(tokenizer, prior, known["classes"], known["speakers"])
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -101,16 +101,14 @@ class SpeechGenerationPipeline:
 
         A prompt, a waveform at the tokenizer's rate, is gone on with: its whole hops are coded and
         begin the sample. The same condition and seed give the same codes in any batch. Seeds are
-        0, 1, 2, ... unless given; the other options are those of `sample_until_end`.
+        0, 1, 2, ... unless given; the other options are SamplingOptions.
         """
         per_sample = next((g for g in (labels, speakers, texts, prompts) if g is not None), [0])
         seeds = list(range(len(per_sample))) if seeds is None else list(seeds)
-        known = {"labels": labels, "speakers": speakers, "texts": texts}
-        codes = sample_until_end(
-            self.prior,
-            self.prior.conditions(len(seeds), **known).to(self.device),  # type: ignore[arg-type]
-            seeds,
-            prompts=None if prompts is None else [self.encoded(p).flatten() for p in prompts],
+        conditions = self.prior.conditions(
+            len(seeds), labels=labels, speakers=speakers, texts=texts
+        )
+        options = SamplingOptions(
             guidance=guidance,
             temperature=temperature,
             top_k=top_k,
@@ -119,6 +117,9 @@ class SpeechGenerationPipeline:
             max_codes=max_codes,
             repetitions=repetitions,
         )
+        given = None if prompts is None else [self.encoded(p).flatten() for p in prompts]
+        conditions = conditions.to(self.device)
+        codes = trimmed(sample_codes(self.prior, conditions, seeds, options, given))
         if (levels := self.prior.config.levels) > 1:
             codes = [row.unflatten(0, (-1, levels)) for row in codes]
         rate = self.tokenizer.config.sample_rate

@@ -12,7 +12,7 @@ from torch import Tensor
 from pipelines.sample_config import SampleSpeechConfig
 from pipelines.speech.generation import SpeechGenerationPipeline
 from pipelines.speech.prompts import Prompts, read_prompts
-from stage2_prior.speech_sampling import lengths_in_codes
+from stage2_prior.sampling import lengths_in_codes
 
 
 class SpeechSamples:
@@ -38,7 +38,7 @@ class SpeechSamples:
     def read_prompts(self, folder: Path) -> Prompts:
         """The prompts, each of which leaves room for a code at least."""
         config, tokenizer = self.config, self.pipeline.tokenizer.config
-        _, high = lengths_in_codes(self.pipeline.prior, config.min_codes, config.max_codes)
+        _, high = lengths_in_codes(self.pipeline.prior.config, config.min_codes, config.max_codes)
         return read_prompts(
             folder, config.prompt_seconds, config.count, tokenizer.sample_rate,
             tokenizer.hop, high,

@@ -109,7 +109,7 @@ def test_doctor_tells_of_tokenizer_codes_and_prior(
 def test_lines_reach_a_file_and_the_first_says_what_is_trained(smoke: Path) -> None:
     said = (smoke / "stdout").read_text()
     (start,) = [line for line in said.splitlines() if line.startswith("train-prior in ")]
-    assert "7,185 rows of 16 codes (96 bits each), 360 held out, 10 classes; " in start
+    assert "7,185 sequences of 16 codes (96 bits each), 360 held out, 10 classes; " in start
     assert "cpu (1 thread)" in start and "of bigrams" in start
     assert re.search(r"^step 20 of 20: loss \d", said, flags=re.MULTILINE)
     assert re.search(r"ms per step, \d+ s to go$", said, flags=re.MULTILINE)
@@ -226,7 +226,7 @@ def test_a_pipeline_refuses_parts_that_do_not_fit(smoke: Path, tmp_path: Path) -
         ValueError, match=r"is [0-9a-f]{16}, but the pipeline was saved with [0-9a-f]{16}"
     ):
         ImageGenerationPipeline.from_pretrained(tmp_path / "copy")
-    with pytest.raises(ValueError, match="one seed per label"):
+    with pytest.raises(ValueError, match="2 labels for 1 samples: give one for each"):
         pipeline([1, 2], seeds=[0])
     unconditional = pipeline(seeds=[3, 4])
     assert len(unconditional.images) == 2 and unconditional.codes.shape == (2, 4, 4)

@@ -26,7 +26,7 @@ from stage1_tokenizer.encode_config import EncodeSpeechConfig
 from stage1_tokenizer.images.data import ImageDataConfig, load_images
 from stage1_tokenizer.quantizers import RQConfig
 from stage1_tokenizer.speech.data import load_clips
-from stage2_prior.train import TrainSpeechPriorConfig
+from stage2_prior.train_config import TrainPriorConfig
 
 ROOT = Path(__file__).parents[2]
 QUANTIZERS = {
@@ -137,11 +137,12 @@ def test_speech_of_several_levels_is_encoded_learned_and_gone_on_with(
     waveform = recordings.decode(recordings[3])
     assert rows[3]["codes"] == tokenizer.encode(waveform[None])[0].flatten().tolist()
     assert 2 * manifest["positions"] == sum(map(len, rows["codes"]))
-    config = TrainSpeechPriorConfig(
+    config = TrainPriorConfig(
         run_dir=tmp_path / "prior",
         codes=tmp_path / "codes",
         tokenizer=tmp_path / "tokenizer",
         size="1m",
+        condition="none",
         levels_by=levels_by,
         optim=OptimConfig(lr=1e-3, warmup_steps=1),
         steps=2,

@@ -22,7 +22,8 @@ from stage1_tokenizer.encode import EncodeImagesConfig, encode
 from stage1_tokenizer.images.data import ImageDataConfig, load_images
 from stage1_tokenizer.images.losses import ImageLossConfig
 from stage1_tokenizer.train import train_tokenizer
-from stage2_prior.train import TrainPriorConfig, train_prior
+from stage2_prior.train import train_prior
+from stage2_prior.train_config import TrainPriorConfig
 
 
 def prior_config(

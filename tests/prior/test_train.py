@@ -1,4 +1,4 @@
-"""train-prior and sample for speech: a run, its resumption, the pipeline, WAV files, continuation."""
+"""train-prior on codes that end: a run, its resumption, the pipeline, WAV files, continuation."""
 
 import dataclasses
 import json
@@ -26,8 +26,8 @@ from pipelines.speech.samples import SpeechSamples
 from pipelines.verbs import train_prior
 from stage1_tokenizer import SpeechTokenizer, SpeechTokenizerConfig
 from stage1_tokenizer.quantizers import SimVQConfig
-from stage2_prior import SpeechPrior
-from stage2_prior.train import TrainSpeechPriorConfig
+from stage2_prior import Prior
+from stage2_prior.train_config import TrainPriorConfig
 
 K, HOP, RATE = 20, 40, 8000
 
@@ -87,7 +87,7 @@ def codes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def run_config(root: Path, run: str, **changes: Any) -> TrainSpeechPriorConfig:
+def run_config(root: Path, run: str, **changes: Any) -> TrainPriorConfig:
     options: dict[str, Any] = {
         "codes": root / "codes",
         "condition": "label+speaker",
@@ -102,7 +102,7 @@ def run_config(root: Path, run: str, **changes: Any) -> TrainSpeechPriorConfig:
         "save_every": 4,
         "allow_failed": True,
     }
-    return TrainSpeechPriorConfig(
+    return TrainPriorConfig(
         run_dir=root / run,
         tokenizer=root / "tokenizer",
         **{**options, **changes},
@@ -118,7 +118,9 @@ def trained(codes: Path) -> Path:
 
 def without_times(run_dir: Path) -> list[dict[str, float]]:
     rows = read_metrics(run_dir)
-    return [{k: v for k, v in r.items() if k != "time" and "per_second" not in k} for r in rows]
+    return [
+        {k: v for k, v in r.items() if k != "time" and not k.startswith("speed/")} for r in rows
+    ]
 
 
 def test_a_run_cut_inside_a_step_goes_on_bit_for_bit(
@@ -154,7 +156,7 @@ def test_every_epoch_tells_nats_per_code_and_bits_per_second(trained: Path) -> N
 
 
 def test_a_prior_knows_the_longest_clip_and_the_characters(trained: Path) -> None:
-    prior = SpeechPrior.from_pretrained(trained / "prior" / "best").config
+    prior = Prior.from_pretrained(trained / "prior" / "best").config
     assert (prior.length, prior.min_codes, prior.max_codes) == (12, 1, 18)
     config = run_config(trained, "text", condition="text", steps=1, style="gpt2", max_codes=15)
     train_prior(config)
@@ -175,9 +177,9 @@ def test_samples_are_wav_files_of_the_right_length_and_rate(trained: Path) -> No
     assert about["labels"] == [0, 1, 2, 0, 1, 2, 0, 1] and about["complete"]
     assert about["speakers"] == [0, 0, 0, 1, 1, 1, 0, 0] and about["modality"] == "speech"
     pipeline = SpeechGenerationPipeline.from_pretrained(folder)
-    drawn = pipeline(about["labels"], about["speakers"], seeds=about["seeds"], guidance=1.5)
-    assert drawn.sample_rate == RATE and drawn.seeds == list(range(8))
-    for i, (waveform, row) in enumerate(zip(drawn.waveforms, drawn.codes, strict=True)):
+    output = pipeline(about["labels"], about["speakers"], seeds=about["seeds"], guidance=1.5)
+    assert output.sample_rate == RATE and output.seeds == list(range(8))
+    for i, (waveform, row) in enumerate(zip(output.waveforms, output.codes, strict=True)):
         info = soundfile.info(out / f"{i:06d}.wav")
         assert (info.samplerate, info.channels, info.subtype) == (RATE, 1, "PCM_16")
         assert info.frames == len(waveform) == len(row) * HOP
@@ -188,28 +190,31 @@ def test_samples_are_wav_files_of_the_right_length_and_rate(trained: Path) -> No
     assert not (trained / "other").exists()
 
 
-def test_a_recording_is_gone_on_with(trained: Path) -> None:
+def test_a_clip_is_continued(trained: Path) -> None:
     pipeline = SpeechGenerationPipeline.from_pretrained(trained / "prior" / "pipeline")
-    recordings = [0.1 * torch.randn(3 * HOP + 7), 0.1 * torch.randn(HOP)]
-    drawn = pipeline(prompts=recordings, seeds=[4, 5], min_codes=6)
-    for recording, codes, waveform in zip(recordings, drawn.codes, drawn.waveforms, strict=True):
-        start = pipeline.encoded(recording)
-        assert len(start) == len(recording) // HOP and torch.equal(codes[: len(start)], start)
+    clips = [0.1 * torch.randn(3 * HOP + 7), 0.1 * torch.randn(HOP)]
+    output = pipeline(prompts=clips, seeds=[4, 5], min_codes=6)
+    for clip, codes, waveform in zip(clips, output.codes, output.waveforms, strict=True):
+        start = pipeline.encoded(clip)
+        assert len(start) == len(clip) // HOP and torch.equal(codes[: len(start)], start)
         assert len(waveform) == len(codes) * HOP >= 6 * HOP
     with pytest.raises(ValueError, match="shorter than one code, 40 samples"):
         pipeline(prompts=[torch.zeros(39)])
 
 
-def test_samples_go_on_from_the_recordings_of_a_folder(trained: Path, tmp_path: Path) -> None:
+def test_samples_continue_the_clips_of_a_folder(trained: Path, tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     (tmp_path / "notes.txt").write_text("not sound")
     for name, rate, channels in (("b.wav", RATE, 1), ("a.wav", 2 * RATE, 2)):
         samples = 0.1 * random.standard_normal((rate * 6 * HOP // RATE, channels))
         soundfile.write(tmp_path / name, samples, rate)
     config = SampleSpeechConfig(
-        pipeline=trained / "prior" / "pipeline", out=tmp_path / "whole", count=5, batch_size=5,
+        pipeline=trained / "prior" / "pipeline",
+        out=tmp_path / "whole",
+        count=5,
+        batch_size=5,
         prompts=tmp_path,
-    )  # fmt: skip
+    )
     out = sample(config)
     about = json.loads((out / "sample.json").read_text())
     assert about["prompts"] == ["a.wav", "b.wav"] and about["prompt_seconds"] is None
@@ -220,28 +225,26 @@ def test_samples_go_on_from_the_recordings_of_a_folder(trained: Path, tmp_path: 
         samples, rate = soundfile.read(tmp_path / name, dtype="float32", always_2d=True)
         mono = samples.mean(1) if rate == RATE else soxr.resample(samples.mean(1), rate, RATE)
         starts.append(torch.from_numpy(mono))
-    drawn = pipeline(
+    output = pipeline(
         about["labels"],
         about["speakers"],
         prompts=[starts[i % 2] for i in range(5)],
         seeds=range(5),
     )
-    for i, (codes, waveform) in enumerate(zip(drawn.codes, drawn.waveforms, strict=True)):
+    for i, (codes, waveform) in enumerate(zip(output.codes, output.waveforms, strict=True)):
         assert torch.equal(codes[:6], pipeline.encoded(starts[i % 2])) and len(codes) >= 6
         for folder in (out, alone):  # in a batch of five and of one
             written, _ = soundfile.read(folder / f"{i:06d}.wav", dtype="float32")
             assert written == pytest.approx(waveform.numpy(), abs=2**-14)
     short = dataclasses.replace(config, out=tmp_path / "short", prompt_seconds=2 * HOP / RATE)
-    found = SpeechSamples(short, config.pipeline, torch.device("cpu")).prompts
-    assert found is not None and [len(part) for part in found.waveforms] == [2 * HOP, 2 * HOP]
+    prompts = SpeechSamples(short, config.pipeline, torch.device("cpu")).prompts
+    assert prompts is not None and [len(part) for part in prompts.waveforms] == [2 * HOP, 2 * HOP]
     with pytest.raises(ValueError, match="was made with prompts"):
         (tmp_path / "c.wav").write_bytes((tmp_path / "b.wav").read_bytes())
         sample(config)
 
 
-def test_prompts_that_can_not_be_gone_on_with_are_told_in_words(
-    trained: Path, tmp_path: Path
-) -> None:
+def test_prompts_that_can_not_be_continued_are_told_in_words(trained: Path, tmp_path: Path) -> None:
     config = SampleSpeechConfig(
         pipeline=trained / "prior" / "pipeline", out=tmp_path / "out", count=1, prompts=tmp_path
     )
@@ -274,9 +277,13 @@ def test_prompts_that_can_not_be_gone_on_with_are_told_in_words(
         (
             {"speakers": []},
             {},
-            "condition='label\\+speaker', but the recordings of .* have no speaker",
+            "condition='label\\+speaker', but the items of .* have no speaker",
         ),
-        ({"modality": "images"}, {}, "holds codes of images, but modality=speech"),
+        (
+            {"grid": [3, 4]},
+            {"max_codes": 15},
+            "holds grids of codes, .*: leave min_codes and max_codes",
+        ),
         ({"tokenizer_sha256": "0" * 64}, {}, "holds codes of tokenizer 0000000000000000"),
     ],
 )
@@ -284,8 +291,8 @@ def test_what_does_not_fit_is_told_in_words(
     codes: Path, tmp_path: Path, manifest: dict, changes: dict, words: str
 ) -> None:
     shutil.copytree(codes / "codes", tmp_path / "codes")
-    known = json.loads((codes / "codes" / "manifest.json").read_text())
-    write_manifest(tmp_path / "codes" / "manifest.json", known | manifest)
+    own = json.loads((codes / "codes" / "manifest.json").read_text())
+    write_manifest(tmp_path / "codes" / "manifest.json", own | manifest)
     config = run_config(codes, "wrong", codes=tmp_path / "codes", **changes)
     with pytest.raises(ValueError, match=words):
         train_prior(config)

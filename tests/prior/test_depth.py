@@ -7,16 +7,14 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers.priors import drawn_anew
+from helpers.priors import random_prior, sampled
 from torch import Tensor
 
 from common.config import to_plain
-from stage2_prior import Prior, PriorConfig, SpeechPrior, SpeechPriorConfig
-from stage2_prior.depth import DepthPrior
-from stage2_prior.kinds import prior_of, saved_prior, saved_speech_prior, speech_prior_of
+from stage2_prior import DepthPrior, Prior, PriorConfig
+from stage2_prior.build import load_prior, prior_class
 from stage2_prior.model import IGNORED
-from stage2_prior.sampling import choose, sample_codes, uniforms
-from stage2_prior.speech_sampling import sample_until_end
+from stage2_prior.sampling import SamplingOptions, choose, sample_codes, uniforms
 
 SIZES, PLACES, CLASSES = (11, 5, 7), 6, 3
 LENGTH = PLACES * len(SIZES)
@@ -24,39 +22,36 @@ both = pytest.mark.parametrize("levels_by", ["flattened", "depth"])
 
 
 def tiny(levels_by: str = "depth", **options: Any) -> Prior:
-    """A random prior, far enough from the near-uniform start that its choices are no ties."""
-    torch.manual_seed(0)
-    config = PriorConfig(
+    """A prior whose sequences all have the same length."""
+    return random_prior(
         codebook_size=max(SIZES),
         code_dim=4,
         length=LENGTH,
         sizes=SIZES,
         classes=CLASSES,
-        size="1m",
-        levels_by=levels_by,  # type: ignore[arg-type]
+        levels_by=levels_by,
         **options,
     )
-    return drawn_anew(prior_of(config))
 
 
-def rows(count: int, seed: int = 0) -> Tensor:
+def random_codes(count: int, seed: int = 0) -> Tensor:
     """Random codes, each within its level."""
     generator = torch.Generator().manual_seed(seed)
     parts = [torch.randint(0, size, (count, PLACES), generator=generator) for size in SIZES]
     return torch.stack(parts, -1).flatten(1)
 
 
-def logits(prior: Prior, labels: Tensor, codes: Tensor) -> list[Tensor]:
-    """Those of every code of the rows from all before it, in one pass."""
+def logits(prior: Prior, conditions: Tensor, codes: Tensor) -> list[Tensor]:
+    """Those of every code from all before it, in one pass."""
     if isinstance(prior, DepthPrior):
-        hidden = prior.hidden(labels, codes).flatten(1, 2)
-        return [prior.tables.logits(hidden[:, i], i % 3) for i in range(LENGTH)]
-    return list(prior.tables.logits(prior.hidden(labels, codes[:, :-1])).unbind(1))
+        hidden = prior.hidden(conditions, codes).flatten(1, 2)
+        return [prior.vocabulary.logits(hidden[:, i], i % 3) for i in range(LENGTH)]
+    return list(prior.vocabulary.logits(prior.hidden(conditions, codes[:, :-1])).unbind(1))
 
 
 @both
 def test_no_code_sees_itself_or_what_comes_after(levels_by: str) -> None:
-    prior, codes, labels = tiny(levels_by), rows(1), torch.tensor([1])
+    prior, codes, labels = tiny(levels_by), random_codes(1), torch.tensor([[1]])
     before = logits(prior, labels, codes)
     for number in range(LENGTH):
         changed = codes.clone()
@@ -71,29 +66,29 @@ def test_no_code_sees_itself_or_what_comes_after(levels_by: str) -> None:
 @pytest.mark.parametrize("style", ["llama", "gpt2"])
 def test_sampling_with_cache_equals_the_whole_sequence_anew(levels_by: str, style: str) -> None:
     prior = tiny(levels_by, style=style)
-    labels, random = torch.tensor([1, 0]), uniforms([5, 6], LENGTH)
-    codes = sample_codes(prior, labels, random, guidance=2.0)
+    labels, random = torch.tensor([[1], [0]]), uniforms([5, 6], LENGTH)
+    codes = sample_codes(prior, labels, [5, 6], SamplingOptions(guidance=2.0))
     conditional = logits(prior, labels, codes)
     unconditional = logits(prior, torch.full_like(labels, CLASSES), codes)
     for i, (c, u) in enumerate(zip(conditional, unconditional, strict=True)):
         guided = (u + 2 * (c - u))[:, : SIZES[i % 3]]
-        assert torch.equal(choose(guided, random[:, i], 1.0, 0, 1.0), codes[:, i]), i
+        assert torch.equal(choose(guided, random[:, i, 0], 1.0, 0, 1.0), codes[:, i]), i
 
 
 @both
 @pytest.mark.parametrize("options", [{}, {"top_k": 3, "guidance": 3.0, "schedule": "linear"}])
 def test_a_seed_gives_the_same_codes_in_any_batch(levels_by: str, options: dict) -> None:
-    prior, labels, seeds = tiny(levels_by), torch.tensor([0, 1, 2]), [7, 8, 9]
-    together = sample_codes(prior, labels, uniforms(seeds, LENGTH), **options)
+    prior, labels, seeds = tiny(levels_by), torch.tensor([[0], [1], [2]]), [7, 8, 9]
+    together = sample_codes(prior, labels, seeds, SamplingOptions(**options))
     for i, seed in enumerate(seeds):
-        alone = sample_codes(prior, labels[i : i + 1], uniforms([seed], LENGTH), **options)
+        alone = sample_codes(prior, labels[i : i + 1], [seed], SamplingOptions(**options))
         assert torch.equal(together[i : i + 1], alone)
 
 
 @both
 def test_every_sampled_code_is_one_of_its_level(levels_by: str) -> None:
     prior = tiny(levels_by)
-    codes = sample_codes(prior, torch.zeros(60, dtype=torch.long), uniforms(range(60), LENGTH))
+    codes = sample_codes(prior, prior.conditions(60, labels=[0] * 60), range(60))
     by_level = codes.view(60, PLACES, 3)
     for level, size in enumerate(SIZES):
         assert by_level[..., level].unique().tolist() == list(range(size))
@@ -103,26 +98,27 @@ def test_every_sampled_code_is_one_of_its_level(levels_by: str) -> None:
 def test_the_loss_is_the_mean_over_all_levels(
     levels_by: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prior, codes, labels = tiny(levels_by), rows(4), torch.tensor([0, 1, 2, 3])
+    prior, codes, labels = tiny(levels_by), random_codes(4), torch.tensor([[0], [1], [2], [3]])
     sums = [
         F.cross_entropy(part, codes[:, i], reduction="sum")
         for i, part in enumerate(logits(prior, labels, codes))
     ]
     expected = torch.stack(sums).sum() / codes.numel()
     torch.testing.assert_close(prior(labels, codes), expected)
-    assert prior.targets(codes) == codes.numel()
+    assert prior.num_targets(codes) == codes.numel()
     monkeypatch.setattr("stage2_prior.cross_entropy.LOGITS_AT_ONCE", 5 * max(SIZES))
-    monkeypatch.setattr("stage2_prior.cross_entropy.LEAST_ROWS", 1)
+    monkeypatch.setattr("stage2_prior.cross_entropy.LEAST_STATES", 1)
     torch.testing.assert_close(prior(labels, codes), expected)
 
 
 @both
-def test_a_start_is_about_as_good_as_guessing_and_training_learns_the_levels(
+def test_a_new_prior_is_about_as_good_as_guessing_and_training_learns_the_levels(
     levels_by: str,
 ) -> None:
     torch.manual_seed(0)
-    prior = prior_of(tiny(levels_by).config)
-    labels, codes = torch.arange(4) % CLASSES, rows(4)
+    config = tiny(levels_by).config
+    prior = prior_class(config)(config)
+    labels, codes = torch.arange(4)[:, None] % CLASSES, random_codes(4)
     guess = math.log(11) if levels_by == "flattened" else sum(map(math.log, SIZES)) / 3
     assert float(prior(labels, codes).detach()) == pytest.approx(guess, abs=0.2)
     optimizer = torch.optim.AdamW(prior.parameters(), lr=3e-3)
@@ -139,17 +135,17 @@ def test_a_start_is_about_as_good_as_guessing_and_training_learns_the_levels(
 def test_save_and_load_keep_the_class_and_the_samples(levels_by: str, tmp_path: Path) -> None:
     prior = tiny(levels_by)
     prior.save_pretrained(tmp_path / "prior")
-    loaded = saved_prior(tmp_path / "prior")
+    loaded = load_prior(tmp_path / "prior")
     assert type(loaded) is type(prior) and to_plain(loaded.config) == to_plain(prior.config)
-    labels, random = torch.tensor([2]), uniforms([1], LENGTH)
-    assert torch.equal(sample_codes(loaded, labels, random), sample_codes(prior, labels, random))
+    first, again = (sample_codes(p, torch.tensor([[2]]), [1]) for p in (prior, loaded))
+    assert torch.equal(first, again)
 
 
 def test_one_code_per_position_works_by_depth_too() -> None:
     config = PriorConfig(codebook_size=9, code_dim=2, length=5, size="1m", levels_by="depth")
-    prior = prior_of(config).eval()
-    codes = sample_codes(prior, torch.tensor([0, 0]), uniforms([1, 2], 5))
-    assert codes.shape == (2, 5) and prior(torch.tensor([0, 0]), codes).isfinite()
+    prior = DepthPrior(config).eval()
+    codes = sample_codes(prior, prior.conditions(2), [1, 2])
+    assert codes.shape == (2, 5) and prior(prior.conditions(2), codes).isfinite()
 
 
 @both
@@ -159,72 +155,78 @@ def test_the_codebook_at_the_head_is_refused_in_words(levels_by: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def speech(levels_by: str, **options: Any) -> SpeechPrior:
-    torch.manual_seed(0)
-    config = SpeechPriorConfig(
-        codebook_size=max(SIZES), code_dim=4, length=12, sizes=SIZES, size="1m", max_codes=18,
-        condition="label+speaker", classes=3, speakers=2, levels_by=levels_by,  # type: ignore[arg-type]
+def speech(levels_by: str, **options: Any) -> Prior:
+    """A prior whose sequences end."""
+    return random_prior(
+        codebook_size=max(SIZES),
+        code_dim=4,
+        length=12,
+        sizes=SIZES,
+        max_codes=18,
+        condition="label+speaker",
+        classes=3,
+        speakers=2,
+        levels_by=levels_by,
         **options,
-    )  # fmt: skip
-    return drawn_anew(speech_prior_of(config))
+    )
 
 
-def spoken_logits(prior: SpeechPrior, conditions: Tensor, codes: Tensor) -> list[Tensor]:
+def logits_until_end(prior: Prior, conditions: Tensor, codes: Tensor) -> list[Tensor]:
     """Those of every code of one item, and last of its end, from all before it."""
     if isinstance(prior, DepthPrior):
         filled = torch.cat([codes, torch.zeros(3, dtype=torch.long)])
         hidden = prior.hidden(conditions, filled[None])[0].flatten(0, 1)
-        return [prior.tables.logits(hidden[i], i % 3) for i in range(len(codes) + 1)]
-    return list(prior.tables.logits(prior.hidden(conditions, codes[None]))[0])
+        return [prior.vocabulary.logits(hidden[i], i % 3) for i in range(len(codes) + 1)]
+    return list(prior.vocabulary.logits(prior.hidden(conditions, codes[None]))[0])
 
 
 @both
 def test_the_loss_of_speech_counts_each_code_and_one_end(levels_by: str) -> None:
-    prior, codes = speech(levels_by), rows(3)[:, :12]
+    prior, codes = speech(levels_by), random_codes(3)[:, :12]
     codes[1, 6:], codes[2, 3:] = IGNORED, IGNORED
     conditions = prior.conditions(3, labels=[0, 1, 2], speakers=[1, 0, 1])
     total = torch.zeros(())
-    for condition, row in zip(conditions, codes, strict=True):
-        item = row[row != IGNORED]
-        answers = [*item, torch.tensor(max(SIZES))]
-        found = spoken_logits(prior, condition[None], item)
-        total = total + sum(map(F.cross_entropy, found, answers))
-    assert prior.targets(codes) == 12 + 6 + 3 + 3
+    for condition, padded in zip(conditions, codes, strict=True):
+        item = padded[padded != IGNORED]
+        targets = [*item, torch.tensor(max(SIZES))]
+        by_code = logits_until_end(prior, condition[None], item)
+        total = total + sum(map(F.cross_entropy, by_code, targets))
+    assert prior.num_targets(codes) == 12 + 6 + 3 + 3
     torch.testing.assert_close(prior(conditions, codes), total / 24)
 
 
 def test_by_depth_only_the_first_code_of_a_position_can_be_the_end() -> None:
     prior = speech("depth")
-    found = spoken_logits(prior, prior.conditions(1), rows(1)[0, :12])
-    for number, logits in enumerate(found):
-        known = torch.arange(max(SIZES)) < SIZES[number % 3]
-        assert logits[:-1].isfinite().equal(known) and logits[-1].isfinite() == (number % 3 == 0)
+    by_code = logits_until_end(prior, prior.conditions(1), random_codes(1)[0, :12])
+    for number, logits in enumerate(by_code):
+        own = torch.arange(max(SIZES)) < SIZES[number % 3]
+        assert logits[:-1].isfinite().equal(own) and logits[-1].isfinite() == (number % 3 == 0)
 
 
 @both
 @pytest.mark.parametrize("options", [{}, {"repetitions": 0}, {"guidance": 2.0, "min_codes": 4}])
 def test_speech_ends_after_whole_positions_alone(levels_by: str, options: dict) -> None:
     prior = speech(levels_by)
-    drawn = sample_until_end(prior, prior.conditions(60), range(60), **options)
-    lengths = {len(row) for row in drawn}
+    samples = sampled(prior, prior.conditions(60), range(60), **options)
+    lengths = {len(codes) for codes in samples}
     assert lengths <= {3, 6, 9, 12, 15, 18} and len(lengths) > 2
     assert min(lengths) >= options.get("min_codes", 1)
-    for row in drawn:
+    for codes in samples:
         for level, size in enumerate(SIZES):
-            assert int(row[level::3].max()) < size
-    (alone,) = sample_until_end(prior, prior.conditions(1), [7], **options)
-    assert torch.equal(alone, drawn[7])
+            assert int(codes[level::3].max()) < size
+    (alone,) = sampled(prior, prior.conditions(1), [7], **options)
+    assert torch.equal(alone, samples[7])
 
 
 @both
 def test_speech_goes_on_with_a_prompt_of_several_levels(levels_by: str) -> None:
     prior = speech(levels_by)
-    prompts = [rows(1)[0, :6], rows(1)[0, :11]]
+    prompts = [random_codes(1)[0, :6], random_codes(1)[0, :11]]
     conditions = prior.conditions(2, labels=[2, 0])
-    drawn = sample_until_end(prior, conditions, [5, 6], prompts=prompts, temperature=0.0)
-    for condition, codes, prompt in zip(conditions, drawn, prompts, strict=True):
+    samples = sampled(prior, conditions, [5, 6], prompts=prompts, temperature=0.0)
+    for condition, codes, prompt in zip(conditions, samples, prompts, strict=True):
         assert torch.equal(codes[: len(prompt)], prompt) and len(codes) % 3 == 0
-        likeliest = spoken_logits(prior, condition[None], codes)
+        likeliest = logits_until_end(prior, condition[None], codes)
         for number in range(len(prompt), len(codes)):
             assert likeliest[number][: SIZES[number % 3]].argmax() == codes[number]
 
@@ -233,13 +235,13 @@ def test_speech_goes_on_with_a_prompt_of_several_levels(levels_by: str) -> None:
 def test_saved_speech_keeps_its_class_and_its_samples(levels_by: str, tmp_path: Path) -> None:
     prior = speech(levels_by)
     prior.save_pretrained(tmp_path / "prior")
-    loaded = saved_speech_prior(tmp_path / "prior")
+    loaded = load_prior(tmp_path / "prior")
     assert type(loaded) is type(prior) and to_plain(loaded.config) == to_plain(prior.config)
-    first, again = (sample_until_end(p, p.conditions(2), [3, 4]) for p in (prior, loaded))
+    first, again = (sampled(p, p.conditions(2), [3, 4]) for p in (prior, loaded))
     assert all(map(torch.equal, first, again))
 
 
 def test_a_longest_sample_must_be_whole_positions() -> None:
     prior = speech("flattened")
     with pytest.raises(ValueError, match="max_codes=17 must be a multiple of the 3 codes"):
-        sample_until_end(prior, prior.conditions(1), [0], max_codes=17)
+        sampled(prior, prior.conditions(1), [0], max_codes=17)
