@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stage1_tokenizer.quantizers import EMA, FC, LC, VQ, Affine, LCConfig, Quantizer, SimVQ
 from stage1_tokenizer.quantizers.estimators import synchronised
-from stage1_tokenizer.quantizers.wasserstein import gaussian_wasserstein
+from stage1_tokenizer.quantizers.losses import gaussian_wasserstein
 
 MAPS = ("full", "diagonal", "scalar", "mlp", "none")
 

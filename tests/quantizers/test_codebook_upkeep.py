@@ -9,8 +9,8 @@ from helpers.quantizer_cases import LargestTensor
 from torch import Tensor
 
 from stage1_tokenizer.quantizers import CVQ, EMA, Affine, CVQConfig, EMAConfig, Quantizer
-from stage1_tokenizer.quantizers.batch_statistics import BatchStatistics
-from stage1_tokenizer.quantizers.start import drawn, k_means
+from stage1_tokenizer.quantizers.assignments import Assignments
+from stage1_tokenizer.quantizers.codebook_init import k_means, sample_vectors
 
 
 def rows_of(table: Tensor, among: Tensor) -> Tensor:
@@ -136,24 +136,24 @@ def test_a_vector_that_is_not_finite_leaves_the_averages_alone() -> None:
 
 @pytest.mark.parametrize(("rows", "count"), [(100, 100), (1000, 7), (101, 100), (150, 100)])
 def test_candidates_are_rows_none_twice(rows: int, count: int) -> None:
-    statistics = BatchStatistics()
+    assignments = Assignments()
     latents = vectors(rows)
     for part in latents.split(37):
-        statistics.add(part, torch.zeros(len(part), dtype=torch.int64))
-    drawn = [statistics.candidates(count, step) for step in range(3)]
+        assignments.add(part, torch.zeros(len(part), dtype=torch.int64))
+    drawn = [assignments.sample(count, step) for step in range(3)]
     for candidates in drawn:
         assert rows_of(candidates, latents).all()
         assert len(candidates.unique(dim=0)) == count
     assert not torch.equal(drawn[0], drawn[1]) and torch.equal(
-        drawn[0], statistics.candidates(count, 0)
+        drawn[0], assignments.sample(count, 0)
     )
 
 
 def test_fewer_vectors_than_candidates_come_several_times_a_little_apart() -> None:
-    statistics = BatchStatistics()
+    assignments = Assignments()
     latents = vectors(10)
-    statistics.add(latents, torch.zeros(10, dtype=torch.int64))
-    candidates = statistics.candidates(100, 0)
+    assignments.add(latents, torch.zeros(10, dtype=torch.int64))
+    candidates = assignments.sample(100, 0)
     assert len(candidates.unique(dim=0)) == 100
     distances = torch.cdist(candidates, latents)
     assert distances.min(1).values.max() < 0.1
@@ -221,9 +221,9 @@ def test_affine_moves_all_codes_by_two_shared_vectors() -> None:
 def test_k_means_is_scikit_learns_from_the_same_start() -> None:
     cluster = pytest.importorskip("sklearn.cluster")
     latents = vectors(300, 3)
-    theirs = cluster.KMeans(5, init=drawn(latents, 5).numpy(), n_init=1, max_iter=200, tol=0).fit(
-        latents.numpy()
-    )
+    theirs = cluster.KMeans(
+        5, init=sample_vectors(latents, 5).numpy(), n_init=1, max_iter=200, tol=0
+    ).fit(latents.numpy())
     ours = k_means(latents, 5, rounds=200)
     torch.testing.assert_close(
         ours, torch.from_numpy(theirs.cluster_centers_).float(), atol=1e-4, rtol=1e-4

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from helpers.codebook_upkeep import FAR, noted, vectors
 
 from stage1_tokenizer.quantizers import CVQ
-from stage1_tokenizer.quantizers.cvq import closest, contrast, near
+from stage1_tokenizer.quantizers.cvq import closest, contrastive_loss, sample_near
 
 
 def test_cvq_moves_unused_codes_to_anchors_and_leaves_used_ones() -> None:
@@ -42,7 +42,7 @@ def test_the_closest_vector_is_that_of_brute_force() -> None:
 def test_near_vectors_are_drawn_by_the_softmax_of_the_distance() -> None:
     code, pool = torch.zeros(1, 2), torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.5], [5.0, 5.0]])
     draws = (torch.arange(100_000) + 0.5) / 100_000
-    chosen = near(code.expand(100_000, 2), pool, draws)
+    chosen = sample_near(code.expand(100_000, 2), pool, draws)
     shares = torch.tensor([(chosen == row).all(1).float().mean() for row in pool])
     expected = torch.softmax(-torch.tensor([0.0, 1.0, 2.25, 50.0]), 0)
     torch.testing.assert_close(shares, expected, atol=1e-4, rtol=0)
@@ -58,7 +58,7 @@ def test_the_contrastive_loss_is_cross_entropy_over_sorted_distances(count: int)
     expected = F.cross_entropy(logits, torch.zeros(30, dtype=torch.int64))
     (slope,) = torch.autograd.grad(expected, codebook)
     for tile in (None, 7 * count):
-        found = contrast(codebook, latents, tile)
+        found = contrastive_loss(codebook, latents, tile)
         torch.testing.assert_close(found.double(), expected, atol=1e-4, rtol=1e-4)
         (found_slope,) = torch.autograd.grad(found, codebook)
         torch.testing.assert_close(found_slope, slope.float(), atol=1e-3, rtol=1e-4)
@@ -70,7 +70,7 @@ def test_the_contrastive_loss_by_hand_for_one_code() -> None:
     near = sum(-value / 100 for value in (1, 4, 9, 16)) / 4  # one code: all four are its N / K
     terms = [math.exp(value / 0.07) for value in (near, -0.09, -0.16)]
     expected = -math.log(terms[0] / sum(terms))
-    assert contrast(code, latents).item() == pytest.approx(expected, rel=1e-5)
+    assert contrastive_loss(code, latents).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_contrastive_loss_is_off_by_default_and_moves_codes_alone() -> None:
@@ -79,6 +79,6 @@ def test_the_contrastive_loss_is_off_by_default_and_moves_codes_alone() -> None:
     assert "contrastive" not in CVQ(codebook_size=8, code_dim=4)(latents).losses
     cvq = CVQ(codebook_size=8, code_dim=4, contrastive_weight=0.5)
     loss = cvq(latents).losses["contrastive"]
-    torch.testing.assert_close(loss, 0.5 * contrast(cvq.codebook, latents.detach()[0]))
+    torch.testing.assert_close(loss, 0.5 * contrastive_loss(cvq.codebook, latents.detach()[0]))
     slope, nothing = torch.autograd.grad(loss, [cvq.table, latents], allow_unused=True)
     assert slope.abs().sum(1).gt(0).all() and nothing is None

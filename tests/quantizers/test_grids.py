@@ -8,8 +8,8 @@ import vector_quantize_pytorch as library
 
 from stage1_tokenizer.quantizers import FSQ, LFQ, FSQConfig, LFQConfig
 from stage1_tokenizer.quantizers.lfq import bit_entropy, mean_joint
+from stage1_tokenizer.quantizers.losses import entropy
 from stage1_tokenizer.quantizers.search import nearest
-from stage1_tokenizer.quantizers.shares import entropy
 
 LEVELS = [(8, 6, 5), (8, 5, 5, 5), (7, 5, 5, 5, 5), (3, 4), (4,), (256, 3), (3, 5, 4, 16)]
 

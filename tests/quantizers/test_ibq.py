@@ -8,8 +8,8 @@ from torch import Tensor
 
 from stage1_tokenizer.quantizers import IBQ
 from stage1_tokenizer.quantizers.ibq import by_index, entropy_term
+from stage1_tokenizer.quantizers.losses import entropy
 from stage1_tokenizer.quantizers.search import most_alike
-from stage1_tokenizer.quantizers.shares import entropy
 
 
 def doubles(*shape: int, seed: int) -> Tensor:

@@ -7,7 +7,7 @@ import vector_quantize_pytorch as library
 from torch import Tensor
 
 from stage1_tokenizer.quantizers import RQ, QINCo
-from stage1_tokenizer.quantizers.search import TILE
+from stage1_tokenizer.quantizers.chunks import SCORES
 
 DIM, LEVELS, K = 6, 3, 12
 
@@ -68,7 +68,7 @@ def test_qincos_tiles_find_what_all_candidates_at_once_say(monkeypatch: pytest.M
         expected.append(distances.argmin(1))
         total = total + candidates[torch.arange(len(latents)), expected[-1]]
     for tile in (2**21, 8 * 7, 8 * 5 * K, 8):
-        monkeypatch.setitem(TILE, "cpu", tile)
+        monkeypatch.setitem(SCORES, "cpu", tile)
         assert torch.equal(quantizer.encode(latents), torch.stack(expected, -1))
     torch.testing.assert_close(quantizer.lookup(torch.stack(expected, -1)), total)
 

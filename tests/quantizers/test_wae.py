@@ -6,7 +6,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from stage1_tokenizer.quantizers import WAE, WAEConfig
-from stage1_tokenizer.quantizers.wae import moved, transport
+from stage1_tokenizer.quantizers.wae import transport, transport_cost
 
 
 def numbers(*shape: int, seed: int) -> Tensor:
@@ -32,10 +32,10 @@ def test_the_cost_is_that_of_the_best_matching() -> None:
     latents, codebook = numbers(100, 4, seed=0), numbers(100, 4, seed=1)
     squares = torch.cdist(latents, codebook).square()
     best = squares[linear_sum_assignment(squares.numpy())].mean().item()
-    cost = moved(latents, codebook, transport(latents, codebook, 0.01, 3000)).item()
+    cost = transport_cost(latents, codebook, transport(latents, codebook, 0.01, 3000)).item()
     assert cost == pytest.approx(best, rel=0.02)
     assert best >= squares.amin(1).mean().item()
-    blunt = moved(latents, codebook, transport(latents, codebook, 0.1, 50)).item()
+    blunt = transport_cost(latents, codebook, transport(latents, codebook, 0.1, 50)).item()
     assert blunt >= best
 
 
@@ -43,7 +43,7 @@ def test_the_cost_and_its_gradients_are_those_of_the_matrix_of_distances() -> No
     latents = (numbers(60, 3, seed=0).double() + 5).requires_grad_()
     codebook = (numbers(20, 3, seed=1).double() + 5).requires_grad_()
     plan = transport(latents.detach(), codebook.detach(), 0.1, 50)
-    found = moved(latents, codebook, plan)
+    found = transport_cost(latents, codebook, plan)
     wanted = (plan * torch.cdist(latents, codebook).square()).sum()
     torch.testing.assert_close(found, wanted)
     for a, b in zip(
@@ -80,5 +80,5 @@ def test_of_more_vectors_some_take_part() -> None:
         (gradient,) = torch.autograd.grad(losses["transport"], latents)
         assert (gradient[0].abs().sum(1) > 0).sum() == 10
     rows = latents[0, ::10]
-    cost = moved(rows, quantizer.codebook, transport(rows, quantizer.codebook, 0.1, 50))
+    cost = transport_cost(rows, quantizer.codebook, transport(rows, quantizer.codebook, 0.1, 50))
     torch.testing.assert_close(losses["transport"], 3 * cost / 2)
