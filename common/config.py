@@ -56,8 +56,7 @@ def narrowed(schema: type[Any], given: Any, at: str = "") -> type[Any]:
     """`schema`, in which a field that may be one of several dataclasses is the one that `given` names.
 
     Each of them has a field `method` whose default is its name; the first is meant where none is
-    given. One whose `method` has no default stands for all of its subclasses elsewhere: see `_chosen`.
-    `given` is what the file says at the place `at`. Raises ValueError for an unknown name.
+    given. `given` is what the file says at the place `at`. Raises ValueError for an unknown name.
     """
     hints = typing.get_type_hints(schema)
     changed: list[Any] = []
@@ -145,8 +144,8 @@ def _chosen(options: list[type[Any]], value: Any, key: str) -> type[Any]:
     known = {option.method: option for option in options if hasattr(option, "method")}
     if name in known:
         return known[name]
-    if "." in name and (bases := [o for o in options if not hasattr(o, "method")]):
-        custom = getattr(import_object(name), "config_class", None)
+    if "." in str(name) and (bases := [o for o in options if not hasattr(o, "method")]):
+        custom = getattr(import_object(str(name)), "config_class", None)
         if isinstance(custom, type) and issubclass(custom, tuple(bases)):
             return custom
         raise ValueError(
@@ -166,7 +165,7 @@ def import_object(path: str) -> Any:
     module, _, name = path.rpartition(".")
     try:
         return getattr(importlib.import_module(module), name)
-    except (ModuleNotFoundError, AttributeError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise ValueError(
             f"method={path!r} can't be imported ({error}): it must be a class in a module that Python finds, "
             "in the folder that you run in (python -m pipelines ...) or in PYTHONPATH"

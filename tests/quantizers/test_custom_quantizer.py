@@ -46,7 +46,7 @@ def blocks() -> list[str]:
 
 def test_the_pages_quantizer_keeps_the_contract(folder: Path) -> None:
     assert len(blocks()) == 2 and blocks()[0].count("\n") < 45
-    exec(blocks()[1], {})
+    exec("from my_quantizer import Scaled\n" + blocks()[1], {})
 
 
 def test_it_is_named_by_its_path_and_comes_back_from_its_folder(folder: Path) -> None:
@@ -70,6 +70,8 @@ def test_it_is_named_by_its_path_and_comes_back_from_its_folder(folder: Path) ->
         ("quantizer.method=my_quantizer.nn.Linear", "'my_quantizer' is not a package"),
         ("quantizer.method=torch.nn.Linear", "subclass of CustomQuantizerConfig"),
         ("quantizer.method=scaled", "is not one of simvq, vq"),
+        ("quantizer.method=.my_quantizer.Scaled", "can't be imported"),
+        ("quantizer.method=3.5", "can't be imported"),
     ],
 )
 def test_mistakes_are_told_in_words(folder: Path, change: str, words: str) -> None:
