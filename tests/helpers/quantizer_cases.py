@@ -118,6 +118,10 @@ CASES = {
 }
 
 
+def normal(*shape: int, seed: int = 1) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
 def vectors(b: int = 3, n: int = 50, seed: int = 1, offset: float = 1.5) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(b, n, DIM, generator=generator) + offset

@@ -1,16 +1,13 @@
-"""EMA and Affine: averages and resets, against closed forms and independent code."""
+"""EMA: averages and resets, against closed forms and independent code."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 import vector_quantize_pytorch as library
 from helpers.codebook_upkeep import FAR, noted, vectors
-from helpers.quantizer_cases import LargestTensor
 from torch import Tensor
 
-from stage1_tokenizer.quantizers import CVQ, EMA, Affine, CVQConfig, EMAConfig, Quantizer
-from stage1_tokenizer.quantizers.assignments import Assignments
-from stage1_tokenizer.quantizers.codebook_init import k_means, sample_vectors
+from stage1_tokenizer.quantizers import EMA, Affine, CVQConfig, EMAConfig
 
 
 def rows_of(table: Tensor, among: Tensor) -> Tensor:
@@ -134,102 +131,6 @@ def test_a_vector_that_is_not_finite_leaves_the_averages_alone() -> None:
     assert torch.equal(clean.table, dirty.table)
 
 
-@pytest.mark.parametrize(("rows", "count"), [(100, 100), (1000, 7), (101, 100), (150, 100)])
-def test_candidates_are_rows_none_twice(rows: int, count: int) -> None:
-    assignments = Assignments()
-    latents = vectors(rows)
-    for part in latents.split(37):
-        assignments.add(part, torch.zeros(len(part), dtype=torch.int64))
-    drawn = [assignments.sample(count, step) for step in range(3)]
-    for candidates in drawn:
-        assert rows_of(candidates, latents).all()
-        assert len(candidates.unique(dim=0)) == count
-    assert not torch.equal(drawn[0], drawn[1]) and torch.equal(
-        drawn[0], assignments.sample(count, 0)
-    )
-
-
-def test_fewer_vectors_than_candidates_come_several_times_a_little_apart() -> None:
-    assignments = Assignments()
-    latents = vectors(10)
-    assignments.add(latents, torch.zeros(10, dtype=torch.int64))
-    candidates = assignments.sample(100, 0)
-    assert len(candidates.unique(dim=0)) == 100
-    distances = torch.cdist(candidates, latents)
-    assert distances.min(1).values.max() < 0.1
-    assert (distances.argmin(1).bincount(minlength=10) == 10).all()
-
-
-def test_affine_inner_steps_are_gradient_descent_on_the_codebook_pull() -> None:
-    torch.manual_seed(0)
-    affine = Affine(
-        codebook_size=6, code_dim=4, inner_steps=4, inner_rate=1.5, replace_after=0, start="normal"
-    )
-    affine.scale.data.uniform_(-0.2, 0.2)
-    affine.shift.data.normal_()
-    latents = vectors(50)
-    codes = affine.encode(latents)
-    table = affine.table.detach().clone().requires_grad_()
-    descent = torch.optim.SGD([table], lr=1.5)
-    for _ in range(4):
-        descent.zero_grad()
-        codebook = (1 + 2 * affine.scale.detach()) * table + 2 * affine.shift.detach()
-        F.mse_loss(codebook[codes], latents).backward()
-        descent.step()
-    noted(affine, latents)
-    torch.testing.assert_close(affine.table, table, atol=1e-5, rtol=1e-4)
-
-
-def test_affine_inner_steps_end_at_the_means() -> None:
-    affine = Affine(codebook_size=3, code_dim=4, inner_steps=1, inner_rate=1e6, start="normal")
-    latents = vectors(50)
-    codes = noted(affine, latents)
-    for code in codes.unique():
-        mean = latents[codes == code].mean(0)
-        torch.testing.assert_close(affine.codebook[code], mean, atol=1e-5, rtol=1e-4)
-
-
-def test_affine_replaces_a_code_after_so_many_idle_steps_in_effect_by_a_vector() -> None:
-    torch.manual_seed(0)
-    affine = Affine(codebook_size=5, code_dim=4, replace_after=3, start="normal")
-    affine.scale.data.uniform_(-0.2, 0.2)
-    affine.shift.data.normal_()
-    affine.table.data[2] = FAR
-    alive = torch.tensor([0, 1, 3, 4])
-    latents = affine.codebook.detach()[alive].repeat(10, 1) + 0.01 * vectors(40)
-    before = affine.table.detach().clone()
-    for _ in range(2):
-        noted(affine, latents)
-        assert torch.equal(affine.table, before)
-    noted(affine, latents)
-    assert torch.equal(affine.table[alive], before[alive])
-    assert torch.cdist(affine.codebook[2:3], latents).min() < 1e-5
-    assert affine.idle.tolist() == [0, 0, 0, 0, 0]
-
-
-def test_affine_moves_all_codes_by_two_shared_vectors() -> None:
-    torch.manual_seed(0)
-    affine = Affine(codebook_size=9, code_dim=4, affine_rate=3.0, start="normal")
-    affine.scale.data.copy_(vectors(4, 1)[:, 0])
-    affine.shift.data.copy_(vectors(4, 1, seed=2)[:, 0])
-    expected = affine.table + 3 * affine.table * affine.scale + 3 * affine.shift
-    torch.testing.assert_close(affine.codebook, expected)
-    affine(vectors(1)[None]).loss.backward()
-    assert affine.scale.grad.abs().sum() > 0 and affine.shift.grad.abs().sum() > 0
-
-
-def test_k_means_is_scikit_learns_from_the_same_start() -> None:
-    cluster = pytest.importorskip("sklearn.cluster")
-    latents = vectors(300, 3)
-    theirs = cluster.KMeans(
-        5, init=sample_vectors(latents, 5).numpy(), n_init=1, max_iter=200, tol=0
-    ).fit(latents.numpy())
-    ours = k_means(latents, 5, rounds=200)
-    torch.testing.assert_close(
-        ours, torch.from_numpy(theirs.cluster_centers_).float(), atol=1e-4, rtol=1e-4
-    )
-
-
 def test_mistakes_are_told_in_words() -> None:
     with pytest.raises(ValueError, match=r"model\.quantizer\.reset_share"):
         EMAConfig(reset_share=2.0)
@@ -237,24 +138,3 @@ def test_mistakes_are_told_in_words() -> None:
         CVQConfig(decay=1.0)
     with pytest.raises(ValueError, match=r"replace_after=-1"):
         Affine(replace_after=-1)
-
-
-@pytest.mark.parametrize(
-    ("kind", "options"),
-    [
-        (EMA, {"reset": "state"}),
-        (CVQ, {"anchor": "closest"}),
-        (CVQ, {"anchor": "random"}),
-        (CVQ, {"anchor": "probrandom"}),
-        (Affine, {"inner_steps": 2, "replace_after": 1}),
-    ],
-)
-def test_upkeep_makes_no_matrix_of_n_by_k(
-    kind: type[Quantizer], options: dict[str, object]
-) -> None:
-    n, k = 2048, 8192
-    quantizer = kind(codebook_size=k, code_dim=4, start="normal", **options)
-    latents = vectors(n)
-    with LargestTensor() as watched:
-        noted(quantizer, latents)
-    assert watched.elements < n * k / 4
