@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from helpers.codebook_upkeep import FAR, noted, vectors
+from helpers.codebook_upkeep import FAR, upkeep_step, vectors
 
 from stage1_tokenizer.quantizers import Affine
 
@@ -19,7 +19,7 @@ def test_affine_sends_nu_of_the_gradient_to_its_codes() -> None:
     torch.testing.assert_close(affine.shift.grad, 2 * 0.5 * sums.sum(0))
 
 
-def test_affine_inner_steps_are_gradient_descent_on_the_codebook_pull() -> None:
+def test_affine_inner_steps_are_gradient_descent_on_the_codebook_loss() -> None:
     torch.manual_seed(0)
     affine = Affine(
         codebook_size=6, code_dim=4, inner_steps=4, inner_rate=1.5, replace_after=0, start="normal"
@@ -35,14 +35,14 @@ def test_affine_inner_steps_are_gradient_descent_on_the_codebook_pull() -> None:
         codebook = (1 + 2 * affine.scale.detach()) * table + 2 * affine.shift.detach()
         F.mse_loss(codebook[codes], latents).backward()
         descent.step()
-    noted(affine, latents)
+    upkeep_step(affine, latents)
     torch.testing.assert_close(affine.table, table, atol=1e-5, rtol=1e-4)
 
 
 def test_affine_inner_steps_end_at_the_means() -> None:
     affine = Affine(codebook_size=3, code_dim=4, inner_steps=1, inner_rate=1e6, start="normal")
     latents = vectors(50)
-    codes = noted(affine, latents)
+    codes = upkeep_step(affine, latents)
     for code in codes.unique():
         mean = latents[codes == code].mean(0)
         torch.testing.assert_close(affine.codebook[code], mean, atol=1e-5, rtol=1e-4)
@@ -58,9 +58,9 @@ def test_affine_replaces_a_code_after_so_many_idle_steps_in_effect_by_a_vector()
     latents = affine.codebook.detach()[alive].repeat(10, 1) + 0.01 * vectors(40)
     before = affine.table.detach().clone()
     for _ in range(2):
-        noted(affine, latents)
+        upkeep_step(affine, latents)
         assert torch.equal(affine.table, before)
-    noted(affine, latents)
+    upkeep_step(affine, latents)
     assert torch.equal(affine.table[alive], before[alive])
     assert torch.cdist(affine.codebook[2:3], latents).min() < 1e-5
     assert affine.idle.tolist() == [0, 0, 0, 0, 0]

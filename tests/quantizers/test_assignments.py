@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers.codebook_upkeep import noted, vectors
+from helpers.codebook_upkeep import upkeep_step, vectors
 from helpers.quantizer_cases import LargestTensor
 from torch import Tensor
 
@@ -10,33 +10,33 @@ from stage1_tokenizer.quantizers import CVQ, EMA, Affine, Quantizer
 from stage1_tokenizer.quantizers.assignments import Assignments
 
 
-def rows_of(table: Tensor, among: Tensor) -> Tensor:
-    """Whether each row of `table` is exactly one of `among`."""
+def is_one_of(table: Tensor, among: Tensor) -> Tensor:
+    """Whether each vector of `table` is exactly one of `among`."""
     return (table[:, None] == among[None]).all(2).any(1)
 
 
-@pytest.mark.parametrize(("rows", "count"), [(100, 100), (1000, 7), (101, 100), (150, 100)])
-def test_candidates_are_rows_none_twice(rows: int, count: int) -> None:
+@pytest.mark.parametrize(("available", "count"), [(100, 100), (1000, 7), (101, 100), (150, 100)])
+def test_samples_are_vectors_none_twice(available: int, count: int) -> None:
     assignments = Assignments()
-    latents = vectors(rows)
+    latents = vectors(available)
     for part in latents.split(37):
         assignments.add(part, torch.zeros(len(part), dtype=torch.int64))
-    drawn = [assignments.sample(count, step) for step in range(3)]
-    for candidates in drawn:
-        assert rows_of(candidates, latents).all()
-        assert len(candidates.unique(dim=0)) == count
-    assert not torch.equal(drawn[0], drawn[1]) and torch.equal(
-        drawn[0], assignments.sample(count, 0)
+    samples = [assignments.sample(count, step) for step in range(3)]
+    for sampled in samples:
+        assert is_one_of(sampled, latents).all()
+        assert len(sampled.unique(dim=0)) == count
+    assert not torch.equal(samples[0], samples[1]) and torch.equal(
+        samples[0], assignments.sample(count, 0)
     )
 
 
-def test_fewer_vectors_than_candidates_come_several_times_a_little_apart() -> None:
+def test_of_too_few_vectors_each_comes_several_times_a_little_apart() -> None:
     assignments = Assignments()
     latents = vectors(10)
     assignments.add(latents, torch.zeros(10, dtype=torch.int64))
-    candidates = assignments.sample(100, 0)
-    assert len(candidates.unique(dim=0)) == 100
-    distances = torch.cdist(candidates, latents)
+    sampled = assignments.sample(100, 0)
+    assert len(sampled.unique(dim=0)) == 100
+    distances = torch.cdist(sampled, latents)
     assert distances.min(1).values.max() < 0.1
     assert (distances.argmin(1).bincount(minlength=10) == 10).all()
 
@@ -58,5 +58,5 @@ def test_upkeep_makes_no_matrix_of_n_by_k(
     quantizer = kind(codebook_size=k, code_dim=4, start="normal", **options)
     latents = vectors(n)
     with LargestTensor() as watched:
-        noted(quantizer, latents)
+        upkeep_step(quantizer, latents)
     assert watched.elements < n * k / 4

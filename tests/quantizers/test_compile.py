@@ -40,11 +40,11 @@ def difference(quantizer: Quantizer) -> str:
 def compile_all(_: int, path: Path) -> None:
     """What the other process runs: the checks of types, which only tests have, would break graphs here."""
     torch.set_num_threads(1)
-    found = {}
+    differences = {}
     for name, case in CASES.items():
         for training in (True, False):
-            found[f"{name}, {training}"] = difference(initialized(case.make).train(training))
-    path.write_text(json.dumps(found))
+            differences[f"{name}, {training}"] = difference(initialized(case.make).train(training))
+    path.write_text(json.dumps(differences))
 
 
 @pytest.fixture(scope="module")

@@ -4,14 +4,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 import vector_quantize_pytorch as library
-from helpers.codebook_upkeep import FAR, noted, vectors
+from helpers.codebook_upkeep import FAR, upkeep_step, vectors
 from torch import Tensor
 
 from stage1_tokenizer.quantizers import EMA, Affine, CVQConfig, EMAConfig
 
 
-def rows_of(table: Tensor, among: Tensor) -> Tensor:
-    """Whether each row of `table` is exactly one of `among`."""
+def is_one_of(table: Tensor, among: Tensor) -> Tensor:
+    """Whether each vector of `table` is exactly one of `among`."""
     return (table[:, None] == among[None]).all(2).any(1)
 
 
@@ -44,7 +44,7 @@ def test_ema_is_its_closed_form_after_five_equal_steps() -> None:
     ema.table.copy_(clusters)
     ema.sums.copy_(clusters)
     for _ in range(5):
-        codes = noted(ema, latents)
+        codes = upkeep_step(ema, latents)
     counts = torch.tensor([2.0, 5.0, 9.0])
     sums = F.one_hot(codes, 3).float().T @ latents
     kept = 0.9**5
@@ -56,7 +56,7 @@ def test_ema_is_its_closed_form_after_five_equal_steps() -> None:
 def test_ema_codes_that_no_vector_chooses_stay_without_reset() -> None:
     ema = EMA(codebook_size=8, code_dim=4, start="normal")
     ema.table[3] = ema.sums[3] = FAR
-    noted(ema, vectors(50))
+    upkeep_step(ema, vectors(50))
     torch.testing.assert_close(ema.table[3], torch.full((4,), FAR), rtol=1e-4, atol=0)
 
 
@@ -71,12 +71,12 @@ def test_rare_codes_become_vectors_of_the_batch_and_the_others_stay_averages(res
     latents = vectors(400)
     codes = ema.encode(latents)
     chosen = F.one_hot(codes, 8).float()
-    noted(ema, latents)
+    upkeep_step(ema, latents)
     n, m = 0.99 * counts + 0.01 * chosen.sum(0), 0.99 * sums + 0.01 * chosen.T @ latents
     threshold = 0.1 * 400 / 8
     dead = n < threshold
     assert dead[rare].all()
-    assert rows_of(ema.table[dead], latents).all()
+    assert is_one_of(ema.table[dead], latents).all()
     assert len(ema.table[dead].unique(dim=0)) == dead.sum(), "no vector twice"
     torch.testing.assert_close(ema.table[~dead], (m / n[:, None])[~dead], atol=1e-5, rtol=1e-4)
     if reset == "redraw":  # the averages go on as if nothing had happened
@@ -87,22 +87,22 @@ def test_rare_codes_become_vectors_of_the_batch_and_the_others_stay_averages(res
         assert torch.equal(ema.sums[dead], threshold * ema.table[dead])
 
 
-def test_redraw_draws_a_dead_code_anew_in_every_step_and_state_keeps_one_that_is_chosen() -> None:
+def test_redraw_replaces_a_dead_code_in_every_step_and_state_keeps_one_that_is_chosen() -> None:
     latents = torch.cat([vectors(40), vectors(40) + 20])
-    tables = {}
+    codes_after = {}
     for reset in ("redraw", "state"):
         torch.manual_seed(0)
         ema = EMA(codebook_size=4, code_dim=4, start="data", reset=reset, reset_share=0.05)
         ema.init_from(latents)
         ema.table[0], ema.sums[0], ema.counts[0] = FAR, FAR * 1e-6, 1e-6
-        noted(ema, latents)
-        tables[reset] = [ema.table[0].clone()]
-        noted(ema, latents)
-        tables[reset].append(ema.table[0].clone())
-    first, second = tables["state"]
-    assert rows_of(first[None], latents).all()
-    assert not rows_of(second[None], latents).all(), "an average now"
-    assert torch.equal(tables["redraw"][0], first)
+        upkeep_step(ema, latents)
+        codes_after[reset] = [ema.table[0].clone()]
+        upkeep_step(ema, latents)
+        codes_after[reset].append(ema.table[0].clone())
+    first, second = codes_after["state"]
+    assert is_one_of(first[None], latents).all()
+    assert not is_one_of(second[None], latents).all(), "an average now"
+    assert torch.equal(codes_after["redraw"][0], first)
 
 
 @pytest.mark.parametrize("factor", [1, 10])
@@ -111,10 +111,10 @@ def test_the_threshold_grows_with_the_batch(factor: int) -> None:
     ema = EMA(codebook_size=20, code_dim=4, reset="state", reset_share=0.5, decay=0.0)
     ema.init_from(vectors(100))
     latents = vectors(100)
-    shares = ema.encode(latents).bincount(minlength=20) / 100
-    noted(ema, latents.repeat(factor, 1))
+    frequencies = ema.encode(latents).bincount(minlength=20) / 100
+    upkeep_step(ema, latents.repeat(factor, 1))
     dead = ema.counts == 0.5 * 100 * factor / 20
-    assert torch.equal(dead, shares < 0.5 / 20) and 0 < dead.sum() < 20
+    assert torch.equal(dead, frequencies < 0.5 / 20) and 0 < dead.sum() < 20
 
 
 def test_a_vector_that_is_not_finite_leaves_the_averages_alone() -> None:

@@ -27,10 +27,10 @@ def test_fsqs_codes_and_grid_points_are_one_to_one(levels: tuple[int, ...]) -> N
 def test_fsq_reaches_every_level_and_saturates_at_the_ends(levels: tuple[int, ...]) -> None:
     quantizer = FSQ(levels=levels)
     line = torch.linspace(-12, 12, 20_001)[:, None].expand(-1, len(levels))
-    found = quantizer.lookup(quantizer.encode(line))
+    points = quantizer.lookup(quantizer.encode(line))
     for channel, size in enumerate(levels):
-        assert len(found[:, channel].unique()) == size
-    assert (found[1:] >= found[:-1]).all()
+        assert len(points[:, channel].unique()) == size
+    assert (points[1:] >= points[:-1]).all()
     least, most = quantizer.codebook.amin(0), quantizer.codebook.amax(0)
     for size in (1e2, 1e6, math.inf):
         ends = torch.tensor([-size, size])[:, None].expand(-1, len(levels))

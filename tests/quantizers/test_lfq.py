@@ -13,8 +13,8 @@ from stage1_tokenizer.quantizers.search import nearest
 def dense_entropies(latents: torch.Tensor, quantizer: LFQ) -> tuple[torch.Tensor, torch.Tensor]:
     """The paper's expression, over all K corners."""
     scores = 2 * latents @ quantizer.codebook.to(latents).T / quantizer.config.temperature
-    shares = scores.softmax(1)
-    return entropy(shares).mean(), entropy(shares.mean(0))
+    probabilities = scores.softmax(1)
+    return entropy(probabilities).mean(), entropy(probabilities.mean(0))
 
 
 @pytest.mark.parametrize("bits", [1, 2, 7, 10])
@@ -35,9 +35,9 @@ def test_lfqs_entropies_are_the_dense_ones(bits: int) -> None:
     each, batch = dense_entropies(latents, quantizer)
     torch.testing.assert_close(bit_entropy(4 * latents).sum(1).mean(), each)
     torch.testing.assert_close(entropy(mean_joint(4 * latents)), batch)
-    (wanted,) = torch.autograd.grad(each - batch, latents)
-    (found,) = torch.autograd.grad(quantizer.entropy_term(latents), latents)
-    torch.testing.assert_close(found, wanted)
+    (expected,) = torch.autograd.grad(each - batch, latents)
+    (actual,) = torch.autograd.grad(quantizer.entropy_term(latents), latents)
+    torch.testing.assert_close(actual, expected)
 
 
 def test_lfqs_batch_entropy_by_groups_is_an_upper_bound() -> None:

@@ -28,16 +28,16 @@ def test_losses_are_their_formulas_and_go_where_they_should(name: str) -> None:
     mean = squares.sum().item() / 33
     assert out.losses["commitment"].item() == pytest.approx(2 * 0.3 * mean, rel=1e-5)
     learned = list(quantizer.parameters())
-    pulls = torch.autograd.grad(
+    gradients = torch.autograd.grad(
         out.losses["commitment"], [latents, *learned], allow_unused=True, retain_graph=True
     )
-    assert pulls[0].abs().sum() > 0 and all(pull is None for pull in pulls[1:])
+    assert gradients[0].abs().sum() > 0 and all(gradient is None for gradient in gradients[1:])
     if name == "ema":
         assert out.losses.keys() == {"commitment"}
         return
     assert out.losses["codebook"].item() == pytest.approx(2 * mean, rel=1e-5)
-    pulls = torch.autograd.grad(out.losses["codebook"], [latents, *learned], allow_unused=True)
-    assert pulls[0] is None and any(pull is not None for pull in pulls[1:])
+    gradients = torch.autograd.grad(out.losses["codebook"], [latents, *learned], allow_unused=True)
+    assert gradients[0] is None and any(gradient is not None for gradient in gradients[1:])
 
 
 def test_wasserstein_distance_of_known_gaussians() -> None:
@@ -55,16 +55,16 @@ def test_wasserstein_distance_of_known_gaussians() -> None:
 def test_wasserstein_gradient_is_that_of_finite_differences_and_finite_where_degenerate() -> None:
     first, second = normal(30, 3).requires_grad_(), normal(20, 3, seed=2).requires_grad_()
     gaussian_wasserstein(first, second).backward()
-    for rows in (first, second):
-        moved = [rows.detach().clone() for _ in range(2)]
+    for cloud in (first, second):
+        moved = [cloud.detach().clone() for _ in range(2)]
         moved[0][4, 1] += 1e-2
         moved[1][4, 1] -= 1e-2
         values = [
-            gaussian_wasserstein(x, second) if rows is first else gaussian_wasserstein(first, x)
+            gaussian_wasserstein(x, second) if cloud is first else gaussian_wasserstein(first, x)
             for x in moved
         ]
         slope = (values[0] - values[1]).item() / 2e-2
-        assert rows.grad[4, 1].item() == pytest.approx(slope, rel=0.05, abs=1e-3)
+        assert cloud.grad[4, 1].item() == pytest.approx(slope, rel=0.05, abs=1e-3)
     for flat in (torch.zeros(10, 3), torch.eye(3), torch.ones(1, 3)):
         flat = flat.clone().requires_grad_()
         gaussian_wasserstein(flat, torch.eye(3)).backward()

@@ -20,9 +20,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:TF32 acceleration")
 ONEDNN = [True, False] if torch.backends.mkldnn.is_available() else [False]
 
 
-def small_integers(rows: int, dim: int, seed: int) -> Tensor:
+def small_integers(count: int, dim: int, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return torch.randint(-2, 3, (rows, dim), generator=generator).float()
+    return torch.randint(-2, 3, (count, dim), generator=generator).float()
 
 
 def dense(latents: Tensor, codebook: Tensor) -> Tensor:
@@ -49,8 +49,8 @@ def test_nearest_is_brute_force_in_float64(
     distances = torch.cdist(
         z.double(), codebook.double(), compute_mode="donot_use_mm_for_euclid_dist"
     )
-    found = distances.gather(1, nearest(z, codebook, tile)[:, None]).squeeze(1)
-    torch.testing.assert_close(found, distances.min(1).values, atol=1e-5, rtol=1e-5)
+    chosen = distances.gather(1, nearest(z, codebook, tile)[:, None]).squeeze(1)
+    torch.testing.assert_close(chosen, distances.min(1).values, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("centre", [100.0, 1000.0])
@@ -134,8 +134,8 @@ def test_codes_a_rounding_error_apart_are_told_by_what_float32_sees(onednn: bool
     codebook = torch.cat([half, moved])
     latents = codebook[torch.randperm(3000)[:400]]
     with torch.backends.mkldnn.flags(enabled=onednn):
-        found = nearest(latents, codebook)
-    apart = (codebook[found].double() - latents.double()).norm(dim=1)
+        chosen = nearest(latents, codebook)
+    apart = (codebook[chosen].double() - latents.double()).norm(dim=1)
     assert apart.max() <= 1e-6
 
 

@@ -44,7 +44,7 @@ def test_only_w_and_b_learn_and_every_code_moves() -> None:
     assert (quantizer.codebook != before).any(dim=1).all()
 
 
-def test_the_gradient_of_w_comes_from_the_chosen_rows() -> None:
+def test_the_gradient_of_w_comes_from_the_chosen_codes() -> None:
     """Against the paper's expression, in which the whole codebook C W + b has a gradient."""
     quantizer = seeded(codebook_size=32, code_dim=4)
     z = torch.randn(2, 5, 4, requires_grad=True)
@@ -174,7 +174,7 @@ def test_gram_penalty_is_zero_for_separate_dimensions_and_not_for_parallel_ones(
     torch.testing.assert_close(out.losses["gram"], expected)
 
 
-def test_a_trained_basis_has_a_gradient_at_the_chosen_rows_alone() -> None:
+def test_a_trained_basis_has_a_gradient_at_the_chosen_codes_alone() -> None:
     quantizer = seeded(codebook_size=32, code_dim=4, train_basis=True)
     out = quantizer(torch.randn(1, 3, 4))
     out.loss.backward()
