@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import importlib
 import json
 import os
 import types
@@ -132,16 +133,43 @@ def _dataclasses_of(hint: Any) -> list[type[Any]]:
 
 
 def _chosen(options: list[type[Any]], value: Any, key: str) -> type[Any]:
-    """The dataclass whose `method` the value names."""
+    """The dataclass whose `method` the value names.
+
+    Where an option is open to subclasses, a name with a dot is the import path of a class outside the
+    project, whose `config_class` is such a subclass.
+    """
     name = value.get("method") if hasattr(value, "get") else None
     if len(options) == 1 or name is None:
         return options[0]
-    known = {option.method: option for option in options}
-    if name not in known:
+    known = {option.method: option for option in options if hasattr(option, "method")}
+    if name in known:
+        return known[name]
+    if "." in str(name) and (bases := [o for o in options if not hasattr(o, "method")]):
+        custom = getattr(import_object(str(name)), "config_class", None)
+        if isinstance(custom, type) and issubclass(custom, tuple(bases)):
+            return custom
         raise ValueError(
-            f"{key}.method={name!r} is not one of {', '.join(known)}: set {key}.method"
+            f"{key}.method={name!r} has no `config_class` that is a subclass of {bases[0].__name__}"
         )
-    return known[name]
+    raise ValueError(f"{key}.method={name!r} is not one of {', '.join(known)}: set {key}.method")
+
+
+def import_object(path: str) -> Any:
+    """The class or function `my_module.name`; imports my_module, which runs its code.
+
+    A config that names it is read when a command or `from_pretrained` reads the file, also a config.json from
+    the Hub. Only modules that Python finds on this machine are imported, in its search path: nothing is
+    downloaded, and a file in a model's folder is not found unless that folder is in the search path.
+    Raises ValueError where there is no such module, or no such name in it.
+    """
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"method={path!r} can't be imported ({error}): it must be a class in a module that Python finds, "
+            "in the folder that you run in (python -m pipelines ...) or in PYTHONPATH"
+        ) from error
 
 
 def _unknown_key(schema: type[Any], key: str) -> str:

@@ -40,13 +40,12 @@ class HubModel(nn.Module):
         model = cls(load_config(cls.config_class, folder / "config.json"))
         saved = load_file(folder / "model.safetensors")
         weights = {cls.current_name(name): tensor for name, tensor in saved.items()}
-        wrong = sorted(weights.keys() ^ model.state_dict().keys())
-        if wrong:
+        result = model.load_state_dict(weights, strict=False)
+        if wrong := sorted([*result.missing_keys, *result.unexpected_keys]):
             raise ValueError(
                 f"{folder / 'model.safetensors'} and its config.json do not fit each other: "
                 f"{', '.join(wrong[:3])} ({len(wrong)} names in all) are in one and not in the other"
             )
-        model.load_state_dict(weights)
         return model.eval()
 
     @classmethod

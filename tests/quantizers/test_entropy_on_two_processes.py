@@ -26,19 +26,19 @@ def batches() -> list[Tensor]:
 
 def run(latents: Tensor) -> dict[str, Tensor]:
     """Gradients of an entropy over the batch, and the state after 20 steps."""
-    found = {}
+    results = {}
     for name, quantizer in quantizers().items():
         z = latents.clone().requires_grad_()
         out = quantizer(z)
         if "entropy" in out.losses:
             out.losses["entropy"].backward()
-            found[f"{name}.latents"] = z.grad
-            found[f"{name}.loss"] = out.losses["entropy"].detach()
+            results[f"{name}.latents"] = z.grad
+            results[f"{name}.loss"] = out.losses["entropy"].detach()
         for _ in range(20):
             quantizer.accumulate(out.inputs, out.codes.flatten(0, 1))
             quantizer.after_step()
-        found |= {f"{name}.state.{key}": value for key, value in quantizer.state_dict().items()}
-    return found
+        results |= {f"{name}.state.{key}": value for key, value in quantizer.state_dict().items()}
+    return results
 
 
 def one_of_two(rank: int, folder: Path) -> None:

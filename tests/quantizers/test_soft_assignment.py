@@ -9,10 +9,10 @@ from torch import Tensor
 
 from stage1_tokenizer.images.losses import ImageLossConfig, reconstruction_losses
 from stage1_tokenizer.quantizers import HQA, SQVAE, HQAConfig, SQVAEConfig
-from stage1_tokenizer.quantizers import soft as soft_module
-from stage1_tokenizer.quantizers.soft import SoftQuantizer, mixture
+from stage1_tokenizer.quantizers.chunks import SCORES
+from stage1_tokenizer.quantizers.soft_assignment import soft_assignment
 
-KINDS: list[tuple[type[SoftQuantizer], dict[str, object]]] = [
+KINDS: list[tuple[type[SQVAE] | type[HQA], dict[str, object]]] = [
     (SQVAE, {"kind": "gaussian", "start": 0.5}),
     (SQVAE, {"kind": "vmf"}),
     (HQA, {}),
@@ -20,34 +20,38 @@ KINDS: list[tuple[type[SoftQuantizer], dict[str, object]]] = [
 each = pytest.mark.parametrize(("kind", "options"), KINDS)
 
 
-def made(kind: type[SoftQuantizer], options: dict[str, object]) -> SoftQuantizer:
+def seeded(kind: type[SQVAE] | type[HQA], options: dict[str, object]) -> SQVAE | HQA:
     torch.manual_seed(0)
     return kind(codebook_size=12, code_dim=4, values=3, **options)
 
 
-def numbers(*shape: int, seed: int = 1, dtype: torch.dtype = torch.float32) -> Tensor:
+def normal(*shape: int, seed: int = 1, dtype: torch.dtype = torch.float32) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype) + 0.5
 
 
-def test_a_cold_mixture_is_a_single_code_drawn_by_its_probability() -> None:
+def test_a_cold_mixture_is_a_single_code_sampled_by_its_probability() -> None:
     torch.manual_seed(0)
-    codebook, latents = numbers(5, 3), numbers(1, 3, seed=2).expand(40_000, 3)
+    codebook, latents = normal(5, 3), normal(1, 3, seed=2).expand(40_000, 3)
     precision = torch.tensor(0.4)
-    mixed, _, _ = mixture(latents, codebook, precision, torch.tensor(1e-3))
+    mixed, _, _ = soft_assignment(latents, codebook, precision, torch.tensor(1e-3))
     nearest = torch.cdist(mixed, codebook).min(1)
     assert (nearest.values < 1e-3).float().mean() > 0.99
-    drawn = torch.bincount(nearest.indices, minlength=5) / len(latents)
+    frequencies = torch.bincount(nearest.indices, minlength=5) / len(latents)
     wanted = (-0.4 * torch.cdist(latents[:1], codebook).square()).softmax(1)[0]
-    torch.testing.assert_close(drawn, wanted, atol=0.01, rtol=0)
+    torch.testing.assert_close(frequencies, wanted, atol=0.01, rtol=0)
 
 
 def test_without_precision_codes_are_equally_likely() -> None:
-    latents, codebook = numbers(50, 3), numbers(7, 3, seed=2)
-    _, divergence, distance = mixture(latents, codebook, torch.tensor(1e-9), torch.tensor(1.0))
+    latents, codebook = normal(50, 3), normal(7, 3, seed=2)
+    _, divergence, distance = soft_assignment(
+        latents, codebook, torch.tensor(1e-9), torch.tensor(1.0)
+    )
     assert divergence.item() == pytest.approx(0, abs=1e-3)
     expected = torch.cdist(latents, codebook).square().mean(1).sum()
     torch.testing.assert_close(distance, expected)
-    _, divergence, distance = mixture(latents, codebook, torch.tensor(1e6), torch.tensor(1.0))
+    _, divergence, distance = soft_assignment(
+        latents, codebook, torch.tensor(1e6), torch.tensor(1.0)
+    )
     assert divergence.item() == pytest.approx(50 * math.log(7))
     nearest = torch.cdist(latents, codebook).square().amin(1).sum()
     torch.testing.assert_close(distance, nearest, atol=1e-2, rtol=1e-4)
@@ -55,8 +59,8 @@ def test_without_precision_codes_are_equally_likely() -> None:
 
 @pytest.mark.parametrize("kind", ["gaussian", "vmf"])
 def test_sqvaes_terms_are_brute_force_ones(kind: str) -> None:
-    quantizer = made(SQVAE, {"kind": kind, "start": 3.0, "weight": 0.7})
-    latents = numbers(2, 9, 4)
+    quantizer = seeded(SQVAE, {"kind": kind, "start": 3.0, "weight": 0.7})
+    latents = normal(2, 9, 4)
     out = quantizer(latents)
     z = latents.flatten(0, 1).double()
     c = quantizer.table.double()
@@ -76,8 +80,8 @@ def test_sqvaes_terms_are_brute_force_ones(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["gaussian", "vmf"])
 def test_the_variances_gradient_is_the_difference_quotient(kind: str) -> None:
-    quantizer = made(SQVAE, {"kind": kind, "start": 3.0})
-    latents, probe, step = numbers(2, 9, 4), numbers(2, 9, 4, seed=7), 2e-2
+    quantizer = seeded(SQVAE, {"kind": kind, "start": 3.0})
+    latents, probe, step = normal(2, 9, 4), normal(2, 9, 4, seed=7), 2e-2
 
     def loss() -> Tensor:
         torch.manual_seed(5)
@@ -85,18 +89,18 @@ def test_the_variances_gradient_is_the_difference_quotient(kind: str) -> None:
         return out.loss + (out.latents * probe).mean()
 
     loss().backward()
-    found = quantizer.log_width.grad
+    actual = quantizer.log_width.grad
     with torch.no_grad():
         quantizer.log_width += step
         above = loss()
         quantizer.log_width -= 2 * step
         below = loss()
-    torch.testing.assert_close(found, (above - below) / (2 * step), atol=1e-4, rtol=2e-3)
+    torch.testing.assert_close(actual, (above - below) / (2 * step), atol=1e-4, rtol=2e-3)
 
 
 def test_hqas_terms_are_brute_force_ones() -> None:
-    quantizer = made(HQA, {"uniform_weight": 0.2, "beta": 0.3, "weight": 0.5})
-    latents = numbers(2, 9, 4)
+    quantizer = seeded(HQA, {"uniform_weight": 0.2, "beta": 0.3, "weight": 0.5})
+    latents = normal(2, 9, 4)
     losses = quantizer(latents).losses
     squares = torch.cdist(latents.flatten(0, 1), quantizer.table).square()
     p = (-squares).softmax(1)
@@ -107,19 +111,17 @@ def test_hqas_terms_are_brute_force_ones() -> None:
 
 
 @each
-def test_tiles_change_neither_losses_nor_gradients(
-    kind: type[SoftQuantizer], options: dict[str, object], monkeypatch: pytest.MonkeyPatch
+def test_chunks_change_neither_losses_nor_gradients(
+    kind: type[SQVAE] | type[HQA], options: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     results = []
-    for tile in (None, 12 * 7):
-        quantizer = made(kind, options)
-        quantizer.steps += (
-            10**7
-        )  # so cold that a tile's other noise may change the codes drawn, so in eval
-        latents = numbers(2, 20, 4).requires_grad_()
+    for scores in (2**21, 12 * 7):
+        quantizer = seeded(kind, options)
+        # so cold that a chunk's other noise may change the codes sampled, so in eval
+        quantizer.counter.steps += 10**7
+        latents = normal(2, 20, 4).requires_grad_()
         with monkeypatch.context() as patch:
-            original = soft_module.in_tiles
-            patch.setattr(soft_module, "in_tiles", lambda *a, t=tile, f=original: f(*a, t))
+            patch.setitem(SCORES, "cpu", scores)
             out = quantizer.eval()(latents)
         out.loss.backward()
         results.append((out.loss, latents.grad, quantizer.table.grad))
@@ -127,25 +129,24 @@ def test_tiles_change_neither_losses_nor_gradients(
         torch.testing.assert_close(a, b)
 
 
-def test_a_tiles_noise_is_the_same_in_the_backward_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The gradient of one tile at a time is that of the mixtures which the forward pass returned."""
-    quantizer = made(SQVAE, {"start": 0.5})
-    latents, probe = numbers(1, 20, 4).requires_grad_(), numbers(1, 20, 4, seed=3)
-    original = soft_module.in_tiles
-    monkeypatch.setattr(soft_module, "in_tiles", lambda *a: original(*a, 12 * 7))
+def test_a_chunks_noise_is_the_same_in_the_backward_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gradient of one chunk at a time is that of the mixtures which the forward pass returned."""
+    quantizer = seeded(SQVAE, {"start": 0.5})
+    latents, probe = normal(1, 20, 4).requires_grad_(), normal(1, 20, 4, seed=3)
+    monkeypatch.setitem(SCORES, "cpu", 12 * 7)
     torch.manual_seed(9)
     (quantizer(latents).latents * probe).sum().backward()
     torch.manual_seed(9)
     parts = [
-        mixture(rows, quantizer.codebook, quantizer.precision, quantizer.temperature)[0]
-        for rows in latents[0].split(7)
+        soft_assignment(some, quantizer.codebook, quantizer.precision, quantizer.temperature)[0]
+        for some in latents[0].split(7)
     ]
     (wanted,) = torch.autograd.grad((torch.cat(parts) * probe[0]).sum(), latents)
     torch.testing.assert_close(latents.grad, wanted)
 
 
 def test_temperatures_fall_by_the_step() -> None:
-    quantizers = made(SQVAE, {"annealing": 0.1}), made(HQA, {"annealing_steps": 4})
+    quantizers = seeded(SQVAE, {"annealing": 0.1}), seeded(HQA, {"annealing_steps": 4})
     seen = []
     for _ in range(6):
         seen.append([float(q.temperature) for q in quantizers])
@@ -157,7 +158,7 @@ def test_temperatures_fall_by_the_step() -> None:
 
 
 def test_hqas_least_used_code_moves_beside_the_most_used_one_every_20_steps() -> None:
-    quantizer = made(HQA, {})
+    quantizer = seeded(HQA, {})
     start = quantizer.table.detach().clone()
     for step in range(1, 61):
         codes = torch.arange(12).repeat_interleave(10)

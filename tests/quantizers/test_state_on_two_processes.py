@@ -31,20 +31,20 @@ KINDS: dict[str, tuple[type[Quantizer], dict[str, object]]] = {
 
 
 def vectors(step: int) -> tuple[Tensor, Tensor]:
-    """The share of each of the two processes."""
+    """The part of each of the two processes."""
     generator = torch.Generator().manual_seed(step)
     whole = torch.randn(sum(ROWS), DIM, generator=generator) + 0.3 * step
     return whole[: ROWS[0]], whole[ROWS[0] :]
 
 
-def after_steps(quantizers: dict[str, Quantizer], shares: tuple[int, ...]) -> dict[str, Tensor]:
-    """Every quantizer's state after some steps with these shares of the vectors, from one start."""
+def after_steps(quantizers: dict[str, Quantizer], parts: tuple[int, ...]) -> dict[str, Tensor]:
+    """Every quantizer's state after some steps with these parts of the vectors, from one start."""
     states: dict[str, Tensor] = {}
     for name, quantizer in quantizers.items():
         quantizer.init_from(torch.cat(vectors(0)))
         for step in range(STEPS):
-            for share in shares:
-                latents = vectors(step)[share]
+            for part in parts:
+                latents = vectors(step)[part]
                 quantizer.accumulate(latents, quantizer.encode(latents))
             quantizer.after_step()
         states |= {f"{name}.{key}": value for key, value in quantizer.state_dict().items()}
@@ -52,12 +52,12 @@ def after_steps(quantizers: dict[str, Quantizer], shares: tuple[int, ...]) -> di
 
 
 def built() -> dict[str, Quantizer]:
-    made = {}
+    quantizers = {}
     for name, (kind, options) in KINDS.items():
         torch.manual_seed(0)
         size = {} if kind is SCVAE else {"codebook_size": SIZE}
-        made[name] = kind(**size | {"code_dim": DIM} | options)
-    return made
+        quantizers[name] = kind(**size | {"code_dim": DIM} | options)
+    return quantizers
 
 
 def one_of_two(rank: int, folder: Path) -> None:
