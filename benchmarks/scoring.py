@@ -30,9 +30,7 @@ from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from benchmarks.side_by_side import Timing, alternate, report, weighed
 from common.config import load_config
 from common.processes import processes
-from pipelines.classifier import Classifier, ClassifierConfig
-from pipelines.extractors import ClassifierExtractor
-from pipelines.fidelity import (
+from pipelines.evaluation.fidelity import (
     KID_SUBSET_SIZE,
     SMALLEST_SPLIT,
     SPLITS,
@@ -43,8 +41,10 @@ from pipelines.fidelity import (
     kernel_distance,
     precision_recall,
 )
-from pipelines.images.batches import SampledImages
-from pipelines.images.samples import save_npz
+from pipelines.evaluation.images.classifier import Classifier, ClassifierConfig
+from pipelines.evaluation.images.data import SampledImages
+from pipelines.evaluation.images.extractors import ClassifierExtractor
+from pipelines.generation.samples import save_npz
 
 SEED = 2020
 """torch-fidelity's own, of KID's subsets and of the order in the inception score."""

@@ -10,9 +10,9 @@ from common.hub import local_folder, sha256
 from common.manifest import start_manifest, write_manifest
 from common.processes import processes
 from common.runs import environment
-from pipelines.images.samples import ImageSamples
+from pipelines.generation.samples import ImageSamples
+from pipelines.generation.speech_samples import SpeechSamples
 from pipelines.sample_config import SampleImagesConfig, SampleSpeechConfig
-from pipelines.speech.samples import SpeechSamples
 
 Samples = ImageSamples | SpeechSamples
 """What is particular to a modality: the pipeline, the conditions, the files."""

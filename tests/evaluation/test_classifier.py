@@ -8,7 +8,7 @@ import torch
 
 from common.seeding import generator_at
 from common.tracking import read_metrics
-from pipelines.classifier import (
+from pipelines.evaluation.images.classifier import (
     Classifier,
     ClassifierConfig,
     TrainImageClassifierConfig,

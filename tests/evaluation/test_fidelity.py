@@ -12,14 +12,7 @@ from torch_fidelity import calculate_metrics
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from common.hub import sha256
-from pipelines.classifier import Classifier, ClassifierConfig
-from pipelines.extractors import (
-    INCEPTION_FILE,
-    ClassifierExtractor,
-    InceptionExtractor,
-    choose_extractor,
-)
-from pipelines.fidelity import (
+from pipelines.evaluation.fidelity import (
     Features,
     Reference,
     distance,
@@ -32,7 +25,14 @@ from pipelines.fidelity import (
     reference,
     statistics,
 )
-from pipelines.images.batches import limited, picture_batches
+from pipelines.evaluation.images.classifier import Classifier, ClassifierConfig
+from pipelines.evaluation.images.data import limited, picture_batches
+from pipelines.evaluation.images.extractors import (
+    INCEPTION_FILE,
+    ClassifierExtractor,
+    InceptionExtractor,
+    choose_extractor,
+)
 from stage1_tokenizer.images.data import ImageDataConfig, load_images
 
 CPU = torch.device("cpu")

@@ -12,10 +12,10 @@ import torch
 
 from common.config import to_plain
 from common.hub import sha256
-from pipelines.classifier import Classifier, ClassifierConfig
-from pipelines.images.metrics import LPIPS, SSIM, Lpips, psnr, ssim
-from pipelines.score import ScoreImagesConfig, compact, finished, score, score_table
-from pipelines.table import Number, Row, difference, text_table
+from pipelines.evaluation.images.classifier import Classifier, ClassifierConfig
+from pipelines.evaluation.images.metrics import LPIPS, SSIM, Lpips, psnr, ssim
+from pipelines.evaluation.score import ScoreImagesConfig, compact, finished, score, score_table
+from pipelines.evaluation.table import Number, Row, difference, text_table
 from stage1_tokenizer import ImageTokenizer, ImageTokenizerConfig
 from stage1_tokenizer.quantizers import SimVQConfig
 

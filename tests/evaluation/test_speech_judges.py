@@ -16,10 +16,10 @@ from transformers import (
     WhisperTokenizer,
 )
 
-from pipelines.speech.clips import Clips
-from pipelines.speech.judges import UtmosJudge
-from pipelines.speech.numbers import SpeechScoring, utmos_opinions, wrong_words
-from pipelines.speech.words import (
+from pipelines.evaluation.speech.data import Clips
+from pipelines.evaluation.speech.extractors import UtmosJudge
+from pipelines.evaluation.speech.scoring import SpeechScoring, utmos_opinions, wrong_words
+from pipelines.evaluation.speech.transcription import (
     WhisperJudge,
     whisper_judge,
     word_error_rate,

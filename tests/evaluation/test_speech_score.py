@@ -12,20 +12,20 @@ import torch
 from helpers.speech_runs import few_digits
 
 from common.hub import sha256
-from pipelines.fidelity import Features, Reference, distance, statistics
-from pipelines.score import finished, score, score_table
-from pipelines.speech.classifier import (
+from pipelines.evaluation.fidelity import Features, Reference, distance, statistics
+from pipelines.evaluation.score import finished, score, score_table
+from pipelines.evaluation.speech.classifier import (
     SpeechClassifier,
     SpeechClassifierConfig,
     TrainSpeechClassifierConfig,
     padded,
     train_speech_classifier,
 )
-from pipelines.speech.clips import Clips, recorded_clips, sampled_clips, spoken
-from pipelines.speech.judges import recognised, speaker_means
-from pipelines.speech.metrics import over_clips, package, pesq, stoi, voicing_f1
-from pipelines.speech.rows import heldout_bits
-from pipelines.speech.score import ScoreSpeechConfig
+from pipelines.evaluation.speech.data import Clips, recorded_clips, sampled_clips, spoken
+from pipelines.evaluation.speech.evaluation import ScoreSpeechConfig
+from pipelines.evaluation.speech.extractors import recognised, speaker_means
+from pipelines.evaluation.speech.metrics import over_clips, package, pesq, stoi, voicing_f1
+from pipelines.evaluation.speech.rows import heldout_bits
 from stage1_tokenizer import SpeechTokenizer, SpeechTokenizerConfig
 from stage1_tokenizer.quantizers import ContinuousConfig, SimVQConfig
 from stage1_tokenizer.speech.data import SpeechDataConfig, load_clips

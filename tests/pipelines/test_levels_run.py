@@ -16,8 +16,8 @@ from common.tracking import read_metrics
 from common.training import OptimConfig
 from pipelines import ImageGenerationPipeline
 from pipelines.cli import main
-from pipelines.score_rows import Reconstructor
-from pipelines.speech.generation import SpeechGenerationPipeline
+from pipelines.evaluation.images.rows import Reconstructor
+from pipelines.generation.speech import SpeechGenerationPipeline
 from pipelines.verbs import train_prior
 from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
 from stage1_tokenizer.codebook_usage import code_counts

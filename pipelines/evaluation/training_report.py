@@ -6,8 +6,8 @@ from pathlib import Path
 from common.config import write_text
 from common.findings import lines
 from common.tracking import read_metrics
-from pipelines.report import Figure, render
-from pipelines.score_figures import curve_figures
+from pipelines.evaluation.images.figures import curve_figures
+from pipelines.evaluation.report import Figure, render
 from stage1_tokenizer.findings import training_findings
 from stage2_prior.findings import prior_findings
 

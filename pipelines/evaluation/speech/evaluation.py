@@ -15,10 +15,10 @@ from common.config import to_plain, write_text
 from common.hub import sha256
 from common.processes import processes
 from common.runs import environment
-from pipelines.fidelity import Features, Reference, cached_reference
-from pipelines.report import compact, render, write_scores
-from pipelines.score_figures import read_histogram
-from pipelines.speech.clips import (
+from pipelines.evaluation.fidelity import Features, Reference, cached_reference
+from pipelines.evaluation.images.figures import read_histogram
+from pipelines.evaluation.report import compact, render, write_scores
+from pipelines.evaluation.speech.data import (
     Clips,
     limited,
     read_sampling,
@@ -26,13 +26,13 @@ from pipelines.speech.clips import (
     sample_paths,
     sampled_clips,
 )
-from pipelines.speech.figures import speech_figures
-from pipelines.speech.judges import SpeechClassifierJudge, UtmosJudge, VoiceJudge
-from pipelines.speech.metrics import MissingPackageError, Voicing
-from pipelines.speech.numbers import References, ScoredSet, SpeechScoring, judged
-from pipelines.speech.rows import SpeechReconstructor, make_rows
-from pipelines.speech.words import whisper_judge
-from pipelines.training_report import run_findings
+from pipelines.evaluation.speech.extractors import SpeechClassifierJudge, UtmosJudge, VoiceJudge
+from pipelines.evaluation.speech.figures import speech_figures
+from pipelines.evaluation.speech.metrics import MissingPackageError, Voicing
+from pipelines.evaluation.speech.rows import SpeechReconstructor, make_rows
+from pipelines.evaluation.speech.scoring import References, ScoredSet, SpeechScoring, judged
+from pipelines.evaluation.speech.transcription import whisper_judge
+from pipelines.evaluation.training_report import run_findings
 from stage1_tokenizer import SpeechTokenizer
 from stage1_tokenizer.speech.data import SpeechDataConfig, SpeechDataset, load_clips
 

@@ -16,8 +16,8 @@ from torchaudio.functional import melscale_fbanks
 
 from common.hub import HubModel
 from common.seeding import EndlessSampler, generator_at
-from pipelines.classifier_training import Batches, ClassifierTrainingConfig, fit
-from pipelines.speech.clips import Clips, recorded_clips
+from pipelines.evaluation.classifier import Batches, ClassifierTrainingConfig, fit
+from pipelines.evaluation.speech.data import Clips, recorded_clips
 from stage1_tokenizer.speech.data import SpeechDataConfig, load_clips
 from stage1_tokenizer.speech.net import inside
 

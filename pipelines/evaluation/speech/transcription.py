@@ -15,9 +15,9 @@ from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
 from transformers.utils import cached_file
 
 from common.hub import sha256
-from pipelines.speech.clips import Clips, spoken
-from pipelines.speech.metrics import WIDE, resampled
-from pipelines.table import Number
+from pipelines.evaluation.speech.data import Clips, spoken
+from pipelines.evaluation.speech.metrics import WIDE, resampled
+from pipelines.evaluation.table import Number
 
 BATCH = 8
 """SpeechDataset that Whisper hears at once."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from common.figures import to_pil, to_uint8
 from common.hub import local_folder
-from pipelines.saved import read_pipeline, write_pipeline
+from pipelines.generation.pipeline_folder import read_pipeline, write_pipeline
 from stage1_tokenizer import ImageTokenizer
 from stage2_prior import Prior
 from stage2_prior.kinds import saved_prior

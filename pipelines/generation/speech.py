@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from common.hub import local_folder
-from pipelines.saved import read_pipeline, write_pipeline
+from pipelines.generation.pipeline_folder import read_pipeline, write_pipeline
 from stage1_tokenizer import SpeechTokenizer
 from stage2_prior import SpeechPrior
 from stage2_prior.kinds import saved_speech_prior

@@ -10,7 +10,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 from torchvision.models import AlexNet_Weights
 
-from pipelines.extractors import verified_sha256
+from pipelines.evaluation.images.extractors import verified_sha256
 
 SSIM = "SSIM (Gaussian 11 x 11, sigma 1.5)"
 LPIPS = "LPIPS (AlexNet)"

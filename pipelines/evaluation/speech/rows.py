@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from common.tracking import read_metrics
-from pipelines.fidelity import Features, distance, metric_name, nearest_distance
-from pipelines.score_rows import code_use
-from pipelines.speech.clips import Clips
-from pipelines.speech.judges import VoiceJudge, speaker_means
-from pipelines.speech.numbers import (
+from pipelines.evaluation.fidelity import Features, distance, metric_name, nearest_distance
+from pipelines.evaluation.images.rows import code_use
+from pipelines.evaluation.speech.data import Clips
+from pipelines.evaluation.speech.extractors import VoiceJudge, speaker_means
+from pipelines.evaluation.speech.scoring import (
     References,
     ScoredSet,
     SpeechScoring,
@@ -21,7 +21,7 @@ from pipelines.speech.numbers import (
     likeness,
     sound,
 )
-from pipelines.table import Number, Row
+from pipelines.evaluation.table import Number, Row
 from stage1_tokenizer import SpeechTokenizer
 from stage1_tokenizer.codebook_usage import code_counts
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from common.hub import sha256
-from pipelines.fidelity import Features
-from pipelines.speech.classifier import SpeechClassifier, classified
-from pipelines.speech.clips import Clips, spoken
-from pipelines.speech.metrics import WIDE, MissingPackageError, package, resampled
+from pipelines.evaluation.fidelity import Features
+from pipelines.evaluation.speech.classifier import SpeechClassifier, classified
+from pipelines.evaluation.speech.data import Clips, spoken
+from pipelines.evaluation.speech.metrics import WIDE, MissingPackageError, package, resampled
 
 BATCH = 64
 """SpeechDataset that the classifier hears at once."""

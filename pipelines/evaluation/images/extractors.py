@@ -16,7 +16,7 @@ from torch_fidelity.feature_extractor_inceptionv3 import (
 
 from common.figures import from_uint8
 from common.hub import sha256
-from pipelines.classifier import Classifier
+from pipelines.evaluation.images.classifier import Classifier
 
 INCEPTION_FILE = URL_INCEPTION_V3.rsplit("/", 1)[-1]
 INCEPTION_HASH = INCEPTION_FILE.removesuffix(".pth").rsplit("-", 1)[-1]

@@ -14,13 +14,12 @@ from common.figures import ROUNDING
 from common.hub import sha256
 from common.processes import processes
 from common.runs import environment
-from pipelines.extractors import ClassifierExtractor, choose_extractor
-from pipelines.fidelity import extract, reference
-from pipelines.images.batches import SampledImages, limited, picture_batches
-from pipelines.images.metrics import Lpips
-from pipelines.report import compact, render, write_scores
-from pipelines.score_figures import Drawn, Scored, figures, read_histogram
-from pipelines.score_rows import (
+from pipelines.evaluation.fidelity import extract, reference
+from pipelines.evaluation.images.data import SampledImages, limited, picture_batches
+from pipelines.evaluation.images.extractors import ClassifierExtractor, choose_extractor
+from pipelines.evaluation.images.figures import Drawn, Scored, figures, read_histogram
+from pipelines.evaluation.images.metrics import Lpips
+from pipelines.evaluation.images.rows import (
     Judge,
     Reconstructor,
     label_accuracy,
@@ -29,9 +28,10 @@ from pipelines.score_rows import (
     train_row,
     with_difference,
 )
-from pipelines.speech.score import ScoreSpeechConfig, finished_speech, score_speech
-from pipelines.table import Number, Row, text_table
-from pipelines.training_report import run_findings
+from pipelines.evaluation.report import compact, render, write_scores
+from pipelines.evaluation.speech.evaluation import ScoreSpeechConfig, finished_speech, score_speech
+from pipelines.evaluation.table import Number, Row, text_table
+from pipelines.evaluation.training_report import run_findings
 from stage1_tokenizer import ImageTokenizer
 from stage1_tokenizer.images.data import ImageDataConfig, load_images
 

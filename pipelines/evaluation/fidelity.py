@@ -23,9 +23,9 @@ from tqdm.auto import tqdm
 
 from common.hub import replaced_folder, sha256
 from common.seeding import epoch_order
-from pipelines.extractors import Extractor
-from pipelines.images.batches import Batch, picture_batches
-from pipelines.table import Number
+from pipelines.evaluation.images.data import Batch, picture_batches
+from pipelines.evaluation.images.extractors import Extractor
+from pipelines.evaluation.table import Number
 from stage1_tokenizer.images.data import ImageDataset
 
 KID_SUBSETS, KID_SUBSET_SIZE = 100, 1000

@@ -6,16 +6,16 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from pipelines.fidelity import Features, Reference
-from pipelines.speech.clips import Clips
-from pipelines.speech.judges import (
+from pipelines.evaluation.fidelity import Features, Reference
+from pipelines.evaluation.speech.data import Clips
+from pipelines.evaluation.speech.extractors import (
     SpeechClassifierJudge,
     UtmosJudge,
     VoiceJudge,
     recognised,
     similarity,
 )
-from pipelines.speech.metrics import (
+from pipelines.evaluation.speech.metrics import (
     NARROW,
     WIDE,
     Voicing,
@@ -26,8 +26,8 @@ from pipelines.speech.metrics import (
     stoi,
     voicing_f1,
 )
-from pipelines.speech.words import WhisperJudge, word_error_rate, words_said
-from pipelines.table import Number
+from pipelines.evaluation.speech.transcription import WhisperJudge, word_error_rate, words_said
+from pipelines.evaluation.table import Number
 from stage1_tokenizer.speech.losses import MelDistance
 
 T = TypeVar("T")

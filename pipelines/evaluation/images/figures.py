@@ -12,10 +12,10 @@ from torch import Tensor
 
 from common.figures import from_uint8, save_curves, save_grid, save_histogram
 from common.tracking import read_metrics
-from pipelines.fidelity import Features, nearest
-from pipelines.images.batches import SampledImages, pick, picture_batches
-from pipelines.report import Figure, figure
-from pipelines.score_rows import SHOWN, Judge, Reconstructor
+from pipelines.evaluation.fidelity import Features, nearest
+from pipelines.evaluation.images.data import SampledImages, pick, picture_batches
+from pipelines.evaluation.images.rows import SHOWN, Judge, Reconstructor
+from pipelines.evaluation.report import Figure, figure
 from stage1_tokenizer.images.data import ImageDataset
 from stage1_tokenizer.quantizers import CodeSpec
 

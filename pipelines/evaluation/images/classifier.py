@@ -13,14 +13,17 @@ from torch.utils.data import DataLoader, Dataset
 from common.figures import from_uint8
 from common.hub import HubModel
 from common.seeding import EndlessSampler, generator_at
-from pipelines.classifier_training import (
+from pipelines.evaluation.classifier import (
     Batches,
     ClassifierTrainingConfig,
     finished_classifier,
     fit,
 )
-from pipelines.images.batches import picture_batches
-from pipelines.speech.classifier import TrainSpeechClassifierConfig, train_speech_classifier
+from pipelines.evaluation.images.data import picture_batches
+from pipelines.evaluation.speech.classifier import (
+    TrainSpeechClassifierConfig,
+    train_speech_classifier,
+)
 from stage1_tokenizer.images.data import ImageDataConfig, ImageDataset, augmented, load_images
 
 

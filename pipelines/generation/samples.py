@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from common.figures import ROUNDING, save_pil
-from pipelines.images.generation import ImageGenerationPipeline
+from pipelines.generation.images import ImageGenerationPipeline
 from pipelines.sample_config import SampleImagesConfig
 
 

@@ -8,10 +8,10 @@ from jaxtyping import Int
 from torch import Tensor
 
 from common.figures import save_figure, save_histogram
-from pipelines.report import Figure, Sounds, figure
-from pipelines.score_figures import curve_figures
-from pipelines.speech.clips import Clips
-from pipelines.speech.rows import SpeechReconstructor
+from pipelines.evaluation.images.figures import curve_figures
+from pipelines.evaluation.report import Figure, Sounds, figure
+from pipelines.evaluation.speech.data import Clips
+from pipelines.evaluation.speech.rows import SpeechReconstructor
 from stage1_tokenizer.speech.figures import save_spectrograms, wav_bytes
 
 matplotlib.use("Agg")

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from pipelines.table import Number
+from pipelines.evaluation.table import Number
 from stage1_tokenizer.speech.data import decibels
 from stage1_tokenizer.speech.losses import MelDistance
 

@@ -8,8 +8,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from common.figures import from_uint8, to_uint8
-from pipelines.extractors import ClassifierExtractor, Extractor
-from pipelines.fidelity import (
+from pipelines.evaluation.fidelity import (
     Features,
     Reference,
     distance,
@@ -20,9 +19,10 @@ from pipelines.fidelity import (
     nearest_distance,
     precision_recall,
 )
-from pipelines.images.batches import Batch, picture_batches
-from pipelines.images.metrics import LPIPS, SSIM, SSIM_WINDOW, Lpips, psnr, ssim
-from pipelines.table import Number, Row, difference
+from pipelines.evaluation.images.data import Batch, picture_batches
+from pipelines.evaluation.images.extractors import ClassifierExtractor, Extractor
+from pipelines.evaluation.images.metrics import LPIPS, SSIM, SSIM_WINDOW, Lpips, psnr, ssim
+from pipelines.evaluation.table import Number, Row, difference
 from stage1_tokenizer import ImageTokenizer
 from stage1_tokenizer.codebook_usage import code_counts, perplexity, used
 from stage1_tokenizer.images.data import ImageDataset

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from common.config import write_text
-from pipelines.table import Row, footnotes, metric_names
+from pipelines.evaluation.table import Row, footnotes, metric_names
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }

@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pipelines.generation.prompts import Prompts, read_prompts
+from pipelines.generation.speech import SpeechGenerationPipeline
 from pipelines.sample_config import SampleSpeechConfig
-from pipelines.speech.generation import SpeechGenerationPipeline
-from pipelines.speech.prompts import Prompts, read_prompts
 from stage2_prior.speech_sampling import lengths_in_codes
 
 
