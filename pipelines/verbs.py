@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pipelines.compare.study
-import pipelines.evaluation.images.classifier
+import pipelines.evaluation.classifier
 import pipelines.evaluation.score
 import pipelines.sample
 import stage1_tokenizer.encode
@@ -15,11 +15,14 @@ from common.findings import lines, refuse_failed
 from common.processes import processes
 from common.tracking import read_metrics
 from pipelines.compare.config import CompareConfig
-from pipelines.evaluation.images.classifier import TrainImageClassifierConfig
-from pipelines.evaluation.score import ScoreImagesConfig
-from pipelines.evaluation.speech.classifier import TrainSpeechClassifierConfig
-from pipelines.evaluation.speech.evaluation import ScoreSpeechConfig
+from pipelines.evaluation.config import (
+    ScoreImagesConfig,
+    ScoreSpeechConfig,
+    TrainImageClassifierConfig,
+    TrainSpeechClassifierConfig,
+)
 from pipelines.evaluation.training_report import write_training_report
+from pipelines.findings import run_findings
 from pipelines.generation.images import ImageGenerationPipeline
 from pipelines.generation.speech import SpeechGenerationPipeline
 from pipelines.sample import SampleImagesConfig, SampleSpeechConfig
@@ -71,7 +74,7 @@ def encode(config: EncodeImagesConfig | EncodeSpeechConfig) -> str:
 
 def train_classifier(config: TrainImageClassifierConfig | TrainSpeechClassifierConfig) -> str:
     with processes().main_process_first():
-        model = pipelines.evaluation.images.classifier.train_classifier(config)
+        model = pipelines.evaluation.classifier.train_classifier(config)
     last = read_metrics(config.run_dir)[-1]
     return f"{model}: held-out accuracy {last['heldout/accuracy']:.2%}"
 
@@ -120,7 +123,10 @@ def compare(config: CompareConfig) -> str:
 def score(config: ScoreImagesConfig | ScoreSpeechConfig) -> str:
     if not processes().is_main_process:
         return ""
-    report = pipelines.evaluation.score.finished(config) or pipelines.evaluation.score.score(config)
+    report = pipelines.evaluation.score.finished(config)
+    if report is None:
+        findings = run_findings(config.tokenizer_run, config.prior_run)
+        report = pipelines.evaluation.score.score(config, findings)
     return f"{pipelines.evaluation.score.score_table(report)}\n\nreport: {report}"
 
 

@@ -1,10 +1,9 @@
-"""The training loop that all classifiers share, and the keys that it reads."""
+"""Trains the classifiers whose features and labels scores rest on; one loop for both modalities."""
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -14,69 +13,82 @@ from common.config import load_config
 from common.hub import HubModel
 from common.progress import Progress, machine, parameters
 from common.runs import start_run
-from common.training import OptimConfig, decay_groups, learning_rate
+from common.training import decay_groups, learning_rate
+from pipelines.evaluation.config import (
+    ClassifierTrainingConfig,
+    TrainImageClassifierConfig,
+    TrainSpeechClassifierConfig,
+)
+from pipelines.evaluation.images.classifier import ImageClassifierTask
+from pipelines.evaluation.speech.classifier import SpeechClassifierTask
 
 Batches = Iterator[tuple[tuple[Tensor, ...], Tensor]]
 """What a classifier is called with, and the labels."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ClassifierTrainingConfig:
-    """What the training loop reads, whatever the items are."""
+class ClassifierTask(Protocol):
+    """What a modality adds to the training: the network and its batches."""
 
-    run_dir: Path
-    """Where the run is written; the classifier is its folder `model`."""
-    steps: int = 500
-    """Optimizer steps."""
-    batch_size: int = 64
-    """Items per step."""
-    optim: OptimConfig = field(
-        default_factory=lambda: OptimConfig(
-            lr=4e-3, betas=(0.9, 0.99), weight_decay=0.05, warmup_steps=50, final_lr_ratio=0.01
-        )
-    )
-    """The optimizer."""
-    seed: int = 0
-    """Of the weights, the order and the augmentation."""
-    log_every: int = 50
-    """Steps between two lines of metrics.jsonl."""
+    def new_model(self) -> HubModel:
+        """The network with new weights, which is called with a batch's inputs."""
+
+    def train_batches(self, device: torch.device) -> Batches:
+        """Endless batches of augmented items."""
+
+    def heldout_batches(self, device: torch.device) -> Batches:
+        """All held-out items, once."""
 
 
-def finished_classifier(config: ClassifierTrainingConfig) -> Path | None:
-    """The folder of a classifier of this config, if it is there.
+def train_classifier(config: TrainImageClassifierConfig | TrainSpeechClassifierConfig) -> Path:
+    """The folder of the trained classifier; one that is there already, of the same config, is left as is.
 
-    Raises ValueError where a classifier of another config is in the way.
+    Raises ValueError where a classifier of another config is in the way. The last line of metrics.jsonl
+    has `heldout/accuracy`.
     """
     folder = config.run_dir / "model"
+    if is_finished(config, folder):
+        return folder
+    task: ClassifierTask
+    if isinstance(config, TrainSpeechClassifierConfig):
+        task = SpeechClassifierTask(config)
+    else:
+        task = ImageClassifierTask(config)
+    torch.manual_seed(config.seed)
+    model = task.new_model()
+    train(model, task, config)
+    model.save_pretrained(folder)
+    return folder
+
+
+def is_finished(config: ClassifierTrainingConfig, folder: Path) -> bool:
+    """Whether the folder holds a classifier of this config.
+
+    Raises ValueError where it holds one of another config.
+    """
     if not folder.exists():
         (config.run_dir / "metrics.jsonl").unlink(missing_ok=True)  # of a run that was stopped
-        return None
+        return False
     if load_config(type(config), config.run_dir / "config.yaml") == config:
-        return folder
+        return True
     raise ValueError(f"{folder} holds a classifier of another config: set run_dir, or delete it")
 
 
-def fit(
-    model: HubModel,
-    batches: Callable[[torch.device], Batches],
-    heldout_accuracy: Callable[[Any], float],
-    config: ClassifierTrainingConfig,
-) -> Path:
-    """The folder of the model, trained on endless batches; the last line of the log has its accuracy."""
+def train(model: HubModel, task: ClassifierTask, config: ClassifierTrainingConfig) -> None:
+    """Trains the model; the last line of the log has its accuracy."""
     accelerator = start_run(config, config.run_dir, "fp32", ())
     device = accelerator.device
     model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(
         decay_groups(model.named_parameters(), config.optim.weight_decay), betas=config.optim.betas
     )
-    endless = batches(device)
+    batches = task.train_batches(device)
     total = torch.zeros((), device=device)
     progress = Progress("train-classifier", 0, config.steps, accelerator.is_main_process)
     progress.say(f"train-classifier in {config.run_dir}: {parameters(model)}; {machine(device, 1)}")
     for step in progress:
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, config.steps, config.optim)
-        inputs, labels = next(endless)
+        inputs, labels = next(batches)
         loss = F.cross_entropy(model(*inputs), labels)
         optimizer.zero_grad()
         loss.backward()
@@ -89,13 +101,15 @@ def fit(
             total.zero_()
             if progress.overdue():
                 progress.line(step + 1, f"loss {mean:.3f}")
-    last = config.steps % config.log_every or config.log_every
-    values = {
-        "loss/train": float(total) / last,
-        "heldout/accuracy": heldout_accuracy(model.eval()),
-    }
-    accelerator.log(values, step=config.steps)
-    if not math.isfinite(values["loss/train"]):
+    mean = float(total) / (config.steps % config.log_every or config.log_every)
+    heldout = accuracy(model.eval(), task.heldout_batches(device))
+    accelerator.log({"loss/train": mean, "heldout/accuracy": heldout}, step=config.steps)
+    if not math.isfinite(mean):
         raise ValueError(f"optim.lr={config.optim.lr} made the loss infinite: set a lower optim.lr")
-    model.save_pretrained(config.run_dir / "model")
-    return config.run_dir / "model"
+
+
+@torch.no_grad()
+def accuracy(model: HubModel, batches: Batches) -> float:
+    """Share of the items whose label the model finds."""
+    correct = [model(*inputs).argmax(1) == labels for inputs, labels in batches]
+    return float(torch.cat(correct).double().mean())

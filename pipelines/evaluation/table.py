@@ -1,12 +1,29 @@
-"""The table of scores: numbers with what they depend on, and dashes with their reasons."""
+"""The table of scores: metrics with what they depend on, and the reasons of those that are missing."""
 
+import json
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from tabulate import tabulate
+
+from common.config import write_text
+
+
+@dataclass(frozen=True)
+class Unavailable:
+    """Stands in the place of what can't be computed, and says why."""
+
+    reason: str
+    value: None = field(default=None, init=False)
+    text: ClassVar[str] = "-"
+    note: ClassVar[None] = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Number:
-    """One measured number, or the reason why there is none."""
+class Metric:
+    """One measured value; a value that is not finite becomes a reason."""
 
     value: float | None
     spread: float | None = None
@@ -40,52 +57,75 @@ class Number:
         return f"{self.value:.4g}{spread}"
 
 
+Metrics = dict[str, Metric | Unavailable]
+"""By their names."""
+
+
 @dataclass(frozen=True)
-class Row:
-    """What was scored, and its scores by the metrics' names."""
+class ScoreRow:
+    """What was scored, and its metrics."""
 
     name: str
     meaning: str
-    numbers: dict[str, Number] = field(default_factory=dict)
+    metrics: Metrics = field(default_factory=dict)
 
 
-def difference(a: Number, b: Number, note: str) -> Number:
-    """a - b with the provenance of a, or a dash with the first reason."""
-    if a.value is None or b.value is None:
-        return replace(a, value=None, spread=None, reason=a.reason or b.reason, note=None)
+def difference(a: Metric | Unavailable, b: Metric | Unavailable, note: str) -> Metric | Unavailable:
+    """a - b with the provenance of a, or the first reason why there is none."""
+    if isinstance(a, Unavailable) or a.value is None or b.value is None:
+        return Unavailable(str(a.reason or b.reason))
     return replace(a, value=a.value - b.value, spread=None, note=note)
 
 
-def metric_names(rows: list[Row]) -> list[str]:
+def metric_names(rows: list[ScoreRow]) -> list[str]:
     """Every metric once, in the order of their first appearance."""
-    return list(dict.fromkeys(name for row in rows for name in row.numbers))
+    return list(dict.fromkeys(name for row in rows for name in row.metrics))
 
 
-def footnotes(rows: list[Row]) -> dict[str, list[str]]:
+def footnotes(rows: list[ScoreRow]) -> dict[str, str]:
     """Reasons and notes, each with the places it belongs to."""
-    found: dict[str, list[str]] = {}
+    places: dict[str, list[str]] = {}
     for name in metric_names(rows):
         for row in rows:
-            number = row.numbers.get(name)
-            text = number and (number.reason or number.note)
-            if text:
-                found.setdefault(text, []).append(f"{name}, {row.name}")
-    return found
+            if name in row.metrics:
+                text = row.metrics[name].reason or row.metrics[name].note
+                places.setdefault(text or "", []).append(f"{name}, {row.name}")
+    return {text: "; ".join(where) for text, where in places.items() if text}
 
 
-def text_table(rows: list[Row]) -> str:
+def text_table(rows: list[ScoreRow]) -> str:
     """The table for a terminal: a line per metric, a column per row, then the reasons and notes.
 
     An empty cell means that the metric isn't defined there, a dash that it could not be computed.
     """
-    lines = [["", *(row.name for row in rows)]]
-    for name in metric_names(rows):
-        cells = (row.numbers.get(name) for row in rows)
-        lines.append([name, *("" if cell is None else cell.text for cell in cells)])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = [
-        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip()
-        for line in lines
+    lines = [
+        [name, *(row.metrics[name].text if name in row.metrics else "" for row in rows)]
+        for name in metric_names(rows)
     ]
-    notes = [f"{'; '.join(places)}: {note}" for note, places in footnotes(rows).items()]
-    return "\n".join([*text, "", *notes])
+    table = tabulate(
+        lines,
+        ["", *(row.name for row in rows)],
+        tablefmt="plain",
+        colalign=["left", *["right"] * len(rows)],
+        disable_numparse=True,
+    )
+    notes = [f"{places}: {text}" for text, places in footnotes(rows).items()]
+    return "\n".join([table, "", *notes])
+
+
+def write_scores(folder: Path, rows: list[ScoreRow], provenance: dict[str, Any]) -> None:
+    """Writes score.json: every metric with what it depends on."""
+    document = {"rows": [asdict(row) for row in rows], "provenance": provenance}
+    write_text(folder / "score.json", json.dumps(document, indent=2) + "\n")
+
+
+def read_scores(folder: Path) -> list[ScoreRow]:
+    """The rows of a folder's score.json, in which `metrics` were called `numbers` at first."""
+    rows = []
+    for row in json.loads((folder / "score.json").read_text())["rows"]:
+        metrics: Metrics = {
+            name: Unavailable(values["reason"]) if values["value"] is None else Metric(**values)
+            for name, values in (row.get("metrics") or row["numbers"]).items()
+        }
+        rows.append(ScoreRow(row["name"], row["meaning"], metrics))
+    return rows

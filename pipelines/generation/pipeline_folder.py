@@ -12,15 +12,15 @@ PARTS = ("tokenizer", "prior")
 
 def read_pipeline(folder: Path) -> dict[str, Any]:
     """pipeline.json. Raises ValueError for weights that are not those the pipeline was saved with."""
-    known = json.loads((folder / "pipeline.json").read_text())
+    description = json.loads((folder / "pipeline.json").read_text())
     for part in PARTS:
-        found = sha256(folder / part / "model.safetensors")
-        if found != known[f"{part}_sha256"]:
+        digest, saved = sha256(folder / part / "model.safetensors"), description[f"{part}_sha256"]
+        if digest != saved:
             raise ValueError(
-                f"{folder / part} is {found[:16]}, but the pipeline was saved with "
-                f"{known[f'{part}_sha256'][:16]}: restore that {part}, or save the pipeline again"
+                f"{folder / part} is {digest[:16]}, but the pipeline was saved with "
+                f"{saved[:16]}: restore that {part}, or save the pipeline again"
             )
-    return known
+    return description
 
 
 def write_pipeline(

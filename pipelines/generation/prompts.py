@@ -1,4 +1,4 @@
-"""SpeechDataset that samples go on from."""
+"""Clips that samples continue."""
 
 import hashlib
 from dataclasses import dataclass
@@ -31,9 +31,9 @@ class Prompts:
 def read_prompts(
     folder: Path, seconds: float | None, count: int, sample_rate: int, hop: int, max_codes: int
 ) -> Prompts:
-    """The first `count` recordings of a folder, each its first seconds, at the tokenizer's rate.
+    """The first `count` clips of a folder, each its first seconds, at the tokenizer's rate.
 
-    Raises ValueError for a folder without any, for a file that can't be read, and for a recording
+    Raises ValueError for a folder without any, for a file that can't be read, and for a clip
     that has no whole code, or leaves no room below `max_codes`.
     """
     paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES)[:count]
@@ -49,11 +49,11 @@ def read_prompts(
             waveform = read_audio({"bytes": None, "path": str(path)}, sample_rate, choose)[:size]
         except BadItemError:
             raise ValueError(f"{path} can't be read as audio: remove it or set prompts") from None
-        found = len(waveform) // hop
-        if not 0 < found < max_codes:
+        codes = len(waveform) // hop
+        if not 0 < codes < max_codes:
             raise ValueError(
-                f"{path} gives {found} whole codes of {hop} samples at {sample_rate} Hz, and from 1 to "
-                f"{max_codes - 1} can be gone on with: set prompts or prompt_seconds"
+                f"{path} gives {codes} whole codes of {hop} samples at {sample_rate} Hz, and from 1 to "
+                f"{max_codes - 1} can be continued: set prompts or prompt_seconds"
             )
         waveforms.append(waveform)
     digest = hashlib.sha256("".join(map(sha256, paths)).encode()).hexdigest()

@@ -1,22 +1,19 @@
 """What is particular to speech in sample: labels, speakers and texts, and WAV files."""
 
-import os
 from pathlib import Path
 from typing import Any
 
-import soundfile
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from pipelines.generation.prompts import Prompts, read_prompts
 from pipelines.generation.speech import SpeechGenerationPipeline
 from pipelines.sample_config import SampleSpeechConfig
+from stage1_tokenizer.speech.figures import save_waveform
 from stage2_prior.speech_sampling import lengths_in_codes
 
 
 class SpeechSamples:
-    """The parts of drawing speech that `sample` calls."""
+    """The parts of sampling speech that `sample` calls."""
 
     def __init__(self, config: SampleSpeechConfig, folder: Path, device: torch.device) -> None:
         self.config = config
@@ -24,15 +21,15 @@ class SpeechSamples:
         prior = self.pipeline.prior.config
         labels = config.labels or tuple(range(prior.classes))
         speakers = config.speakers or tuple(range(prior.speakers))
-        numbers = range(config.count)
-        self.labels = [labels[i % len(labels)] for i in numbers] if labels else None
-        turns = [i // max(len(labels), 1) for i in numbers]
+        indices = range(config.count)
+        self.labels = [labels[i % len(labels)] for i in indices] if labels else None
+        turns = [i // max(len(labels), 1) for i in indices]
         self.speakers = [speakers[t % len(speakers)] for t in turns] if speakers else None
         texts = config.texts
-        self.texts = [texts[i % len(texts)] for i in numbers] if texts else None
+        self.texts = [texts[i % len(texts)] for i in indices] if texts else None
         self.pipeline.prior.conditions(
             config.count, labels=self.labels, speakers=self.speakers, texts=self.texts
-        )  # a mistake is told before the folder is begun
+        )  # a mistake is told before the folder is started
         self.prompts = None if config.prompts is None else self.read_prompts(config.prompts)
 
     def read_prompts(self, folder: Path) -> Prompts:
@@ -40,9 +37,13 @@ class SpeechSamples:
         config, tokenizer = self.config, self.pipeline.tokenizer.config
         _, high = lengths_in_codes(self.pipeline.prior, config.min_codes, config.max_codes)
         return read_prompts(
-            folder, config.prompt_seconds, config.count, tokenizer.sample_rate,
-            tokenizer.hop, high,
-        )  # fmt: skip
+            folder,
+            config.prompt_seconds,
+            config.count,
+            tokenizer.sample_rate,
+            tokenizer.hop,
+            high,
+        )
 
     @property
     def request(self) -> dict[str, Any]:
@@ -64,10 +65,10 @@ class SpeechSamples:
         """The file of sample i."""
         return self.config.out / f"{i:06d}.wav"
 
-    def draw(self, chosen: list[int]) -> None:
-        """Draws the samples of these numbers and writes their files."""
+    def generate(self, chosen: list[int]) -> None:
+        """Generates the samples of these indices and writes their files."""
         config = self.config
-        drawn = self.pipeline(
+        output = self.pipeline(
             [self.labels[i] for i in chosen] if self.labels else None,
             [self.speakers[i] for i in chosen] if self.speakers else None,
             [self.texts[i] for i in chosen] if self.texts else None,
@@ -81,16 +82,8 @@ class SpeechSamples:
             max_codes=config.max_codes,
             repetitions=config.repetitions,
         )
-        for i, waveform in zip(chosen, drawn.waveforms, strict=True):
-            save_wav(waveform, drawn.sample_rate, self.path(i))
+        for i, waveform in zip(chosen, output.waveforms, strict=True):
+            save_waveform(waveform, output.sample_rate, self.path(i))
 
     def finish(self) -> None:
         """Nothing: the files are all there is."""
-
-
-def save_wav(waveform: Float[Tensor, " t"], sample_rate: int, path: Path) -> None:
-    """Writes a WAV file of 16 bits, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    soundfile.write(partial, waveform.numpy(), sample_rate, format="WAV", subtype="PCM_16")
-    os.replace(partial, path)

@@ -1,7 +1,7 @@
-"""What turns pictures into features: Inception where its weights can be had, else our own classifier."""
+"""What turns images into features: Inception where its weights can be had, else our own classifier."""
 
 import io
-import re
+from collections.abc import Iterator
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Protocol
@@ -13,24 +13,30 @@ from torch_fidelity.feature_extractor_inceptionv3 import (
     URL_INCEPTION_V3,
     FeatureExtractorInceptionV3,
 )
+from tqdm.auto import tqdm
 
 from common.figures import from_uint8
 from common.hub import sha256
-from pipelines.evaluation.images.classifier import Classifier
+from pipelines.evaluation.extractors import load_classifier, verified_sha256
+from pipelines.evaluation.features import (
+    Extractor,
+    Features,
+    Reference,
+    cache_key,
+    cached_reference,
+)
+from pipelines.evaluation.images.classifier import ImageClassifier
+from pipelines.evaluation.images.data import Batch, image_batches
+from pipelines.evaluation.table import Unavailable
+from stage1_tokenizer.images.data import ImageDataset
 
 INCEPTION_FILE = URL_INCEPTION_V3.rsplit("/", 1)[-1]
 INCEPTION_HASH = INCEPTION_FILE.removesuffix(".pth").rsplit("-", 1)[-1]
 """The first digits of the SHA-256 of the published weights."""
 
 
-class Extractor(Protocol):
-    """ImageDataset to features, under the name that belongs to them."""
-
-    name: str
-    sha256: str
-    """Of the weights."""
-    published: bool
-    """True for the network and the weights that FID and inception score are defined with."""
+class ImageExtractor(Extractor, Protocol):
+    """An extractor of features of images."""
 
     def extract(
         self, images: UInt8[Tensor, "b c y x"]
@@ -51,9 +57,8 @@ class InceptionExtractor:
         self.name = "inception-v3-compat" if self.published else f"inception-of-{digits}"
         try:
             state = torch.load(weights, map_location="cpu", weights_only=True)
-            trusted = (
-                io.BytesIO()
-            )  # torch-fidelity unpickles what it is given: it is given our own copy
+            # torch-fidelity unpickles what it is given: it is given our own copy
+            trusted = io.BytesIO()
             torch.save(state, trusted)
             trusted.seek(0)
             self.network = FeatureExtractorInceptionV3(
@@ -80,29 +85,26 @@ class ClassifierExtractor:
     published = False
 
     def __init__(self, folder: Path, device: torch.device) -> None:
-        if not (folder / "model.safetensors").is_file():
-            raise ValueError(
-                f"classifier={folder} is not the `model` folder of `simvq train-classifier`: set classifier"
-            )
-        self.model = Classifier.from_pretrained(folder).to(device)
-        self.name, self.sha256 = self.model.config.name, sha256(folder / "model.safetensors")
+        self.model: ImageClassifier = load_classifier(ImageClassifier, folder).to(device)
+        self.name, self.classes = self.model.config.name, self.model.config.classes
+        self.sha256 = sha256(folder / "model.safetensors")
         self.device = device
 
     @torch.no_grad()
     def extract(
         self, images: UInt8[Tensor, "b c y x"]
     ) -> tuple[Float[Tensor, "b f"], Float[Tensor, "b k"]]:
-        pictures = from_uint8(images).to(self.device, memory_format=torch.channels_last)
-        features = self.model.features(pictures)
+        inputs = from_uint8(images).to(self.device, memory_format=torch.channels_last)
+        features = self.model.features(inputs)
         return features, self.model.head(features)
 
 
 def choose_extractor(
     inception_weights: Path | None,
     allow_download: bool,
-    classifier: ClassifierExtractor | None,
+    classifier: ClassifierExtractor | Unavailable,
     device: torch.device,
-) -> Extractor:
+) -> ImageExtractor:
     """Inception from the given file, torch-fidelity's own place or a download; else the classifier.
 
     Raises ValueError, saying how to get either, where there is neither.
@@ -124,7 +126,7 @@ def choose_extractor(
     weights = inception_weights or standard
     if weights.is_file():
         return InceptionExtractor(weights, device)
-    if classifier is not None:
+    if not isinstance(classifier, Unavailable):
         return classifier
     raise ValueError(
         f"there are no features to compare by{failure}: train a classifier with `simvq train-classifier` and "
@@ -132,12 +134,19 @@ def choose_extractor(
     )
 
 
-def verified_sha256(path: Path) -> str:
-    """The SHA-256 of a file. Raises ValueError where eight digits in the name's end say otherwise."""
-    found = sha256(path)
-    promised = re.search(r"-([0-9a-f]{8})\.pth$", path.name)
-    if promised and not found.startswith(promised[1]):
-        raise ValueError(
-            f"{path} has the SHA-256 {found[:8]}..., its name promises {promised[1]}...: download it again"
-        )
-    return found
+def extract(extractor: ImageExtractor, batches: Iterator[Batch]) -> Features:
+    """The features of all images; only they, not the images, are held in memory."""
+    progress = tqdm(batches, desc=f"features of {extractor.name}", leave=False, disable=None)
+    parts = [(*extractor.extract(b.images), b.indices, b.labels) for b in progress]
+    features, logits, indices, labels = (torch.cat(part).cpu() for part in zip(*parts, strict=True))
+    return Features(features.float(), logits.float(), indices, labels)
+
+
+def reference(
+    split: str, dataset: ImageDataset, extractor: ImageExtractor, batch_size: int, cache: Path
+) -> Reference:
+    """The features of a split and their statistics, from the cache if they are there."""
+    key = cache_key(split, dataset, extractor, channels=dataset.channels, size=dataset.size)
+    return cached_reference(
+        split, key, cache, lambda: extract(extractor, image_batches(dataset, batch_size))
+    )

@@ -1,9 +1,7 @@
-"""A small classifier of recordings by their log-mels: it judges labels, and its features compare sets."""
+"""A small classifier of clips by their log-mels: its labels and its features score speech."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Literal
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -16,9 +14,10 @@ from torchaudio.functional import melscale_fbanks
 
 from common.hub import HubModel
 from common.seeding import EndlessSampler, generator_at
-from pipelines.evaluation.classifier import Batches, ClassifierTrainingConfig, fit
-from pipelines.evaluation.speech.data import Clips, recorded_clips
-from stage1_tokenizer.speech.data import SpeechDataConfig, load_clips
+from pipelines.evaluation.config import TrainSpeechClassifierConfig
+from pipelines.evaluation.extractors import data_name
+from pipelines.evaluation.speech.data import Clips, read_clips
+from stage1_tokenizer.speech.data import load_clips
 from stage1_tokenizer.speech.net import inside
 
 WINDOW_SECONDS, HOP_SECONDS = 0.032, 0.01
@@ -26,9 +25,9 @@ DILATIONS = (1, 2, 4)
 FLOOR = 1e-5
 """Least magnitude before the logarithm."""
 NOISE_DB = (-60.0, -25.0)
-"""Range of the noise that is added in training, beside the recording's own loudness."""
+"""Range of the noise that is added in training, beside the clip's own loudness."""
 SHIFT_SECONDS = 0.1
-"""Most silence put before a recording in training."""
+"""Most silence put before a clip in training."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +48,7 @@ class SpeechClassifierConfig:
     def __post_init__(self) -> None:
         if len(self.classes) < 2:
             raise ValueError(
-                f"classes={self.classes} must be at least 2: a classifier needs labelled recordings, "
+                f"classes={self.classes} must be at least 2: a classifier needs labelled clips, "
                 "set data.label_column"
             )
 
@@ -72,7 +71,7 @@ class Residual(nn.Module):
 
 
 class SpeechClassifier(HubModel):
-    """Seven convolutions over log-mels of each recording's own mean. Waveforms are in [-1, 1]."""
+    """Seven convolutions over log-mels of each clip's own mean. Waveforms are in [-1, 1]."""
 
     config_class = SpeechClassifierConfig
     config: SpeechClassifierConfig
@@ -100,9 +99,13 @@ class SpeechClassifier(HubModel):
     ) -> tuple[Float[Tensor, "b m n"], Float[Tensor, "b 1 n"]]:
         """Log-mels less each item's mean, whatever its loudness; and 1 for the frames within an item."""
         spectrum = torch.stft(
-            waveforms.float(), self.window_size, self.hop, window=self.window,
-            pad_mode="constant", return_complex=True,
-        ).abs()  # fmt: skip
+            waveforms.float(),
+            self.window_size,
+            self.hop,
+            window=self.window,
+            pad_mode="constant",
+            return_complex=True,
+        ).abs()
         mel = (spectrum.mT @ self.filters).mT.clamp_min(FLOOR).log()
         mask = inside(1 + lengths // self.hop, mel.shape[2])[:, None].to(mel.dtype)
         mean = (mel * mask).sum((1, 2), keepdim=True) / mask.sum((1, 2), keepdim=True)
@@ -111,7 +114,7 @@ class SpeechClassifier(HubModel):
     def features(
         self, waveforms: Float[Tensor, "b t"], lengths: Int[Tensor, " b"]
     ) -> Float[Tensor, "b f"]:
-        """The last layer's output, averaged over each recording; lengths are in samples."""
+        """The last layer's output, averaged over each clip; lengths are in samples."""
         mel, mask = self.log_mel(waveforms, lengths)
         x = F.relu(self.norm(self.stem(mel))) * mask
         for block in self.blocks:
@@ -125,28 +128,8 @@ class SpeechClassifier(HubModel):
         return self.head(self.features(waveforms, lengths))
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainSpeechClassifierConfig(ClassifierTrainingConfig):
-    """Trains a classifier of labelled recordings: `simvq train-classifier CONFIG [key=value ...]`."""
-
-    modality: Literal["speech"] = "speech"
-    """A file without this key is for pictures."""
-    data: SpeechDataConfig = field(default_factory=SpeechDataConfig)
-    """Labelled recordings; crop_seconds, gain_db and silence_db are not used here."""
-    sample_rate: int = 8000
-    """That of the tokenizer whose speech is to be judged."""
-    mels: int = 40
-    """Bands of the spectrogram."""
-    width: int = 64
-    """Channels of every layer, and dimensions of the features."""
-    steps: int = 300
-    """Optimizer steps."""
-    batch_size: int = 32
-    """SpeechDataset per step."""
-
-
 class AugmentedClips(TorchDataset[tuple[Tensor, Tensor]]):
-    """(recording, label) of a (position, index): the position decides noise and shift."""
+    """(clip, label) of a (position, index): the position decides noise and shift."""
 
     def __init__(self, clips: Clips, seed: int) -> None:
         self.clips, self.seed = clips, seed
@@ -164,64 +147,51 @@ class AugmentedClips(TorchDataset[tuple[Tensor, Tensor]]):
         return clip + noise * clip.abs().max(), self.clips.labels[index]
 
 
-def train_speech_classifier(config: TrainSpeechClassifierConfig) -> Path:
-    """The folder of the trained classifier."""
-    rate = config.sample_rate
-    train, heldout = (
-        recorded_clips(load_clips(config.data, split, sample_rate=rate))
-        for split in ("train", "validation")
-    )
-    torch.manual_seed(config.seed)
-    name = Path(config.data.train).parent.name or Path(config.data.source).name
-    model = SpeechClassifier(
-        SpeechClassifierConfig(
-            name=f"{name}-classifier", sample_rate=rate, classes=train.classes, mels=config.mels,
-            width=config.width,
+class SpeechClassifierTask:
+    """The parts of training a classifier of clips that the loop calls."""
+
+    def __init__(self, config: TrainSpeechClassifierConfig) -> None:
+        self.config = config
+        self.train, self.heldout = (
+            read_clips(load_clips(config.data, split, sample_rate=config.sample_rate))
+            for split in ("train", "validation")
         )
-    )  # fmt: skip
-    return fit(
-        model,
-        lambda device: training_batches(train, config, device),
-        lambda trained: accuracy(trained, heldout),
-        config,
-    )
 
+    def new_model(self) -> SpeechClassifier:
+        """The network with new weights."""
+        config = self.config
+        return SpeechClassifier(
+            SpeechClassifierConfig(
+                name=f"{data_name(config.data)}-classifier",
+                sample_rate=config.sample_rate,
+                classes=self.train.classes,
+                mels=config.mels,
+                width=config.width,
+            )
+        )
 
-def training_batches(
-    clips: Clips, config: TrainSpeechClassifierConfig, device: torch.device
-) -> Batches:
-    """Endless batches of augmented recordings, padded to the longest of each."""
-    loader = DataLoader(
-        AugmentedClips(clips, config.seed),
-        config.batch_size,
-        sampler=EndlessSampler(len(clips), seed=config.seed),
-        collate_fn=list,
-    )
-    for items in loader:
-        waveforms, lengths = padded([waveform for waveform, _ in items], device)
-        yield (waveforms, lengths), torch.stack([label for _, label in items]).to(device)
+    def train_batches(self, device: torch.device) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
+        """Endless batches of augmented clips, padded to the longest of each, and their labels."""
+        loader = DataLoader(
+            AugmentedClips(self.train, self.config.seed),
+            self.config.batch_size,
+            sampler=EndlessSampler(len(self.train), seed=self.config.seed),
+            collate_fn=list,
+        )
+        for items in loader:
+            inputs = padded([waveform for waveform, _ in items], device)
+            yield inputs, torch.stack([label for _, label in items]).to(device)
+
+    def heldout_batches(self, device: torch.device) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
+        """All held-out clips once, and their labels."""
+        for start in range(0, len(self.heldout), 64):
+            inputs = padded(self.heldout.waveforms[start : start + 64], device)
+            yield inputs, self.heldout.labels[start : start + 64].to(device)
 
 
 def padded(
     waveforms: list[Tensor], device: torch.device
 ) -> tuple[Float[Tensor, "b t"], Int[Tensor, " b"]]:
-    """SpeechDataset as one batch, and their lengths in samples."""
+    """Waveforms as one batch, and their lengths in samples."""
     lengths = torch.tensor([len(waveform) for waveform in waveforms], device=device)
     return pad_sequence(waveforms, batch_first=True).to(device), lengths
-
-
-@torch.no_grad()
-def classified(
-    model: SpeechClassifier, clips: Clips, batch_size: int
-) -> Iterator[tuple[Float[Tensor, "b f"], Float[Tensor, "b k"]]]:
-    """Features and unnormalised log-probabilities of the recordings, in batches and in order."""
-    for start in range(0, len(clips), batch_size):
-        batch = padded(clips.waveforms[start : start + batch_size], model.head.weight.device)
-        features = model.features(*batch)
-        yield features, model.head(features)
-
-
-def accuracy(model: SpeechClassifier, clips: Clips) -> float:
-    """Share of the recordings whose label the model finds."""
-    logits = torch.cat([logits for _, logits in classified(model, clips, 64)])
-    return float((logits.argmax(1).cpu() == clips.labels).double().mean())

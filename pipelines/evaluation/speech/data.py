@@ -1,7 +1,6 @@
-"""SpeechDataset to be scored, whole and in memory: of a data set's split, or of a folder of samples."""
+"""Clips to be scored, whole and in memory: of a data set's split, or of a folder of samples."""
 
-import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from common.seeding import epoch_order
 from stage1_tokenizer.images.data import BadItemError
 from stage1_tokenizer.speech.data import SpeechDataset
 
@@ -19,7 +17,7 @@ DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight"
 
 @dataclass(frozen=True)
 class Clips:
-    """A set of recordings at one rate."""
+    """A set of clips at one rate."""
 
     waveforms: list[Float[Tensor, " t"]]
     sample_rate: int
@@ -34,7 +32,7 @@ class Clips:
     texts: tuple[str, ...] = ()
     """What is said in each; empty where that is not known."""
     bad: tuple[str, ...] = ()
-    """Names of the recordings that could not be decoded, and are left out."""
+    """Names of the clips that could not be decoded, and are left out."""
 
     def __len__(self) -> int:
         return len(self.waveforms)
@@ -45,41 +43,34 @@ class Clips:
         return [len(waveform) / self.sample_rate for waveform in self.waveforms]
 
 
-def recorded_clips(recordings: SpeechDataset) -> Clips:
-    """Every recording of a split. Raises ValueError where none can be decoded."""
+def read_clips(dataset: SpeechDataset) -> Clips:
+    """Every clip of a split. Raises ValueError where none can be decoded."""
     waveforms, places, texts, bad = [], [], [], []
-    for index in range(len(recordings)):
-        row = recordings[index]
+    for index in range(len(dataset)):
+        item = dataset[index]
         try:
-            waveforms.append(recordings.decode(row))
+            waveforms.append(dataset.decode(item))
         except BadItemError as error:
             bad.append(str(error))
             continue
-        places.append((index, recordings.label(row), recordings.speaker(row)))
-        texts.append(recordings.text(row))
+        places.append((index, dataset.label(item), dataset.speaker(item)))
+        texts.append(dataset.text(item))
     if not waveforms:
         raise ValueError(
-            f"{recordings.config.source}: none of {len(bad)} recordings can be decoded: set data.source"
+            f"{dataset.config.source}: none of {len(bad)} clips can be decoded: set data.source"
         )
     indices, labels, speakers = torch.tensor(places).T.contiguous()
     return Clips(
-        waveforms, recordings.sample_rate, indices, labels, speakers, recordings.classes,
-        recordings.speakers, tuple(texts) if recordings.config.text_column else (), tuple(bad),
-    )  # fmt: skip
-
-
-def limited(recordings: SpeechDataset, count: int | None, seed: int) -> SpeechDataset:
-    """`count` of the recordings, chosen at random by the seed; all of them for None."""
-    if count is None:
-        return recordings
-    chosen = sorted(epoch_order(len(recordings), seed, epoch=0)[:count].tolist())
-    fingerprint = f"{recordings.fingerprint}:{count}:{seed}"
-    return replace(recordings, rows=recordings.rows.select(chosen), fingerprint=fingerprint)
-
-
-def sample_paths(folder: Path) -> list[Path]:
-    """The WAV files of a folder of samples, in order."""
-    return sorted(folder.glob("*.wav"))
+        waveforms,
+        dataset.sample_rate,
+        indices,
+        labels,
+        speakers,
+        dataset.classes,
+        dataset.speakers,
+        tuple(texts) if dataset.config.text_column else (),
+        tuple(bad),
+    )
 
 
 def sampled_clips(folder: Path, sampling: dict[str, Any], speaker_names: tuple[str, ...]) -> Clips:
@@ -87,10 +78,10 @@ def sampled_clips(folder: Path, sampling: dict[str, Any], speaker_names: tuple[s
 
     Raises ValueError for another number of files, a file that is not sound or of another rate.
     """
-    paths, rate = sample_paths(folder), sampling["sample_rate"]
+    paths, rate = sorted(folder.glob("*.wav")), sampling["sample_rate"]
     labels, speakers, texts = (sampling[key] for key in ("labels", "speakers", "texts"))
-    for what in (paths, labels, speakers, texts):
-        if what is not None and len(what) != sampling["count"]:
+    for entries in (paths, labels, speakers, texts):
+        if entries is not None and len(entries) != sampling["count"]:
             raise ValueError(
                 f"samples={folder} has {len(paths)} WAV files, sample.json says {sampling['count']} "
                 "and must have as many labels, speakers and texts: run `simvq sample` again"
@@ -130,10 +121,9 @@ def read_sample(path: Path, sample_rate: int) -> Float[Tensor, " t"]:
     return torch.from_numpy(waveform[:, 0].copy())
 
 
-def read_sampling(folder: Path) -> dict[str, Any]:
-    """sample.json of a folder of samples. Raises ValueError where it or the samples are missing."""
-    if not (folder / "sample.json").is_file() or not sample_paths(folder):
-        raise ValueError(
-            f"samples={folder} has no sample.json with WAV files: run `simvq sample`, or set samples"
-        )
-    return json.loads((folder / "sample.json").read_text())
+def words_said(clips: Clips) -> list[str]:
+    """The text of each clip, or else its label as it is said; nothing where neither is known."""
+    if clips.texts:
+        return list(clips.texts)
+    words = spoken(clips.classes)
+    return [words[label] for label in clips.labels.tolist()] if words else []

@@ -1,51 +1,67 @@
-"""Who judges recordings: our classifier, a network of voices, and a recogniser of words."""
+"""Networks that scores of speech rest on: our classifier, one of voices, one of opinions, and Whisper."""
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from jaxtyping import Float
+from safetensors import SafetensorError
+from torch import Tensor
+from transformers import WhisperForConditionalGeneration, WhisperProcessor
+from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
+from transformers.utils import cached_file
 
 from common.hub import sha256
-from pipelines.evaluation.fidelity import Features
-from pipelines.evaluation.speech.classifier import SpeechClassifier, classified
-from pipelines.evaluation.speech.data import Clips, spoken
-from pipelines.evaluation.speech.metrics import WIDE, MissingPackageError, package, resampled
+from pipelines.evaluation.extractors import load_classifier
+from pipelines.evaluation.features import Extractor, Features
+from pipelines.evaluation.speech.classifier import SpeechClassifier, padded
+from pipelines.evaluation.speech.data import Clips
+from pipelines.evaluation.speech.packages import WIDE, package, resampled
+from pipelines.evaluation.table import Unavailable
 
-BATCH = 64
-"""SpeechDataset that the classifier hears at once."""
-PAUSE = 3200
-"""Zeros around a recording at 16 kHz, in which the recogniser finds its feet."""
+BATCH, WHISPER_BATCH = 64, 8
+"""Clips at once, for the classifier and for Whisper."""
+NO_UTMOS = Unavailable("there is no network of opinions: set utmos to a TorchScript file of UTMOS")
+NO_WHISPER = Unavailable(
+    "there is no recogniser of words: set whisper to the folder or Hub name of a Whisper model"
+)
 
 
-class SpeechClassifierJudge:
+class SpeechExtractor(Extractor, Protocol):
+    """An extractor of features of clips."""
+
+    def extract(self, clips: Clips) -> Features:
+        """Features, and unnormalised log-probabilities of classes."""
+
+
+class ClassifierExtractor:
     """Our own classifier: its averaged last layer, and the labels it finds."""
 
     published = False
 
     def __init__(self, folder: Path, sample_rate: int, device: torch.device) -> None:
-        if not (folder / "model.safetensors").is_file():
-            raise ValueError(
-                f"classifier={folder} is not the `model` folder of `simvq train-classifier`: set classifier"
-            )
-        self.model: SpeechClassifier = SpeechClassifier.from_pretrained(folder).to(device)
+        self.model: SpeechClassifier = load_classifier(SpeechClassifier, folder).to(device)
         if self.model.config.sample_rate != sample_rate:
             raise ValueError(
                 f"classifier={folder} was trained at {self.model.config.sample_rate} Hz, the tokenizer at "
                 f"{sample_rate}: train a classifier with sample_rate={sample_rate}, or set classifier"
             )
-        self.name, self.sha256 = self.model.config.name, sha256(folder / "model.safetensors")
+        self.name, self.classes = self.model.config.name, self.model.config.classes
+        self.sha256 = sha256(folder / "model.safetensors")
 
+    @torch.no_grad()
     def extract(self, clips: Clips) -> Features:
-        """Features, and unnormalised log-probabilities of classes."""
-        parts = classified(self.model, clips, BATCH)
-        features, logits = (torch.cat(part).cpu() for part in zip(*parts, strict=True))
+        device, parts = self.model.head.weight.device, []
+        for start in range(0, len(clips), BATCH):
+            waveforms = clips.waveforms[start : start + BATCH]
+            parts.append(self.model.features(*padded(waveforms, device)))
+        features, logits = torch.cat(parts).cpu(), torch.cat([*map(self.model.head, parts)]).cpu()
         return Features(features, logits, clips.indices, clips.labels)
 
 
-class VoiceJudge:
+class VoiceExtractor:
     """resemblyzer's network of voices: 256 features of unit length. Raises MissingPackageError."""
 
     published = False
@@ -57,7 +73,7 @@ class VoiceJudge:
         self.encoder: Any = module.VoiceEncoder(device, verbose=False)
 
     def extract(self, clips: Clips) -> Features:
-        """An embedding of each recording, as it is but for its rate: nothing trimmed or made louder."""
+        """An embedding of each clip, as it is but for its rate: nothing trimmed or made louder."""
         parts = [
             torch.from_numpy(self.encoder.embed_utterance(resampled(clip, clips.sample_rate, WIDE)))
             for clip in clips.waveforms
@@ -65,12 +81,14 @@ class VoiceJudge:
         return Features(torch.stack(parts), torch.zeros(len(clips), 0), clips.indices, clips.labels)
 
 
-class UtmosJudge:
-    """A network of opinions as TorchScript: recordings (b, t) at 16 kHz to opinions (b,), 1 to 5.
+class Utmos:
+    """A network of opinions as TorchScript: waveforms (b, t) at 16 kHz to opinions (b,), 1 to 5.
 
     The published checkpoints of UTMOS are pickles, which nothing here opens; a TorchScript file of
     one, made elsewhere with torch.jit.save, is read without running Python.
     """
+
+    published = False
 
     def __init__(self, path: Path, device: torch.device) -> None:
         try:
@@ -85,52 +103,71 @@ class UtmosJudge:
 
     @torch.no_grad()
     def opinion(self, waveform: Tensor, rate: int) -> float:
-        """Of one recording. Raises ValueError for a network that does not answer with one number."""
-        heard = torch.from_numpy(resampled(waveform, rate, WIDE))[None].to(self.device)
+        """Of one clip. Raises ValueError for a network that does not answer with one number."""
+        samples = torch.from_numpy(resampled(waveform, rate, WIDE))[None].to(self.device)
         try:
-            found = self.model(heard)
+            opinion = self.model(samples)
         except RuntimeError as error:
             reason = (str(error).strip().splitlines() or [repr(error)])[-1]
             raise ValueError(
-                f"utmos={self.path} can't hear {tuple(heard.shape)} samples ({reason}): set utmos"
+                f"utmos={self.path} can't take {tuple(samples.shape)} samples ({reason}): set utmos"
             ) from None
-        if not isinstance(found, Tensor) or found.shape != (1,):
-            shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        if not isinstance(opinion, Tensor) or opinion.shape != (1,):
+            shape = tuple(opinion.shape) if isinstance(opinion, Tensor) else type(opinion).__name__
             raise ValueError(
-                f"utmos={self.path} gives {shape} for one recording, it must give (1,): set utmos"
+                f"utmos={self.path} gives {shape} for one clip, it must give (1,): set utmos"
             )
-        return float(found)
+        return float(opinion)
 
 
-def similarity(a: Tensor, b: Tensor) -> list[float | None]:
-    """The cosine of each pair of embeddings."""
-    return nn.functional.cosine_similarity(a, b, dim=1).tolist()
+class Whisper:
+    """A Whisper model of transformers that writes down English."""
+
+    published = False
+
+    def __init__(self, name: str, device: torch.device) -> None:
+        self.processor = WhisperProcessor.from_pretrained(name)
+        loaded: Any = WhisperForConditionalGeneration.from_pretrained(
+            name, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+        )
+        model, info = loaded
+        if info["missing_keys"]:  # transformers would go on with random weights
+            raise ValueError(f"it lacks {', '.join(sorted(info['missing_keys'])[:3])}")
+        self.model = model.to(device).eval()
+        # models of English alone take neither key
+        multilingual = getattr(model.generation_config, "is_multilingual", False)
+        self.options = {"language": "en", "task": "transcribe"} if multilingual else {}
+        spelling = self.processor.tokenizer.english_spelling_normalizer
+        self.normalised = EnglishTextNormalizer(spelling or {})
+        folder = Path(str(cached_file(name, "config.json"))).parent
+        weights = "".join(map(sha256, sorted(folder.glob("*.safetensors"))))
+        self.name, self.sha256 = name, hashlib.sha256(weights.encode()).hexdigest()
+
+    @torch.no_grad()
+    def transcribe(self, waveforms: Sequence[Float[Tensor, " t"]], rate: int) -> list[str]:
+        """The words of each clip, the likeliest one by one, as Whisper writes them."""
+        texts: list[str] = []
+        for start in range(0, len(waveforms), WHISPER_BATCH):
+            clips = waveforms[start : start + WHISPER_BATCH]
+            inputs = self.processor(
+                [resampled(waveform, rate, WIDE) for waveform in clips],
+                sampling_rate=WIDE,
+                return_tensors="pt",
+                return_attention_mask=True,
+            ).to(self.model.device)
+            codes = self.model.generate(**inputs, **self.options, do_sample=False, num_beams=1)
+            texts += self.processor.batch_decode(codes, skip_special_tokens=True)
+        return texts
 
 
-def speaker_means(voices: Features, clips: Clips, count: int) -> Tensor:
-    """The mean embedding of each of `count` speakers; zero for one without recordings."""
-    sums = torch.zeros(count, voices.features.shape[1])
-    return nn.functional.normalize(sums.index_add(0, clips.speakers, voices.features), dim=1)
-
-
-def recognised(clips: Clips) -> Iterator[float | None]:
-    """1 for each recording in which pocketsphinx, who knows only the labels, hears its label, else 0.
-
-    Raises MissingPackageError where pocketsphinx, or a label in its dictionary, is missing.
-    """
-    words = spoken(clips.classes)
-    decoder = package("pocketsphinx").Decoder(lm=None, samprate=WIDE, loglevel="FATAL")
-    unknown = [word for word in words if not word.isalpha() or decoder.lookup_word(word) is None]
-    if unknown:
-        raise MissingPackageError(f"pocketsphinx has no such word: {', '.join(unknown[:3])}")
-    decoder.add_jsgf_string(
-        "labels", f"#JSGF V1.0; grammar labels; public <label> = {' | '.join(words)};"
-    )
-    decoder.activate_search("labels")
-    for clip, label in zip(clips.waveforms, clips.labels.tolist(), strict=True):
-        samples = np.pad(resampled(clip, clips.sample_rate, WIDE), PAUSE)
-        decoder.start_utt()
-        decoder.process_raw((samples * 32767).astype("<i2").tobytes(), full_utt=True)
-        decoder.end_utt()
-        heard = decoder.hyp()
-        yield float(heard is not None and heard.hypstr == words[label])
+def load_whisper(name: str | None, device: torch.device) -> Whisper | Unavailable:
+    """The model of a folder or Hub name, or the reason why there is none."""
+    if name is None:
+        return NO_WHISPER
+    try:
+        return Whisper(name, device)
+    except (OSError, ValueError, SafetensorError) as error:
+        reason = (str(error).splitlines() or [repr(error)])[0]
+        return Unavailable(
+            f"whisper={name} can't be loaded as a Whisper model in safetensors ({reason}): set whisper"
+        )

@@ -1,27 +1,33 @@
-"""How close single recordings are to their originals, and how good they sound by themselves."""
+"""How close single clips are to their originals, and how good they sound by themselves."""
 
-import importlib
 import math
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from statistics import fmean, stdev
-from types import ModuleType
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
-import soxr
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torchaudio.functional import edit_distance
 
-from pipelines.evaluation.table import Number
+from pipelines.evaluation.config import Voicing
+from pipelines.evaluation.speech.data import Clips, spoken, words_said
+from pipelines.evaluation.speech.extractors import Whisper
+from pipelines.evaluation.speech.packages import (
+    NARROW,
+    WIDE,
+    MissingPackageError,
+    package,
+    resampled,
+)
+from pipelines.evaluation.table import Metric, Unavailable
 from stage1_tokenizer.speech.data import decibels
-from stage1_tokenizer.speech.losses import MelDistance
 
+T = TypeVar("T")
 SILENT_DB = -80.0
-"""A recording below this root mean square, about that of 16-bit rounding, is silent."""
-WIDE, NARROW = 16_000, 8_000
-"""Rates of PESQ's two bands, in Hz; networks of voices and opinions hear the first."""
+"""A clip below this root mean square, about that of 16-bit rounding, is silent."""
 LEAST_STOI = 1e-4
 """pystoi answers 1e-5 where less than 0.4 s are left once it has removed the pauses."""
 VOICE_HZ = (65.0, 500.0)
@@ -29,99 +35,77 @@ VOICE_HZ = (65.0, 500.0)
 FRAME_SECONDS = 0.01
 """Between two decisions whether there is voice."""
 PYIN_SECONDS = 0.064
-"""Of the recording, that one decision of pyin's looks at."""
-Voicing = Literal["pyin", "crepe", "none"]
-
-
-class MissingPackageError(ValueError):
-    """A package that a metric needs is not installed; the message says how to get it."""
-
-
-def package(module: str, install: str = "") -> ModuleType:
-    """The module, imported when it is first needed. Raises MissingPackageError.
-
-    `install` is how to get it, where it is more than its name.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        name = module.split(".")[0]
-        raise MissingPackageError(
-            f"{name} can't be imported ({error}): run pip install {install or name}"
-        ) from None
-
-
-def resampled(waveform: Float[Tensor, " t"], rate: int, wanted: int) -> np.ndarray:
-    """The recording at another rate, float32 in [-1, 1]."""
-    samples = waveform.float().cpu().numpy()
-    if rate != wanted:
-        samples = soxr.resample(samples, rate, wanted)
-    return np.clip(samples, -1, 1)
+"""Of the clip, that one decision of pyin's looks at."""
+PAUSE = 3200
+"""Zeros around a clip at 16 kHz, in which pocketsphinx adapts to the noise."""
+LONGEST = 30
+"""Seconds that Whisper takes of a clip; longer ones are counted out."""
 
 
 def pesq(
-    original: Float[Tensor, " t"], made: Float[Tensor, " t"], rate: int, band: Literal["wb", "nb"]
+    original: Float[Tensor, " t"],
+    rebuilt: Float[Tensor, " t"],
+    rate: int,
+    band: Literal["wb", "nb"],
 ) -> float | None:
     """PESQ of a reconstruction, None where either is silent or too short for it to find speech in."""
-    module, wanted = (
-        package("pesq", "pesq, with a C compiler at hand"),
-        WIDE if band == "wb" else NARROW,
-    )
-    if min(decibels(original), decibels(made)) < SILENT_DB:
+    module = package("pesq", "pesq, with a C compiler at hand")
+    wanted = WIDE if band == "wb" else NARROW
+    if min(decibels(original), decibels(rebuilt)) < SILENT_DB:
         return None
-    pair = [resampled(waveform, rate, wanted) for waveform in (original, made)]
+    pair = [resampled(waveform, rate, wanted) for waveform in (original, rebuilt)]
     try:
         return float(module.pesq(wanted, *pair, band))
     except (module.NoUtterancesError, module.BufferTooShortError):
         return None
 
 
-def stoi(original: Float[Tensor, " t"], made: Float[Tensor, " t"], rate: int) -> float | None:
+def stoi(original: Float[Tensor, " t"], rebuilt: Float[Tensor, " t"], rate: int) -> float | None:
     """STOI of a reconstruction, None where the original is silent or has under 0.4 s of speech."""
     module = package("pystoi")
     if decibels(original) < SILENT_DB:
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of too few frames: it is counted out
-        found = float(module.stoi(original.cpu().numpy(), made.float().cpu().numpy(), rate))
-    return None if 0 < found < LEAST_STOI else found
+        value = float(module.stoi(original.cpu().numpy(), rebuilt.float().cpu().numpy(), rate))
+    return None if 0 < value < LEAST_STOI else value
 
 
 def voiced(waveform: Float[Tensor, " t"], rate: int, voicing: Voicing) -> Bool[np.ndarray, " n"]:
     """Whether there is voice, every 10 ms, by one detector."""
     low, high = VOICE_HZ
     if voicing == "pyin":
-        librosa = package("librosa")
-        size = 2 ** round(math.log2(PYIN_SECONDS * rate))
-        _, flags, _ = librosa.pyin(
-            resampled(waveform, rate, rate), fmin=low, fmax=high, sr=rate, frame_length=size,
+        _, flags, _ = package("librosa").pyin(
+            resampled(waveform, rate, rate),
+            fmin=low,
+            fmax=high,
+            sr=rate,
+            frame_length=2 ** round(math.log2(PYIN_SECONDS * rate)),
             hop_length=round(FRAME_SECONDS * rate),
-        )  # fmt: skip
+        )
         return flags
     torchcrepe = package("torchcrepe")
     pitch, periodicity = torchcrepe.predict(
-        torch.from_numpy(resampled(waveform, rate, WIDE))[None], WIDE,
-        hop_length=round(FRAME_SECONDS * WIDE), fmin=low, fmax=high, model="full",
-        return_periodicity=True, device="cuda" if torch.cuda.is_available() else "cpu",
-    )  # fmt: skip
+        torch.from_numpy(resampled(waveform, rate, WIDE))[None],
+        WIDE,
+        hop_length=round(FRAME_SECONDS * WIDE),
+        fmin=low,
+        fmax=high,
+        model="full",
+        return_periodicity=True,
+        device="cuda" if torch.cuda.is_available() else "cpu",
+    )
     return ~torch.isnan(torchcrepe.threshold.Hysteresis()(pitch, periodicity))[0].cpu().numpy()
 
 
 def voicing_f1(
-    original: Float[Tensor, " t"], made: Float[Tensor, " t"], rate: int, voicing: Voicing
+    original: Float[Tensor, " t"], rebuilt: Float[Tensor, " t"], rate: int, voicing: Voicing
 ) -> float | None:
     """F1 of the reconstruction's voiced frames, None where neither has any."""
-    truth, guess = (voiced(waveform, rate, voicing) for waveform in (original, made))
+    truth, guess = (voiced(waveform, rate, voicing) for waveform in (original, rebuilt))
     both = int((truth & guess).sum())
     either = int(truth.sum()) + int(guess.sum())
     return 2 * both / either if either else None
-
-
-def mel_distance(
-    distance: MelDistance, original: Float[Tensor, " t"], made: Float[Tensor, " t"]
-) -> float:
-    """Of seven scales, as in the tokenizer's loss."""
-    return float(distance(made[None], original[None]))
 
 
 def dnsmos(waveform: Float[Tensor, " t"], rate: int) -> tuple[float, float] | None:
@@ -129,26 +113,96 @@ def dnsmos(waveform: Float[Tensor, " t"], rate: int) -> tuple[float, float] | No
     module = package("speechmos.dnsmos")
     if decibels(waveform) < SILENT_DB:
         return None
-    found = module.run(resampled(waveform, rate, WIDE), sr=WIDE)
-    return float(found["ovrl_mos"]), float(found["p808_mos"])
+    opinions = module.run(resampled(waveform, rate, WIDE), sr=WIDE)
+    return float(opinions["ovrl_mos"]), float(opinions["p808_mos"])
 
 
-def over_clips(measure: Callable[[], Iterable[float | None]], what: str) -> Number:
-    """The mean over the clips that have a value, how many have none, or why it can't be computed."""
+def recognised(clips: Clips) -> Iterator[float]:
+    """1 for each clip in which pocketsphinx, which knows only the labels, finds its label, else 0.
+
+    Raises MissingPackageError where pocketsphinx, or a label in its dictionary, is missing.
+    """
+    words = spoken(clips.classes)
+    decoder = package("pocketsphinx").Decoder(lm=None, samprate=WIDE, loglevel="FATAL")
+    unknown = [word for word in words if not word.isalpha() or decoder.lookup_word(word) is None]
+    if unknown:
+        raise MissingPackageError(f"pocketsphinx has no such word: {', '.join(unknown[:3])}")
+    decoder.add_jsgf_string(
+        "labels", f"#JSGF V1.0; grammar labels; public <label> = {' | '.join(words)};"
+    )
+    decoder.activate_search("labels")
+    for clip, label in zip(clips.waveforms, clips.labels.tolist(), strict=True):
+        samples = np.pad(resampled(clip, clips.sample_rate, WIDE), PAUSE)
+        decoder.start_utt()
+        decoder.process_raw((samples * 32767).astype("<i2").tobytes(), full_utt=True)
+        decoder.end_utt()
+        hypothesis = decoder.hyp()
+        yield float(hypothesis is not None and hypothesis.hypstr == words[label])
+
+
+def over_clips(values: Iterable[float | None], missing: str = "") -> Metric | Unavailable:
+    """The mean over the clips that have a value, and how many have none; `missing` says why.
+
+    Unavailable where no clip has one, or computing them raises MissingPackageError.
+    """
     try:
-        found = list(measure())
+        everyone = list(values)
     except MissingPackageError as error:
-        return Number(value=None, reason=str(error))
-    values = [value for value in found if value is not None]
-    if not values:
-        return Number(value=None, reason=f"none of {len(found)} clips has a value: {what}")
-    left_out = len(found) - len(values)
+        return Unavailable(str(error))
+    known = [value for value in everyone if value is not None]
+    if not known:
+        return Unavailable(f"none of {len(everyone)} clips has a value: {missing}")
     note = "mean ± standard deviation over the clips"
-    if left_out:
-        note += f"; {left_out} of {len(found)} counted out: {what}"
-    return Number(
-        value=fmean(values),
-        spread=stdev(values) if len(values) > 1 else None,
-        count=len(values),
+    if len(known) < len(everyone):
+        note += f"; {len(everyone) - len(known)} of {len(everyone)} counted out: {missing}"
+    return Metric(
+        value=fmean(known),
+        spread=stdev(known) if len(known) > 1 else None,
+        count=len(known),
         note=note,
     )
+
+
+def word_error_rate(
+    whisper: Whisper | Unavailable, clips: Clips, count: int
+) -> Metric | Unavailable:
+    """Wrong, missing and added words as a share of all that are said in `count` of the clips."""
+    texts = words_said(clips)
+    if not texts:
+        return Unavailable("the clips have neither texts nor labels")
+    if isinstance(whisper, Unavailable):
+        return whisper
+    chosen = spread([*zip(clips.waveforms, texts, strict=True)], count)
+    pairs = [
+        (waveform, text)
+        for waveform, text in chosen
+        if len(waveform) <= LONGEST * clips.sample_rate
+    ]
+    transcripts = whisper.transcribe([waveform for waveform, _ in pairs], clips.sample_rate)
+    errors, words = word_errors(
+        [whisper.normalised(text) for _, text in pairs], [*map(whisper.normalised, transcripts)]
+    )
+    if words == 0:
+        return Unavailable(f"none of {len(chosen)} clips has words in at most {LONGEST} s")
+    note = f"{errors:,} errors in {words:,} words, as Whisper's normalizer of English writes them"
+    if len(pairs) < len(chosen):
+        left_out = len(chosen) - len(pairs)
+        note += f"; {left_out} of {len(chosen)} counted out: longer than {LONGEST} s"
+    return Metric(
+        value=errors / words,
+        count=len(pairs),
+        note=note,
+        extractor=whisper.name,
+        extractor_sha256=whisper.sha256,
+    )
+
+
+def word_errors(texts: Sequence[str], transcripts: Sequence[str]) -> tuple[int, int]:
+    """How many words are wrong, missing or added in all, and how many there are in the texts."""
+    pairs = [(text.split(), guess.split()) for text, guess in zip(texts, transcripts, strict=True)]
+    return sum(edit_distance(*pair) for pair in pairs), sum(len(text) for text, _ in pairs)
+
+
+def spread(clips: list[T], count: int) -> list[T]:
+    """At most `count` of the clips, spread evenly over all: neighbours are often alike."""
+    return clips[:: -(-len(clips) // count)]

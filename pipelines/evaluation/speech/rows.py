@@ -1,193 +1,242 @@
-"""The rows of the score table for speech: real recordings, reconstructions, samples, and checks."""
+"""The metrics of each row of the table for speech: of single clips, and of sets of them."""
 
 import math
-from dataclasses import replace
-from functools import cached_property
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from common.tracking import read_metrics
-from pipelines.evaluation.fidelity import Features, distance, metric_name, nearest_distance
-from pipelines.evaluation.images.rows import code_use
-from pipelines.evaluation.speech.data import Clips
-from pipelines.evaluation.speech.extractors import VoiceJudge, speaker_means
-from pipelines.evaluation.speech.scoring import (
-    References,
-    ScoredSet,
-    SpeechScoring,
-    closeness,
-    likeness,
-    sound,
+from pipelines.evaluation.config import Voicing
+from pipelines.evaluation.features import Features, References
+from pipelines.evaluation.fidelity import (
+    distance,
+    label_accuracy,
+    metric_name,
+    nearest_distance,
 )
-from pipelines.evaluation.table import Number, Row
-from stage1_tokenizer import SpeechTokenizer
-from stage1_tokenizer.codebook_usage import code_counts
+from pipelines.evaluation.reconstruction import Reconstructor
+from pipelines.evaluation.speech.data import Clips
+from pipelines.evaluation.speech.extractors import (
+    ClassifierExtractor,
+    SpeechExtractor,
+    Utmos,
+    Whisper,
+)
+from pipelines.evaluation.speech.metrics import (
+    dnsmos,
+    over_clips,
+    pesq,
+    recognised,
+    spread,
+    stoi,
+    voicing_f1,
+    word_error_rate,
+)
+from pipelines.evaluation.speech.packages import NARROW, WIDE, MissingPackageError
+from pipelines.evaluation.table import Metric, Metrics, Unavailable
+from stage1_tokenizer.speech.losses import MelDistance
 
 
-class SpeechReconstructor:
-    """SpeechDataset through integers and back, and how often each code was chosen on the way."""
+@dataclass(frozen=True)
+class Comparison:
+    """The features of a set of clips, and those of the real clips by the same extractor."""
 
-    def __init__(self, tokenizer: SpeechTokenizer, clips: Clips) -> None:
-        self.tokenizer, self.originals = tokenizer, clips
-        self.spec = tokenizer.quantizer.spec
-        self.histogram = torch.zeros(sum(self.spec.sizes), dtype=torch.int64)
-
-    @cached_property
-    def clips(self) -> Clips:
-        """The reconstructions, each exactly as long as its original."""
-        return replace(self.originals, waveforms=[*map(self.rebuilt, self.originals.waveforms)])
-
-    def rebuilt(self, waveform: Tensor) -> Tensor:
-        """One reconstruction from its codes, which are counted; without codes, through the networks."""
-        on_device = waveform[None].to(self.tokenizer.codebook.device)
-        if not self.spec.has_codes:
-            return self.tokenizer.reconstruct(on_device)[0].cpu()
-        codes = self.tokenizer.encode(on_device)
-        self.histogram += code_counts(codes[0].cpu(), self.spec)
-        return self.tokenizer.decode(codes)[0, : len(waveform)].cpu()
-
-    def numbers(self) -> dict[str, Number]:
-        """How many codes were chosen how evenly, and what they cost; nothing where there are none."""
-        if not self.spec.has_codes:
-            return {}
-        config = self.tokenizer.config
-        bits = sum((size - 1).bit_length() for size in self.spec.sizes)
-        return {
-            "bitrate (kbps)": Number(
-                value=config.codes_per_second * bits / 1000,
-                note=f"{config.codes_per_second:g} positions per second of {bits} bits",
-            ),
-            **code_use(self.histogram, self.spec),
-        }
+    features: Features
+    real: References[SpeechExtractor]
 
 
-def make_rows(
-    scoring: SpeechScoring,
-    reconstructor: SpeechReconstructor,
-    real: ScoredSet,
-    rebuilt: ScoredSet,
-    made: ScoredSet | None,
-    prior_run: Path | None,
-) -> list[Row]:
-    """The whole table, without samples for a tokenizer alone."""
-    return [
-        Row("ground truth", "held-out recordings as they are", sound(scoring, real)),
-        Row(
-            "reconstruction",
-            "held-out recordings, encoded to integers and decoded: what the tokenizer loses",
-            closeness(scoring, rebuilt, real)
-            | reconstructor.numbers()
-            | sound(scoring, rebuilt)
-            | distances(scoring, rebuilt, "held-out")
-            | distances(scoring, rebuilt, "train"),
-        ),
-        *(samples_row(scoring, found, prior_run) for found in [made] if found),
-        Row(
-            "held-out vs train",
-            "held-out recordings in the place of samples: what a perfect prior and tokenizer would reach",
-            as_set(scoring, real),
-        ),
-        Row(
-            "train vs train",
-            "the training recordings against themselves: 0 but for rounding, or the metric is broken",
-            {
-                f"{metric_name('FID', side.judge)} vs train": distance(
-                    side.train.features, side.train, side.judge
-                )
-                for side in (scoring.classifier, scoring.voices)
-                if not isinstance(side, str)
-            },
-        ),
-    ]  # fmt: skip
+@dataclass(frozen=True)
+class ClipSet:
+    """Clips, and what the extractors make of them."""
+
+    clips: Clips
+    by_classifier: Comparison | Unavailable
+    by_voice: Comparison | Unavailable
 
 
-def samples_row(scoring: SpeechScoring, made: ScoredSet, prior_run: Path | None) -> Row:
-    """What the prior makes; its own number is read from the metrics of its run."""
-    return Row(
-        "samples",
-        "what the prior makes",
-        {"held-out bits per second of audio": heldout_bits(prior_run)}
-        | sound(scoring, made)
-        | as_set(scoring, made),
-    )
-
-
-def heldout_bits(prior_run: Path | None) -> Number:
-    """What the saved prior pays for a second of held-out audio, as its run measured it, or why not."""
-    if prior_run is None:
-        return Number(
-            value=None, reason="prior_run is not set: set prior_run to the prior's folder"
+def closeness(originals: ClipSet, rebuilt: ClipSet, voicing: Voicing, slow_count: int) -> Metrics:
+    """How close reconstructions are to their originals, clip by clip."""
+    rate = rebuilt.clips.sample_rate
+    pairs = [*zip(originals.clips.waveforms, rebuilt.clips.waveforms, strict=True)]
+    quiet = "silent, or too short for PESQ to find speech in"
+    wide: Metric | Unavailable = Unavailable(f"a tokenizer of {rate} Hz has no band up to 8 kHz")
+    if rate >= WIDE:
+        wide = over_clips((pesq(a, b, rate, "wb") for a, b in pairs), quiet)
+    voice: Metric | Unavailable = Unavailable("voicing=none: set voicing to pyin or crepe")
+    if voicing != "none":
+        voice = over_clips(
+            (voicing_f1(a, b, rate, voicing) for a, b in spread(pairs, slow_count)),
+            "no voice in original or reconstruction",
         )
-    rows = [row for row in read_metrics(prior_run) if "heldout/bits_per_second" in row]
-    rows = [row for row in rows if math.isfinite(row["heldout/nats_per_code"])]
-    if not rows:
-        reason = f"{prior_run}/metrics.jsonl has no heldout/bits_per_second: set prior_run"
-        return Number(value=None, reason=reason)
-    best = min(
-        rows, key=lambda row: row["heldout/nats_per_code"]
-    )  # of equal ones the first is saved
+    mel = MelDistance(rate)
+    return {
+        f"PESQ (wide-band, {WIDE} Hz)": wide,
+        f"PESQ (narrow-band, {NARROW} Hz)": over_clips(
+            (pesq(a, b, rate, "nb") for a, b in pairs), quiet
+        ),
+        "STOI": over_clips(
+            (stoi(a, b, rate) for a, b in pairs), "silent, or under 0.4 s of speech"
+        ),
+        "mel distance (7 scales)": over_clips(float(mel(b[None], a[None])) for a, b in pairs),
+        f"V/UV F1 ({voicing})": voice,
+        "speaker similarity to the original": likeness(rebuilt.by_voice, originals.by_voice),
+    }
+
+
+def likeness(a: Comparison | Unavailable, b: Comparison | Unavailable) -> Metric | Unavailable:
+    """The mean cosine of pairs of clips, by their voices."""
+    if isinstance(a, Unavailable):
+        return a
+    if isinstance(b, Unavailable):
+        return b
+    return mean_cosine(a.real, a.features.features, b.features.features)
+
+
+def mean_cosine(real: References[SpeechExtractor], a: Tensor, b: Tensor) -> Metric | Unavailable:
+    """The mean cosine of each pair of an extractor's features."""
+    cosine = over_clips(nn.functional.cosine_similarity(a, b, dim=1).tolist())
+    assert isinstance(cosine, Metric)
+    return replace(cosine, extractor=real.extractor.name, extractor_sha256=real.extractor.sha256)
+
+
+def sound(
+    scored: ClipSet, utmos: Utmos | Unavailable, whisper: Whisper | Unavailable, slow_count: int
+) -> Metrics:
+    """What can be said of each clip without another: opinions, labels, duration."""
+    clips = scored.clips
+    return {
+        **dnsmos_opinions(clips, slow_count),
+        "UTMOS": utmos_opinion(utmos, clips, slow_count),
+        "label accuracy (classifier)": classifier_accuracy(scored),
+        "label accuracy (pocketsphinx)": recogniser_accuracy(clips),
+        "word error rate (Whisper)": word_error_rate(whisper, clips, slow_count),
+        "duration (s)": over_clips(clips.seconds),
+    }
+
+
+def dnsmos_opinions(clips: Clips, slow_count: int) -> Metrics:
+    """The means of DNSMOS's two opinions."""
+    names = "DNSMOS (P.835, overall)", "DNSMOS (P.808)"
+    waveforms = spread(clips.waveforms, slow_count)
+    try:
+        opinions = [dnsmos(waveform, clips.sample_rate) for waveform in waveforms]
+    except MissingPackageError as error:
+        return dict.fromkeys(names, Unavailable(str(error)))
+    return {
+        name: over_clips((pair and pair[i] for pair in opinions), "silent")
+        for i, name in enumerate(names)
+    }
+
+
+def utmos_opinion(
+    utmos: Utmos | Unavailable, clips: Clips, slow_count: int
+) -> Metric | Unavailable:
+    """The mean opinion of UTMOS."""
+    if isinstance(utmos, Unavailable):
+        return utmos
+    waveforms = spread(clips.waveforms, slow_count)
+    opinion = over_clips(utmos.opinion(waveform, clips.sample_rate) for waveform in waveforms)
+    assert isinstance(opinion, Metric)
+    return replace(opinion, extractor=utmos.name, extractor_sha256=utmos.sha256)
+
+
+def classifier_accuracy(scored: ClipSet) -> Metric | Unavailable:
+    """Share of the clips that the classifier gives their label."""
+    if isinstance(scored.by_classifier, Unavailable):
+        return scored.by_classifier
+    classifier, features = scored.by_classifier.real.extractor, scored.by_classifier.features
+    assert isinstance(classifier, ClassifierExtractor)
+    return label_accuracy(classifier, features, scored.clips.classes)
+
+
+def recogniser_accuracy(clips: Clips) -> Metric | Unavailable:
+    """Share of the clips in which pocketsphinx finds their label."""
+    if not clips.classes:
+        return Unavailable("there are no labels")
+    accuracy = over_clips(recognised(clips))
+    if isinstance(accuracy, Unavailable):
+        return accuracy
+    return replace(accuracy, spread=None, note="pocketsphinx with a grammar of the labels alone")
+
+
+def bitrate(reconstructor: Reconstructor) -> Metrics:
+    """What the codes cost; nothing where there are none."""
+    if not reconstructor.spec.has_codes:
+        return {}
+    rate = reconstructor.tokenizer.config.codes_per_second
+    bits = sum((size - 1).bit_length() for size in reconstructor.spec.sizes)
+    note = f"{rate:g} positions per second of {bits} bits"
+    return {"bitrate (kbps)": Metric(value=rate * bits / 1000, note=note)}
+
+
+def heldout_bits(prior_run: Path | None) -> Metric | Unavailable:
+    """What the saved prior pays for a second of held-out audio, as its run measured it."""
+    if prior_run is None:
+        return Unavailable("prior_run is not set: set prior_run to the prior's folder")
+    lines = [line for line in read_metrics(prior_run) if "heldout/bits_per_second" in line]
+    lines = [line for line in lines if math.isfinite(line["heldout/nats_per_code"])]
+    if not lines:
+        return Unavailable(
+            f"{prior_run}/metrics.jsonl has no heldout/bits_per_second: set prior_run"
+        )
+    best = min(lines, key=lambda line: line["heldout/nats_per_code"])  # the first of equal ones
     over = "all held-out clips"
     if "heldout/clips" in best:
         over = f"{best['heldout/clips']:,} clips of {best['heldout/codes']:,} codes in all"
-    return Number(
+    return Metric(
         value=best["heldout/bits_per_second"],
         count=best.get("heldout/clips"),
         note=f"the ends of clips are paid for too; at step {best['step']:,}, whose weights are saved, over {over}",
     )
 
 
-def sides(
-    scoring: SpeechScoring, scored: ScoredSet
-) -> list[tuple[str, References | str, Features | None]]:
-    """Each judge of features with its name, and what it says of a set."""
-    found = []
-    for name, side, features in (
-        ("classifier", scoring.classifier, scored.by_classifier),
-        (VoiceJudge.name, scoring.voices, scored.by_voices),
-    ):
-        found.append((name if isinstance(side, str) else side.name, side, features))
-    return found
-
-
-def distances(scoring: SpeechScoring, scored: ScoredSet, against: str) -> dict[str, Number]:
-    """The Frechet distance to real recordings by each judge's features, or why there is none."""
-    found = {}
-    for name, side, features in sides(scoring, scored):
-        if isinstance(side, str) or features is None:
-            found[f"FD({name}) vs {against}"] = Number(value=None, reason=str(side))
+def distances(scored: ClipSet, against: str) -> Metrics:
+    """The Frechet distance to real clips by each extractor's features."""
+    metrics: Metrics = {}
+    for name, side in (("classifier", scored.by_classifier), ("resemblyzer", scored.by_voice)):
+        if isinstance(side, Unavailable):
+            metrics[f"FD({name}) vs {against}"] = side
         else:
-            real = side.train if against == "train" else side.heldout
-            key = f"{metric_name('FID', side.judge)} vs {against}"
-            found[key] = distance(features, real, side.judge)
-    return found
+            real = side.real.train if against == "train" else side.real.heldout
+            key = f"{metric_name('FID', side.real.extractor)} vs {against}"
+            metrics[key] = distance(side.features, real, side.real.extractor)
+    return metrics
 
 
-def as_set(scoring: SpeechScoring, scored: ScoredSet) -> dict[str, Number]:
-    """How recordings that are no copies of others lie to the training recordings."""
-    found = distances(scoring, scored, "train")
-    for name, side, features in sides(scoring, scored):
-        key = f"nearest train clip ({name})"
-        if isinstance(side, str) or features is None:
-            found[key] = Number(value=None, reason=str(side))
+def as_set(scored: ClipSet, train: Clips) -> Metrics:
+    """How clips that are no copies of others lie to the training clips."""
+    metrics = distances(scored, "train")
+    for name, side in (("classifier", scored.by_classifier), ("resemblyzer", scored.by_voice)):
+        if isinstance(side, Unavailable):
+            metrics[f"nearest train clip ({name})"] = side
         else:
-            found[key] = nearest_distance(features, side.train, side.judge)
-    return found | {"speaker similarity to the speaker's mean": to_speakers(scoring, scored)}
+            extractor = side.real.extractor
+            metrics[f"nearest train clip ({extractor.name})"] = nearest_distance(
+                side.features, side.real.train, extractor
+            )
+    return metrics | {"speaker similarity to the speaker's mean": to_speakers(scored, train)}
 
 
-def to_speakers(scoring: SpeechScoring, scored: ScoredSet) -> Number:
-    """How like the mean training voice of their speakers recordings sound, or why it can't be said."""
-    side, voices, clips = scoring.voices, scored.by_voices, scored.clips
-    if isinstance(side, str) or voices is None:
-        return Number(value=None, reason=str(side))
+def to_speakers(scored: ClipSet, train: Clips) -> Metric | Unavailable:
+    """How like the mean training voice of their speakers clips sound."""
+    side, clips = scored.by_voice, scored.clips
+    if isinstance(side, Unavailable):
+        return side
     if not clips.speaker_names:
-        return Number(value=None, reason="the recordings name no speakers")
-    # held-out speakers that training lacks have numbers after the others
-    count = max(len(clips.speaker_names), len(scoring.train.speaker_names))
-    means = speaker_means(side.train.features, scoring.train, count)
-    known = means.norm(dim=1) > 0
-    heard = known[clips.speakers]
-    if not heard.any():
-        return Number(value=None, reason="none of the speakers has training recordings")
-    return likeness(scoring, voices.features[heard], means[clips.speakers[heard]])
+        return Unavailable("the clips name no speakers")
+    # held-out speakers that training lacks have indices after the others
+    count = max(len(clips.speaker_names), len(train.speaker_names))
+    means = speaker_means(side.real.train.features, train, count)
+    trained = (means.norm(dim=1) > 0)[clips.speakers]
+    if not trained.any():
+        return Unavailable("none of the speakers has training clips")
+    own = side.features.features[trained]
+    return mean_cosine(side.real, own, means[clips.speakers[trained]])
+
+
+def speaker_means(voices: Features, clips: Clips, count: int) -> Tensor:
+    """The mean embedding of each of `count` speakers; zero for one without clips."""
+    sums = torch.zeros(count, voices.features.shape[1])
+    return nn.functional.normalize(sums.index_add(0, clips.speakers, voices.features), dim=1)

@@ -1,6 +1,5 @@
-"""What is particular to pictures in sample: labels, PNG files, and all of them as one array."""
+"""What is particular to images in sample: labels, PNG files, and all of them as one array."""
 
-import os
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,12 +10,13 @@ import torch
 from PIL import Image
 
 from common.figures import ROUNDING, save_pil
+from common.files import replaced_file
 from pipelines.generation.images import ImageGenerationPipeline
 from pipelines.sample_config import SampleImagesConfig
 
 
 class ImageSamples:
-    """The parts of drawing pictures that `sample` calls."""
+    """The parts of sampling images that `sample` calls."""
 
     def __init__(self, config: SampleImagesConfig, folder: Path, device: torch.device) -> None:
         self.config = config
@@ -37,10 +37,10 @@ class ImageSamples:
         """The file of sample i."""
         return self.config.out / f"{i:06d}.png"
 
-    def draw(self, chosen: list[int]) -> None:
-        """Draws the samples of these numbers and writes their files."""
+    def generate(self, chosen: list[int]) -> None:
+        """Generates the samples of these indices and writes their files."""
         config = self.config
-        drawn = self.pipeline(
+        output = self.pipeline(
             [self.labels[i] for i in chosen] if self.labels else None,
             seeds=[config.seed + i for i in chosen],
             guidance=config.guidance,
@@ -50,14 +50,14 @@ class ImageSamples:
             top_k=config.top_k,
             top_p=config.top_p,
         )
-        for i, image in zip(chosen, drawn.images, strict=True):
+        for i, image in zip(chosen, output.images, strict=True):
             save_pil(image, self.path(i))
 
     def finish(self) -> None:
         """Writes samples.npz, when all files are there."""
         count = self.config.count
-        pictures = (np.asarray(Image.open(self.path(i))) for i in range(count))
-        save_npz(pictures, count, self.config.out / "samples.npz")
+        images = (np.asarray(Image.open(self.path(i))) for i in range(count))
+        save_npz(images, count, self.config.out / "samples.npz")
 
 
 def sample_labels(config: SampleImagesConfig, classes: int) -> list[int] | None:
@@ -68,18 +68,17 @@ def sample_labels(config: SampleImagesConfig, classes: int) -> list[int] | None:
     return [chosen[i % len(chosen)] for i in range(config.count)]
 
 
-def save_npz(pictures: Iterator[np.ndarray[Any, Any]], count: int, path: Path) -> None:
-    """Writes uint8 pictures as `arr_0` (n, y, x, c) of an .npz, one at a time, whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def save_npz(images: Iterator[np.ndarray[Any, Any]], count: int, path: Path) -> None:
+    """Writes uint8 images as `arr_0` (n, y, x, c) of an .npz, one at a time, whole or not at all."""
     with (
+        replaced_file(path) as partial,
         zipfile.ZipFile(partial, "w") as archive,
         archive.open("arr_0.npy", "w", force_zip64=True) as file,
     ):
-        for i, picture in enumerate(pictures):
-            pixels = picture[..., None] if picture.ndim == 2 else picture
+        for i, image in enumerate(images):
+            pixels = image[..., None] if image.ndim == 2 else image
             if i == 0:
                 shape = (count, *pixels.shape)
                 header = {"descr": "|u1", "fortran_order": False, "shape": shape}
                 np.lib.format.write_array_header_1_0(file, header)
             file.write(np.ascontiguousarray(pixels).tobytes())
-    os.replace(partial, path)
