@@ -142,11 +142,7 @@ def nearest_distance(items: Features, real: Reference, extractor: Extractor) -> 
 
 def provenance(items: Features, real: Reference | None, extractor: Extractor) -> dict[str, Any]:
     """The fields of a Metric that say what it was computed from."""
-    about = {
-        "count": len(items),
-        "extractor": extractor.name,
-        "extractor_sha256": extractor.sha256,
-    }
+    about = {"count": len(items), "extractor": extractor.name, "extractor_sha256": extractor.sha256}
     if real is not None:
         about |= {
             "reference": real.name,
@@ -171,7 +167,4 @@ def label_accuracy(
     if classes != classifier.classes:
         return Unavailable("the classifier was trained on other classes")
     correct = items.logits.argmax(1) == items.labels
-    return Metric(
-        value=float(correct.double().mean()),
-        **provenance(items, None, classifier),
-    )
+    return Metric(value=float(correct.double().mean()), **provenance(items, None, classifier))

@@ -1,6 +1,7 @@
 """The figures that reports of both modalities have: use of the codes, and curves of the runs."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from common.figures import save_curves, save_histogram
 from common.tracking import read_metrics
+from pipelines.evaluation.reconstruction import Reconstructor
 from pipelines.evaluation.report import Figure, figure
 from stage1_tokenizer.quantizers import CodeSpec
 
@@ -42,9 +44,16 @@ def read_histogram(codes: Path | None, spec: CodeSpec) -> Int[Tensor, " k"] | No
     return torch.tensor(histogram)
 
 
-def codes_figure(counts: Int[Tensor, " k"], where: str) -> Figure:
-    """How often each code is chosen."""
-    return figure("Use of the codes", f"In {where}.", lambda path: save_histogram(counts, path))
+def codes_figures(
+    reconstructor: Reconstructor, training: Int[Tensor, " k"] | None, items: str
+) -> list[Figure]:
+    """How often each code is chosen: in the training items if that is known, else in the held-out ones."""
+    if not reconstructor.spec.has_codes:
+        return []
+    split = "held-out" if training is None else "training"
+    counts = reconstructor.histogram if training is None else training
+    save = partial(save_histogram, counts)
+    return [figure("Use of the codes", f"In the {split} {items}.", save)]
 
 
 def curve_figures(name: str, run_dir: Path | None) -> list[Figure]:

@@ -14,7 +14,7 @@ from common.processes import processes
 from common.runs import environment
 from pipelines.evaluation.config import ScoreImagesConfig, ScoreSpeechConfig
 from pipelines.evaluation.features import Extractor, References
-from pipelines.evaluation.figures import codes_figure, curve_figures, read_histogram
+from pipelines.evaluation.figures import codes_figures, curve_figures, read_histogram
 from pipelines.evaluation.images.evaluation import ImageEvaluation
 from pipelines.evaluation.reconstruction import Reconstructor
 from pipelines.evaluation.report import AudioPlayers, Figure, render
@@ -87,13 +87,12 @@ def score(config: ScoreImagesConfig | ScoreSpeechConfig, findings: Sequence[str]
     ]
     about = provenance(config, evaluation, sampling)
     write_scores(config.folder, rows, about)
-    figures = [*evaluation.figures()]
-    if reconstructor.spec.has_codes:
-        split = "held-out" if histogram is None else "training"
-        counts = reconstructor.histogram if histogram is None else histogram
-        figures.append(codes_figure(counts, f"the {split} {evaluation.items}"))
-    figures += curve_figures("tokenizer", config.tokenizer_run)
-    figures += curve_figures("prior", config.prior_run)
+    figures = [
+        *evaluation.figures(),
+        *codes_figures(reconstructor, histogram, evaluation.items),
+        *curve_figures("tokenizer", config.tokenizer_run),
+        *curve_figures("prior", config.prior_run),
+    ]
     title = f"Scores of {config.samples or config.tokenizer}"
     report = config.folder / "report.html"
     write_text(report, render(title, rows, figures, about, findings))
@@ -169,7 +168,7 @@ def provenance(
         "samples_sha256": samples_sha256(config),
         "sampling": sampling and summary(sampling),
         "environment": environment(),
-        "packages": {name: found for name in PACKAGES if (found := version_of(name))},
+        "packages": {name: own for name in PACKAGES if (own := version_of(name))},
     }
 
 

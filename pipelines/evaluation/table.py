@@ -98,17 +98,12 @@ def text_table(rows: list[ScoreRow]) -> str:
 
     An empty cell means that the metric isn't defined there, a dash that it could not be computed.
     """
-    lines = [
-        [name, *(row.metrics[name].text if name in row.metrics else "" for row in rows)]
-        for name in metric_names(rows)
-    ]
-    table = tabulate(
-        lines,
-        ["", *(row.name for row in rows)],
-        tablefmt="plain",
-        colalign=["left", *["right"] * len(rows)],
-        disable_numparse=True,
-    )
+    lines = [["", *(row.name for row in rows)]]
+    for name in metric_names(rows):
+        cells = (row.metrics[name].text if name in row.metrics else "" for row in rows)
+        lines.append([name, *cells])
+    alignment = ["left", *["right"] * len(rows)]
+    table = tabulate(lines, tablefmt="plain", colalign=alignment, disable_numparse=True)
     notes = [f"{places}: {text}" for text, places in footnotes(rows).items()]
     return "\n".join([table, "", *notes])
 

@@ -1,4 +1,4 @@
-"""ImageGenerationPipeline: labels and seeds to new pictures."""
+"""ImageGenerationPipeline: labels and seeds to new images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class GenerationOutput:
     images: list[Image.Image]
     codes: Int[Tensor, "b h w *levels"]
     seeds: list[int]
-    """`pipeline([labels[i]], seeds=[seeds[i]])` draws picture i again."""
+    """`pipeline([labels[i]], seeds=[seeds[i]])` makes image i again."""
 
 
 class ImageGenerationPipeline:
@@ -82,9 +82,9 @@ class ImageGenerationPipeline:
         top_k: int = 0,
         top_p: float = 1.0,
     ) -> GenerationOutput:
-        """Draws one picture per label, or without labels one per seed, from no condition.
+        """Samples one image per label, or without labels one per seed, from no condition.
 
-        The same label and seed give the same picture in any batch. Seeds are 0, 1, 2, ... unless given.
+        The same label and seed give the same image in any batch. Seeds are 0, 1, 2, ... unless given.
         """
         seeds = list(range(len(labels or [0]))) if seeds is None else list(seeds)
         conditions = self.conditions(labels, len(seeds))

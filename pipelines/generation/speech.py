@@ -1,4 +1,4 @@
-"""SpeechGenerationPipeline: labels, speakers, texts and seeds to new speech, or to what follows a recording."""
+"""SpeechGenerationPipeline: labels, speakers, texts and seeds to new speech, or to what follows a clip."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -97,7 +97,7 @@ class SpeechGenerationPipeline:
         max_codes: int | None = None,
         repetitions: int | None = None,
     ) -> SpeechOutput:
-        """Draws one waveform per label, speaker, text or prompt, or else one per seed.
+        """Samples one waveform per label, speaker, text or prompt, or else one per seed.
 
         A prompt, a waveform at the tokenizer's rate, is gone on with: its whole hops are coded and
         begin the sample. The same condition and seed give the same codes in any batch. Seeds are
@@ -133,7 +133,7 @@ class SpeechGenerationPipeline:
         return [row[:size] for row, size in zip(rows, sizes, strict=True)]
 
     def encoded(self, prompt: Float[Tensor, " t"]) -> Int[Tensor, "n *levels"]:
-        """The codes of a recording's whole hops. Raises ValueError for one that has none."""
+        """The codes of a clip's whole hops. Raises ValueError for one that has none."""
         hop = self.tokenizer.config.hop
         size = len(prompt) // hop * hop
         if not size:

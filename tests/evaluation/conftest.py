@@ -13,19 +13,11 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 
 from common.hub import sha256
 from pipelines.evaluation.classifier import train_classifier
-from pipelines.evaluation.config import (
-    ScoreImagesConfig,
-    TrainImageClassifierConfig,
-)
+from pipelines.evaluation.config import ScoreImagesConfig, TrainImageClassifierConfig
 from pipelines.evaluation.images.classifier import ImageClassifier, ImageClassifierConfig
-from pipelines.evaluation.images.extractors import (
-    ClassifierExtractor,
-)
+from pipelines.evaluation.images.extractors import ClassifierExtractor
 from pipelines.evaluation.score import score
-from stage1_tokenizer import (
-    ImageTokenizer,
-    ImageTokenizerConfig,
-)
+from stage1_tokenizer import ImageTokenizer, ImageTokenizerConfig
 from stage1_tokenizer.quantizers import SimVQConfig
 
 

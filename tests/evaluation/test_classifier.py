@@ -7,9 +7,7 @@ import pytest
 import torch
 
 from pipelines.evaluation.classifier import train_classifier
-from pipelines.evaluation.config import (
-    TrainImageClassifierConfig,
-)
+from pipelines.evaluation.config import TrainImageClassifierConfig
 from pipelines.evaluation.images.classifier import ImageClassifier
 
 

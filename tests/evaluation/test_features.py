@@ -5,10 +5,7 @@ from pathlib import Path
 import torch
 
 from pipelines.evaluation.features import limited
-from pipelines.evaluation.images.extractors import (
-    ClassifierExtractor,
-    reference,
-)
+from pipelines.evaluation.images.extractors import ClassifierExtractor, reference
 from stage1_tokenizer.images.data import ImageDataConfig, load_images
 
 

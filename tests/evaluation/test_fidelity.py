@@ -19,10 +19,7 @@ from pipelines.evaluation.fidelity import (
     nearest,
     precision_recall,
 )
-from pipelines.evaluation.images.extractors import (
-    ClassifierExtractor,
-    InceptionExtractor,
-)
+from pipelines.evaluation.images.extractors import ClassifierExtractor, InceptionExtractor
 
 
 @settings(max_examples=20, deadline=None)

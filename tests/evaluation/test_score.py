@@ -11,9 +11,7 @@ from helpers.scores import metrics_by_row
 
 from common.config import to_plain
 from common.hub import sha256
-from pipelines.evaluation.config import (
-    ScoreImagesConfig,
-)
+from pipelines.evaluation.config import ScoreImagesConfig
 from pipelines.evaluation.images.metrics import LPIPS, SSIM
 from pipelines.evaluation.score import compact, finished, score, score_table
 
@@ -53,13 +51,14 @@ def test_every_metric_says_what_it_depends_on(report: Path, setting: ScoreImages
 
 
 def test_scoring_again_gives_the_same_metrics_from_the_cache(
-    report: Path, setting: ScoreImagesConfig, no_weights: None
+    report: Path, setting: ScoreImagesConfig, no_weights: None, tmp_path: Path
 ) -> None:
-    before = metrics_by_row(report)
-    cached = sorted(setting.cache.rglob("statistics.npz"))
-    made = [path.stat().st_mtime_ns for path in cached]
-    assert metrics_by_row(score(setting)) == before
-    assert len(cached) == 2 and [path.stat().st_mtime_ns for path in cached] == made
+    own = dataclasses.replace(setting, cache=tmp_path / "cache", out=tmp_path / "out")
+    assert metrics_by_row(score(own)) == metrics_by_row(report)
+    cached = sorted(own.cache.rglob("statistics.npz"))
+    written = [path.stat().st_mtime_ns for path in cached]
+    assert metrics_by_row(score(own)) == metrics_by_row(report)
+    assert len(cached) == 2 and [path.stat().st_mtime_ns for path in cached] == written
 
 
 def test_samples_of_another_tokenizer_are_refused(

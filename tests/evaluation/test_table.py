@@ -29,7 +29,7 @@ def test_a_number_that_is_not_finite_is_a_dash() -> None:
 
 def test_what_is_unavailable_is_a_dash_with_its_reason_once() -> None:
     rows = [ScoreRow(name, "", {"x": Unavailable("no x")}) for name in ("a", "b")]
-    assert text_table(rows).splitlines() == ["     a    b", "x    -    -", "", "x, a; x, b: no x"]
+    assert text_table(rows).splitlines() == ["   a  b", "x  -  -", "", "x, a; x, b: no x"]
 
 
 @pytest.mark.parametrize("key", ["metrics", "numbers"])

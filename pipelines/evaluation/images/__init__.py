@@ -1,1 +1,1 @@
-"""ImageDataset: drawing, keeping and measuring them."""
+"""What is particular to images in scoring; speech/ has the same for speech."""

@@ -1,1 +1,1 @@
-"""SpeechDataset: drawing, keeping and measuring them."""
+"""What is particular to speech in scoring; images/ has the same for images."""

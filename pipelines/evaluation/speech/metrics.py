@@ -13,6 +13,7 @@ from torch import Tensor
 from torchaudio.functional import edit_distance
 
 from pipelines.evaluation.config import Voicing
+from pipelines.evaluation.features import Extractor
 from pipelines.evaluation.speech.data import Clips, spoken, words_said
 from pipelines.evaluation.speech.extractors import Whisper
 from pipelines.evaluation.speech.packages import (
@@ -140,7 +141,9 @@ def recognised(clips: Clips) -> Iterator[float]:
         yield float(hypothesis is not None and hypothesis.hypstr == words[label])
 
 
-def over_clips(values: Iterable[float | None], missing: str = "") -> Metric | Unavailable:
+def over_clips(
+    values: Iterable[float | None], missing: str = "", extractor: Extractor | None = None
+) -> Metric | Unavailable:
     """The mean over the clips that have a value, and how many have none; `missing` says why.
 
     Unavailable where no clip has one, or computing them raises MissingPackageError.
@@ -149,17 +152,19 @@ def over_clips(values: Iterable[float | None], missing: str = "") -> Metric | Un
         everyone = list(values)
     except MissingPackageError as error:
         return Unavailable(str(error))
-    known = [value for value in everyone if value is not None]
-    if not known:
+    present = [value for value in everyone if value is not None]
+    if not present:
         return Unavailable(f"none of {len(everyone)} clips has a value: {missing}")
     note = "mean ± standard deviation over the clips"
-    if len(known) < len(everyone):
-        note += f"; {len(everyone) - len(known)} of {len(everyone)} counted out: {missing}"
+    if len(present) < len(everyone):
+        note += f"; {len(everyone) - len(present)} of {len(everyone)} counted out: {missing}"
     return Metric(
-        value=fmean(known),
-        spread=stdev(known) if len(known) > 1 else None,
-        count=len(known),
+        value=fmean(present),
+        spread=stdev(present) if len(present) > 1 else None,
+        count=len(present),
         note=note,
+        extractor=None if extractor is None else extractor.name,
+        extractor_sha256=None if extractor is None else extractor.sha256,
     )
 
 

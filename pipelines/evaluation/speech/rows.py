@@ -5,17 +5,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+import torch.nn.functional as F
+from torch import Tensor
 
 from common.tracking import read_metrics
 from pipelines.evaluation.config import Voicing
 from pipelines.evaluation.features import Features, References
-from pipelines.evaluation.fidelity import (
-    distance,
-    label_accuracy,
-    metric_name,
-    nearest_distance,
-)
+from pipelines.evaluation.fidelity import distance, label_accuracy, metric_name, nearest_distance
 from pipelines.evaluation.reconstruction import Reconstructor
 from pipelines.evaluation.speech.data import Clips
 from pipelines.evaluation.speech.extractors import (
@@ -91,14 +87,8 @@ def likeness(a: Comparison | Unavailable, b: Comparison | Unavailable) -> Metric
         return a
     if isinstance(b, Unavailable):
         return b
-    return mean_cosine(a.real, a.features.features, b.features.features)
-
-
-def mean_cosine(real: References[SpeechExtractor], a: Tensor, b: Tensor) -> Metric | Unavailable:
-    """The mean cosine of each pair of an extractor's features."""
-    cosine = over_clips(nn.functional.cosine_similarity(a, b, dim=1).tolist())
-    assert isinstance(cosine, Metric)
-    return replace(cosine, extractor=real.extractor.name, extractor_sha256=real.extractor.sha256)
+    cosines = F.cosine_similarity(a.features.features, b.features.features)
+    return over_clips(cosines.tolist(), extractor=a.real.extractor)
 
 
 def sound(
@@ -137,9 +127,8 @@ def utmos_opinion(
     if isinstance(utmos, Unavailable):
         return utmos
     waveforms = spread(clips.waveforms, slow_count)
-    opinion = over_clips(utmos.opinion(waveform, clips.sample_rate) for waveform in waveforms)
-    assert isinstance(opinion, Metric)
-    return replace(opinion, extractor=utmos.name, extractor_sha256=utmos.sha256)
+    opinions = (utmos.opinion(waveform, clips.sample_rate) for waveform in waveforms)
+    return over_clips(opinions, extractor=utmos)
 
 
 def classifier_accuracy(scored: ClipSet) -> Metric | Unavailable:
@@ -233,10 +222,11 @@ def to_speakers(scored: ClipSet, train: Clips) -> Metric | Unavailable:
     if not trained.any():
         return Unavailable("none of the speakers has training clips")
     own = side.features.features[trained]
-    return mean_cosine(side.real, own, means[clips.speakers[trained]])
+    cosines = F.cosine_similarity(own, means[clips.speakers[trained]])
+    return over_clips(cosines.tolist(), extractor=side.real.extractor)
 
 
 def speaker_means(voices: Features, clips: Clips, count: int) -> Tensor:
     """The mean embedding of each of `count` speakers; zero for one without clips."""
     sums = torch.zeros(count, voices.features.shape[1])
-    return nn.functional.normalize(sums.index_add(0, clips.speakers, voices.features), dim=1)
+    return F.normalize(sums.index_add(0, clips.speakers, voices.features), dim=1)

@@ -8,9 +8,7 @@ import torch
 from common.seeding import generator_at
 from common.tracking import read_metrics
 from pipelines.evaluation.classifier import train_classifier
-from pipelines.evaluation.config import (
-    TrainImageClassifierConfig,
-)
+from pipelines.evaluation.config import TrainImageClassifierConfig
 from pipelines.evaluation.images.classifier import ImageClassifier, ImageClassifierConfig, shifted
 from stage1_tokenizer.images.data import ImageDataConfig
 

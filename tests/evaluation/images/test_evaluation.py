@@ -7,9 +7,7 @@ from pathlib import Path
 import pytest
 from helpers.scores import metrics_by_row
 
-from pipelines.evaluation.config import (
-    ScoreImagesConfig,
-)
+from pipelines.evaluation.config import ScoreImagesConfig
 from pipelines.evaluation.images.metrics import LPIPS, SSIM
 from pipelines.evaluation.score import score
 

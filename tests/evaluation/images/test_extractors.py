@@ -10,9 +10,7 @@ from torch_fidelity import calculate_metrics
 
 from common.hub import sha256
 from pipelines.evaluation.extractors import NO_CLASSIFIER
-from pipelines.evaluation.fidelity import (
-    distance,
-)
+from pipelines.evaluation.fidelity import distance
 from pipelines.evaluation.images.extractors import (
     INCEPTION_FILE,
     ClassifierExtractor,

@@ -13,16 +13,10 @@ from helpers.speech_runs import few_digits
 
 from common.hub import sha256
 from pipelines.evaluation.classifier import train_classifier
-from pipelines.evaluation.config import (
-    ScoreSpeechConfig,
-    TrainSpeechClassifierConfig,
-)
+from pipelines.evaluation.config import ScoreSpeechConfig, TrainSpeechClassifierConfig
 from pipelines.evaluation.score import finished, score, score_table
 from pipelines.evaluation.speech.data import sampled_clips
-from stage1_tokenizer import (
-    SpeechTokenizer,
-    SpeechTokenizerConfig,
-)
+from stage1_tokenizer import SpeechTokenizer, SpeechTokenizerConfig
 from stage1_tokenizer.quantizers import ContinuousConfig, SimVQConfig
 from stage1_tokenizer.speech.data import SpeechDataConfig
 
@@ -168,9 +162,7 @@ def test_samples_of_another_rate_or_count_are_told_in_words(
         score(config)
 
 
-def test_a_sample_that_was_asked_to_say_a_label_has_that_label(
-    scored: ScoreSpeechConfig,
-) -> None:
+def test_a_sample_that_was_asked_to_say_a_label_has_that_label(scored: ScoreSpeechConfig) -> None:
     sampling = json.loads((scored.samples / "sample.json").read_text())
     sampling |= {"labels": None, "classes": ["0", "1"], "texts": ["one", "zero"] * 3}
     assert sampled_clips(scored.samples, sampling, ()).labels.tolist() == [1, 0] * 3

@@ -10,7 +10,8 @@ from helpers.clips import RATE, clips_of
 from pipelines.evaluation.features import Features
 from pipelines.evaluation.speech.data import Clips
 from pipelines.evaluation.speech.extractors import Utmos
-from pipelines.evaluation.speech.rows import heldout_bits, speaker_means
+from pipelines.evaluation.speech.rows import heldout_bits, speaker_means, utmos_opinion
+from pipelines.evaluation.table import Metric
 
 
 def test_a_speaker_without_training_clips_has_no_mean() -> None:
