@@ -64,9 +64,9 @@ def test_inception_score_of_known_predictions(classifier: ClassifierExtractor) -
 
 def test_neighbours_are_those_by_brute_force() -> None:
     torch.manual_seed(0)
-    made, real = torch.randn(300, 4), torch.randn(50, 4)
-    distances, places = nearest(features(made), features(real), neighbours=3)
-    brute = (made[:, None].double() - real.double()).norm(dim=-1).sort(dim=1)
+    samples, real = torch.randn(300, 4), torch.randn(50, 4)
+    distances, places = nearest(features(samples), features(real), neighbours=3)
+    brute = (samples[:, None].double() - real.double()).norm(dim=-1).sort(dim=1)
     torch.testing.assert_close(distances.double(), brute.values[:, :3], atol=1e-6, rtol=1e-5)
     assert torch.equal(places, brute.indices[:, :3])
 

@@ -1,6 +1,5 @@
 """What scoring does with speech: the rows of the table, and what is played and shown beside it."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
@@ -9,7 +8,6 @@ from pipelines.evaluation.config import ScoreSpeechConfig
 from pipelines.evaluation.extractors import NO_CLASSIFIER
 from pipelines.evaluation.features import (
     Extractor,
-    Features,
     References,
     cache_key,
     cached_reference,
@@ -35,12 +33,13 @@ from pipelines.evaluation.speech.figures import (
 from pipelines.evaluation.speech.packages import MissingPackageError
 from pipelines.evaluation.speech.rows import (
     ClipSet,
-    Comparison,
     as_set,
     bitrate,
     closeness,
+    compared,
     distances,
     heldout_bits,
+    heldout_compared,
     sound,
 )
 from pipelines.evaluation.table import Metrics, Unavailable
@@ -65,13 +64,15 @@ class SpeechEvaluation:
                 f"samples={config.samples} are at {sampling['sample_rate']} Hz, tokenizer="
                 f"{config.tokenizer} at {rate} Hz: set tokenizer or samples"
             )
-        train = load_clips(config.data, "train", sample_rate=rate)
-        self.train_data = limited(train, config.reference_count, config.seed)
-        self.heldout_data = load_clips(config.data, "validation", sample_rate=rate)
+        train_data = load_clips(config.data, "train", sample_rate=rate)
+        self.datasets = {
+            "train": limited(train_data, config.reference_count, config.seed),
+            "held-out": load_clips(config.data, "validation", sample_rate=rate),
+        }
         self.sampled: Clips | None = None
         if config.samples and sampling:
-            self.sampled = sampled_clips(config.samples, sampling, train.speakers)
-        self.train, self.heldout = read_clips(self.train_data), read_clips(self.heldout_data)
+            self.sampled = sampled_clips(config.samples, sampling, train_data.speakers)
+        self.real = {split: read_clips(dataset) for split, dataset in self.datasets.items()}
         self.by_classifier: References[SpeechExtractor] | Unavailable = NO_CLASSIFIER
         if config.classifier:
             classifier = ClassifierExtractor(config.classifier, rate, device)
@@ -86,41 +87,27 @@ class SpeechEvaluation:
 
     def compare_by(self, extractor: SpeechExtractor) -> References[SpeechExtractor]:
         """The real clips by an extractor's features, from the cache if they are there."""
-        parts = (
-            ("train", self.train_data, self.train),
-            ("held-out", self.heldout_data, self.heldout),
-        )
         train, heldout = (
             cached_reference(
                 split,
                 cache_key(split, dataset, extractor, sample_rate=dataset.sample_rate),
                 self.config.cache,
-                partial(extractor.extract, clips),
+                partial(extractor.extract, self.real[split]),
             )
-            for split, dataset, clips in parts
+            for split, dataset in self.datasets.items()
         )
         return References(extractor, train, heldout)
 
-    def clip_set(
-        self, clips: Clips, features: Callable[[References[SpeechExtractor]], Features]
-    ) -> ClipSet:
-        """Clips with their `features` by each extractor."""
-        return ClipSet(
-            clips,
-            *(
-                side if isinstance(side, Unavailable) else Comparison(features(side), side)
-                for side in (self.by_classifier, self.by_voice)
-            ),
-        )
-
     def extracted(self, clips: Clips) -> ClipSet:
-        """Clips whose features are extracted now."""
-        return self.clip_set(clips, lambda real: real.extractor.extract(clips))
+        """Clips and their features by each extractor."""
+        sides = compared(clips, self.by_classifier), compared(clips, self.by_voice)
+        return ClipSet(clips, *sides)
 
     def metrics(self) -> dict[str, Metrics]:
         """The metrics of each row of the table."""
         config, networks = self.config, (self.utmos, self.whisper, self.config.slow_count)
-        real = self.clip_set(self.heldout, lambda real: real.heldout.features)
+        sides = heldout_compared(self.by_classifier), heldout_compared(self.by_voice)
+        real, train = ClipSet(self.real["held-out"], *sides), self.real["train"]
         rebuilt = self.extracted(self.reconstructions)
         rows = {
             "ground truth": sound(real, *networks),
@@ -136,9 +123,9 @@ class SpeechEvaluation:
             rows["samples"] = (
                 {"held-out bits per second of audio": heldout_bits(config.prior_run)}
                 | sound(samples, *networks)
-                | as_set(samples, self.train)
+                | as_set(samples, train)
             )
-        rows["held-out vs train"] = as_set(real, self.train)
+        rows["held-out vs train"] = as_set(real, train)
         rows["train vs train"] = {
             f"{metric_name('FID', each.extractor)} vs train": distance(
                 each.train.features, each.train, each.extractor
@@ -152,18 +139,18 @@ class SpeechEvaluation:
         """The held-out clips through integers and back, each exactly as long as its original."""
         rebuilt = [
             self.reconstructor(waveform[None])[0, : len(waveform)].cpu()
-            for waveform in self.heldout.waveforms
+            for waveform in self.real["held-out"].waveforms
         ]
-        return replace(self.heldout, waveforms=rebuilt)
+        return replace(self.real["held-out"], waveforms=rebuilt)
 
     def figures(self) -> list[Figure | AudioPlayers]:
         """Samples and reconstructions to hear and to see, and durations."""
-        sets = {"train": self.train, "held-out": self.heldout}
+        sets = dict(self.real)
         figures: list[Figure | AudioPlayers] = []
         if self.sampled:
             sets["samples"] = self.sampled
             figures += sample_figures(self.sampled)
-        figures += reconstruction_figures(self.heldout, self.reconstructions)
+        figures += reconstruction_figures(self.real["held-out"], self.reconstructions)
         return [*figures, durations_figure(sets)]
 
     @property
@@ -180,16 +167,12 @@ class SpeechEvaluation:
 
     def data(self) -> dict[str, dict[str, Any]]:
         """What the training and the held-out clips are, and what decoding them changes."""
-        parts = (
-            ("train", self.train_data, self.train),
-            ("held-out", self.heldout_data, self.heldout),
-        )
         return {
-            name: {
-                "count": len(clips),
-                "not_decoded": len(clips.bad),
+            split: {
+                "count": len(self.real[split]),
+                "not_decoded": len(self.real[split].bad),
                 "data_fingerprint": dataset.fingerprint,
                 "conversions": dataset.conversions(),
             }
-            for name, dataset, clips in parts
+            for split, dataset in self.datasets.items()
         }

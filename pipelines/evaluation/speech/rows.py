@@ -52,6 +52,22 @@ class ClipSet:
     by_voice: Comparison | Unavailable
 
 
+def compared(
+    clips: Clips, real: References[SpeechExtractor] | Unavailable
+) -> Comparison | Unavailable:
+    """The clips' features beside those of the real clips."""
+    if isinstance(real, Unavailable):
+        return real
+    return Comparison(real.extractor.extract(clips), real)
+
+
+def heldout_compared(real: References[SpeechExtractor] | Unavailable) -> Comparison | Unavailable:
+    """The held-out clips, as if they were samples."""
+    if isinstance(real, Unavailable):
+        return real
+    return Comparison(real.heldout.features, real)
+
+
 def closeness(originals: ClipSet, rebuilt: ClipSet, voicing: Voicing, slow_count: int) -> Metrics:
     """How close reconstructions are to their originals, clip by clip."""
     rate = rebuilt.clips.sample_rate

@@ -44,9 +44,9 @@ def test_inception_of_a_file_is_torch_fidelity_s(inception_file: Path) -> None:
     random = InceptionExtractor(inception_file, CPU)
     generator = torch.manual_seed(0)
     grey = [torch.randint(0, high, (4, 1, 8, 8), generator=generator).byte() for high in (256, 99)]
-    (made, _), (real, logits) = map(random.extract, grey)
-    assert made.shape == (4, 2048) and logits.shape == (4, 1008)
-    ours = distance(features(made), as_reference(real), random)
+    (samples, _), (real, logits) = map(random.extract, grey)
+    assert samples.shape == (4, 2048) and logits.shape == (4, 1008)
+    ours = distance(features(samples), as_reference(real), random)
     colour = [Listed(images.repeat(1, 3, 1, 1)) for images in grey]
     theirs = calculate_metrics(
         input1=colour[0],

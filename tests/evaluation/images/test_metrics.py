@@ -10,9 +10,9 @@ from pipelines.evaluation.images.metrics import Lpips, ssim
 
 def test_ssim_of_identical_images_is_one_and_each_image_has_its_own() -> None:
     images = torch.randint(0, 256, (3, 3, 16, 16), generator=torch.manual_seed(0)).byte()
-    made = images.clone()
-    made[1] = 255 - made[1]
-    values = ssim(images, made)
+    rebuilt = images.clone()
+    rebuilt[1] = 255 - rebuilt[1]
+    values = ssim(images, rebuilt)
     torch.testing.assert_close(values[[0, 2]], torch.ones(2))
     assert values[1] < 0
 

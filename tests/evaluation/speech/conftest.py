@@ -68,7 +68,7 @@ def whisper_folder(
         model.generation_config.lang_to_id = {"<|en|>": english}
         model.generation_config.task_to_id = {"transcribe": transcribe, "translate": translate}
         model.generation_config.no_timestamps_token_id = untimed
-    found = tmp_path_factory.mktemp("whisper")
-    model.save_pretrained(found)
-    WhisperProcessor(WhisperFeatureExtractor(feature_size=80), tokenizer).save_pretrained(found)
-    return found
+    folder = tmp_path_factory.mktemp("whisper")
+    model.save_pretrained(folder)
+    WhisperProcessor(WhisperFeatureExtractor(feature_size=80), tokenizer).save_pretrained(folder)
+    return folder

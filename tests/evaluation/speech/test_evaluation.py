@@ -93,11 +93,11 @@ def test_a_whole_score_writes_its_table_and_its_report(scored: ScoreSpeechConfig
     }
     names = ["ground truth", "reconstruction", "samples", "held-out vs train", "train vs train"]
     assert list(rows) == names
-    made = rows["reconstruction"]
-    assert made["bitrate (kbps)"]["value"] == pytest.approx(RATE / 256 * 6 / 1000)
-    assert made["PESQ (wide-band, 16000 Hz)"]["value"] is None
-    assert "8000 Hz" in made["PESQ (wide-band, 16000 Hz)"]["reason"]
-    assert made["mel distance (7 scales)"]["count"] == 4
+    rebuilt = rows["reconstruction"]
+    assert rebuilt["bitrate (kbps)"]["value"] == pytest.approx(RATE / 256 * 6 / 1000)
+    assert rebuilt["PESQ (wide-band, 16000 Hz)"]["value"] is None
+    assert "8000 Hz" in rebuilt["PESQ (wide-band, 16000 Hz)"]["reason"]
+    assert rebuilt["mel distance (7 scales)"]["count"] == 4
     assert 0 <= rows["samples"]["label accuracy (classifier)"]["value"] <= 1
     own = [number["value"] for number in rows["train vs train"].values()]
     assert own and own == pytest.approx([0] * len(own), abs=1e-3)

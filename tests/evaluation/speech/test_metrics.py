@@ -37,8 +37,8 @@ def test_pesq_of_identical_clips_is_its_maximum(word: torch.Tensor) -> None:
 def test_noise_lowers_pesq_and_stoi(word: torch.Tensor) -> None:
     noise = torch.randn(len(word), generator=torch.Generator().manual_seed(0))
     pairs = [(word, word + level * noise) for level in (0.001, 0.1)]
-    for found in ([pesq(*p, 16_000, "wb") for p in pairs], [stoi(*p, 16_000) for p in pairs]):
-        assert found[0] > found[1] > 0
+    for values in ([pesq(*p, 16_000, "wb") for p in pairs], [stoi(*p, 16_000) for p in pairs]):
+        assert values[0] > values[1] > 0
 
 
 @needs_pesq
@@ -88,7 +88,7 @@ def test_voicing_of_identical_clips_agrees(word: torch.Tensor) -> None:
 
 
 @pytest.mark.parametrize(
-    ("texts", "heard", "errors", "words"),
+    ("texts", "transcripts", "errors", "words"),
     [
         (["the cat sat"], ["the cat sat"], 0, 3),
         (["the cat sat"], ["a cat sat down"], 2, 3),
@@ -97,9 +97,9 @@ def test_voicing_of_identical_clips_agrees(word: torch.Tensor) -> None:
     ],
 )
 def test_errors_are_substitutions_deletions_and_insertions(
-    texts: list[str], heard: list[str], errors: int, words: int
+    texts: list[str], transcripts: list[str], errors: int, words: int
 ) -> None:
-    assert word_errors(texts, heard) == (errors, words)
+    assert word_errors(texts, transcripts) == (errors, words)
 
 
 def test_the_rate_is_that_of_all_words_together(whisper_folder: Path) -> None:

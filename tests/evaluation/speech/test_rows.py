@@ -36,9 +36,9 @@ def test_bits_per_second_are_those_of_the_saved_prior(tmp_path: Path) -> None:
         line(30, 2.5, 75.0),
     ]
     (tmp_path / "metrics.jsonl").write_text("\n".join([*lines, '{"step": 40, "loss/train": 1.0}']))
-    found = heldout_bits(tmp_path)
-    assert found.value == 60 and found.count == 3
-    assert "step 20" in str(found.note) and "3 clips of 1,500 codes" in str(found.note)
+    bits = heldout_bits(tmp_path)
+    assert bits.value == 60 and bits.count == 3
+    assert "step 20" in str(bits.note) and "3 clips of 1,500 codes" in str(bits.note)
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "heldout/nats_per_code": 2.0}\n')
     assert heldout_bits(tmp_path).value is None
     assert "set prior_run" in str(heldout_bits(None).reason)
