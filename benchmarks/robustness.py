@@ -20,6 +20,7 @@ from benchmarks.side_by_side import report
 from common.codes import read_manifest
 from common.config import load_config, write_text
 from common.tracking import read_metrics
+from pipelines.evaluation.table import read_scores
 
 SEEDED = ("train-tokenizer", "train-classifier", "train-prior")
 NAMES = {
@@ -78,10 +79,10 @@ def run_numbers(run_dir: Path) -> dict[str, float]:
     found = tokenizer_numbers(read_metrics(run_dir / "tokenizer")[-1])
     manifest = read_manifest(run_dir / "codes")
     found |= {"codes used": manifest["used"], "perplexity": manifest["perplexity"]}
-    for row in json.loads((run_dir / "samples" / "score.json").read_text())["rows"]:
-        for metric, number in row["numbers"].items():
-            if number["value"] is not None:
-                found[f"{metric}: {row['name']}"] = number["value"]
+    for row in read_scores(run_dir / "samples"):
+        for name, metric in row.metrics.items():
+            if metric.value is not None:
+                found[f"{name}: {row.name}"] = metric.value
     return found
 
 

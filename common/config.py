@@ -4,7 +4,6 @@ import dataclasses
 import difflib
 import importlib
 import json
-import os
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,8 @@ from typing import Any, TypeVar
 
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+
+from common.files import replaced_file
 
 Config = TypeVar("Config")
 
@@ -104,10 +105,8 @@ def save_config(config: Any, path: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Writes under another name, then renames: the file is whole or absent."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    partial.write_text(text)
-    os.replace(partial, path)
+    with replaced_file(path) as partial:
+        partial.write_text(text)
 
 
 def _convert(hint: Any, value: Any) -> Any:

@@ -14,7 +14,7 @@ from page import build, markdown, mean_sd
 from torch import Tensor
 from torch_fidelity.metric_fid import fid_features_to_statistics
 
-from pipelines.fidelity import frechet_distance
+from pipelines.evaluation.fidelity import frechet_distance
 from stage2_prior import Prior, PriorConfig
 from stage2_prior.sampling import sample_codes
 

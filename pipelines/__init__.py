@@ -1,8 +1,8 @@
 """What a user runs: generation pipelines, and the verbs of the command line."""
 
 import common.threads  # noqa: F401  (before torch)
-from pipelines.images.generation import GenerationOutput, ImageGenerationPipeline
-from pipelines.speech.generation import SpeechGenerationPipeline, SpeechOutput
+from pipelines.generation.images import GenerationOutput, ImageGenerationPipeline
+from pipelines.generation.speech import SpeechGenerationPipeline, SpeechOutput
 
 __all__ = [
     "GenerationOutput",

@@ -43,7 +43,7 @@ VERBS = {
     ),
     "train-classifier": Verb(
         "train the classifier that scores where Inception is not at hand",
-        "pipelines.classifier",
+        "pipelines.evaluation.config",
         "TrainImageClassifierConfig",
         "train_classifier",
         "TrainSpeechClassifierConfig",
@@ -60,7 +60,7 @@ VERBS = {
     ),
     "score": Verb(
         "score reconstructions and samples",
-        "pipelines.score",
+        "pipelines.evaluation.config",
         "ScoreImagesConfig",
         "score",
         "ScoreSpeechConfig",

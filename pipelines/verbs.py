@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-import pipelines.classifier
 import pipelines.compare.study
+import pipelines.evaluation.classifier
+import pipelines.evaluation.score
 import pipelines.sample
-import pipelines.score
 import stage1_tokenizer.encode
 import stage1_tokenizer.train
 import stage2_prior.train
@@ -14,15 +14,18 @@ from common.codes import read_manifest
 from common.findings import lines, refuse_failed
 from common.processes import processes
 from common.tracking import read_metrics
-from pipelines.classifier import TrainImageClassifierConfig
 from pipelines.compare.config import CompareConfig
-from pipelines.images.generation import ImageGenerationPipeline
+from pipelines.evaluation.config import (
+    ScoreImagesConfig,
+    ScoreSpeechConfig,
+    TrainImageClassifierConfig,
+    TrainSpeechClassifierConfig,
+)
+from pipelines.evaluation.training_report import write_training_report
+from pipelines.findings import run_findings
+from pipelines.generation.images import ImageGenerationPipeline
+from pipelines.generation.speech import SpeechGenerationPipeline
 from pipelines.sample import SampleImagesConfig, SampleSpeechConfig
-from pipelines.score import ScoreImagesConfig
-from pipelines.speech.classifier import TrainSpeechClassifierConfig
-from pipelines.speech.generation import SpeechGenerationPipeline
-from pipelines.speech.score import ScoreSpeechConfig
-from pipelines.training_report import write_training_report
 from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
 from stage1_tokenizer.encode import EncodeImagesConfig, EncodeSpeechConfig
 from stage1_tokenizer.findings import tokenizer_summary, training_findings
@@ -71,7 +74,7 @@ def encode(config: EncodeImagesConfig | EncodeSpeechConfig) -> str:
 
 def train_classifier(config: TrainImageClassifierConfig | TrainSpeechClassifierConfig) -> str:
     with processes().main_process_first():
-        model = pipelines.classifier.train_classifier(config)
+        model = pipelines.evaluation.classifier.train_classifier(config)
     last = read_metrics(config.run_dir)[-1]
     return f"{model}: held-out accuracy {last['heldout/accuracy']:.2%}"
 
@@ -117,8 +120,11 @@ def compare(config: CompareConfig) -> str:
 def score(config: ScoreImagesConfig | ScoreSpeechConfig) -> str:
     if not processes().is_main_process:
         return ""
-    report = pipelines.score.finished(config) or pipelines.score.score(config)
-    return f"{pipelines.score.score_table(report)}\n\nreport: {report}"
+    report = pipelines.evaluation.score.finished(config)
+    if report is None:
+        findings = run_findings(config.tokenizer_run, config.prior_run)
+        report = pipelines.evaluation.score.score(config, findings)
+    return f"{pipelines.evaluation.score.score_table(report)}\n\nreport: {report}"
 
 
 def summaries(config: Any) -> list[str]:

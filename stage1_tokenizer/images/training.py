@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from common.figures import save_grid
+from common.metrics import psnr
 from common.stopwatch import part
 from stage1_tokenizer.batches import BadItems, training_batches
 from stage1_tokenizer.codebook_usage import quantization_error
@@ -27,14 +28,10 @@ from stage1_tokenizer.images.losses import (
 from stage1_tokenizer.images.tokenizer import ImageTokenizer, ImageTokenizerConfig
 from stage1_tokenizer.quantizers import Quantized
 
+MOST_DB = 106.02
+"""The PSNR of an exact image in the log, which is infinite."""
 HELD_OUT = 64
 """Held-out pictures watched in the log; the first 16 of them are drawn."""
-
-
-def psnr(a: Float[Tensor, "b c y x"], b: Float[Tensor, "b c y x"]) -> Float[Tensor, " b"]:
-    """Peak signal-to-noise ratio of each picture in [-1, 1], in dB."""
-    error = (a.float() - b.float()).square().flatten(1).mean(1)
-    return 10 * torch.log10(4 / error.clamp_min(1e-10))
 
 
 class ImageModality:
@@ -125,7 +122,9 @@ class ImageModality:
         vectors = rearrange(latents, "b d h w -> 1 (b h w) d")
         places = rearrange(latents, "b d h w -> b (h w) d")
         return {
-            "heldout/psnr": float(psnr(decoded.clamp(-1, 1), self.held_out).mean()),
+            "heldout/psnr": float(
+                psnr(self.held_out, decoded.clamp(-1, 1), 2).clamp_max(MOST_DB).mean()
+            ),
             "heldout/quantization_error": quantization_error(self.model.quantizer, vectors),
             "latents/position_share": position_share(places),
         }
@@ -133,7 +132,7 @@ class ImageModality:
     def constant(self) -> dict[str, float]:
         """PSNR of the held-out pictures' mean, the best that one picture for all can do."""
         mean = self.held_out.mean(0, keepdim=True).expand_as(self.held_out)
-        return {"constant/psnr": float(psnr(mean, self.held_out).mean())}
+        return {"constant/psnr": float(psnr(self.held_out, mean, 2).clamp_max(MOST_DB).mean())}
 
     def about(self) -> str:
         """The data set, the classes, and the bits of one picture."""

@@ -12,12 +12,14 @@ import torch
 from helpers.speech_runs import MODEL, RATE, words
 
 from common.codes import read_codes, read_manifest
+from common.figures import from_uint8
 from common.tracking import read_metrics
 from common.training import OptimConfig
 from pipelines import ImageGenerationPipeline
 from pipelines.cli import main
-from pipelines.score_rows import Reconstructor
-from pipelines.speech.generation import SpeechGenerationPipeline
+from pipelines.evaluation.images.data import image_batches
+from pipelines.evaluation.reconstruction import Reconstructor
+from pipelines.generation.speech import SpeechGenerationPipeline
 from pipelines.verbs import train_prior
 from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
 from stage1_tokenizer.codebook_usage import code_counts
@@ -111,11 +113,12 @@ def test_a_score_counts_each_level(encoded: tuple[Path, tuple[int, ...]]) -> Non
     folder, sizes = encoded
     tokenizer = ImageTokenizer.from_pretrained(folder / "runs/smoke/tokenizer/model")
     pictures = load_images(ImageDataConfig(source="digits"), "validation", channels=1, size=8)
-    reconstructor = Reconstructor(tokenizer, pictures, "no LPIPS")
-    assert sum(len(batch.images) for batch in reconstructor.batches(256)) == 360
-    said = reconstructor.numbers()
-    assert said["bits per position"].value == pytest.approx(math.log2(math.prod(sizes)))
-    assert said["codes used"].note == f"of {sum(sizes)} codes, over {360 * 16:,} positions"
+    reconstructor = Reconstructor(tokenizer)
+    batches = image_batches(pictures, 256)
+    assert sum(len(reconstructor(from_uint8(batch.images))) for batch in batches) == 360
+    metrics = reconstructor.metrics()
+    assert metrics["bits per position"].value == pytest.approx(math.log2(math.prod(sizes)))
+    assert metrics["codes used"].note == f"of {sum(sizes)} codes, over {360 * 16:,} positions"
     codes = torch.tensor(read_codes(folder / "runs/smoke/codes", "validation")["codes"][:])
     assert torch.equal(reconstructor.histogram, code_counts(codes, tokenizer.quantizer.spec))
 

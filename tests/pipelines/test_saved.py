@@ -13,8 +13,8 @@ import pytest
 import torch
 from helpers.saved import filled, write_weights
 
-from pipelines.images.generation import ImageGenerationPipeline
-from pipelines.speech.generation import SpeechGenerationPipeline
+from pipelines.generation.images import ImageGenerationPipeline
+from pipelines.generation.speech import SpeechGenerationPipeline
 from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
 
 SAVED = Path(__file__).parent / "saved"

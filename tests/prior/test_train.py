@@ -20,9 +20,9 @@ from common.hub import sha256
 from common.manifest import write_manifest
 from common.tracking import read_metrics
 from common.training import OptimConfig
+from pipelines.generation.speech import SpeechGenerationPipeline
+from pipelines.generation.speech_samples import SpeechSamples
 from pipelines.sample import SampleSpeechConfig, sample
-from pipelines.speech.generation import SpeechGenerationPipeline
-from pipelines.speech.samples import SpeechSamples
 from pipelines.verbs import train_prior
 from stage1_tokenizer import SpeechTokenizer, SpeechTokenizerConfig
 from stage1_tokenizer.quantizers import SimVQConfig
