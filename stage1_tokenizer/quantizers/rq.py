@@ -74,13 +74,13 @@ class RQ(Quantizer):
     @property
     def codebook(self) -> Float[Tensor, "k d"]:
         """The first level's, or that of all."""
-        return self.table(0).codebook
+        return self.averages(0).codebook
 
-    def table(self, level: int) -> EMA:
+    def averages(self, level: int) -> EMA:
         """The averages that serve a level."""
-        averages = self.tables[0 if self.config.shared else level]
-        assert isinstance(averages, EMA)
-        return averages
+        ema = self.tables[0 if self.config.shared else level]
+        assert isinstance(ema, EMA)
+        return ema
 
     def forward(self, latents: Float[Tensor, "b n d"]) -> Quantized:
         """Codes, the last level's sums and the loss; in float32, whatever the autocast.
@@ -113,13 +113,13 @@ class RQ(Quantizer):
         self, level: int, left: Float[Tensor, "n d"], sums: Float[Tensor, "n d"]
     ) -> Int[Tensor, " n"]:
         """The nearest to what is left, whatever the sums."""
-        return self.table(level).encode(left)
+        return self.averages(level).encode(left)
 
     def added(
         self, level: int, codes: Int[Tensor, "*b"], sums: Float[Tensor, "*b d"]
     ) -> Float[Tensor, "*b d"]:
         """The level's code vectors, whatever the sums."""
-        return self.table(level).lookup(codes)
+        return self.averages(level).lookup(codes)
 
     @torch.no_grad()
     def accumulate(self, inputs: Float[Tensor, "m d"], codes: Int[Tensor, "m levels"]) -> None:
@@ -130,15 +130,15 @@ class RQ(Quantizer):
         before = [torch.zeros_like(inputs, dtype=torch.float32), *self.sums(codes)[:-1]]
         left = inputs.float()[:, None] - torch.stack(before, 1)
         if self.config.shared:
-            self.table(0).accumulate(left.flatten(0, 1), codes.flatten())
+            self.averages(0).accumulate(left.flatten(0, 1), codes.flatten())
         else:
             for level in range(self.config.levels):
-                self.table(level).accumulate(left[:, level], codes[:, level])
+                self.averages(level).accumulate(left[:, level], codes[:, level])
 
     def after_step(self) -> None:
         """The averages and resets of each codebook."""
         for level in range(len(self.tables)):
-            self.table(level).after_step()
+            self.averages(level).after_step()
 
     @torch.no_grad()
     def init_from(self, latents: Float[Tensor, "*b d"]) -> None:
@@ -146,7 +146,7 @@ class RQ(Quantizer):
         left = latents.reshape(-1, self.config.code_dim).float()
         seen: list[Tensor] = []
         for level in range(self.config.levels):
-            table = self.table(level)
+            ema = self.averages(level)
             seen = [*seen, left] if self.config.shared else [left]
-            table.init_from(torch.cat(seen))
-            left = left - table.lookup(table.encode(left))
+            ema.init_from(torch.cat(seen))
+            left = left - ema.lookup(ema.encode(left))

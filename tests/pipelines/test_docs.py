@@ -14,7 +14,11 @@ import torch
 import toy
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = sorted(path.stem for path in DOCS.glob("*.md") if path.stem not in ("README", "robustness"))
+PAGES = sorted(
+    path.stem
+    for path in DOCS.glob("*.md")
+    if path.stem not in ("README", "robustness", "own-quantizer")
+)
 HAND = {
     "VQ": ((1.5, 0.0), (0.0, 1.0)),
     "SimVQ, no bias": ((1.5, 0.0), (0.0, 1.0)),
