@@ -17,6 +17,7 @@ from torch_fidelity.feature_extractor_inceptionv3 import (
 from common.figures import from_uint8
 from common.hub import sha256
 from pipelines.classifier import Classifier
+from pipelines.untrained_extractor import UntrainedExtractor
 
 INCEPTION_FILE = URL_INCEPTION_V3.rsplit("/", 1)[-1]
 INCEPTION_HASH = INCEPTION_FILE.removesuffix(".pth").rsplit("-", 1)[-1]
@@ -103,9 +104,8 @@ def choose_extractor(
     classifier: ClassifierExtractor | None,
     device: torch.device,
 ) -> Extractor:
-    """Inception from the given file, torch-fidelity's own place or a download; else the classifier.
-
-    Raises ValueError, saying how to get either, where there is neither.
+    """Inception from the given file, torch-fidelity's own place or a download; else the classifier; else, where
+    no download was asked for, a network with random weights. Raises ValueError for weights that can't be had.
     """
     if inception_weights is not None and not inception_weights.is_file():
         raise ValueError(
@@ -126,10 +126,12 @@ def choose_extractor(
         return InceptionExtractor(weights, device)
     if classifier is not None:
         return classifier
-    raise ValueError(
-        f"there are no features to compare by{failure}: train a classifier with `simvq train-classifier` and "
-        f"set classifier=PATH, or set inception_weights=PATH to {INCEPTION_FILE}"
-    )
+    if failure:
+        raise ValueError(
+            f"there are no features to compare by{failure}: set inception_weights=PATH to {INCEPTION_FILE}, or "
+            "allow_download=false"
+        )
+    return UntrainedExtractor(device)
 
 
 def verified_sha256(path: Path) -> str:
