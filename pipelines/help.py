@@ -144,7 +144,7 @@ def keys_of(
         (part, file), options = chosen(parts, inner, default)
         for key in keys_of(part, file, inner, options):
             if key.name == "method" and len(parts) > 1:
-                methods = ", ".join(method_of(*one) for one in parts)
+                methods = ", ".join(filter(None, (method_of(*one) for one in parts)))
                 note = f"One of {methods}; --help with this key shows another's keys"
                 key = Key("method", "str", method_of(part, file), note)
             yield Key(f"{name}.{key.name}", key.kind, key.default, key.meaning)
@@ -161,14 +161,15 @@ def chosen(
         return parts[0], options
     named = [part for part in parts if method_of(*part) == values["method"]]
     if not named:
-        known = ", ".join(method_of(*part) for part in parts)
+        known = ", ".join(filter(None, (method_of(*part) for part in parts)))
         raise ValueError(f"method={values['method']} is not one of {known}: set method")
     return named[0], {}
 
 
 def method_of(cls: ast.ClassDef, path: Path) -> str:
-    """The name by which a dataclass is chosen."""
-    return default_of(fields_of(cls, path)["method"].default)
+    """The name by which a dataclass is chosen; empty for one that stands for classes of the user's own."""
+    method = fields_of(cls, path).get("method")
+    return default_of(method.default) if method else ""
 
 
 def fields_of(cls: ast.ClassDef, path: Path) -> dict[str, Field]:
