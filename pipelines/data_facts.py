@@ -86,11 +86,18 @@ def look(data: str) -> ImageFacts | SpeechFacts:
     texts = [name for name in TEXTS if name in items.column_names and modality == "speech"]
     share = round(min(max(HELD_OUT, FEWEST / count), 0.5), 2)
     common: dict[str, Any] = {
-        "source": source, "subset": subset, "train": train, "validation": splits[1] or f"{share:.0%}",
-        "column": column, "label_column": label, "labels": labels, "speaker_column": speaker,
-        "speakers": speakers, "text_column": texts[0] if texts else None,
+        "source": source,
+        "subset": subset,
+        "train": train,
+        "validation": splits[1] or f"{share:.0%}",
+        "column": column,
+        "label_column": label,
+        "labels": labels,
+        "speaker_column": speaker,
+        "speakers": speakers,
+        "text_column": texts[0] if texts else None,
         "count": count if splits[1] else round(count * (1 - share)),
-    }  # fmt: skip
+    }
     some = list(stored(items, column))
     return image_facts(some, common) if modality == "images" else speech_facts(some, common)
 
