@@ -4,13 +4,13 @@
 PYTHON ?= python3
 SEED ?= 0
 BIN := .venv/bin
-SEEDS := $(foreach verb,train-tokenizer train-classifier train-prior,$(verb).seed=$(SEED))
+SEEDS := $(foreach section,tokenizer classifier prior,$(section).seed=$(SEED))
 
 .PHONY: quickstart test .venv
 
 quickstart: .venv
-	$(BIN)/simvq run configs/digits $(SEEDS)
-	$(BIN)/simvq run configs/spoken_digits $(SEEDS)
+	$(BIN)/simvq run configs/digits.yaml $(SEEDS)
+	$(BIN)/simvq run configs/spoken_digits.yaml $(SEEDS)
 
 # threads that wait sleep sooner, as in simvq itself, so that a busy machine is not stalled
 test: export GOMP_SPINCOUNT ?= 10000

@@ -1,7 +1,7 @@
 """Scoring pictures: as `simvq score` does it, beside torch-fidelity's `calculate_metrics`, by the same features.
 
 Both read two samples.npz, of made and of real pictures, and give the Frechet distance, KID, precision, recall and the
-inception score, with torch-fidelity's settings. Features are those of a classifier like configs/cifar10's with new
+inception score, with torch-fidelity's settings. Features are those of a classifier like that of configs/cifar10.yaml with new
 weights: Inception's are not at hand, and its forward would hide everything else. "Known" says that the
 features of the real pictures are in the cache of either.
 

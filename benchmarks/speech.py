@@ -1,6 +1,6 @@
 """Real-time factors of our speech codec beside EnCodec, DAC and Mimi of transformers; and of sampling speech.
 
-All networks are new ones of the published sizes, ours as configs/librispeech has it. Multiply-adds per second of
+All networks are new ones of the published sizes, ours as configs/librispeech.yaml has it. Multiply-adds per second of
 sound (torch.utils.flop_counter, LSTMs by hand): ours 0.80e9 in the encoder's convolutions, 0.21e9 in its LSTM, whose
 recurrent weights, 4 MB per layer, are read anew for each of 50 codes, and 3.06e9 in the decoder, nearly all in matrix
 products; EnCodec 1.2e9 + 1.2e9 and its LSTMs, Mimi 2.7e9 + 2.7e9, DAC 11e9 + 25e9.
@@ -35,7 +35,7 @@ class Sizes:
     thinner: int = 1
     """What the networks' channels are divided by."""
     prior: Size = "85m"
-    """The size of the prior that is sampled from, that of configs/librispeech."""
+    """The size of the prior that is sampled from, that of configs/librispeech.yaml."""
     batches: tuple[int, ...] = (1, 16)
     """Samples drawn at once."""
     sampled_seconds: float = 2.0

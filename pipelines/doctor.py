@@ -15,7 +15,7 @@ from torch import Tensor
 from common.codes import read_manifest
 from common.findings import Finding, lines
 from common.tracking import read_metrics
-from pipelines.cli import VERBS, read_config
+from pipelines.experiment import saved_config
 from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
 from stage1_tokenizer.codebook_usage import effective_rank, perplexity, used
 from stage1_tokenizer.findings import USED, causes, tokenizer_summary
@@ -63,7 +63,7 @@ def fitting_reports(folder: Path) -> list[Callable[[Path], str]]:
 
 def tokenizer_report(run: Path) -> str:
     """The run's own lines, then its codebook as its latents find it."""
-    config = read_config(VERBS["train-tokenizer"], run / "config.yaml", [])
+    config = saved_config("tokenizer", run / "config.yaml")
     task = task_of(config, torch.device("cpu"))
     task.model = type(task.model).from_pretrained(run / "model").eval()
     said = tokenizer_summary(read_metrics(run)[-1])

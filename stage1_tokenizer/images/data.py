@@ -4,7 +4,7 @@ import hashlib
 import io
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from torchvision.transforms.v2 import functional as TF
 
 from common.seeding import epoch_order
 from stage1_tokenizer.parquet import parquet_rows
+from stage1_tokenizer.split import held_out_share, part_of
 
 Row = dict[str, Any]
 
@@ -35,7 +36,7 @@ class ImageDataConfig:
     """The split to train on, for instance `train[:95%]`; for `parquet` a file or a pattern, with or
     without a slice."""
     validation: str = "validation"
-    """The held-out split, or file."""
+    """The held-out split, or file; `10%` holds out that share of each label's training items."""
     image_column: str = "image"
     label_column: str | None = "label"
     """null where the pictures have no labels."""
@@ -149,6 +150,9 @@ def fingerprint(rows: Dataset | IterableDataset, config: ImageDataConfig, split:
 
 def load_rows(config: ImageDataConfig, where: str, split: str) -> Dataset | IterableDataset:
     """The rows of a split, as `datasets` gives them."""
+    if share := held_out_share(config.validation):
+        whole = replace(config, validation=config.train)
+        return part_of(load_rows(whole, config.train, "train"), split, share, config.label_column)
     if config.source == "digits":
         return digits_rows(split)
     try:

@@ -3,7 +3,7 @@
 import hashlib
 import io
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,6 +22,7 @@ from stage1_tokenizer.images.data import BadItemError
 from stage1_tokenizer.parquet import parquet_rows
 from stage1_tokenizer.speech.audio_folder import audio_folder_rows
 from stage1_tokenizer.speech.spoken_digits import spoken_digits
+from stage1_tokenizer.split import held_out_share, part_of
 
 Row = dict[str, Any]
 Part = Callable[[soundfile.SoundFile], tuple[int, int]]
@@ -46,7 +47,7 @@ class SpeechDataConfig:
     """The split to train on, for instance `train[:95%]`; for `parquet` a file or a pattern, with or
     without a slice."""
     validation: str = "validation"
-    """The held-out split, or file."""
+    """The held-out split, or file; `10%` holds out that share of each label's training items."""
     audio_column: str = "audio"
     label_column: str | None = "label"
     """null where the recordings have no labels; so for the next two."""
@@ -241,6 +242,10 @@ def fingerprint(rows: Dataset, config: SpeechDataConfig, split: str) -> str:
 
 def load_rows(config: SpeechDataConfig, split: str) -> Dataset:
     """The rows of a split, as `datasets` gives them."""
+    if share := held_out_share(config.validation):
+        whole = replace(config, validation=config.train)
+        rows = load_rows(whole, "train")
+        return part_of(rows, split, share, config.label_column, config.speaker_column)
     if config.source == "spoken_digits":
         return spoken_digits(split)
     where = getattr(config, split)

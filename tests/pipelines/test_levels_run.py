@@ -54,13 +54,13 @@ def encoded(
     """A folder in which a tokenizer was trained for two steps and the digits encoded; levels' sizes."""
     quantizer, sizes = QUANTIZERS[request.param]
     folder = tmp_path_factory.mktemp(request.param)
-    text = (ROOT / "configs/smoke/train-tokenizer.yaml").read_text()
-    file = folder / "train-tokenizer.yaml"
+    text = (ROOT / "configs/smoke.yaml").read_text()
+    file = folder / "smoke.yaml"
     file.write_text(text.replace("{codebook_size: 64, code_dim: 8}", quantizer))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        main(["train-tokenizer", str(file), "steps=2"])
-        main(["encode", str(ROOT / "configs/smoke/encode.yaml"), "views=[centre]"])
+        main(["train-tokenizer", str(file), "tokenizer.steps=2"])
+        main(["encode", str(file), "codes.views=[centre]"])
     return folder, sizes
 
 
@@ -91,16 +91,14 @@ def test_a_prior_learns_the_codes_and_draws_pictures(
 ) -> None:
     folder, sizes = encoded
     monkeypatch.chdir(folder)
-    config = str(ROOT / "configs/smoke/train-prior.yaml")
-    run = f"runs/{levels_by}"
-    main(["train-prior", config, f"run_dir={run}", "steps=2", f"levels_by={levels_by}"])
+    run, out = f"runs/{levels_by}", f"runs/samples-{levels_by}"
+    keys = [f"prior.run_dir={run}", f"prior.levels_by={levels_by}", "prior.steps=2"]
+    main(["train-prior", "smoke.yaml", *keys])
     last = [row for row in read_metrics(folder / run) if "baseline/chance_nats" in row][-1]
     bits = sum(map(math.log, sizes))
     assert last["baseline/chance_nats"] == pytest.approx(bits / len(sizes))
     assert 0 < last["baseline/unigram_nats"] < last["baseline/chance_nats"] + 0.01
-    out = f"runs/samples-{levels_by}"
-    sample = str(ROOT / "configs/smoke/sample.yaml")
-    main(["sample", sample, f"pipeline={run}/pipeline", f"out={out}", "count=3"])
+    main(["sample", "smoke.yaml", *keys, f"samples.out={out}", "samples.count=3"])
     with np.load(folder / out / "samples.npz") as archive:
         pictures = archive["arr_0"]
     pipeline = ImageGenerationPipeline.from_pretrained(folder / run / "pipeline")

@@ -27,6 +27,7 @@ from pipelines.evaluation.features import (
 )
 from pipelines.evaluation.images.classifier import ImageClassifier
 from pipelines.evaluation.images.data import Batch, image_batches
+from pipelines.evaluation.images.untrained_extractor import UntrainedExtractor
 from pipelines.evaluation.table import Unavailable
 from stage1_tokenizer.images.data import ImageDataset
 
@@ -105,9 +106,8 @@ def choose_extractor(
     classifier: ClassifierExtractor | Unavailable,
     device: torch.device,
 ) -> ImageExtractor:
-    """Inception from the given file, torch-fidelity's own place or a download; else the classifier.
-
-    Raises ValueError, saying how to get either, where there is neither.
+    """Inception from the given file, torch-fidelity's own place or a download; else the classifier; else, where
+    no download was asked for, a network with random weights. Raises ValueError for weights that can't be had.
     """
     if inception_weights is not None and not inception_weights.is_file():
         raise ValueError(
@@ -128,10 +128,12 @@ def choose_extractor(
         return InceptionExtractor(weights, device)
     if not isinstance(classifier, Unavailable):
         return classifier
-    raise ValueError(
-        f"there are no features to compare by{failure}: train a classifier with `simvq train-classifier` and "
-        f"set classifier=PATH, or set inception_weights=PATH to {INCEPTION_FILE}"
-    )
+    if failure:
+        raise ValueError(
+            f"there are no features to compare by{failure}: set inception_weights=PATH to {INCEPTION_FILE}, or "
+            "allow_download=false"
+        )
+    return UntrainedExtractor(device)
 
 
 def extract(extractor: ImageExtractor, batches: Iterator[Batch]) -> Features:

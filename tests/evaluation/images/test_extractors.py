@@ -88,8 +88,12 @@ def test_the_choice_falls_back_and_says_how_to_get_features(
         assert choose_extractor(None, False, classifier, CPU) is classifier
         given_file = choose_extractor(inception_file, False, classifier, CPU)
         assert given_file.sha256 == sha256(inception_file)
-        with pytest.raises(ValueError, match=r"simvq train-classifier.*inception_weights=PATH"):
-            choose_extractor(None, False, NO_CLASSIFIER, CPU)
+        neither = choose_extractor(None, False, NO_CLASSIFIER, CPU)
+        assert neither.name == "untrained-network"
+        grey = torch.randint(256, (3, 1, 8, 8), dtype=torch.uint8)
+        again = choose_extractor(None, False, NO_CLASSIFIER, CPU)
+        assert neither.extract(grey)[0].shape == (3, 128) and again.sha256 == neither.sha256
+        assert torch.equal(neither.extract(grey)[0], again.extract(grey)[0])
         with pytest.raises(ValueError, match="is not a file: set inception_weights"):
             choose_extractor(tmp_path / "absent.pth", False, classifier, CPU)
     finally:
