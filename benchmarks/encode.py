@@ -35,9 +35,8 @@ from benchmarks.side_by_side import DEVICE, alternate, report, weighed
 from benchmarks.tokenizer_step import cifar10_cpu
 from common.config import load_config
 from stage1_tokenizer import ImageTokenizer, ImageTokenizerConfig
-from stage1_tokenizer.encode_config import EncodeImagesConfig
 from stage1_tokenizer.images.data import ImageDataConfig
-from stage1_tokenizer.images.encode import encoded
+from stage1_tokenizer.images.encode import EncodeImagesConfig, encoded
 
 NAME = "encode"
 SPLITS = ("train", "validation")

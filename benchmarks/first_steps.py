@@ -10,7 +10,7 @@ from pathlib import Path
 
 from common.config import write_text
 from pipelines.experiment import read_experiment
-from stage1_tokenizer.train import begin, log_line, take_step, watch
+from stage1_tokenizer.train import begin, evaluate, log_line, take_step
 
 
 def first_steps(config: Path, steps: int, overrides: Sequence[str]) -> dict[str, float]:
@@ -18,7 +18,7 @@ def first_steps(config: Path, steps: int, overrides: Sequence[str]) -> dict[str,
     run, _, batches = begin(read_experiment(config, overrides).config("tokenizer"))
     for step in range(steps):
         losses, norm = take_step(run, batches, step)
-    return log_line(run, losses, norm) | watch(run)
+    return log_line(run, losses, norm) | evaluate(run)
 
 
 if __name__ == "__main__":

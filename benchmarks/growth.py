@@ -28,8 +28,8 @@ from common.config import load_config
 from common.figures import save_figure
 from common.training import decay_groups
 from stage1_tokenizer.encode import encode
-from stage1_tokenizer.encode_config import EncodeImagesConfig
 from stage1_tokenizer.images.data import ImageDataConfig
+from stage1_tokenizer.images.encode import EncodeImagesConfig
 from stage1_tokenizer.images.tokenizer import ImageTokenizer, ImageTokenizerConfig
 from stage1_tokenizer.quantizers import SimVQConfig
 from stage1_tokenizer.quantizers.search import nearest

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from common.training import learning_rate
 from stage1_tokenizer import ImageTokenizer
 from stage1_tokenizer.images.losses import discriminator_hinge, generator_hinge
+from stage1_tokenizer.images.training import TrainImageTokenizerConfig
 from stage1_tokenizer.quantizers import SimVQ
-from stage1_tokenizer.train_config import TrainImageTokenizerConfig
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -34,10 +34,9 @@ from pipelines.experiment import read_experiment
 from stage1_tokenizer import ImageTokenizerConfig
 from stage1_tokenizer.images.data import ImageDataConfig
 from stage1_tokenizer.images.losses import ImageLossConfig
-from stage1_tokenizer.images.training import ImageModality
+from stage1_tokenizer.images.training import ImageTraining, TrainImageTokenizerConfig
 from stage1_tokenizer.quantizers import SimVQConfig
-from stage1_tokenizer.train import prepare, start_codebook, take_step, task_of
-from stage1_tokenizer.train_config import TrainImageTokenizerConfig
+from stage1_tokenizer.train import init_codebook, prepare, take_step
 
 NAME = "tokenizer_step"
 CIFAR = Path(__file__).parents[1] / "configs/cifar10_cpu.yaml"
@@ -129,7 +128,7 @@ def our_way(
     accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision)
     run = prepare(replace(config, data=ImageDataConfig()), accelerator)
     batch = batch_of(config, accelerator.device)
-    start_codebook(run, batch)
+    init_codebook(run, batch)
     run.model.train()
     # from 1: the codebook has started
     return lambda: [take_step(run, repeat(batch), step)[0] for step in range(1, steps + 1)]
@@ -140,14 +139,13 @@ def plain_way(
 ) -> Callable[[], list[dict[str, float]]]:
     """The plain loop's steps, from the weights that `our_way` starts from."""
     torch.manual_seed(config.seed)
-    task = task_of(replace(config, data=ImageDataConfig()), DEVICE)
-    assert isinstance(task, ImageModality)
-    task.model.to(DEVICE)
+    modality = ImageTraining(replace(config, data=ImageDataConfig()), DEVICE)
+    modality.tokenizer.to(DEVICE)
     batch = batch_of(config, DEVICE)
     with torch.no_grad():
-        task.model.quantizer.init_from(task.latents(batch))
-    judge = None if task.discriminator is None else task.discriminator.to(DEVICE)
-    plain = PlainTraining(config, task.model, judge, precision, DEVICE)
+        modality.tokenizer.quantizer.init_from(modality.latents(batch))
+    judge = None if modality.discriminator is None else modality.discriminator.to(DEVICE)
+    plain = PlainTraining(config, modality.tokenizer, judge, precision, DEVICE)
     return lambda: [plain.step(batch["images"], step) for step in range(1, steps + 1)]
 
 
@@ -156,7 +154,7 @@ def batch_of(config: TrainImageTokenizerConfig, device: torch.device) -> dict[st
     side, channels = config.model.image_size, config.model.in_channels
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(config.batch_size, channels, side, side, generator=generator) * 2 - 1
-    return {"images": images.to(device), "epoch": 0}
+    return {"images": images.to(device), "epoch": 0, "bad": []}
 
 
 HEADER = (

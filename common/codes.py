@@ -33,3 +33,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"{folder} holds no finished codes: run `simvq encode` first, or set codes"
         )
     return manifest
+
+
+def code_dtype(codebook_size: int) -> str:
+    """The smallest type of the two that are written which holds all codes."""
+    return "uint16" if codebook_size <= 65_536 else "uint32"

@@ -5,23 +5,24 @@ from pathlib import Path
 from typing import Any
 
 from common.config import write_text
+from common.runs import differences
 
 
 def start_manifest(path: Path, request: dict[str, Any]) -> dict[str, Any]:
     """The manifest at `path`; where there is none, a new one of this request, not complete.
 
-    Raises ValueError when the folder was begun for another request.
+    Raises ValueError when the folder was begun for another request. A key that only one of them has is of
+    another version, and not compared.
     """
     if not path.exists():
         write_manifest(path, request | {"complete": False})
-    known = json.loads(path.read_text())
-    for key, value in request.items():
-        if known.get(key) != value:
-            raise ValueError(
-                f"{path.parent} was made with {key}={known.get(key)}, now it is {value}: set out to another "
-                "folder, or remove that one"
-            )
-    return known
+    manifest = json.loads(path.read_text())
+    for key, was, is_now in differences(manifest, request):
+        raise ValueError(
+            f"{path.parent} was made with {key}={was}, now it is {is_now}: set out to another folder, or "
+            "remove that one"
+        )
+    return manifest
 
 
 def write_manifest(path: Path, manifest: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from page import build, markdown, mean_sd
 from torch import Tensor, nn
 
-from stage1_tokenizer.health import position_share
+from stage1_tokenizer.codebook_usage import position_share
 from stage1_tokenizer.quantizers import SimVQConfig
 from stage1_tokenizer.speech.data import SpeechDataConfig, load_clips
 from stage1_tokenizer.speech.net import Conv, Encoder

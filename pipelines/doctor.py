@@ -17,12 +17,18 @@ from common.findings import Finding, lines
 from common.tracking import read_metrics
 from pipelines.experiment import saved_config
 from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
-from stage1_tokenizer.codebook_usage import effective_rank, perplexity, used
+from stage1_tokenizer.codebook_usage import (
+    CodebookHealth,
+    codebook_health,
+    effective_rank,
+    perplexity,
+    position_share,
+    used,
+)
 from stage1_tokenizer.findings import USED, causes, tokenizer_summary
-from stage1_tokenizer.health import CodebookHealth, codebook_health, position_share
+from stage1_tokenizer.modality import MODALITIES, ModalityTraining
 from stage1_tokenizer.quantizers import Quantizer
 from stage1_tokenizer.quantizers.search import nearest
-from stage1_tokenizer.train import Task, task_of
 from stage2_prior.findings import prior_summary
 
 VECTORS = 65_536
@@ -64,24 +70,32 @@ def fitting_reports(folder: Path) -> list[Callable[[Path], str]]:
 def tokenizer_report(run: Path) -> str:
     """The run's own lines, then its codebook as its latents find it."""
     config = saved_config("tokenizer", run / "config.yaml")
-    task = task_of(config, torch.device("cpu"))
-    task.model = type(task.model).from_pretrained(run / "model").eval()
+    modality = MODALITIES[config.modality].training(config, torch.device("cpu"))
+    saved = type(modality.tokenizer).from_pretrained(run / "model")
+    modality.tokenizer.load_state_dict(saved.state_dict())
+    modality.tokenizer.eval()
     said = tokenizer_summary(read_metrics(run)[-1])
-    quantizer = task.model.quantizer
+    quantizer = modality.tokenizer.quantizer
     if not quantizer.spec.has_codes:
         return "\n".join([f"{run}: no quantizer", *said])
-    latents = training_latents(task, config.batch_size, max(VECTORS, 4 * quantizer.spec.alphabet))
-    health, found = quantizer_health(quantizer, latents, task.watch()["latents/position_share"])
+    most = max(VECTORS, 4 * quantizer.spec.alphabet)
+    latents = training_latents(modality, config.batch_size, most)
+    position = modality.evaluate()["latents/position_share"]
+    health, found = quantizer_health(quantizer, latents, position)
     return "\n".join([f"{run}: latents of training items", *said, *told(health, found)])
 
 
 @torch.no_grad()
-def training_latents(task: Task, batch_size: int, most: int) -> Float[Tensor, "n d"]:
+def training_latents(
+    modality: ModalityTraining, batch_size: int, most: int
+) -> Float[Tensor, "n d"]:
     """Latents of training items in the order of a run with seed 0, at least `most` or of one epoch."""
-    batches = task.batches(Accelerator(cpu=True), batch_size=batch_size, seed=0, done=0, workers=0)
+    batches = modality.batches(
+        Accelerator(cpu=True), batch_size=batch_size, seed=0, done=0, workers=0
+    )
     found: list[Tensor] = []
     for batch in batches:
-        found.append(task.latents(batch))
+        found.append(modality.latents(batch))
         if sum(map(len, found)) >= most or batch["epoch"] > 0:
             break
     return torch.cat(found)

@@ -28,9 +28,9 @@ def image_configs() -> dict[str, type[Any]]:
     """The dataclass of each section of a file that says `modality: images`, or nothing, and of its data."""
     from pipelines.evaluation.config import ScoreImagesConfig, TrainImageClassifierConfig
     from pipelines.sample_config import SampleImagesConfig
-    from stage1_tokenizer.encode_config import EncodeImagesConfig
     from stage1_tokenizer.images.data import ImageDataConfig
-    from stage1_tokenizer.train_config import TrainImageTokenizerConfig
+    from stage1_tokenizer.images.encode import EncodeImagesConfig
+    from stage1_tokenizer.images.training import TrainImageTokenizerConfig
     from stage2_prior.train_config import TrainPriorConfig
 
     return {
@@ -48,9 +48,9 @@ def speech_configs() -> dict[str, type[Any]]:
     """The same for `modality: speech`."""
     from pipelines.evaluation.config import ScoreSpeechConfig, TrainSpeechClassifierConfig
     from pipelines.sample_config import SampleSpeechConfig
-    from stage1_tokenizer.encode_config import EncodeSpeechConfig
     from stage1_tokenizer.speech.data import SpeechDataConfig
-    from stage1_tokenizer.train_config import TrainSpeechTokenizerConfig
+    from stage1_tokenizer.speech.encode import EncodeSpeechConfig
+    from stage1_tokenizer.speech.training import TrainSpeechTokenizerConfig
     from stage2_prior.train_config import TrainPriorConfig
 
     return {

@@ -17,10 +17,9 @@ from common.memory import peak_memory
 from common.processes import processes
 from common.runs import finish_trackers
 from common.stopwatch import Part, Stopwatch
-from stage1_tokenizer.train_config import TrainImageTokenizerConfig, TrainSpeechTokenizerConfig
+from stage1_tokenizer.config import TrainTokenizerConfig
 from stage2_prior.train_config import TrainPriorConfig
 
-TokenizerConfig = TrainImageTokenizerConfig | TrainSpeechTokenizerConfig
 VERBS = ("train-tokenizer", "train-prior")
 """The verbs whose steps can be profiled."""
 WARM_UP = 5
@@ -48,7 +47,7 @@ class Profile:
         return sum(self.watch.seconds.values())
 
 
-def profile(config: TokenizerConfig | TrainPriorConfig) -> Profile:
+def profile(config: TrainTokenizerConfig | TrainPriorConfig) -> Profile:
     """Takes a few dozen steps of training in a folder that is then gone; the config's run_dir is not touched.
 
     A discriminator takes part from the first step on. Raises ValueError on several processes.
@@ -65,7 +64,7 @@ def profile(config: TokenizerConfig | TrainPriorConfig) -> Profile:
         else:
             tokenizer, _, batches = stage1_tokenizer.train.begin(with_discriminator(config))
             accelerator, per_step = tokenizer.accelerator, config.batch_size
-            kind = tokenizer.task.items
+            kind = tokenizer.modality.items
             step = partial(stage1_tokenizer.train.take_step, tokenizer, batches)
         watch, steps = measured(step, accelerator.device)
         finish_trackers(accelerator)
@@ -73,7 +72,7 @@ def profile(config: TokenizerConfig | TrainPriorConfig) -> Profile:
     return Profile(watch=watch, steps=steps, items=steps * per_step, kind=kind, peak_memory=peak)
 
 
-def with_discriminator(config: TokenizerConfig) -> TokenizerConfig:
+def with_discriminator(config: TrainTokenizerConfig) -> TrainTokenizerConfig:
     """The config whose discriminator, where it has one, does not wait for its step."""
     loss: Any = replace(config.loss, adversarial_start=0)
     return replace(config, loss=loss)

@@ -67,10 +67,11 @@ tokenizer:
 SPEECH = """  audio_column: $column
   speaker_column: $speaker_column # $speakers
   text_column: $text_column
-  crop_seconds: $crop # of one training item; clips have $shortest to $longest seconds
-  silence_db: $silence # what is quieter is not trained on; one clip of ten has less than $quiet dB
 
 tokenizer:
+  augment:
+    crop_seconds: $crop # of one training item; clips have $shortest to $longest seconds
+    silence_db: $silence # what is quieter is not trained on; one clip of ten has less than $quiet dB
   model:
     sample_rate: $rate # the files have $rates Hz and $channels
     ratios: $ratios # $hop samples per code: 80 codes per second

@@ -27,10 +27,8 @@ from pipelines.generation.images import ImageGenerationPipeline
 from pipelines.generation.speech import SpeechGenerationPipeline
 from pipelines.sample import SampleImagesConfig, SampleSpeechConfig
 from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
-from stage1_tokenizer.encode import EncodeImagesConfig, EncodeSpeechConfig
+from stage1_tokenizer.config import EncodeConfig, TrainTokenizerConfig
 from stage1_tokenizer.findings import tokenizer_summary, training_findings
-from stage1_tokenizer.quantizers import ContinuousConfig
-from stage1_tokenizer.train import TrainImageTokenizerConfig, TrainSpeechTokenizerConfig
 from stage2_prior.build import load_prior
 from stage2_prior.findings import baselines_in_words, prior_findings, prior_summary
 from stage2_prior.train_config import TrainPriorConfig
@@ -39,7 +37,7 @@ HELD_OUT = {"heldout/psnr": "PSNR {:.2f} dB", "heldout/mel": "mel distance {:.3f
 """How what a tokenizer's training watches is told."""
 
 
-def train_tokenizer(config: TrainImageTokenizerConfig | TrainSpeechTokenizerConfig) -> str:
+def train_tokenizer(config: TrainTokenizerConfig) -> str:
     model = stage1_tokenizer.train.train_tokenizer(config)
     if processes().is_main_process:
         write_training_report(config.run_dir)
@@ -49,7 +47,7 @@ def train_tokenizer(config: TrainImageTokenizerConfig | TrainSpeechTokenizerConf
         f"over the last {last['codebook/positions']:,} positions {last['codebook/used']:.1%} of "
         f"{last['codebook/size']:,} codes used, perplexity {last['codebook/perplexity']:,.0f}"
     )
-    if isinstance(config.model.quantizer, ContinuousConfig):
+    if last["codebook/size"] == 1:
         codes = "there are no codes"
     found = training_findings(last)
     text = f"{model}: held-out {watched}; {codes}" + bad_items(last["data/bad"])
@@ -62,7 +60,7 @@ def bad_items(count: int) -> str:
     return f"; {count} items could not be decoded" if count else ""
 
 
-def encode(config: EncodeImagesConfig | EncodeSpeechConfig) -> str:
+def encode(config: EncodeConfig) -> str:
     manifest = stage1_tokenizer.encode.encode(config)
     return (
         f"{config.out}: {manifest['rows']['train']:,} rows, {manifest['positions']:,} positions; "
@@ -129,7 +127,7 @@ def score(config: ScoreImagesConfig | ScoreSpeechConfig) -> str:
 
 def summaries(config: Any) -> list[str]:
     """Three lines on a training that is done, ok or warning; none for other verbs."""
-    if isinstance(config, TrainImageTokenizerConfig | TrainSpeechTokenizerConfig):
+    if isinstance(config, TrainTokenizerConfig):
         return tokenizer_summary(read_metrics(config.run_dir)[-1])
     if isinstance(config, TrainPriorConfig):
         return prior_summary(read_metrics(config.run_dir))

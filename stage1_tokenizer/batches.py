@@ -1,21 +1,29 @@
-"""Batches of training pictures, a function of the seed and of how many items went before."""
+"""Batches of training items, a function of the seed and of how many items went before."""
 
-from collections.abc import Iterator
-from itertools import islice
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from datasets import IterableDataset
-from torch.utils.data import DataLoader
+from torch import Tensor
+from torch.utils.data import DataLoader, default_collate
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import IterableDataset as TorchIterableDataset
 
+from common.processes import processes
 from common.seeding import EndlessSampler, generator_at
-from stage1_tokenizer.images.data import SPARE, BadItemError, ImageDataset, Row, augmented
+from stage1_tokenizer.data import BadItemError, ItemDataset, Row, UnfitItemError
 
 Item = dict[str, Any]
+Batch = dict[str, Any]
+LoadItem = Callable[[Row, torch.Generator], Item]
+"""A row's item, decoded and augmented as the generator says; its values are tensors of one shape, or integers."""
 BAD_LIMIT = 0.01
 """The share of an epoch's items that may be undecodable."""
+SPARE = 8
+"""Items that are tried in place of one that can't be trained on."""
 
 
 class BadItems:
@@ -23,6 +31,7 @@ class BadItems:
 
     def __init__(self, epoch_size: float | None) -> None:
         self.epoch_size = epoch_size
+        """Items of an epoch that one process sees; None for a stream."""
         self.epoch = self.in_epoch = self.seen = self.total = 0
         self.first = ""
 
@@ -42,67 +51,100 @@ class BadItems:
             )
 
 
+def bad_items_of(dataset: ItemDataset) -> BadItems:
+    """A counter for this process's share of a data set."""
+    return BadItems(None if dataset.is_stream else len(dataset) / processes().num_processes)
+
+
 def training_item(
-    pictures: ImageDataset,
-    position: int,
-    epoch: int,
-    rows: Iterator[Row],
-    seed: int,
-    augment: dict[str, bool],
+    rows: Iterable[Row], load: LoadItem, seed: int, position: int, epoch: int
 ) -> Item:
-    """The first decodable picture of `rows`, augmented as its position says, and the names of bad ones."""
+    """The first of `rows` that can be trained on, and the names of undecodable ones that it stands in for.
+
+    Raises ValueError where none can.
+    """
     bad: list[str] = []
-    for row in islice(rows, SPARE + 1):
+    tried = 0
+    for row in rows:
+        tried += 1
         try:
-            picture = pictures.decode(row)
+            return load(row, generator_at(seed, position)) | {"epoch": epoch, "bad": bad}
+        except UnfitItemError as error:
+            last = str(error)
         except BadItemError as error:
-            bad.append(str(error))
-            continue
-        generator = generator_at(seed, position)
-        image = augmented(picture, pictures.size, generator, **augment)
-        return {"image": image, "label": pictures.label(row), "epoch": epoch, "bad": bad}
+            last = str(error)
+            bad.append(last)
     raise ValueError(
-        f"{len(bad)} pictures in a row can't be decoded, the first is {bad[0]}: mend or remove them"
+        f"{tried} items tried one after another can't be trained on, the last is {last}: mend or remove them"
     )
 
 
-class _Indexed(TorchDataset[Item]):
-    def __init__(self, pictures: ImageDataset, seed: int, augment: dict[str, bool]) -> None:
-        self.pictures, self.seed, self.augment = pictures, seed, augment
+class IndexedItems(TorchDataset[Item]):
+    """The item of a (position, index): the position decides its augmentation.
+
+    One that can't be trained on is replaced by one far from it, for neighbours are often alike.
+    """
+
+    def __init__(self, dataset: ItemDataset, load: LoadItem, seed: int) -> None:
+        self.dataset, self.load, self.seed = dataset, load, seed
 
     def __getitem__(self, key: tuple[int, int]) -> Item:
         position, index = key
-        size = len(self.pictures)
-        rows = (self.pictures[(index + i) % size] for i in range(size))
-        return training_item(
-            self.pictures, position, position // size, rows, self.seed, self.augment
-        )
+        size = len(self.dataset)
+        tries = min(SPARE + 1, size)
+        rows = (self.dataset[(index + i * size // tries) % size] for i in range(tries))
+        return training_item(rows, self.load, self.seed, position, position // size)
 
 
-class _Streamed(TorchIterableDataset[Item]):
+class StreamedItems(TorchIterableDataset[Item]):
+    """Every `step`-th item of a stream, from position `start`."""
+
     def __init__(
-        self, pictures: ImageDataset, seed: int, augment: dict[str, bool], start: int, step: int
+        self, dataset: ItemDataset, load: LoadItem, seed: int, start: int, step: int
     ) -> None:
-        self.pictures, self.seed, self.augment = pictures, seed, augment
+        self.dataset, self.load, self.seed = dataset, load, seed
         self.start, self.step = start, step
 
     def __iter__(self) -> Iterator[Item]:
-        for position, epoch, rows in self.pictures.stream(self.seed, self.start, self.step):
-            yield training_item(self.pictures, position, epoch, iter(rows), self.seed, self.augment)
+        for position, epoch, rows in streamed_rows(self.dataset, self.seed, self.start, self.step):
+            yield training_item(rows, self.load, self.seed, position, epoch)
 
 
-def collate(items: list[Item]) -> dict[str, Any]:
-    """Stacked images and labels, the last item's epoch, and all bad names."""
-    return {
-        "images": torch.stack([item["image"] for item in items]),
-        "labels": torch.tensor([item["label"] for item in items]),
-        "epoch": items[-1]["epoch"],
-        "bad": [name for item in items for name in item["bad"]],
-    }
+def streamed_rows(
+    dataset: ItemDataset, seed: int, start: int, step: int
+) -> Iterator[tuple[int, int, list[Row]]]:
+    """(position, epoch, rows) of every `step`-th item of endless epochs, from position `start`.
+
+    The order is a function of the seed alone. The first of the rows is the item; the rows after it
+    stand in for it, should it be bad.
+    """
+    assert isinstance(dataset.rows, IterableDataset)
+    position = 0
+    for epoch in itertools.count():
+        shuffled = dataset.rows.shuffle(seed=seed, buffer_size=dataset.shuffle_buffer)
+        shuffled.set_epoch(epoch)
+        window: list[Row] = []
+        for row in itertools.chain(shuffled, [None] * SPARE):
+            window.extend([row] if row else [])
+            if row and len(window) <= SPARE:
+                continue
+            if window and position >= start and (position - start) % step == 0:
+                yield position, epoch, list(window)
+            if window:
+                window.pop(0)
+                position += 1
 
 
-def training_batches(
-    pictures: ImageDataset,
+def collate(items: list[Item]) -> Batch:
+    """The items' values stacked, the last item's epoch, and all names of bad items."""
+    values = [{k: v for k, v in item.items() if k not in ("epoch", "bad")} for item in items]
+    bad = [name for item in items for name in item["bad"]]
+    return default_collate(values) | {"epoch": items[-1]["epoch"], "bad": bad}
+
+
+def item_loader(
+    dataset: ItemDataset,
+    load: LoadItem,
     *,
     batch_size: int,
     seed: int,
@@ -110,26 +152,36 @@ def training_batches(
     rank: int,
     world: int,
     workers: int,
-    augment: dict[str, bool],
-) -> Iterator[dict[str, Any]]:
+) -> DataLoader[Item]:
     """Endless batches of this process, after `done` items of all processes. `batch_size` is over all."""
-    share = batch_size // world
     sampler: EndlessSampler | None = None
     items: TorchDataset[Item]
-    if isinstance(pictures.rows, IterableDataset):
-        items = _Streamed(pictures, seed, augment, done + rank, world)
+    if dataset.is_stream:
+        items = StreamedItems(dataset, load, seed, done + rank, world)
         workers = 0  # in a worker process `datasets` would share the stream out by its files
     else:
-        items = _Indexed(pictures, seed, augment)
-        sampler = EndlessSampler(len(pictures), seed=seed, start=done, rank=rank, world=world)
-    return iter(
-        DataLoader(
-            items,
-            share,
-            sampler=sampler,
-            num_workers=workers,
-            collate_fn=collate,
-            pin_memory=torch.cuda.is_available(),
-            persistent_workers=workers > 0,
-        )
+        items = IndexedItems(dataset, load, seed)
+        sampler = EndlessSampler(len(dataset), seed=seed, start=done, rank=rank, world=world)
+    return DataLoader(
+        items,
+        batch_size // world,
+        sampler=sampler,
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=torch.cuda.is_available(),
+        persistent_workers=workers > 0,
     )
+
+
+def training_batches(
+    dataset: ItemDataset, load: LoadItem, accelerator: Accelerator, **settings: int
+) -> Iterator[Batch]:
+    """The batches of `item_loader` for this process, their tensors on its device."""
+    place = {"rank": accelerator.process_index, "world": accelerator.num_processes}
+    for batch in item_loader(dataset, load, **settings, **place):
+        yield {
+            name: value.to(accelerator.device, non_blocking=True)
+            if isinstance(value, Tensor)
+            else value
+            for name, value in batch.items()
+        }

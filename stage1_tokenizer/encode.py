@@ -1,67 +1,78 @@
 """encode: the codes of every item and view, in shards that are each whole or absent."""
 
 import os
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from accelerate import PartialState
-from datasets import Dataset, IterableDataset
+from datasets import Dataset, Features, Value
 from datasets.arrow_writer import ArrowWriter
 from tqdm.auto import tqdm
 
 from common.codes import code_files, read_codes, read_manifest
+from common.config import to_plain
+from common.hub import local_folder, sha256
 from common.manifest import start_manifest, write_manifest
 from common.processes import processes
-from stage1_tokenizer.batches import BadItems
+from stage1_tokenizer.batches import Item, bad_items_of
 from stage1_tokenizer.codebook_usage import code_counts, perplexity, used
-from stage1_tokenizer.encode_config import EncodeImagesConfig, EncodeSpeechConfig
-from stage1_tokenizer.images.data import BadItemError, ImageDataset, Row
-from stage1_tokenizer.images.encode import ImageEncoding, LoadedPicture
+from stage1_tokenizer.config import EncodeConfig
+from stage1_tokenizer.data import BadItemError, ItemDataset, Row
+from stage1_tokenizer.modality import MODALITIES, ModalityEncoding
 from stage1_tokenizer.quantizers import CodeSpec
-from stage1_tokenizer.speech.data import SpeechDataset
-from stage1_tokenizer.speech.encode import LoadedRecording, SpeechEncoding
 
-Source = ImageEncoding | SpeechEncoding
-Split = ImageDataset | SpeechDataset
-Loaded = LoadedPicture | LoadedRecording
+In = TypeVar("In")
+Out = TypeVar("Out")
 
 
-def encode(config: EncodeImagesConfig | EncodeSpeechConfig) -> dict[str, Any]:
+def encode(config: EncodeConfig) -> dict[str, Any]:
     """Writes out/train, out/validation and out/manifest.json; returns the manifest.
 
     Raises ValueError when the folder holds codes of another tokenizer, data set or choice of views.
     """
     state = processes()
-    source: Source
-    if isinstance(config, EncodeSpeechConfig):
-        source = SpeechEncoding(config, state.device)
-    else:
-        source = ImageEncoding(config, state.device)
-    request = source.request
+    modality = MODALITIES[config.modality].encoding(config, state.device)
+    request = request_of(config, modality)
     with state.main_process_first():
-        known = start_manifest(config.out / "manifest.json", request)
-    if known["complete"]:
-        return known
-    for split in source.splits:
-        encode_split(source, split, state)
+        manifest = start_manifest(config.out / "manifest.json", request)
+    if manifest["complete"]:
+        return manifest
+    for split in modality.splits:
+        encode_split(config, modality, split, state)
     state.wait_for_everyone()
     if state.is_main_process:
-        bad = {split: bad_items(config.out, split, rows) for split, rows in source.splits.items()}
-        finish_manifest(config.out, request, bad, source.tokenizer.quantizer.spec)
+        bad = {name: bad_items(config.out, name, items) for name, items in modality.splits.items()}
+        finish_manifest(config.out, request, bad, modality.tokenizer.quantizer.spec)
     state.wait_for_everyone()
     return read_manifest(config.out)
 
 
-def bad_items(out: Path, split: str, items: Split) -> list[int]:
-    """The numbers of the items that have no codes, because they could not be decoded."""
-    found = set(read_codes(out, split)["item"])
-    streamed = isinstance(items.rows, IterableDataset)
-    return sorted(set(range(max(found) + 1 if streamed else len(items))) - found)
+def request_of(config: EncodeConfig, modality: ModalityEncoding) -> dict[str, Any]:
+    """What the codes depend on: what a folder of them must agree with."""
+    spec, splits = modality.tokenizer.quantizer.spec, modality.splits
+    return {
+        "tokenizer_sha256": sha256(local_folder(config.tokenizer) / "model.safetensors"),
+        "codebook_size": spec.alphabet,
+        "levels": spec.levels,
+        **modality.layout,
+        "views": list(modality.views("train")),
+        "format": config.format,
+        "shard_items": config.shard_items,
+        "classes": list(splits["train"].classes),
+        "data": to_plain(config.data),
+        "fingerprints": {name: items.fingerprint for name, items in splits.items()},
+    }
+
+
+def bad_items(out: Path, split: str, items: ItemDataset) -> list[int]:
+    """The indices of the items that have no codes, because they could not be decoded."""
+    encoded = set(read_codes(out, split)["item"])
+    return sorted(set(range(max(encoded) + 1 if items.is_stream else len(items))) - encoded)
 
 
 def finish_manifest(
@@ -72,13 +83,13 @@ def finish_manifest(
     Several codes of one position are counted level by level, each in an alphabet of its own.
     """
     counts = torch.zeros(sum(spec.sizes), dtype=torch.int64)
-    rows = {split: len(read_codes(out, split)) for split in bad}
+    written = {split: len(read_codes(out, split)) for split in bad}
     for batch in read_codes(out, "train").with_format("numpy").iter(10_000):
         flat = np.concatenate(list(batch["codes"])).astype(np.int64)
         counts += code_counts(torch.from_numpy(flat), spec)
     manifest = {
         **request,
-        "rows": rows,
+        "rows": written,
         "bad": bad,
         "positions": int(counts.sum()) // spec.levels,
         "used": used(counts),
@@ -89,77 +100,82 @@ def finish_manifest(
     write_manifest(out / "manifest.json", manifest)
 
 
-def encode_split(source: Source, split: str, state: PartialState) -> None:
+def encode_split(
+    config: EncodeConfig, modality: ModalityEncoding, split: str, state: PartialState
+) -> None:
     """Writes this process's missing shards of a split."""
-    config, items = source.config, source.splits[split]
-    done = {int(path.stem.split("-")[1]) for path in code_files(config.out, split)}
-    size = None if isinstance(items.rows, IterableDataset) else len(items)
-    bad = BadItems(size and size / state.num_processes)
-    shards = missing_shards(items, config.shard_items, done, state)
-    progress = tqdm(shards, desc=f"encode {split}", disable=not state.is_main_process or None)
-    for shard, rows in progress:
-        columns: dict[str, list[Any]] = {name: [] for name in source.features}
-        for loaded in decoded(source, split, rows):
-            good = [entry for entry in loaded if not isinstance(entry, str)]
-            refused = [entry for entry in loaded if isinstance(entry, str)]
-            bad.count(refused, 0, len(loaded))
-            if good:
-                for name, values in source.encode(split, good).items():  # type: ignore[arg-type]
-                    columns[name] += values
-        write_shard(source, split, shard, columns)
 
-
-def missing_shards(
-    items: Split, shard_items: int, done: set[int], state: PartialState
-) -> Iterator[tuple[int, Iterator[tuple[int, Row]]]]:
-    """(shard number, its numbered rows) of the shards that this process has still to write."""
-
-    def wanted(shard: int) -> bool:
-        return shard % state.num_processes == state.process_index and shard not in done
-
-    if isinstance(items.rows, IterableDataset):
-        stream = enumerate(items.rows)
-        for shard, first in enumerate(iter(lambda: list(islice(stream, shard_items)), [])):
-            if wanted(shard):
-                yield shard, iter(first)
-        return
-    for shard in range(-(-len(items) // shard_items)):
-        if wanted(shard):
-            places = range(shard * shard_items, min((shard + 1) * shard_items, len(items)))
-            yield shard, ((place, items[place]) for place in places)
-
-
-def decoded(
-    source: Source, split: str, rows: Iterator[tuple[int, Row]]
-) -> Iterator[list[Loaded | str]]:
-    """Batches of loaded items, or the names of bad ones; the next batch is decoded meanwhile."""
-
-    def load(numbered: tuple[int, Row]) -> Loaded | str:
+    def load(place: tuple[int, Row]) -> Item | str:
+        index, row = place
         try:
-            return source.load(split, *numbered)
+            return modality.load(split, row) | {"item": index, "label": items.label(row)}
         except BadItemError as error:
             return str(error)
 
-    items = max(source.config.batch_size // len(source.views(split)), 1)
-    with ThreadPoolExecutor(source.config.threads) as pool:
-        waiting: list[Future[Loaded | str]] = []
-        while batch := [pool.submit(load, row) for row in islice(rows, items)] or waiting:
-            ready, waiting = (waiting, batch) if batch is not waiting else (waiting, [])
-            if ready:
-                yield [future.result() for future in ready]
+    items, views = modality.splits[split], modality.views(split)
+    common = {"item": Value("int64"), "view": Value("string"), "label": Value("int64")}
+    features = Features(common | modality.columns)
+    bad, at_once = bad_items_of(items), max(config.batch_size // len(views), 1)
+    shards = missing_shards(config, split, items, state)
+    progress = tqdm(shards, desc=f"encode {split}", disable=not state.is_main_process or None)
+    with ThreadPoolExecutor(config.threads) as pool:
+        for shard, rows in progress:
+            columns: dict[str, list[Any]] = {name: [] for name in features}
+            for batch in prefetched(pool, load, rows, at_once):
+                loaded = [item for item in batch if not isinstance(item, str)]
+                bad.count([name for name in batch if isinstance(name, str)], 0, len(batch))
+                columns["item"] += [item["item"] for item in loaded for _ in views]
+                columns["view"] += [*views] * len(loaded)
+                columns["label"] += [item["label"] for item in loaded for _ in views]
+                for name, values in (modality.encode(split, loaded) if loaded else {}).items():
+                    columns[name] += values
+            write_shard(config, split, shard, Dataset.from_dict(columns, features=features))
 
 
-def write_shard(source: Source, split: str, shard: int, columns: dict[str, list[Any]]) -> None:
+def missing_shards(
+    config: EncodeConfig, split: str, items: ItemDataset, state: PartialState
+) -> Iterator[tuple[int, Iterator[tuple[int, Row]]]]:
+    """(index of a shard, its items' indices and rows) of the shards that this process has still to write."""
+    size = config.shard_items
+    done = {int(path.stem.split("-")[1]) for path in code_files(config.out, split)}
+
+    def missing(shard: int) -> bool:
+        return shard % state.num_processes == state.process_index and shard not in done
+
+    if items.is_stream:
+        stream = enumerate(items.rows)
+        for shard, first in enumerate(iter(lambda: list(islice(stream, size)), [])):
+            if missing(shard):
+                yield shard, iter(first)
+        return
+    for shard in filter(missing, range(-(-len(items) // size))):
+        places = range(shard * size, min((shard + 1) * size, len(items)))
+        yield shard, ((place, items[place]) for place in places)
+
+
+def prefetched(
+    pool: Executor, load: Callable[[In], Out], inputs: Iterator[In], size: int
+) -> Iterator[list[Out]]:
+    """Batches of `load` of each input; while one is in use the next is loaded."""
+
+    def submit() -> list[Future[Out]]:
+        return [pool.submit(load, one) for one in islice(inputs, size)]
+
+    ahead = submit()
+    while ahead:
+        batch, ahead = ahead, submit()
+        yield [future.result() for future in batch]
+
+
+def write_shard(config: EncodeConfig, split: str, shard: int, table: Dataset) -> None:
     """One file, under its final name only when it is whole."""
-    config, features = source.config, source.features
-    table = Dataset.from_dict(columns, features=features)
     final = config.out / split / f"shard-{shard:05d}.{config.format}"
     final.parent.mkdir(parents=True, exist_ok=True)
     partial = final.with_name(f".{final.name}.tmp")
     if config.format == "parquet":
         table.to_parquet(partial)
     else:
-        with ArrowWriter(path=str(partial), features=features) as writer:
+        with ArrowWriter(path=str(partial), features=table.features) as writer:
             writer.write_table(table.data.table)
             writer.finalize()
     os.replace(partial, final)

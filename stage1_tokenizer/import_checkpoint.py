@@ -96,8 +96,8 @@ def averaged_weights(state_dict: dict[str, Tensor], parts: tuple[str, ...]) -> d
 def image_tokenizer(weights: dict[str, Tensor]) -> ImageTokenizer:
     """The tokenizer of the authors' parameter names and shapes."""
     width, in_channels = weights["encoder.conv_in.weight"].shape[:2]
-    levels = 1 + max(int(n) for n in _numbers(weights, r"encoder\.down\.(\d+)\."))
-    blocks = 1 + max(int(n) for n in _numbers(weights, r"encoder\.down\.0\.block\.(\d+)\."))
+    levels = 1 + max(int(n) for n in _indices(weights, r"encoder\.down\.(\d+)\."))
+    blocks = 1 + max(int(n) for n in _indices(weights, r"encoder\.down\.0\.block\.(\d+)\."))
     multipliers = tuple(
         weights[f"encoder.down.{i}.block.0.conv1.weight"].shape[0] // width for i in range(levels)
     )
@@ -124,7 +124,7 @@ def speech_tokenizer(weights: dict[str, Tensor], causal: bool) -> SpeechTokenize
     """The tokenizer of the authors' parameter names and shapes."""
     # The encoder is a list: a convolution, then a residual unit, ELU and strided convolution per
     # level, then LSTM, ELU and a convolution.
-    last = max(int(n) for n in _numbers(weights, r"encoder\.model\.(\d+)\."))
+    last = max(int(n) for n in _indices(weights, r"encoder\.model\.(\d+)\."))
     down = [f"encoder.model.{i}.conv.conv.weight_v" for i in range(3, last - 2, 3)]
     strides = [weights[name].shape[2] // 2 for name in down]
     hidden, decoder_width = weights["backbone.convnext.0.pwconv1.weight"].shape
@@ -133,11 +133,11 @@ def speech_tokenizer(weights: dict[str, Tensor], causal: bool) -> SpeechTokenize
         sample_rate=SPEECH_RATE,
         ratios=tuple(reversed(strides)),
         width=weights["encoder.model.0.conv.conv.weight_v"].shape[0],
-        lstm_layers=len(_numbers(weights, r"encoder\.model\.\d+\.lstm\.weight_hh_l(\d+)")),
+        lstm_layers=len(_indices(weights, r"encoder\.model\.\d+\.lstm\.weight_hh_l(\d+)")),
         causal=causal,
         decoder_width=decoder_width,
         decoder_hidden=hidden,
-        decoder_layers=len(_numbers(weights, r"backbone\.convnext\.(\d+)\.")),
+        decoder_layers=len(_indices(weights, r"backbone\.convnext\.(\d+)\.")),
         n_fft=weights["head.out.weight"].shape[0] - 2,
         quantizer=SimVQConfig(
             codebook_size=codebook_size,
@@ -166,5 +166,5 @@ def rename(name: str, pairs: tuple[tuple[str, str], ...]) -> str:
     return name
 
 
-def _numbers(weights: dict[str, Tensor], pattern: str) -> set[str]:
+def _indices(weights: dict[str, Tensor], pattern: str) -> set[str]:
     return {match[1] for name in weights if (match := re.match(pattern, name))}

@@ -20,9 +20,9 @@ def parquet_rows(where: str, *, streaming: bool = False) -> Dataset | IterableDa
 
     Raises OSError or ValueError for what can't be read; a stream can't be sliced.
     """
-    found = SLICE.fullmatch(where)
-    assert found is not None
-    pattern, part = found.groups("")
+    match = SLICE.fullmatch(where)
+    assert match is not None
+    pattern, part = match.groups("")
     if not streaming:
         return datasets.load_dataset("parquet", data_files=pattern, split=f"train{part}")
     if part:

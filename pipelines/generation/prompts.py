@@ -2,16 +2,15 @@
 
 import hashlib
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from jaxtyping import Float
 from torch import Tensor
 
 from common.hub import sha256
-from stage1_tokenizer.images.data import BadItemError
+from stage1_tokenizer.data import BadItemError
 from stage1_tokenizer.speech.audio_folder import SUFFIXES
-from stage1_tokenizer.speech.data import part, read_audio, whole
+from stage1_tokenizer.speech.data import read_audio
 
 
 @dataclass(frozen=True)
@@ -41,12 +40,11 @@ def read_prompts(
         raise ValueError(
             f"prompts={folder} has no audio files ({', '.join(SUFFIXES)}): set prompts"
         )
-    choose = whole if seconds is None else partial(part, seconds=seconds, place=0.0)
     size = None if seconds is None else round(seconds * sample_rate)
     waveforms = []
     for path in paths:
         try:
-            waveform = read_audio({"bytes": None, "path": str(path)}, sample_rate, choose)[:size]
+            waveform = read_audio({"bytes": None, "path": str(path)}, sample_rate, seconds)[:size]
         except BadItemError:
             raise ValueError(f"{path} can't be read as audio: remove it or set prompts") from None
         codes = len(waveform) // hop

@@ -1,1 +1,1 @@
-"""ImageDataset: their data, networks, losses and tokenizer."""
+"""Images: their data, networks, losses and tokenizer."""

@@ -1,4 +1,4 @@
-"""PatchGAN, the discriminator of pictures (Isola et al. 2017, as the authors' code has it)."""
+"""PatchGAN, the discriminator of images (Isola et al. 2017, as the authors' code has it)."""
 
 from jaxtyping import Float
 from torch import Tensor, nn

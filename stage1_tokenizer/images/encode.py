@@ -1,37 +1,52 @@
-"""What is particular to pictures in encode: the request, the columns, views and their codes."""
+"""Images in encode: their views and the codes of these."""
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import torch
 from datasets import Features, List, Value
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from common.config import to_plain
-from common.hub import local_folder, sha256
-from stage1_tokenizer.encode_config import EncodeImagesConfig
-from stage1_tokenizer.images.data import Row, load_images
+from common.codes import code_dtype
+from stage1_tokenizer.config import EncodeConfig
+from stage1_tokenizer.data import Row
+from stage1_tokenizer.images.data import VIEWS, ImageDataConfig, load_images
 from stage1_tokenizer.images.tokenizer import ImageTokenizer
 
+CACHED = 2**20
+"""Values of a network's widest activation, 4 MB, that stay in a processor's cache; several times as many do
+not, and are given back to the system and taken from it again by each layer."""
 
-@dataclass
-class LoadedPicture:
-    """One item's views, in memory."""
 
-    item: int
-    label: int
-    views: Tensor
+@dataclass(frozen=True, kw_only=True)
+class EncodeImagesConfig(EncodeConfig):
+    """Writes the codes of images: `simvq encode CONFIG [key=value ...]`."""
+
+    modality: Literal["images"] = "images"
+    """The key by which a file says what it is for: `speech` is EncodeSpeechConfig's."""
+    data: ImageDataConfig = field(default_factory=ImageDataConfig)
+    views: tuple[str, ...] = ("centre",)
+    """Of each training item: `centre`, `top-left`, `top-right`, `bottom-left`, `bottom-right`, and each of them
+    with `-flip`. All ten are LlamaGen's ten-crop. Held-out items have the one view `centre`."""
+    batch_size: int = 256
+    """Images encoded at once."""
+
+    def __post_init__(self) -> None:
+        possible = [place + flip for flip in ("", "-flip") for place in VIEWS]
+        for name in self.views:
+            if name not in possible:
+                raise ValueError(f"view {name!r} is not one of {', '.join(possible)}: set views")
 
 
 class ImageEncoding:
-    """The parts of encoding pictures that `encode` calls."""
+    """The views of images, and their codes."""
+
+    config_class = EncodeImagesConfig
 
     def __init__(self, config: EncodeImagesConfig, device: torch.device) -> None:
-        self.config = config
-        self.folder = local_folder(config.tokenizer)
-        self.tokenizer = ImageTokenizer.from_pretrained(self.folder).to(device)
-        self.device = device
+        self.config, self.device = config, device
+        self.tokenizer: ImageTokenizer = ImageTokenizer.from_pretrained(config.tokenizer).to(device)
         architecture = self.tokenizer.config
         self.splits = {
             split: load_images(
@@ -39,65 +54,33 @@ class ImageEncoding:
             )
             for split in ("train", "validation")
         }
-
-    @property
-    def request(self) -> dict[str, Any]:
-        """What the codes depend on: what a folder of them must agree with."""
-        architecture, config = self.tokenizer.config, self.config
-        return {
-            "tokenizer_sha256": sha256(self.folder / "model.safetensors"),
-            "codebook_size": self.tokenizer.quantizer.spec.alphabet,
-            "levels": self.tokenizer.quantizer.spec.levels,
-            "grid": list(architecture.grid),
-            "order": "raster",
-            "views": list(config.views),
-            "format": config.format,
-            "shard_items": config.shard_items,
-            "classes": list(self.splits["train"].classes),
-            "data": to_plain(config.data),
-            "fingerprints": {name: pictures.fingerprint for name, pictures in self.splits.items()},
-        }
-
-    @property
-    def features(self) -> Features:
-        """The columns of a shard."""
-        rows, columns = self.tokenizer.config.grid
-        dtype = code_dtype(self.tokenizer.quantizer.spec.alphabet)
-        return Features(
-            item=Value("int64"),
-            view=Value("string"),
-            label=Value("int64"),
-            codes=List(Value(dtype), length=rows * columns * self.tokenizer.quantizer.spec.levels),
+        spec = self.tokenizer.quantizer.spec
+        height, width = architecture.grid
+        self.dtype = code_dtype(spec.alphabet)
+        self.columns = Features(
+            codes=List(Value(self.dtype), length=height * width * spec.levels),
         )
 
+    @property
+    def layout(self) -> dict[str, Any]:
+        """The grid of an image's codes, and their order."""
+        return {"grid": list(self.tokenizer.config.grid), "order": "raster"}
+
     def views(self, split: str) -> tuple[str, ...]:
-        """The views of each item of a split."""
+        """The views of each image of a split."""
         return self.config.views if split == "train" else ("centre",)
 
-    def load(self, split: str, item: int, row: Row) -> LoadedPicture:
-        """One item, decoded. Raises BadItemError."""
-        pictures = self.splits[split]
-        picture = pictures.decode(row)
-        views = torch.stack([pictures.fixed(picture, name) for name in self.views(split)])
-        return LoadedPicture(item, pictures.label(row), views)
+    def load(self, split: str, row: Row) -> dict[str, Any]:
+        """The views of one image. Raises BadItemError."""
+        dataset = self.splits[split]
+        image = dataset.decode(row)
+        return {"views": torch.stack([dataset.fixed(image, name) for name in self.views(split)])}
 
-    def encode(self, split: str, items: list[LoadedPicture]) -> dict[str, list[Any]]:
-        """The columns of a batch of items; codes position by position, in raster order."""
-        views = self.views(split)
-        images = torch.cat([item.views for item in items])
-        codes = encoded(self.tokenizer, images.to(self.device)).flatten(1).cpu().numpy()
-        dtype = code_dtype(self.tokenizer.quantizer.spec.alphabet)
-        return {
-            "item": [item.item for item in items for _ in views],
-            "view": list(views) * len(items),
-            "label": [item.label for item in items for _ in views],
-            "codes": list(codes.astype(dtype)),
-        }
-
-
-CACHED = 2**20
-"""Values of a network's widest activation, 4 MB, that stay in a processor's cache; several times as many do
-not, and are given back to the system and asked for again by each layer."""
+    def encode(self, split: str, items: list[dict[str, Any]]) -> dict[str, list[Any]]:
+        """The codes of each view of a batch of images, position by position, in raster order."""
+        images = torch.cat([item["views"] for item in items]).to(self.device)
+        codes = encoded(self.tokenizer, images).flatten(1).cpu().numpy()
+        return {"codes": list(codes.astype(self.dtype))}
 
 
 @torch.inference_mode()
@@ -109,8 +92,3 @@ def encoded(
     if images.device.type == "cpu":
         part = max(CACHED // (tokenizer.config.width * images[0, 0].numel()), 1)
     return torch.cat([tokenizer.encode(some) for some in images.split(part)])
-
-
-def code_dtype(codebook_size: int) -> str:
-    """The smallest type of the two that are written which holds all codes."""
-    return "uint16" if codebook_size <= 65_536 else "uint32"

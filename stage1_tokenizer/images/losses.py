@@ -7,9 +7,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from stage1_tokenizer.config import AdversarialLossConfig
+
 
 @dataclass(frozen=True, kw_only=True)
-class ImageLossConfig:
+class ImageLossConfig(AdversarialLossConfig):
     """Weights of the losses. The quantizer's own is model.quantizer.weight."""
 
     l1_weight: float = 1.0
@@ -20,22 +22,13 @@ class ImageLossConfig:
     perceptual_weight: float = 1.0
     """Of LPIPS (VGG16), whose weights are downloaded once; 0 turns it off."""
     adversarial_weight: float = 0.1
-    """Of the discriminator's judgement; 0 turns it off."""
-    adversarial_start: int = 0
-    """The step from which the discriminator is trained and heard."""
     discriminator_width: int = 64
     discriminator_layers: int = 3
-    """Strided convolutions; a patch is judged, so small pictures need fewer."""
-    discriminator_lr: float = 1e-4
-
-    @property
-    def adversarial(self) -> bool:
-        """Whether there is a discriminator at all."""
-        return self.adversarial_weight > 0
+    """Strided convolutions; it classifies patches, so small images need fewer."""
 
 
 def perceptual_distance() -> nn.Module:
-    """LPIPS with VGG16 of torchmetrics, for pictures in [-1, 1], frozen.
+    """LPIPS with VGG16 of torchmetrics, for images in [-1, 1], frozen.
 
     Raises ValueError naming the missing file and the key that turns it off.
     """
@@ -51,12 +44,14 @@ def perceptual_distance() -> nn.Module:
 
 
 def reconstruction_losses(
-    made: Float[Tensor, "b c y x"], images: Float[Tensor, "b c y x"], config: ImageLossConfig
+    reconstruction: Float[Tensor, "b c y x"],
+    images: Float[Tensor, "b c y x"],
+    config: ImageLossConfig,
 ) -> dict[str, Float[Tensor, ""]]:
     """The weighted distance of reconstructions from their originals, pixel by pixel, by its name."""
     if config.arelbo:
-        return {"arelbo": config.l1_weight * 0.5 * F.mse_loss(made, images).log()}
-    return {"l1": config.l1_weight * F.l1_loss(made, images)}
+        return {"arelbo": config.l1_weight * 0.5 * F.mse_loss(reconstruction, images).log()}
+    return {"l1": config.l1_weight * F.l1_loss(reconstruction, images)}
 
 
 def generator_hinge(fake: Float[Tensor, "b 1 h w"]) -> Float[Tensor, ""]:

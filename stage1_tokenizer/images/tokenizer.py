@@ -7,7 +7,6 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from common.hub import HubModel
 from stage1_tokenizer.images.net import GROUPS, Decoder, Encoder
 from stage1_tokenizer.quantizers import (
     Quantized,
@@ -16,6 +15,7 @@ from stage1_tokenizer.quantizers import (
     build_quantizer,
     check_codes,
 )
+from stage1_tokenizer.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class ImageTokenizerConfig:
     """The architecture: saved beside the weights, needed to rebuild the model."""
 
     image_size: int = 128
-    """Side of the square pictures it is trained on, in pixels; it takes other sizes too."""
+    """Side of the square images it is trained on, in pixels; it takes other sizes too."""
     in_channels: int = 3
     """3 for colour, 1 for grey."""
     width: int = 128
@@ -55,12 +55,12 @@ class ImageTokenizerConfig:
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Rows and columns of codes of a picture of `image_size`."""
+        """Height and width in codes of an image of `image_size`."""
         side = self.image_size // self.factor
         return side, side
 
 
-class ImageTokenizer(HubModel):
+class ImageTokenizer(Tokenizer):
     """A convolutional autoencoder with a quantizer in the middle. Images are in [-1, 1]."""
 
     config_class = ImageTokenizerConfig
@@ -72,11 +72,6 @@ class ImageTokenizer(HubModel):
         self.encoder = Encoder(config.in_channels, *shape)
         self.quantizer = build_quantizer(config.quantizer)
         self.decoder = Decoder(config.in_channels, *shape)
-
-    @property
-    def codebook(self) -> Float[Tensor, "k d"]:
-        """The effective codebook."""
-        return self.quantizer.codebook
 
     def forward(
         self, images: Float[Tensor, "b c y x"]
@@ -97,12 +92,12 @@ class ImageTokenizer(HubModel):
 
     @torch.no_grad()
     def encode(self, images: Float[Tensor, "b c y x"]) -> Int[Tensor, "b h w *levels"]:
-        """The codes of each picture; of a quantizer with several codes per position, all of them."""
+        """The codes of each image; of a quantizer with several codes per position, all of them."""
         return self.quantizer.encode(rearrange(self.latents(images), "b d h w -> b h w d"))
 
     @torch.no_grad()
     def decode(self, codes: Int[Tensor, "b h w *levels"]) -> Float[Tensor, "b c y x"]:
-        """The pictures that integers alone stand for.
+        """The images that integers alone stand for.
 
         Their range is [-1, 1] but for a little overshoot, which `common.figures.to_uint8` clips. Raises
         ValueError for a code that is not in its alphabet.
@@ -113,12 +108,12 @@ class ImageTokenizer(HubModel):
 
     @torch.no_grad()
     def reconstruct(self, images: Float[Tensor, "b c y x"]) -> Float[Tensor, "b c y x"]:
-        """The pictures after encode and decode; without a quantizer that has codes, after the networks."""
+        """The images after encode and decode; without a quantizer that has codes, after the networks."""
         return self.rebuild(self.latents(images))
 
     @torch.no_grad()
     def rebuild(self, latents: Float[Tensor, "b d h w"]) -> Float[Tensor, "b c y x"]:
-        """The pictures that `reconstruct` gives, from the encoder's output."""
+        """The images that `reconstruct` gives, from the encoder's output."""
         if not self.quantizer.spec.has_codes:
             return self._quantized_and_decoded(latents)[0]
         return self.decode(self.quantizer.encode(rearrange(latents, "b d h w -> b h w d")))

@@ -1,8 +1,10 @@
-"""What is particular to pictures in the training of a tokenizer: batches, losses, what is watched."""
+"""Images in the training of a tokenizer: batches, losses, metrics, examples."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import torch
 from accelerate import Accelerator
@@ -13,10 +15,16 @@ from torch import Tensor, nn
 from common.figures import save_grid
 from common.metrics import psnr
 from common.stopwatch import part
-from stage1_tokenizer.batches import BadItems, training_batches
-from stage1_tokenizer.codebook_usage import quantization_error
-from stage1_tokenizer.health import position_share
-from stage1_tokenizer.images.data import BadItemError, ImageDataConfig, ImageDataset, load_images
+from stage1_tokenizer.batches import Batch, training_batches
+from stage1_tokenizer.codebook_usage import position_share, quantization_error
+from stage1_tokenizer.config import TrainTokenizerConfig
+from stage1_tokenizer.data import BadItemError
+from stage1_tokenizer.images.data import (
+    ImageAugmentConfig,
+    ImageDataConfig,
+    ImageDataset,
+    load_images,
+)
 from stage1_tokenizer.images.discriminator import PatchDiscriminator
 from stage1_tokenizer.images.losses import (
     ImageLossConfig,
@@ -30,64 +38,56 @@ from stage1_tokenizer.quantizers import Quantized
 
 MOST_DB = 106.02
 """The PSNR of an exact image in the log, which is infinite."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainImageTokenizerConfig(TrainTokenizerConfig):
+    """Trains a tokenizer of images: `simvq train-tokenizer CONFIG [key=value ...]`."""
+
+    modality: Literal["images"] = "images"
+    """The key by which a file says what it is for: `speech` is TrainSpeechTokenizerConfig's."""
+    data: ImageDataConfig = field(default_factory=ImageDataConfig)
+    augment: ImageAugmentConfig = field(default_factory=ImageAugmentConfig)
+    model: ImageTokenizerConfig = field(default_factory=ImageTokenizerConfig)
+    loss: ImageLossConfig = field(default_factory=ImageLossConfig)
+
+
 HELD_OUT = 64
-"""Held-out pictures watched in the log; the first 16 of them are drawn."""
+"""Held-out images that are evaluated,"""
+EXAMPLES = 16
+"""of which the first are saved as examples."""
 
 
-class ImageModality:
-    """The parts of an image tokenizer's training that the loop in `train` calls."""
+class ImageTraining:
+    """What the training loop needs of images."""
 
+    config_class = TrainImageTokenizerConfig
     items = "images"
-    """What the log counts per second."""
 
-    def __init__(
-        self,
-        data: ImageDataConfig,
-        model: ImageTokenizerConfig,
-        loss: ImageLossConfig,
-        augment: dict[str, bool],
-        device: torch.device,
-    ) -> None:
-        def load(split: str) -> ImageDataset:
-            return load_images(data, split, channels=model.in_channels, size=model.image_size)
-
-        self.loss, self.augment = loss, augment
-        self.pictures = load("train")
-        self.held_out = held_out_pictures(load("validation")).to(device)
-        self.model = ImageTokenizer(model)
+    def __init__(self, config: TrainImageTokenizerConfig, device: torch.device) -> None:
+        model, loss = config.model, config.loss
+        load = partial(load_images, config.data, channels=model.in_channels, size=model.image_size)
+        self.loss, self.augment = loss, config.augment
+        self.train_set = load("train")
+        self.held_out = held_out_images(load("validation")).to(device)
+        self.tokenizer = ImageTokenizer(model)
         self.perceptual = perceptual_distance().to(device) if loss.perceptual_weight else None
         self.discriminator: nn.Module | None = None
         if loss.adversarial:
             shape = model.in_channels, loss.discriminator_width, loss.discriminator_layers
             self.discriminator = PatchDiscriminator(*shape)
 
-    def batches(
-        self, accelerator: Accelerator, *, batch_size: int, seed: int, done: int, workers: int
-    ) -> Iterator[dict[str, Any]]:
-        """Endless batches of this process with `images` on its device; bad pictures are counted."""
-        rank, world = accelerator.process_index, accelerator.num_processes
-        size = None if self.pictures.config.streaming else len(self.pictures) / world
-        self.bad = BadItems(size)
-        for batch in training_batches(
-            self.pictures,
-            batch_size=batch_size,
-            seed=seed,
-            done=done,
-            rank=rank,
-            world=world,
-            workers=workers,
-            augment=self.augment,
-        ):
-            self.bad.count(batch["bad"], batch["epoch"], len(batch["labels"]))
-            batch["images"] = batch["images"].to(accelerator.device, non_blocking=True)
-            yield batch
+    def batches(self, accelerator: Accelerator, **settings: int) -> Iterator[Batch]:
+        """Endless batches with `images`."""
+        load = partial(self.train_set.training_item, augment=self.augment)
+        return training_batches(self.train_set, load, accelerator, **settings)
 
-    def latents(self, batch: dict[str, Any]) -> Float[Tensor, "n d"]:
-        """The encoder's output for a batch, from which the codebook starts."""
-        return self.model.latents(batch["images"]).permute(0, 2, 3, 1).flatten(0, 2)
+    def latents(self, batch: Batch) -> Float[Tensor, "n d"]:
+        """The encoder's output for a batch, from which the codebook is initialised."""
+        return self.tokenizer.latents(batch["images"]).permute(0, 2, 3, 1).flatten(0, 2)
 
     def generator_losses(
-        self, model: nn.Module, batch: dict[str, Any], adversary: nn.Module | None
+        self, model: nn.Module, batch: Batch, adversary: nn.Module | None
     ) -> tuple[dict[str, Tensor], Float[Tensor, "b c y x"], Quantized]:
         """The weighted losses of encoder, decoder and quantizer, the reconstructions, and the codes."""
         images, weights = batch["images"], self.loss
@@ -99,69 +99,68 @@ class ImageModality:
             distance = self.perceptual(reconstruction, images).float().mean()
             losses["perceptual"] = weights.perceptual_weight * distance
         if adversary is not None:
-            judged = generator_hinge(adversary(reconstruction))
-            losses["adversarial"] = weights.adversarial_weight * judged
+            hinge = generator_hinge(adversary(reconstruction))
+            losses["adversarial"] = weights.adversarial_weight * hinge
         return losses | quantized.losses, reconstruction.detach(), quantized
 
     def discriminator_loss(
-        self, discriminator: nn.Module, batch: dict[str, Any], fake: Float[Tensor, "b c y x"]
+        self, discriminator: nn.Module, batch: Batch, fake: Float[Tensor, "b c y x"]
     ) -> Float[Tensor, ""]:
         """The discriminator's hinge loss on a batch and its reconstructions.
 
-        They are judged apart: in one batch its batch normalisation would see the two mixed, where the
+        The two pass it apart: in one batch its batch normalisation would see the two mixed, where the
         generator meets it with reconstructions alone, and would be fooled by any shift of statistics.
         """
         return discriminator_hinge(discriminator(batch["images"]), discriminator(fake))
 
     @torch.no_grad()
-    def watch(self) -> dict[str, float]:
-        """PSNR of held-out pictures, decoded from their codes alone; what quantization loses; how much of
-        the latents is their place."""
-        latents = self.model.latents(self.held_out)
-        decoded = self.model.rebuild(latents)
+    def evaluate(self) -> dict[str, float]:
+        """PSNR of held-out images, decoded from their codes alone; what quantization loses; how much of
+        the latents is their position."""
+        latents = self.tokenizer.latents(self.held_out)
+        decoded = self.tokenizer.rebuild(latents)
         vectors = rearrange(latents, "b d h w -> 1 (b h w) d")
-        places = rearrange(latents, "b d h w -> b (h w) d")
         return {
             "heldout/psnr": float(
                 psnr(self.held_out, decoded.clamp(-1, 1), 2).clamp_max(MOST_DB).mean()
             ),
-            "heldout/quantization_error": quantization_error(self.model.quantizer, vectors),
-            "latents/position_share": position_share(places),
+            "heldout/quantization_error": quantization_error(self.tokenizer.quantizer, vectors),
+            "latents/position_share": position_share(rearrange(latents, "b d h w -> b (h w) d")),
         }
 
-    def constant(self) -> dict[str, float]:
-        """PSNR of the held-out pictures' mean, the best that one picture for all can do."""
+    def evaluate_constant(self) -> dict[str, float]:
+        """PSNR of the held-out images' mean, the best that one image for all can do."""
         mean = self.held_out.mean(0, keepdim=True).expand_as(self.held_out)
         return {"constant/psnr": float(psnr(self.held_out, mean, 2).clamp_max(MOST_DB).mean())}
 
-    def about(self) -> str:
-        """The data set, the classes, and the bits of one picture."""
-        streaming = self.pictures.config.streaming
-        items = "a stream of pictures" if streaming else f"{len(self.pictures):,} pictures"
-        rows, columns = self.model.config.grid
-        bits = self.model.quantizer.spec.bits
+    def describe(self) -> str:
+        """The data set, the classes, and the bits of one image."""
+        data = self.train_set
+        count = "a stream of images" if data.is_stream else f"{len(data):,} images"
+        height, width = self.tokenizer.config.grid
+        bits = self.tokenizer.quantizer.spec.bits
         return (
-            f"{items}, {len(self.pictures.classes)} classes, {len(self.held_out)} held-out pictures watched, "
-            f"{bits:.4g} bits at each of {rows} x {columns} positions ({rows * columns * bits:,.0f} per picture)"
+            f"{count}, {len(data.classes)} classes, {len(self.held_out)} held-out images evaluated, "
+            f"{bits:.4g} bits at each of {height} x {width} positions ({height * width * bits:,.0f} per image)"
         )
 
     @torch.no_grad()
-    def draw(self, path: Path) -> None:
+    def save_examples(self, path: Path) -> None:
         """Held-out originals above their reconstructions."""
-        shown = self.held_out[:16]
-        save_grid([shown, self.model.reconstruct(shown)], path.with_suffix(".png"))
+        originals = self.held_out[:EXAMPLES]
+        save_grid([originals, self.tokenizer.reconstruct(originals)], path.with_suffix(".png"))
 
 
-def held_out_pictures(pictures: ImageDataset) -> Float[Tensor, "b c y x"]:
-    """The first decodable pictures of a split, at most 64."""
-    found = []
-    for row in pictures.rows:
+def held_out_images(dataset: ImageDataset) -> Float[Tensor, "b c y x"]:
+    """The first decodable images of a split, at most 64."""
+    images = []
+    for row in dataset.rows:
         try:
-            found.append(pictures.fixed(pictures.decode(row)))
+            images.append(dataset.fixed(dataset.decode(row)))
         except BadItemError:
             continue
-        if len(found) == HELD_OUT:
+        if len(images) == HELD_OUT:
             break
-    if not found:
-        raise ValueError("the validation split has no decodable picture: set data.validation")
-    return torch.stack(found)
+    if not images:
+        raise ValueError("the validation split has no decodable image: set data.validation")
+    return torch.stack(images)

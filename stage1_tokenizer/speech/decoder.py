@@ -80,9 +80,9 @@ class Attention(nn.Module):
 
 
 class PositionNet(nn.Module):
-    """Residual blocks around an attention: the part that sees the whole recording.
+    """Residual blocks around an attention: the part that sees the whole clip.
 
-    "Whole" ends at `window` frames. A longer recording is seen through windows that overlap by half
+    "Whole" ends at `window` frames. A longer clip is seen through windows that overlap by half
     and are faded into each other, so that memory stays bounded and attention stays near the lengths
     it knows.
     """
@@ -171,7 +171,7 @@ class Backbone(nn.Module):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 assert module.bias is not None
                 nn.init.zeros_(module.bias)
-        self.pos_net = PositionNet(width, window)  # keeps torch's start, as the authors' does
+        self.pos_net = PositionNet(width, window)  # keeps torch's init, as the authors' does
 
     @property
     def context(self) -> int:

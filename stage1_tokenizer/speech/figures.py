@@ -1,4 +1,4 @@
-"""Speech as files to look at and to hear: spectrograms on one scale, and WAV."""
+"""Speech as files to look at and to listen to: spectrograms on one scale, and WAV."""
 
 import io
 from collections.abc import Sequence
@@ -39,15 +39,15 @@ def decibel_spectrogram(waveform: Float[Tensor, " t"], sample_rate: int) -> Floa
 
 
 def save_spectrograms(columns: Sequence[dict[str, Tensor]], sample_rate: int, path: Path) -> None:
-    """Draws the named waveforms of each column under each other: seconds, kHz, and one dB scale."""
-    rows, width = len(columns[0]), len(columns)
+    """Plots the named waveforms of each column under each other: seconds, kHz, and one dB scale."""
+    height, width = len(columns[0]), len(columns)
     figure, axes = pyplot.subplots(
-        rows, width, figsize=(3 * width, 2.2 * rows), layout="constrained", squeeze=False
+        height, width, figsize=(3 * width, 2.2 * height), layout="constrained", squeeze=False
     )
     low, high = RANGE_DB
     for x, column in enumerate(columns):
         for y, (name, waveform) in enumerate(column.items()):
-            picture = axes[y, x].imshow(
+            image = axes[y, x].imshow(
                 decibel_spectrogram(waveform, sample_rate).numpy(),
                 origin="lower",
                 aspect="auto",
@@ -56,7 +56,7 @@ def save_spectrograms(columns: Sequence[dict[str, Tensor]], sample_rate: int, pa
                 vmax=high,
             )
             axes[y, x].set(title=name, xlabel="seconds", ylabel="kHz")
-    figure.colorbar(picture, ax=axes, label="dB")
+    figure.colorbar(image, ax=axes, label="dB")
     save_figure(figure, path)
 
 

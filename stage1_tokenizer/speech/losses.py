@@ -9,35 +9,26 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torchaudio.functional import melscale_fbanks
 
-from stage1_tokenizer.speech.discriminators import (
-    Judgement,
-    Judgements,
+from stage1_tokenizer.config import AdversarialLossConfig
+from stage1_tokenizer.speech.discriminator import (
+    DiscriminatorOutput,
+    DiscriminatorOutputs,
     SpeechDiscriminatorConfig,
 )
 from stage1_tokenizer.speech.net import Lengths, inside
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpeechLossConfig:
+class SpeechLossConfig(AdversarialLossConfig):
     """Weights of the losses. The quantizer's own is model.quantizer.weight."""
 
     mel: Literal["multi", "single"] = "multi"
     """The log-mel distance: over seven scales (Descript), or over one, as SimVQ's authors have it."""
     mel_weight: float = 15.0
     """15 is usual for `multi` and 45 for `single`, beside adversarial and feature terms of 1 to 2."""
-    adversarial_weight: float = 1.0
-    """Of the discriminators' judgement; 0 turns them and feature matching off."""
     feature_weight: float = 1.0
-    """Of the distance between the discriminators' features of recording and reconstruction."""
-    adversarial_start: int = 0
-    """The step from which the discriminators are trained and heard."""
+    """Of the distance between the discriminators' features of clip and reconstruction."""
     discriminator: SpeechDiscriminatorConfig = field(default_factory=SpeechDiscriminatorConfig)
-    discriminator_lr: float = 1e-4
-
-    @property
-    def adversarial(self) -> bool:
-        """Whether there are discriminators at all."""
-        return self.adversarial_weight > 0
 
 
 @dataclass(frozen=True)
@@ -111,7 +102,9 @@ class MelDistance(nn.Module):
             return mel.log10() if scale.decades else mel.log()
 
 
-def discriminator_losses(real: Judgements, fake: Judgements) -> dict[str, Float[Tensor, ""]]:
+def discriminator_losses(
+    real: DiscriminatorOutputs, fake: DiscriminatorOutputs
+) -> dict[str, Float[Tensor, ""]]:
     """What the discriminators minimise: hinge means, and a least-squares sum over bands."""
     losses = {}
     for name in real:
@@ -126,8 +119,10 @@ def discriminator_losses(real: Judgements, fake: Judgements) -> dict[str, Float[
     return losses
 
 
-def generator_losses(real: Judgements, fake: Judgements) -> dict[str, Float[Tensor, ""]]:
-    """What the tokenizer minimises: `adversarial`, to be judged real, and `feature` matching."""
+def generator_losses(
+    real: DiscriminatorOutputs, fake: DiscriminatorOutputs
+) -> dict[str, Float[Tensor, ""]]:
+    """What the tokenizer minimises: `adversarial`, to be taken for real, and `feature` matching."""
     adversarial, feature = [], []
     for name in fake:
         scores = [score.float() for score, _ in fake[name]]
@@ -143,7 +138,7 @@ def generator_losses(real: Judgements, fake: Judgements) -> dict[str, Float[Tens
     }
 
 
-def feature_matching(real: Judgement, fake: Judgement) -> Float[Tensor, ""]:
+def feature_matching(real: DiscriminatorOutput, fake: DiscriminatorOutput) -> Float[Tensor, ""]:
     """The mean absolute difference of each feature map, summed over a discriminator's maps."""
     maps = zip(real[1], fake[1], strict=True)
     return torch.stack([(a.detach().float() - b.float()).abs().mean() for a, b in maps]).sum()

@@ -1,6 +1,6 @@
 """The encoder for waveforms, EnCodec's SEANet (arXiv 2210.13438), and how lengths are kept.
 
-SpeechDataset of a batch end at different places. Every layer that looks beyond one position takes
+The clips of a batch end at different places. Every layer that looks beyond one position takes
 `lengths`, so that an item of a padded batch comes out as it does alone. `lengths=None` says that
 all are full.
 """
@@ -87,7 +87,7 @@ def in_chunks(
 class Conv(nn.Module):
     """A weight-normed convolution that gives one position per `stride`, its borders mirrored.
 
-    It starts with the variance of its input kept and without biases. PyTorch's own start passes on a
+    Its init keeps the variance of its input, and has no biases. PyTorch's own passes on a
     third of the variance and adds biases that are louder than speech: after five of them the latents
     tell their position in the crop, not the sound, and whether training ever leaves that is chance.
     """

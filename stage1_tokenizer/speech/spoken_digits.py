@@ -33,19 +33,19 @@ HELD_OUT = 6
 SAMPLE_RATE = 16_000
 
 SYNCHRONOUS, UTF8, RATE, PITCH = 2, 1, 1, 3
-"""Of espeak-ng's speak_lib.h: output mode, text encoding, and the numbers of two parameters."""
+"""Of espeak-ng's speak_lib.h: output mode, text encoding, and the indices of two parameters."""
 CALLBACK = ctypes.CFUNCTYPE(
     ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p
 )
 
 
 def spoken_digits(split: str) -> Dataset:
-    """16 words by 8 voices at 4 rates and 3 pitches: 1,280 recordings to train on, 256 held out.
+    """16 words by 8 voices at 4 rates and 3 pitches: 1,280 clips to train on, 256 held out.
 
     Columns: audio (FLAC at 16 kHz), label, text, speaker. The same in every process on a machine.
     """
     held_out = split != "train"
-    rows = [row for row in _recordings() if row["held_out"] == held_out]
+    rows = [row for row in _clips() if row["held_out"] == held_out]
     features = datasets.Features(
         audio={"bytes": Value("binary"), "path": Value("string")},
         label=ClassLabel(names=list(WORDS)),
@@ -57,8 +57,8 @@ def spoken_digits(split: str) -> Dataset:
 
 
 @functools.cache
-def _recordings() -> list[dict[str, object]]:
-    """All recordings, synthesised once per process and always in one order."""
+def _clips() -> list[dict[str, object]]:
+    """All clips, synthesised once per process and always in one order."""
     espeak = Espeak()
     rows: list[dict[str, object]] = []
     for (s, speaker), (w, word) in itertools.product(enumerate(SPEAKERS), enumerate(WORDS)):

@@ -9,7 +9,6 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from common.hub import HubModel
 from stage1_tokenizer.quantizers import (
     Quantized,
     QuantizerConfig,
@@ -19,9 +18,10 @@ from stage1_tokenizer.quantizers import (
 )
 from stage1_tokenizer.speech.decoder import GROUPS, Decoder
 from stage1_tokenizer.speech.net import Encoder, Lengths, inside, masked
+from stage1_tokenizer.tokenizer import Tokenizer
 
 CHUNK = 1024
-"""Codes in work at a time when a recording is encoded or decoded: 14 s at 75 codes per second."""
+"""Codes in work at a time when a clip is encoded or decoded: 14 s at 75 codes per second."""
 PADDING = -1
 """Stands after an item's last code in a batch of unequal lengths."""
 
@@ -46,10 +46,10 @@ class SpeechTokenizerConfig:
     decoder_hidden: int = 2304
     """Channels inside its ConvNeXt blocks."""
     decoder_layers: int = 12
-    """Number of its ConvNeXt blocks."""
+    """Its ConvNeXt blocks."""
     decoder_window: int = 3000
     """Codes that its attention sees at once, even (40 s at 75 codes per second); a longer
-    recording is seen through overlapping windows."""
+    clip is seen through overlapping windows."""
     n_fft: int = 1280
     """Samples of one frame of the inverse STFT, a multiple of the hop: 4 hops is usual."""
     quantizer: QuantizerConfig = field(
@@ -89,11 +89,11 @@ class SpeechTokenizerConfig:
         return self.sample_rate / self.hop
 
 
-class SpeechTokenizer(HubModel):
+class SpeechTokenizer(Tokenizer):
     """An autoencoder for speech with a quantizer in the middle. Waveforms are in [-1, 1].
 
     In a batch of unequal lengths, `lengths` says where each item ends, and every item comes out as
-    it does alone. A recording that ends within a hop is filled up with zeros.
+    it does alone. A clip that ends within a hop is filled up with zeros.
     """
 
     config_class = SpeechTokenizerConfig
@@ -116,11 +116,6 @@ class SpeechTokenizer(HubModel):
             config.hop,
         )
 
-    @property
-    def codebook(self) -> Float[Tensor, "k d"]:
-        """The effective codebook."""
-        return self.quantizer.codebook
-
     def forward(
         self, waveform: Float[Tensor, "b t"], lengths: Lengths = None
     ) -> tuple[Float[Tensor, "b t"], Quantized]:
@@ -133,7 +128,7 @@ class SpeechTokenizer(HubModel):
         )
 
     def counts(self, lengths: Lengths) -> Lengths:
-        """The number of codes of items of so many samples."""
+        """How many codes items of so many samples have."""
         return None if lengths is None else (lengths + self.config.hop - 1) // self.config.hop
 
     def latents(
@@ -157,9 +152,9 @@ class SpeechTokenizer(HubModel):
     def encode(
         self, waveform: Float[Tensor, "b t"], lengths: Lengths = None, chunk: int = CHUNK
     ) -> Int[Tensor, "b n *levels"]:
-        """The codes of each recording, -1 past an item's end; `lengths` is in samples.
+        """The codes of each clip, -1 past an item's end; `lengths` is in samples.
 
-        SpeechDataset of any length, in pieces of `chunk` codes, which changes nothing but rounding.
+        A clip has any length, and is encoded in pieces of `chunk` codes, which changes nothing but rounding.
         Raises ValueError for a batch without samples, and for lengths that do not fit it.
         """
         _check_lengths(lengths, waveform)
@@ -205,7 +200,7 @@ class SpeechTokenizer(HubModel):
     def rebuild(
         self, latents: Float[Tensor, "b d n"], samples: int, lengths: Lengths = None
     ) -> Float[Tensor, "b t"]:
-        """The `samples` of each recording that `reconstruct` gives, from the encoder's output."""
+        """The `samples` of each clip that `reconstruct` gives, from the encoder's output."""
         if not self.quantizer.spec.has_codes:
             return self._quantized_and_decoded(latents, samples, lengths)[0]
         codes = self.quantizer.encode(rearrange(latents, "b d n -> b n d"))
@@ -224,9 +219,9 @@ class SpeechTokenizer(HubModel):
             return self.quantizer(latents)
         valid = inside(counts, latents.shape[1])
         quantized = self.quantizer(latents[valid][None])
-        found = quantized.codes[0]
-        codes = found.new_full((*valid.shape, *found.shape[1:]), PADDING)
-        codes[valid] = found
+        flat = quantized.codes[0]
+        codes = flat.new_full((*valid.shape, *flat.shape[1:]), PADDING)
+        codes[valid] = flat
         full = torch.zeros_like(latents, dtype=quantized.latents.dtype)
         chosen = full.index_put((valid,), quantized.latents[0])
         return replace(quantized, latents=chosen, codes=codes)
@@ -250,6 +245,6 @@ def _check_lengths(lengths: Lengths, batch: Tensor) -> None:
         or not 1 <= int(lengths.min()) <= int(lengths.max()) <= batch.shape[1]
     ):
         raise ValueError(
-            f"lengths={lengths.tolist()} must be {len(batch)} numbers from 1 to {batch.shape[1]}, "
+            f"lengths={lengths.tolist()} must be {len(batch)} integers from 1 to {batch.shape[1]}, "
             "where each item of the batch ends"
         )

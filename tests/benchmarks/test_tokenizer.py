@@ -15,8 +15,8 @@ from common.training import OptimConfig
 from stage1_tokenizer import ImageTokenizer, ImageTokenizerConfig
 from stage1_tokenizer.images.encode import CACHED, encoded
 from stage1_tokenizer.images.losses import ImageLossConfig
+from stage1_tokenizer.images.training import TrainImageTokenizerConfig
 from stage1_tokenizer.quantizers import SimVQConfig
-from stage1_tokenizer.train_config import TrainImageTokenizerConfig
 
 ADVERSARIAL = ImageLossConfig(perceptual_weight=0, discriminator_width=8, discriminator_layers=1)
 

@@ -4,9 +4,10 @@ from pathlib import Path
 
 from common.training import OptimConfig
 from stage1_tokenizer import ImageTokenizerConfig
+from stage1_tokenizer.images.data import ImageAugmentConfig
 from stage1_tokenizer.images.losses import ImageLossConfig
+from stage1_tokenizer.images.training import TrainImageTokenizerConfig
 from stage1_tokenizer.quantizers import SimVQConfig
-from stage1_tokenizer.train import TrainImageTokenizerConfig
 
 
 def tokenizer_config(run_dir: Path, **changes: object) -> TrainImageTokenizerConfig:
@@ -27,8 +28,7 @@ def tokenizer_config(run_dir: Path, **changes: object) -> TrainImageTokenizerCon
             discriminator_layers=1,
         ),
         "optim": OptimConfig(lr=1e-3, warmup_steps=2),
-        "random_crop": True,
-        "flip": True,
+        "augment": ImageAugmentConfig(crop=True, flip=True),
         "steps": 8,
         "batch_size": 8,
         "workers": 0,

@@ -8,10 +8,10 @@ import soundfile
 
 from stage1_tokenizer import SpeechTokenizerConfig
 from stage1_tokenizer.quantizers import SimVQConfig
-from stage1_tokenizer.speech.data import SpeechDataConfig, load_clips
-from stage1_tokenizer.speech.discriminators import SpeechDiscriminatorConfig
+from stage1_tokenizer.speech.data import SpeechAugmentConfig, SpeechDataConfig, load_clips
+from stage1_tokenizer.speech.discriminator import SpeechDiscriminatorConfig
 from stage1_tokenizer.speech.losses import SpeechLossConfig
-from stage1_tokenizer.train_config import TrainSpeechTokenizerConfig
+from stage1_tokenizer.speech.training import TrainSpeechTokenizerConfig
 
 RATE = 8000
 MODEL = SpeechTokenizerConfig(
@@ -58,7 +58,6 @@ def words(
         source="parquet",
         train=str(folder / "train.parquet"),
         validation=str(folder / "validation.parquet"),
-        crop_seconds=0.25,
     )
 
 
@@ -66,6 +65,7 @@ def run_config(run_dir: Path, data: SpeechDataConfig) -> TrainSpeechTokenizerCon
     return TrainSpeechTokenizerConfig(
         run_dir=run_dir,
         data=data,
+        augment=SpeechAugmentConfig(crop_seconds=0.25),
         model=MODEL,
         loss=LOSS,
         steps=4,

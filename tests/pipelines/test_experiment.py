@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from pipelines.experiment import read_experiment, saved_config
-from stage1_tokenizer.train_config import TrainImageTokenizerConfig, TrainSpeechTokenizerConfig
+from stage1_tokenizer.images.training import TrainImageTokenizerConfig
+from stage1_tokenizer.speech.training import TrainSpeechTokenizerConfig
 
 ROOT = Path(__file__).parents[2]
 WHOLE = """

@@ -24,10 +24,10 @@ from pipelines.verbs import train_prior
 from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
 from stage1_tokenizer.codebook_usage import code_counts
 from stage1_tokenizer.encode import encode
-from stage1_tokenizer.encode_config import EncodeSpeechConfig
 from stage1_tokenizer.images.data import ImageDataConfig, load_images
 from stage1_tokenizer.quantizers import RQConfig
 from stage1_tokenizer.speech.data import load_clips
+from stage1_tokenizer.speech.encode import EncodeSpeechConfig
 from stage2_prior.train_config import TrainPriorConfig
 
 ROOT = Path(__file__).parents[2]

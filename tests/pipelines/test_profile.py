@@ -14,9 +14,9 @@ from pipelines.cli import main
 from pipelines.experiment import read_experiment
 from pipelines.profile import MOST_STEPS, Profile, profile, profile_table
 from stage1_tokenizer.encode import encode
-from stage1_tokenizer.encode_config import EncodeImagesConfig
+from stage1_tokenizer.images.encode import EncodeImagesConfig
+from stage1_tokenizer.images.training import TrainImageTokenizerConfig
 from stage1_tokenizer.train import begin, take_step, train_tokenizer
-from stage1_tokenizer.train_config import TrainImageTokenizerConfig
 from stage2_prior.train_config import TrainPriorConfig
 
 SMOKE = Path(__file__).parents[2] / "configs" / "smoke.yaml"
@@ -105,7 +105,7 @@ def test_speech_and_priors_have_their_parts(
 ) -> None:
     monkeypatch.setattr(pipelines.profile, "MOST_STEPS", 3)
     speech = profile(run_config(tmp_path / "speech", spoken(tmp_path / "words")))
-    assert set(speech.watch.calls) == {*TRAINED, "search"} and speech.kind == "crops"
+    assert set(speech.watch.calls) == {*TRAINED, "search"} and speech.kind == "clips"
     model = train_tokenizer(images(tmp_path / "tokenizer", "steps=1"))
     codes = smoke("codes", f"tokenizer={model}", f"out={tmp_path / 'codes'}", "views=[centre]")
     assert isinstance(codes, EncodeImagesConfig)
@@ -134,7 +134,7 @@ def test_a_watched_training_is_the_same_bit_for_bit(tmp_path: Path) -> None:
                 continue
             with watch.running():
                 take_step(run, batches, step)
-        weights.append(run.task.model.state_dict())
+        weights.append(run.modality.tokenizer.state_dict())
     assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
 
 

@@ -1,4 +1,4 @@
-"""The row without a quantizer: it trains and is watched like the others, and has no codes to encode."""
+"""The row without a quantizer: it trains and is evaluated like the others, and has no codes to encode."""
 
 from pathlib import Path
 
@@ -9,7 +9,8 @@ from helpers.image_runs import tokenizer_config
 from common.tracking import read_metrics
 from pipelines import verbs
 from stage1_tokenizer import ImageTokenizer, ImageTokenizerConfig, SpeechTokenizer
-from stage1_tokenizer.encode import EncodeImagesConfig, encode
+from stage1_tokenizer.encode import encode
+from stage1_tokenizer.images.encode import EncodeImagesConfig
 from stage1_tokenizer.quantizers import Continuous, ContinuousConfig
 from stage1_tokenizer.speech.tokenizer import SpeechTokenizerConfig
 
@@ -39,7 +40,7 @@ def test_a_tokenizer_without_codes_trains_and_refuses_to_encode(tmp_path: Path) 
     )
     assert "dB; there are no codes" in verbs.train_tokenizer(config)
     assert read_metrics(config.run_dir)[-1]["heldout/psnr"] > 0
-    assert list((config.run_dir / "pictures").glob("*.png"))
+    assert list((config.run_dir / "examples").glob("*.png"))
     tokenizer = ImageTokenizer.from_pretrained(config.run_dir / "model").eval()
     images = torch.rand(2, 1, 8, 8) * 2 - 1
     assert torch.equal(tokenizer.reconstruct(images), tokenizer(images)[0])

@@ -5,6 +5,7 @@ import random
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -17,9 +18,10 @@ from PIL import Image
 from pyarrow.parquet import ParquetWriter, write_table
 
 from common.seeding import generator_at
-from stage1_tokenizer.batches import BadItems, training_batches
+from stage1_tokenizer.batches import BadItems, item_loader
+from stage1_tokenizer.data import BadItemError
 from stage1_tokenizer.images.data import (
-    BadItemError,
+    ImageAugmentConfig,
     ImageDataConfig,
     ImageDataset,
     augmented,
@@ -38,7 +40,7 @@ def png(value: int, size: tuple[int, int] = (12, 10)) -> bytes:
 def parquet(
     folder: Path, count: int = 40, bad: tuple[int, ...] = (), labels: bool = True
 ) -> ImageDataConfig:
-    """A Parquet file of flat pictures, of which some are not decodable."""
+    """A Parquet file of flat images, of which some are not decodable."""
     rows: dict[str, list] = {
         "picture": [
             {"bytes": b"broken" if i in bad else png(i * 5), "path": f"{i:03d}.png"}
@@ -61,12 +63,12 @@ def load(config: ImageDataConfig, channels: int = 3, size: int = 8) -> ImageData
     return load_images(config, "train", channels=channels, size=size)
 
 
-def batches(pictures: ImageDataset, count: int = 6, **options: int) -> list[torch.Tensor]:
+def batches(images: ImageDataset, count: int = 6, **options: int) -> list[torch.Tensor]:
     settings = {"batch_size": 8, "seed": 0, "done": 0, "rank": 0, "world": 1, "workers": 0}
-    stream = training_batches(
-        pictures, augment={"crop": True, "flip": True}, **{**settings, **options}
-    )
-    return [batch["images"] for batch in islice(stream, count)]
+    augment = ImageAugmentConfig(crop=True, flip=True)
+    load_item = partial(images.training_item, augment=augment)
+    loader = item_loader(images, load_item, **{**settings, **options})
+    return [batch["images"] for batch in islice(loader, count)]
 
 
 def test_digits_are_embedded() -> None:
@@ -96,20 +98,20 @@ def test_parquet_files_may_be_sliced(tmp_path: Path) -> None:
 
 
 def test_parquet_with_names_as_labels(tmp_path: Path) -> None:
-    pictures = load(parquet(tmp_path))
-    assert pictures.classes == ("cat", "dog")
-    assert [pictures.label(pictures[i]) for i in range(4)] == [1, 0, 1, 0]
+    images = load(parquet(tmp_path))
+    assert images.classes == ("cat", "dog")
+    assert [images.label(images[i]) for i in range(4)] == [1, 0, 1, 0]
     assert load(parquet(tmp_path, labels=False)).classes == ()
 
 
-def test_a_folder_of_pictures(tmp_path: Path) -> None:
+def test_a_folder_of_images(tmp_path: Path) -> None:
     for kind in ("cat", "dog"):
         for split in ("train", "validation"):
             (tmp_path / split / kind).mkdir(parents=True)
             (tmp_path / split / kind / "a.png").write_bytes(png(9))
-    pictures = load(ImageDataConfig(source=str(tmp_path)))
-    assert pictures.classes == ("cat", "dog") and len(pictures) == 2
-    assert pictures.fixed(pictures.decode(pictures[0])).shape == (3, 8, 8)
+    images = load(ImageDataConfig(source=str(tmp_path)))
+    assert images.classes == ("cat", "dog") and len(images) == 2
+    assert images.fixed(images.decode(images[0])).shape == (3, 8, 8)
 
 
 def test_what_is_not_there_is_told_with_what_is(tmp_path: Path) -> None:
@@ -123,15 +125,14 @@ def test_what_is_not_there_is_told_with_what_is(tmp_path: Path) -> None:
         load(ImageDataConfig(source=str(tmp_path), train="practice"))
 
 
-def test_a_bad_picture_is_skipped_and_counted(tmp_path: Path) -> None:
-    pictures = load(parquet(tmp_path, bad=(3, 4)))
+def test_a_bad_image_is_skipped_and_counted(tmp_path: Path) -> None:
+    images = load(parquet(tmp_path, bad=(3, 4)))
     with pytest.raises(BadItemError, match=r"003\.png"):
-        pictures.decode(pictures[3])
-    stream = training_batches(
-        pictures, batch_size=10, seed=0, done=0, rank=0, world=1, workers=0,
-        augment={"crop": False, "flip": False},
-    )  # fmt: skip
-    names = [name for batch in islice(stream, 4) for name in batch["bad"]]
+        images.decode(images[3])
+    load_item = partial(images.training_item, augment=ImageAugmentConfig())
+    order = {"batch_size": 10, "seed": 0, "done": 0, "rank": 0, "world": 1, "workers": 0}
+    loader = item_loader(images, load_item, **order)
+    names = [name for batch in islice(loader, 4) for name in batch["bad"]]
     assert sorted(set(names)) == ["003.png", "004.png"]
 
 
@@ -144,11 +145,11 @@ def test_over_one_percent_of_an_epoch_stops_the_run_with_the_first_name() -> Non
 
 
 def test_batches_resume_and_are_shared_among_processes(tmp_path: Path) -> None:
-    pictures = load(parquet(tmp_path))
-    whole = batches(pictures)
-    assert all(map(torch.equal, batches(pictures, 4, done=16), whole[2:]))
-    assert all(map(torch.equal, batches(pictures, 6, workers=2), whole))
-    shares = [batches(pictures, 3, rank=rank, world=2) for rank in range(2)]
+    images = load(parquet(tmp_path))
+    whole = batches(images)
+    assert all(map(torch.equal, batches(images, 4, done=16), whole[2:]))
+    assert all(map(torch.equal, batches(images, 6, workers=2), whole))
+    shares = [batches(images, 3, rank=rank, world=2) for rank in range(2)]
     for step in range(3):
         merged = torch.stack([share[step] for share in shares], 1).flatten(0, 1)
         assert torch.equal(merged, whole[step])
@@ -156,11 +157,11 @@ def test_batches_resume_and_are_shared_among_processes(tmp_path: Path) -> None:
 
 def test_a_stream_gives_the_same_batches_resumed_and_shared(tmp_path: Path) -> None:
     config = parquet(tmp_path, bad=(7,), labels=False)
-    pictures = load(ImageDataConfig(**{**vars(config), "streaming": True, "shuffle_buffer": 16}))
-    whole = batches(pictures, 12)
+    images = load(ImageDataConfig(**{**vars(config), "streaming": True, "shuffle_buffer": 16}))
+    whole = batches(images, 12)
     assert len({image.flatten()[0].item() for batch in whole[:5] for image in batch}) > 20
-    assert all(map(torch.equal, batches(pictures, 6, done=48), whole[6:]))
-    shares = [batches(pictures, 3, rank=rank, world=2) for rank in range(2)]
+    assert all(map(torch.equal, batches(images, 6, done=48), whole[6:]))
+    shares = [batches(images, 3, rank=rank, world=2) for rank in range(2)]
     for step in range(3):
         merged = torch.stack([share[step] for share in shares], 1).flatten(0, 1)
         assert torch.equal(merged, whole[step])
@@ -218,9 +219,9 @@ def test_views_cut_where_they_say() -> None:
 
 def test_augmentation_is_a_function_of_the_generator_alone() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (30, 40), dtype=np.uint8)
-    picture = Image.fromarray(noise)
+    image = Image.fromarray(noise)
     options = {"crop": True, "flip": True}
-    seen = [augmented(picture, 16, generator_at(0, i), **options) for i in range(8)]
-    again = augmented(picture, 16, generator_at(0, 5), **options)
+    seen = [augmented(image, 16, generator_at(0, i), **options) for i in range(8)]
+    again = augmented(image, 16, generator_at(0, 5), **options)
     assert torch.equal(seen[5], again)
     assert len({image.sum().item() for image in seen}) > 4

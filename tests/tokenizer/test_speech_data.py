@@ -1,4 +1,4 @@
-"""SpeechDataset: the embedded words, folders and Parquet, crops, faults and what is said of them."""
+"""Clips: the embedded words, folders and Parquet, crops, faults and what is said of them."""
 
 import hashlib
 import io
@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import datasets
@@ -17,9 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.seeding import generator_at
-from stage1_tokenizer.images.data import BadItemError
+from stage1_tokenizer.data import BadItemError, UnfitItemError
 from stage1_tokenizer.speech.data import (
-    SilentItemError,
+    SpeechAugmentConfig,
     SpeechDataConfig,
     SpeechDataset,
     decibels,
@@ -42,7 +43,7 @@ def encoded(samples: np.ndarray, rate: int, kind: str = "WAV") -> bytes:
 
 
 def parquet(folder: Path, *contents: bytes, rate: int = 8000, **changes) -> SpeechDataset:
-    """SpeechDataset in a Parquet file, named 0.wav, 1.wav and so on."""
+    """Clips in a Parquet file, named 0.wav, 1.wav and so on."""
     audio = [{"bytes": content, "path": f"{i}.wav"} for i, content in enumerate(contents)]
     file = str(folder / "data.parquet")
     datasets.Dataset.from_dict({"audio": audio}).to_parquet(file)
@@ -84,7 +85,7 @@ def test_spoken_digits_are_the_same_in_every_process() -> None:
 
 
 @pytest.mark.parametrize("kind", ["WAV", "FLAC"])
-def test_a_recording_is_what_was_written(tmp_path, kind: str) -> None:
+def test_a_clip_is_what_was_written(tmp_path, kind: str) -> None:
     samples = tone(0.3, 8000)
     data = parquet(tmp_path, encoded(samples, 8000, kind))
     torch.testing.assert_close(
@@ -100,8 +101,8 @@ def test_stereo_at_another_rate_is_mixed_and_resampled_and_said(tmp_path) -> Non
     expected = torch.from_numpy(0.75 * tone(0.5, 8000)).float()
     torch.testing.assert_close(waveform[200:-200], expected[200:-200], atol=2e-3, rtol=0)
     assert data.conversions() == (
-        "parquet: 1 of 2 recordings looked at are mixed down to one channel, "
-        "recordings at 22050 Hz are resampled to 8000 Hz"
+        "parquet: 1 of 2 clips looked at are mixed down to one channel, "
+        "clips at 22050 Hz are resampled to 8000 Hz"
     )
 
 
@@ -110,10 +111,9 @@ def test_stereo_at_another_rate_is_mixed_and_resampled_and_said(tmp_path) -> Non
 def test_a_crop_has_its_length_and_says_where_padding_starts(
     tmp_path_factory, seconds: float, rate: int, position: int
 ) -> None:
-    data = parquet(
-        tmp_path_factory.mktemp("d"), encoded(tone(seconds, rate), rate), crop_seconds=1.0
-    )
-    crop, length = data.crop(data[0], generator_at(0, position))
+    data = parquet(tmp_path_factory.mktemp("d"), encoded(tone(seconds, rate), rate))
+    augment = SpeechAugmentConfig(crop_seconds=1.0)
+    crop, length = data.crop(data[0], generator_at(0, position), augment)
     assert crop.shape == (8000,) and crop.dtype == torch.float32
     assert abs(length - min(8000, seconds * 8000)) <= 1
     assert not crop[length:].any()
@@ -125,18 +125,19 @@ def test_a_crop_has_its_length_and_says_where_padding_starts(
 
 def test_a_crop_is_a_function_of_seed_and_position(tmp_path) -> None:
     noise = 0.1 * np.random.default_rng(0).standard_normal(40_000)
-    data = parquet(tmp_path, encoded(noise, 8000), crop_seconds=0.5)
-    crops = [data.crop(data[0], generator_at(7, position))[0] for position in (3, 3, 4)]
+    data, augment = parquet(tmp_path, encoded(noise, 8000)), SpeechAugmentConfig(crop_seconds=0.5)
+    crops = [data.crop(data[0], generator_at(7, position), augment)[0] for position in (3, 3, 4)]
     assert torch.equal(crops[0], crops[1]) and not torch.equal(crops[0], crops[2])
 
 
-def test_without_gain_a_crop_is_a_part_of_the_recording(tmp_path) -> None:
+def test_without_gain_a_crop_is_a_part_of_the_clip(tmp_path) -> None:
     noise = 0.1 * np.random.default_rng(0).standard_normal(3000)
-    data = parquet(tmp_path, encoded(noise, 8000), crop_seconds=0.1, gain_db=(0.0, 0.0))
+    data = parquet(tmp_path, encoded(noise, 8000))
+    augment = SpeechAugmentConfig(crop_seconds=0.1, gain_db=(0.0, 0.0))
     whole = data.decode(data[0])
     starts = set()
     for position in range(20):
-        crop, length = data.crop(data[0], generator_at(0, position))
+        crop, length = data.crop(data[0], generator_at(0, position), augment)
         found = (whole.unfold(0, 800, 1) == crop).all(1).nonzero()
         assert length == 800 and len(found) == 1
         starts.add(int(found))
@@ -145,14 +146,13 @@ def test_without_gain_a_crop_is_a_part_of_the_recording(tmp_path) -> None:
 
 def test_silent_parts_are_passed_over(tmp_path) -> None:
     half_silent = np.concatenate([np.zeros(8000), tone(1, 8000)])
-    data = parquet(
-        tmp_path, encoded(half_silent, 8000), encoded(np.zeros(8000), 8000), crop_seconds=0.2
-    )
+    data = parquet(tmp_path, encoded(half_silent, 8000), encoded(np.zeros(8000), 8000))
+    augment = SpeechAugmentConfig(crop_seconds=0.2)
     for position in range(20):
-        crop, _ = data.crop(data[0], generator_at(0, position))
+        crop, _ = data.crop(data[0], generator_at(0, position), augment)
         assert decibels(crop) > -47  # above -40 dB before the gain
-    with pytest.raises(SilentItemError, match=r"1\.wav \(silent\)"):
-        data.crop(data[1], generator_at(0, 0))
+    with pytest.raises(UnfitItemError, match=r"1\.wav \(silent: set augment\.silence_db\)"):
+        data.crop(data[1], generator_at(0, 0), augment)
     assert not data.decode(data[1]).any()  # it can be scored all the same
 
 
@@ -163,7 +163,8 @@ def test_silent_parts_are_passed_over(tmp_path) -> None:
 )
 def test_a_bad_file_is_named(tmp_path, content: bytes) -> None:
     data = parquet(tmp_path, encoded(tone(0.1, 8000), 8000), content)
-    for read in (data.decode, lambda row: data.crop(row, generator_at(0, 0))):
+    crop = partial(data.crop, generator=generator_at(0, 0), augment=SpeechAugmentConfig())
+    for read in (data.decode, crop):
         with pytest.raises(BadItemError, match=r"^1\.wav$"):
             read(data[1])
     assert data.conversions() is None
@@ -222,7 +223,7 @@ def test_the_audio_feature_of_datasets_is_read_without_decoding_by_it(tmp_path) 
     assert len(data.decode(data[0])) == 800
 
 
-def test_speakers_have_the_numbers_of_the_training_split(tmp_path) -> None:
+def test_speakers_have_the_indices_of_the_training_split(tmp_path) -> None:
     audio = {"bytes": encoded(tone(0.1, 8000), 8000), "path": "a.wav"}
     files = {}
     for split, speakers in (("train", ["c", "b"]), ("validation", ["a", "c"])):
@@ -264,16 +265,16 @@ def test_a_missing_file_is_told(tmp_path) -> None:
 
 def test_wrong_crops_are_told() -> None:
     with pytest.raises(ValueError, match=r"crop_seconds=0.0 must be positive"):
-        SpeechDataConfig(crop_seconds=0.0)
+        SpeechAugmentConfig(crop_seconds=0.0)
 
 
 @pytest.mark.skipif(not FSDD.is_dir(), reason=f"{FSDD} is absent")
-def test_real_recordings() -> None:
+def test_real_clips() -> None:
     config = SpeechDataConfig(
         source="parquet", train=str(FSDD / "train.parquet"), validation=str(FSDD / "test.parquet")
     )
     data = load_clips(config, "validation", sample_rate=16_000)
     assert len(data) == 300 and len(data.speakers) == 6 and data.classes == tuple("0123456789")
-    assert data.conversions() == "parquet: recordings at 8000 Hz are resampled to 16000 Hz"
-    crop, length = data.crop(data[0], generator_at(0, 0))
+    assert data.conversions() == "parquet: clips at 8000 Hz are resampled to 16000 Hz"
+    crop, length = data.crop(data[0], generator_at(0, 0), SpeechAugmentConfig())
     assert crop.shape == (48_000,) and length == len(data.decode(data[0]))

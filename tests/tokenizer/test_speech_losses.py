@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torchaudio.transforms import MelSpectrogram
 
-from stage1_tokenizer.speech.discriminators import (
+from stage1_tokenizer.speech.discriminator import (
     SpeechDiscriminator,
     SpeechDiscriminatorConfig,
     normalise_peak,
@@ -95,18 +95,18 @@ def test_frames_past_the_end_do_not_count() -> None:
 @pytest.mark.parametrize("amplitude", [0.0, 1e-8, 1e-3, 1.0])
 def test_gradients_at_silence_are_finite_and_bounded(amplitude: float) -> None:
     torch.manual_seed(0)
-    judge = SpeechDiscriminator(SMALL)
+    discriminator = SpeechDiscriminator(SMALL)
     made = (amplitude * noise(1, 2000)).requires_grad_()
     target = torch.zeros(1, 2000)
-    losses = generator_losses(judge(target), judge(made))
+    losses = generator_losses(discriminator(target), discriminator(made))
     total = MelDistance(8000)(made, target) + losses["adversarial"] + losses["feature"]
     total.backward()
     assert made.grad.isfinite().all() and made.grad.norm() < 1e4
 
 
-def test_one_sample_can_be_judged_and_compared() -> None:
-    judge, x = SpeechDiscriminator(SMALL), torch.full((1, 1), 0.5, requires_grad=True)
-    losses = generator_losses(judge(torch.zeros(1, 1)), judge(x))
+def test_one_sample_can_be_scored_and_compared() -> None:
+    discriminator, x = SpeechDiscriminator(SMALL), torch.full((1, 1), 0.5, requires_grad=True)
+    losses = generator_losses(discriminator(torch.zeros(1, 1)), discriminator(x))
     total = losses["adversarial"] + losses["feature"] + MelDistance(8000)(x, torch.zeros(1, 1))
     total.backward()
     assert total.isfinite() and x.grad.isfinite().all()
@@ -137,25 +137,25 @@ def test_terms_have_their_known_values() -> None:
 
 
 def test_real_features_get_no_gradient() -> None:
-    judge = SpeechDiscriminator(SMALL)
+    discriminator = SpeechDiscriminator(SMALL)
     x = noise(1, 500).requires_grad_()
-    generator_losses(judge(x), judge(noise(1, 500, seed=1)))["feature"].backward()
+    generator_losses(discriminator(x), discriminator(noise(1, 500, seed=1)))["feature"].backward()
     assert x.grad is None
 
 
-def test_judgements_have_a_score_per_patch_and_the_maps() -> None:
-    judgements = SpeechDiscriminator(SMALL)(noise(2, 997))
-    assert {name: len(parts) for name, parts in judgements.items()} == {
+def test_outputs_have_a_score_per_patch_and_the_maps() -> None:
+    outputs = SpeechDiscriminator(SMALL)(noise(2, 997))
+    assert {name: len(parts) for name, parts in outputs.items()} == {
         "period": 2,
         "resolution": 2,
         "band": 2,
     }
-    scores, maps = judgements["period"][1]
+    scores, maps = outputs["period"][1]
     # 997 samples: 333 rows of 3, halved by 3 four times: 111, 37, 13, 5
     assert scores.shape == (2, 1, 5, 3) and [m.shape[2] for m in maps] == [37, 13, 5, 5]
-    scores, maps = judgements["resolution"][0]
+    scores, maps = outputs["resolution"][0]
     assert scores.shape[:3] == (2, 1, 2) and len(maps) == 5  # 33 bins halved five times: 2
-    scores, maps = judgements["band"][0]
+    scores, maps = outputs["band"][0]
     assert scores.shape[:3] == (2, 1, 1 + 997 // 16) and len(maps) == 25
 
 
@@ -167,10 +167,10 @@ def test_an_empty_tuple_leaves_a_kind_out() -> None:
 def test_the_papers_sizes() -> None:
     """Million parameters, as counted in the authors' model, which has the first kind twice."""
     with torch.device("meta"):
-        judge = SpeechDiscriminator(SpeechDiscriminatorConfig())
+        discriminator = SpeechDiscriminator(SpeechDiscriminatorConfig())
     found = {
         name: round(sum(p.numel() for p in part.parameters()) / 1e6, 1)
-        for name, part in judge.named_children()
+        for name, part in discriminator.named_children()
     }
     assert found == {"period": 41.1, "resolution": 0.6, "band": 1.4}
 

@@ -216,5 +216,5 @@ def test_wrong_calls_are_told_in_words() -> None:
         ValueError, match="codes from 0 to 64: this tokenizer has codes from 0 to 63"
     ):
         MODEL.decode(torch.tensor([[0, 64]]))
-    with pytest.raises(ValueError, match=r"lengths=\[9\] must be 1 numbers from 1 to 8"):
+    with pytest.raises(ValueError, match=r"lengths=\[9\] must be 1 integers from 1 to 8"):
         MODEL.encode(torch.zeros(1, 8), torch.tensor([9]))

@@ -14,7 +14,7 @@ from stage1_tokenizer import (
     SpeechTokenizer,
     SpeechTokenizerConfig,
 )
-from stage1_tokenizer.health import position_share
+from stage1_tokenizer.codebook_usage import position_share
 from stage1_tokenizer.speech.losses import MelDistance
 from stage1_tokenizer.speech.net import Conv
 

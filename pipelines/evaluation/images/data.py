@@ -13,7 +13,8 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from common.figures import to_uint8
-from stage1_tokenizer.images.data import BadItemError, ImageDataset, view
+from stage1_tokenizer.data import BadItemError
+from stage1_tokenizer.images.data import ImageDataset, view
 
 
 @dataclass(frozen=True)

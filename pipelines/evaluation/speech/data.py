@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from stage1_tokenizer.images.data import BadItemError
+from stage1_tokenizer.data import BadItemError
 from stage1_tokenizer.speech.data import SpeechDataset
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.doctor import arrays_report
+from stage1_tokenizer.codebook_usage import CodebookHealth, codebook_health, position_share
 from stage1_tokenizer.findings import causes, rank_finding, training_findings
-from stage1_tokenizer.health import CodebookHealth, codebook_health, position_share
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -17,14 +17,17 @@ from safetensors.torch import load_file
 from common.codes import code_files, read_codes
 from common.tracking import read_metrics
 from stage1_tokenizer import SpeechTokenizer
-from stage1_tokenizer.codebook_usage import CodebookUse, quantization_error
+from stage1_tokenizer.batches import bad_items_of
+from stage1_tokenizer.codebook_usage import CodebookUse, position_share, quantization_error
 from stage1_tokenizer.encode import encode
-from stage1_tokenizer.encode_config import EncodeSpeechConfig
-from stage1_tokenizer.health import position_share
 from stage1_tokenizer.quantizers import CodeSpec
 from stage1_tokenizer.speech.data import SpeechDataConfig, load_clips
-from stage1_tokenizer.speech.training import SpeechModality
+from stage1_tokenizer.speech.encode import EncodeSpeechConfig
+from stage1_tokenizer.speech.training import SpeechTraining
 from stage1_tokenizer.train import train_tokenizer
+
+WITHOUT_DISCRIMINATOR = dataclasses.replace(LOSS, adversarial_weight=0.0)
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -54,19 +57,19 @@ def trained(tmp_path_factory: pytest.TempPathFactory, data: SpeechDataConfig) ->
     return config.run_dir
 
 
-def test_a_run_leaves_a_model_a_log_pictures_and_sound(trained: Path) -> None:
+def test_a_run_leaves_a_model_a_log_examples_and_sound(trained: Path) -> None:
     last = without_times(trained)[-1]
     assert last["step"] == 4 and last["optim/skipped"] == 0 and last["data/bad"] == 0
     for name in ("mel", "adversarial", "feature", "codebook", "commitment", "discriminator"):
         assert np.isfinite(last[f"loss/{name}"])
     assert "loss/adversarial" not in without_times(trained)[1]  # it starts at step 2
-    pictures = sorted(p.name for p in (trained / "pictures").iterdir())
-    assert pictures[-2:] == ["step-00000004", "step-00000004.png"]
-    sounds = sorted(p.name for p in (trained / "pictures" / "step-00000004").iterdir())
+    examples = sorted(p.name for p in (trained / "examples").iterdir())
+    assert examples[-2:] == ["step-00000004", "step-00000004.png"]
+    sounds = sorted(p.name for p in (trained / "examples" / "step-00000004").iterdir())
     assert sounds == [
         f"{i}-{name}.wav" for i in range(3) for name in ("original", "reconstruction")
     ]
-    files = [trained / "pictures" / "step-00000004" / name for name in sounds[4:]]
+    files = [trained / "examples" / "step-00000004" / name for name in sounds[4:]]
     original, reconstruction = (soundfile.info(file) for file in files)
     assert original.frames == reconstruction.frames == 400 + 2 * 401 and original.samplerate == RATE
     model = SpeechTokenizer.from_pretrained(trained / "model")
@@ -77,15 +80,15 @@ def test_a_run_stopped_inside_a_step_resumes_bit_for_bit(
     trained: Path, tmp_path: Path, data: SpeechDataConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = run_config(tmp_path / "run", data)
-    judge, calls = SpeechModality.discriminator_loss, []
+    discriminator_loss, calls = SpeechTraining.discriminator_loss, []
 
-    def stops_at_the_second_call(self: SpeechModality, *args: object) -> torch.Tensor:
+    def stops_at_the_second_call(self: SpeechTraining, *args: object) -> torch.Tensor:
         calls.append(1)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return judge(self, *args)  # type: ignore[arg-type]
+        return discriminator_loss(self, *args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(SpeechModality, "discriminator_loss", stops_at_the_second_call)
+    monkeypatch.setattr(SpeechTraining, "discriminator_loss", stops_at_the_second_call)
     with pytest.raises(KeyboardInterrupt):
         train_tokenizer(config)
     monkeypatch.undo()
@@ -98,8 +101,8 @@ def test_a_run_stopped_inside_a_step_resumes_bit_for_bit(
 
 
 def test_what_is_past_an_items_end_is_not_counted(trained: Path, data: SpeechDataConfig) -> None:
-    recordings = load_clips(data, "train", sample_rate=RATE)
-    crops = [min(len(recordings.decode(row)), RATE // 4) for row in recordings.rows]
+    clips = load_clips(data, "train", sample_rate=RATE)
+    crops = [min(len(clips.decode(row)), RATE // 4) for row in clips.rows]
     codes_of_an_epoch = sum(-(-length // MODEL.hop) for length in crops)
     # steps of 4 items: three are an epoch of 12
     assert without_times(trained)[2]["codebook/positions"] == codes_of_an_epoch
@@ -109,65 +112,72 @@ def test_what_is_past_an_items_end_is_not_counted(trained: Path, data: SpeechDat
     assert use.epoch_counts.tolist() == [0, 2, 1, 0] and use.metrics()["codebook/used"] == 0.5
 
 
-def test_held_out_recordings_pass_the_encoder_once(data: SpeechDataConfig) -> None:
-    task = SpeechModality(data, MODEL, LOSS, torch.device("cpu"))
+def test_held_out_clips_pass_the_encoder_once(tmp_path: Path, data: SpeechDataConfig) -> None:
+    modality = SpeechTraining(run_config(tmp_path, data), torch.device("cpu"))
     passes: list[int] = []
-    task.model.eval().encoder.register_forward_hook(lambda *_: passes.append(1))
-    watched = task.watch()
+    modality.tokenizer.eval().encoder.register_forward_hook(lambda *_: passes.append(1))
+    evaluated = modality.evaluate()
     assert len(passes) == 1
-    waveforms, lengths = task.held_out, task.held_out_lengths
+    waveforms, lengths = modality.held_out, modality.held_out_lengths
     with torch.no_grad():
-        latents = task.latents({"waveforms": waveforms, "lengths": lengths})[None]
-        decoded = task.model.decode(
-            task.model.encode(waveforms, lengths), task.model.counts(lengths)
+        latents = modality.latents({"waveforms": waveforms, "lengths": lengths})[None]
+        decoded = modality.tokenizer.decode(
+            modality.tokenizer.encode(waveforms, lengths), modality.tokenizer.counts(lengths)
         )
-    made = torch.zeros_like(waveforms)
+    expected = torch.zeros_like(waveforms)
     for i, length in enumerate(lengths.tolist()):
-        made[i, :length] = decoded[i, :length]
-    assert watched == pytest.approx(
+        expected[i, :length] = decoded[i, :length]
+    assert evaluated == pytest.approx(
         {
-            "heldout/mel": float(task.heard(made, waveforms, lengths)),
-            "heldout/quantization_error": quantization_error(task.model.quantizer, latents),
+            "heldout/mel": float(modality.heldout_mel(expected, waveforms, lengths)),
+            "heldout/quantization_error": quantization_error(modality.tokenizer.quantizer, latents),
             "latents/position_share": position_share(
-                task.model.latents(waveforms, lengths).mT, task.model.counts(lengths)
+                modality.tokenizer.latents(waveforms, lengths).mT,
+                modality.tokenizer.counts(lengths),
             ),
         },
         rel=1e-5,
     )
 
 
-def test_the_codebook_starts_from_what_is_inside(data: SpeechDataConfig) -> None:
+def test_the_codebook_is_initialised_from_what_is_inside(
+    tmp_path: Path, data: SpeechDataConfig
+) -> None:
     torch.manual_seed(0)
-    task = SpeechModality(
-        data, MODEL, dataclasses.replace(LOSS, adversarial_weight=0.0), torch.device("cpu")
-    )
+    config = dataclasses.replace(run_config(tmp_path, data), loss=WITHOUT_DISCRIMINATOR)
+    modality = SpeechTraining(config, torch.device("cpu"))
     waveforms, lengths = torch.randn(2, 400), torch.tensor([400, 90])
     with torch.no_grad():
-        found = task.latents({"waveforms": waveforms, "lengths": lengths})
-        alone = [task.model.latents(waveforms[i : i + 1, :n]) for i, n in enumerate((400, 90))]
-    assert task.discriminator is None
-    torch.testing.assert_close(found, torch.cat([z[0].mT for z in alone]), atol=1e-5, rtol=0)
+        vectors = modality.latents({"waveforms": waveforms, "lengths": lengths})
+        alone = [
+            modality.tokenizer.latents(waveforms[i : i + 1, :n]) for i, n in enumerate((400, 90))
+        ]
+    assert modality.discriminator is None
+    torch.testing.assert_close(vectors, torch.cat([z[0].mT for z in alone]), atol=1e-5, rtol=0)
 
 
-def test_silent_recordings_are_left_out_and_broken_ones_stop_the_run(tmp_path: Path) -> None:
+def test_silent_clips_are_left_out_and_broken_ones_stop_the_run(tmp_path: Path) -> None:
     def epoch(name: str, **which: tuple[int, ...]) -> list[dict[str, Any]]:
-        loss = dataclasses.replace(LOSS, adversarial_weight=0.0)
-        task = SpeechModality(words(tmp_path / name, **which), MODEL, loss, torch.device("cpu"))
-        batches = task.batches(Accelerator(), batch_size=4, seed=0, done=0, workers=0)
-        found = [next(batches) for _ in range(3)]
-        assert task.bad.total == 0
-        return found
+        config = run_config(tmp_path, words(tmp_path / name, **which))
+        modality = SpeechTraining(
+            dataclasses.replace(config, loss=WITHOUT_DISCRIMINATOR), torch.device("cpu")
+        )
+        batches = modality.batches(Accelerator(), batch_size=4, seed=0, done=0, workers=0)
+        bad, epoch = bad_items_of(modality.train_set), [next(batches) for _ in range(3)]
+        for batch in epoch:
+            bad.count(batch["bad"], batch["epoch"], 4)
+        return epoch
 
     loud = torch.cat([batch["waveforms"] for batch in epoch("a", silent=(3, 4))])
     assert (loud.square().mean(1) > 0).all()
     with pytest.raises(ValueError, match=r"1 items of an epoch of 12 can't be decoded.* 3\.wav"):
         epoch("b", broken=(3,))
-    with pytest.raises(ValueError, match=r"9 recordings tried .* set data\.silence_db"):
+    with pytest.raises(ValueError, match=r"9 items tried .* set augment\.silence_db"):
         epoch("c", silent=tuple(range(12)))
 
 
 @pytest.mark.parametrize("kind", ["arrow", "parquet"])
-def test_encode_writes_whole_recordings_once(
+def test_encode_writes_whole_clips_once(
     trained: Path, tmp_path: Path, data: SpeechDataConfig, kind: str
 ) -> None:
     config = EncodeSpeechConfig(
@@ -185,11 +195,11 @@ def test_encode_writes_whole_recordings_once(
     assert manifest["classes"] == ["0", "1", "2"]
     assert manifest["speakers"] == ["speaker 0", "speaker 1"]
     tokenizer = SpeechTokenizer.from_pretrained(trained / "model")
-    recordings = load_clips(data, "train", sample_rate=RATE)
+    clips = load_clips(data, "train", sample_rate=RATE)
     rows = read_codes(config.out, "train")
     assert manifest["positions"] == sum(map(len, rows["codes"])) == sum(manifest["histogram"])
     for i, row in enumerate(rows):
-        waveform = recordings.decode(recordings[i])
+        waveform = clips.decode(clips[i])
         assert (row["item"], row["view"], row["label"], row["speaker"]) == (
             i,
             "whole",

@@ -11,9 +11,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-Judgement = tuple[Tensor, list[Tensor]]
+DiscriminatorOutput = tuple[Tensor, list[Tensor]]
 """Scores, one per patch, and the feature maps before them."""
-Judgements = dict[str, list[Judgement]]
+DiscriminatorOutputs = dict[str, list[DiscriminatorOutput]]
 """Those of all discriminators, by kind: `period`, `resolution`, `band`."""
 SLOPE = 0.1
 BANDS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
@@ -27,7 +27,7 @@ class SpeechDiscriminatorConfig:
     """Which discriminators there are, and how wide. An empty tuple leaves a kind out."""
 
     periods: tuple[int, ...] = (2, 3, 5, 7, 11)
-    """Samples per row of the pictures that the first kind sees."""
+    """Widths of the matrices that the first kind folds a waveform into."""
     period_width: int = 32
     """Channels of their first layer, of up to 32 times as many."""
     resolutions: tuple[int, ...] = (1024, 2048, 512)
@@ -35,7 +35,7 @@ class SpeechDiscriminatorConfig:
     resolution_width: int = 64
     """Channels of their layers."""
     bands: tuple[int, ...] = (2048, 1024, 512)
-    """STFT windows of the third kind, which sees five bands of complex numbers."""
+    """STFT windows of the third kind, which sees five bands of complex values."""
     band_width: int = 32
     """Channels of their layers."""
 
@@ -55,13 +55,13 @@ class SpeechDiscriminator(nn.Module):
             BandDiscriminator(n_fft, config.band_width) for n_fft in config.bands
         )
 
-    def forward(self, waveform: Float[Tensor, "b t"]) -> Judgements:
+    def forward(self, waveform: Float[Tensor, "b t"]) -> DiscriminatorOutputs:
         kinds = {"period": self.period, "resolution": self.resolution, "band": self.band}
         return {name: [part(waveform) for part in parts] for name, parts in kinds.items() if parts}
 
 
 class PeriodDiscriminator(nn.Module):
-    """Judges a waveform folded into rows of `period` samples."""
+    """Scores a waveform that is folded into a matrix of width `period`."""
 
     def __init__(self, period: int, width: int) -> None:
         super().__init__()
@@ -72,15 +72,15 @@ class PeriodDiscriminator(nn.Module):
         )
         self.last = conv(widths[-1], 1, (3, 1))
 
-    def forward(self, waveform: Float[Tensor, "b t"]) -> Judgement:
-        rows = F.pad(waveform, (0, -waveform.shape[1] % self.period))
-        x = rearrange(rows, "b (n p) -> b 1 n p", p=self.period)
+    def forward(self, waveform: Float[Tensor, "b t"]) -> DiscriminatorOutput:
+        padded = F.pad(waveform, (0, -waveform.shape[1] % self.period))
+        x = rearrange(padded, "b (n p) -> b 1 n p", p=self.period)
         scores, maps = _through(self.convs, self.last, x)
         return scores, maps[1:]  # the first map is too near the samples to be matched
 
 
 class ResolutionDiscriminator(nn.Module):
-    """Judges the magnitudes of an STFT."""
+    """Scores the magnitudes of an STFT."""
 
     window: Tensor
 
@@ -100,13 +100,13 @@ class ResolutionDiscriminator(nn.Module):
         )
         self.last = conv(width, 1, (3, 3))
 
-    def forward(self, waveform: Float[Tensor, "b t"]) -> Judgement:
+    def forward(self, waveform: Float[Tensor, "b t"]) -> DiscriminatorOutput:
         magnitudes = stft(waveform, self.window).abs()
         return _through(self.convs, self.last, magnitudes[:, None])
 
 
 class BandDiscriminator(nn.Module):
-    """Judges the complex STFT of the peak-normalised waveform, with layers for each band."""
+    """Scores the complex STFT of the peak-normalised waveform, with layers for each band."""
 
     window: Tensor
 
@@ -127,7 +127,7 @@ class BandDiscriminator(nn.Module):
         )
         self.last = conv(width, 1, (3, 3))
 
-    def forward(self, waveform: Float[Tensor, "b t"]) -> Judgement:
+    def forward(self, waveform: Float[Tensor, "b t"]) -> DiscriminatorOutput:
         spectrum = torch.view_as_real(stft(normalise_peak(waveform), self.window))
         maps, ends = [], []
         bands = rearrange(spectrum, "b f n c -> b c n f").split(self.sizes, dim=3)
@@ -170,7 +170,7 @@ def normalise_peak(waveform: Float[Tensor, "b t"]) -> Float[Tensor, "b t"]:
     return 0.8 * centred / centred.abs().amax(1, keepdim=True).clamp_min(PEAK_FLOOR)
 
 
-def _through(layers: nn.ModuleList, last: nn.Module, x: Tensor) -> Judgement:
+def _through(layers: nn.ModuleList, last: nn.Module, x: Tensor) -> DiscriminatorOutput:
     maps = []
     for layer in layers:
         x = F.leaky_relu(layer(x), SLOPE)

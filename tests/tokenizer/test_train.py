@@ -17,8 +17,9 @@ from common.codes import read_codes, read_manifest
 from common.tracking import read_metrics
 from common.training import OptimConfig
 from stage1_tokenizer import ImageTokenizer
-from stage1_tokenizer.encode import EncodeImagesConfig, encode
-from stage1_tokenizer.images.data import ImageDataConfig, load_images
+from stage1_tokenizer.encode import encode
+from stage1_tokenizer.images.data import ImageAugmentConfig, ImageDataConfig, load_images
+from stage1_tokenizer.images.encode import EncodeImagesConfig
 from stage1_tokenizer.images.losses import ImageLossConfig
 from stage1_tokenizer.train import train_tokenizer
 from stage2_prior.train import train_prior
@@ -128,9 +129,9 @@ def test_a_run_folder_holds_what_it_should(trained: Path) -> None:
         "checkpoints",
         "config.yaml",
         "environment.json",
+        "examples",
         "metrics.jsonl",
         "model",
-        "pictures",
     ]
     row = read_metrics(trained / "tokenizer")[-1]
     for key in [
@@ -172,11 +173,11 @@ def test_codes_are_written_once_and_their_manifest_is_true(trained: Path) -> Non
     assert sum(manifest["histogram"]) == manifest["positions"] == 1437 * 16
     assert str(rows.features["codes"].feature.dtype) == "uint16"
     tokenizer = ImageTokenizer.from_pretrained(trained / "tokenizer" / "model")
-    task = load_images(ImageDataConfig(), "train", channels=1, size=8)
-    images = torch.stack([task.fixed(task.decode(task[i])) for i in (0, 700)])
+    data = load_images(ImageDataConfig(), "train", channels=1, size=8)
+    images = torch.stack([data.fixed(data.decode(data[i])) for i in (0, 700)])
     stored = torch.tensor([rows[0]["codes"], rows[700]["codes"]])
     assert torch.equal(tokenizer.encode(images).flatten(1), stored)
-    assert [rows[0]["label"], rows[700]["item"]] == [task.label(task[0]), 700]
+    assert [rows[0]["label"], rows[700]["item"]] == [data.label(data[0]), 700]
 
 
 @pytest.mark.parametrize("kind", ["arrow", "parquet"])
@@ -224,7 +225,7 @@ def test_two_processes_train_and_encode_as_one(trained: Path, tmp_path: Path) ->
         tmp_path / "tokenizer",
         loss=ImageLossConfig(perceptual_weight=0, adversarial_weight=0),
         steps=4,
-        random_crop=False,
+        augment=ImageAugmentConfig(flip=True),
     )
     save_experiment(tmp_path / "t.yaml", tokenizer=config)
     run_on_two(tmp_path, "train-tokenizer", "t.yaml")

@@ -8,10 +8,9 @@ import torch
 from helpers.image_runs import tokenizer_config
 
 from common.training import TrainingDivergedError
-from stage1_tokenizer.codebook_usage import quantization_error
-from stage1_tokenizer.health import position_share
+from stage1_tokenizer.codebook_usage import position_share, quantization_error
 from stage1_tokenizer.images.losses import ImageLossConfig
-from stage1_tokenizer.images.training import ImageModality, psnr
+from stage1_tokenizer.images.training import ImageTraining, psnr
 from stage1_tokenizer.train import train_tokenizer
 
 
@@ -27,34 +26,32 @@ def test_a_loss_that_breaks_stops_the_run_and_names_the_step(tmp_path: Path) -> 
 
 def test_the_discriminator_has_no_gradient_of_the_generators(tmp_path: Path) -> None:
     config = tokenizer_config(tmp_path)
-    augment = {"crop": False, "flip": False}
-    task = ImageModality(config.data, config.model, config.loss, augment, torch.device("cpu"))
-    assert task.discriminator is not None
-    task.discriminator.requires_grad_(False)
-    batch = {"images": task.held_out[:4]}
-    losses, _, _ = task.generator_losses(task.model, batch, task.discriminator)
+    modality = ImageTraining(config, torch.device("cpu"))
+    assert modality.discriminator is not None
+    modality.discriminator.requires_grad_(False)
+    batch = {"images": modality.held_out[:4]}
+    losses, _, _ = modality.generator_losses(modality.tokenizer, batch, modality.discriminator)
     sum(losses.values()).backward()
-    assert all(p.grad is None for p in task.discriminator.parameters())
-    assert task.model.decoder.conv_out.weight.grad is not None
+    assert all(p.grad is None for p in modality.discriminator.parameters())
+    assert modality.tokenizer.decoder.conv_out.weight.grad is not None
 
 
-def test_held_out_pictures_pass_the_encoder_once(tmp_path: Path) -> None:
+def test_held_out_images_pass_the_encoder_once(tmp_path: Path) -> None:
     config = tokenizer_config(tmp_path)
-    augment = {"crop": False, "flip": False}
-    task = ImageModality(config.data, config.model, config.loss, augment, torch.device("cpu"))
+    modality = ImageTraining(config, torch.device("cpu"))
     passes: list[int] = []
-    task.model.eval().encoder.register_forward_hook(lambda *_: passes.append(1))
-    watched = task.watch()
+    modality.tokenizer.eval().encoder.register_forward_hook(lambda *_: passes.append(1))
+    evaluated = modality.evaluate()
     assert len(passes) == 1
     with torch.no_grad():
-        latents = task.latents({"images": task.held_out})[None]
-    made = task.model.decode(task.model.encode(task.held_out)).clamp(-1, 1)
-    places = latents.unflatten(1, (len(task.held_out), -1))[0]
-    assert watched == pytest.approx(
+        latents = modality.latents({"images": modality.held_out})[None]
+    decoded = modality.tokenizer.decode(modality.tokenizer.encode(modality.held_out)).clamp(-1, 1)
+    positions = latents.unflatten(1, (len(modality.held_out), -1))[0]
+    assert evaluated == pytest.approx(
         {
-            "heldout/psnr": float(psnr(made, task.held_out).mean()),
-            "heldout/quantization_error": quantization_error(task.model.quantizer, latents),
-            "latents/position_share": position_share(places),
+            "heldout/psnr": float(psnr(decoded, modality.held_out).mean()),
+            "heldout/quantization_error": quantization_error(modality.tokenizer.quantizer, latents),
+            "latents/position_share": position_share(positions),
         },
         rel=1e-6,
     )

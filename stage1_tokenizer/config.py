@@ -1,0 +1,61 @@
+"""What train-tokenizer and encode are told, whatever the items are; images/ and speech/ add their own keys."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from common.training import LoopConfig, OptimConfig
+from stage1_tokenizer.data import DataConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdversarialLossConfig:
+    """The keys of a discriminator."""
+
+    adversarial_weight: float = 1.0
+    """Of the adversarial loss; 0 turns the discriminator off."""
+    adversarial_start: int = 0
+    """The step from which the discriminator is trained and the adversarial loss counts."""
+    discriminator_lr: float = 1e-4
+
+    @property
+    def adversarial(self) -> bool:
+        """Whether there is a discriminator at all."""
+        return self.adversarial_weight > 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainTokenizerConfig(LoopConfig):
+    """The keys of the training loop."""
+
+    modality: str
+    data: DataConfig
+    loss: AdversarialLossConfig
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    quantizer_lr: float = 1e-3
+    """Of what the quantizer learns, SimVQ's W and b or a codebook: constant, while the rest warms up
+    and anneals (StableVQ: annealing W loses codes)."""
+    basis_lr: float = 1e-4
+    """Of SimVQ's C, where model.quantizer.train_basis is on: constant."""
+    batch_size: int = 64
+    """Items (images, or parts of clips) in one step, over all processes."""
+    ema_decay: float = 0.999
+    """Of the averaged weights, which are what is saved and scored; 0 turns averaging off."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeConfig:
+    """The keys of encoding."""
+
+    modality: str
+    data: DataConfig
+    batch_size: int
+    tokenizer: Path
+    """The `model/` folder of a tokenizer, or its name on the Hub."""
+    out: Path
+    """The folder of the codes; running again goes on with the shards that are missing."""
+    shard_items: int = 4096
+    """Items in one shard."""
+    threads: int = 4
+    """Threads that decode items."""
+    format: Literal["arrow", "parquet"] = "arrow"

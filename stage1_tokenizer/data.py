@@ -1,0 +1,175 @@
+"""Items of any modality: where their rows come from, what their labels are called, and which are held out."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import datasets
+from datasets import ClassLabel, Dataset, IterableDataset, Value
+from torch import Tensor
+
+from stage1_tokenizer.parquet import parquet_rows
+from stage1_tokenizer.split import held_out_share, part_of
+
+Row = dict[str, Any]
+Rows: TypeAlias = Dataset | IterableDataset
+SPREAD = 64
+"""Items, spread over a split, by which it is told from others."""
+
+
+class BadItemError(ValueError):
+    """An item can't be decoded. The message is its name."""
+
+
+class UnfitItemError(BadItemError):
+    """An item can be decoded but not trained on, which does not count as bad. The message is its name and why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Where the items are."""
+
+    source: str
+    """The data set embedded here, `parquet`, a folder, or the name of a data set on the Hub."""
+    subset: str | None = None
+    """The configuration of a Hub data set that has several."""
+    train: str = "train"
+    """The split to train on, for instance `train[:95%]`; for `parquet` a file or a pattern, with or
+    without a slice."""
+    validation: str = "validation"
+    """The held-out split, or file; `10%` holds out that share of each label's training items."""
+    label_column: str | None = "label"
+    """null where the items have no labels."""
+
+
+@dataclass(frozen=True)
+class ItemDataset:
+    """One split: its rows, with items that are not decoded yet, and what its labels are called."""
+
+    rows: Rows
+    config: DataConfig
+    classes: tuple[str, ...]
+    """Names of the labels; empty for items without."""
+    fingerprint: str
+    shuffle_buffer: int = field(default=0, kw_only=True)
+    """Items among which a stream is shuffled."""
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether the rows have an order but no number."""
+        return isinstance(self.rows, IterableDataset)
+
+    def __len__(self) -> int:
+        return len(self.rows)  # type: ignore[arg-type]
+
+    def __getitem__(self, index: int) -> Row:
+        return self.rows[index]  # type: ignore[index]
+
+    def label(self, row: Row) -> int:
+        """The index of a row's label, 0 where there are none."""
+        return value_index(row, self.config.label_column, self.classes)
+
+
+def load_rows(
+    config: DataConfig,
+    split: str,
+    read_folder: Callable[[Path, str], Dataset],
+    *,
+    streaming: bool = False,
+    speaker_column: str | None = None,
+) -> Rows:
+    """The rows of the split `train` or `validation`, of Parquet files, a folder or the Hub.
+
+    Where a share of the training split is held out, it is spread over labels and, if there are any, speakers.
+    Raises ValueError, in one sentence, for a source or split that is not there.
+    """
+    if share := held_out_share(config.validation):
+        whole = replace(config, validation=config.train)
+        rows = load_rows(whole, "train", read_folder, streaming=streaming)
+        return part_of(rows, split, share, config.label_column, speaker_column)
+    where = getattr(config, split)
+    try:
+        if config.source == "parquet":
+            return parquet_rows(where, streaming=streaming)
+        if Path(config.source).is_dir():
+            return read_folder(Path(config.source), where)
+        return datasets.load_dataset(config.source, config.subset, split=where, streaming=streaming)
+    except (OSError, ValueError, KeyError) as error:
+        reason = (str(error).splitlines() or [repr(error)])[0]
+        raise ValueError(
+            f"data.source={config.source!r} with data.{split}={where!r} can't be read ({reason}): "
+            f"set data.source and data.{split}"
+        ) from None
+
+
+def check_columns(rows: Rows, config: DataConfig, item_key: str, *optional_keys: str) -> None:
+    """Raises ValueError, in one sentence, for a column that the config names and the rows lack."""
+    columns = list(rows.features or {})
+    for key in (item_key, *optional_keys):
+        column = getattr(config, key)
+        if column is not None and column not in columns:
+            none = "" if key == item_key else ", or null for none"
+            raise ValueError(
+                f"data.{key}={column!r} is not a column of {config.source}: it has "
+                f"{', '.join(columns)}; set data.{key}{none}"
+            )
+
+
+def value_names(
+    rows: Rows, train_rows: Callable[[], Rows], config: DataConfig, key: str
+) -> tuple[str, ...]:
+    """What the values of the column data.`key` are called, in the order of their indices; none for no column.
+
+    Those of the training split come first, so that their indices are the same in every split. Raises
+    ValueError for a stream that does not name them.
+    """
+    column = getattr(config, key)
+    if column is None:
+        return ()
+    feature = rows.features[column]
+    if isinstance(feature, ClassLabel):
+        return tuple(feature.names)
+    if isinstance(rows, IterableDataset):
+        raise ValueError(
+            f"data.{key}={column!r} of a stream must be a ClassLabel, not {feature}: "
+            f"set data.streaming=false or data.{key}=null"
+        )
+    values = [split.unique(column) for split in (train_rows(), rows)]
+    if isinstance(feature, Value) and feature.dtype.startswith(("int", "uint")):
+        return tuple(map(str, range(max(map(max, values)) + 1)))
+    return tuple(dict.fromkeys(str(value) for part in values for value in sorted(part)))
+
+
+def value_index(row: Row, column: str | None, names: tuple[str, ...]) -> int:
+    """The index of a row's value: itself, or its place among the names; 0 for no column."""
+    if column is None:
+        return 0
+    value = row[column]
+    return value if isinstance(value, int) else names.index(str(value))
+
+
+def fingerprint(rows: Rows, item_column: str, origin: str) -> str:
+    """SHA-256 of where the rows come from and, but for a stream, of 64 items spread over all."""
+    digest = hashlib.sha256(origin.encode())
+    if isinstance(rows, Dataset):
+        for index in range(0, len(rows), max(len(rows) // SPREAD, 1)):
+            stored = rows[index][item_column] or {}
+            digest.update(stored.get("bytes") or str(stored.get("path")).encode())
+    return digest.hexdigest()
+
+
+def held_out_items(
+    dataset: ItemDataset, count: int, decode: Callable[[Row], Tensor]
+) -> list[Tensor]:
+    """At most `count` decodable items, spread over a split. Raises ValueError for a split without any."""
+    items = []
+    for index in range(0, len(dataset), -(-len(dataset) // count)):
+        try:
+            items.append(decode(dataset[index]))
+        except BadItemError:
+            continue
+    if not items:
+        raise ValueError("the validation split has no decodable item: set data.validation")
+    return items
