@@ -26,9 +26,9 @@ def mean_sd(values: Sequence[float], digits: int = 3) -> str:
 
 
 def build(name: str, write: Callable[[], Figure]) -> None:
-    """Prints what `write` prints and the time it took, and saves its figure as docs/NAME.png."""
+    """Prints what `write` prints and the time it took, and saves its figure as docs/studies/NAME.png."""
     torch.set_num_threads(1)
     start = time.perf_counter()
     figure = write()
     figure.savefig(HERE / f"{name}.png", dpi=75)
-    print(f"\n{time.perf_counter() - start:.0f} s on one thread; figure: docs/{name}.png")
+    print(f"\n{time.perf_counter() - start:.0f} s on one thread; figure: docs/studies/{name}.png")

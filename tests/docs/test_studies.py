@@ -1,4 +1,4 @@
-"""The claims of the pages in docs/, from the functions that wrote their tables."""
+"""The claims of the pages in docs/studies/, from the functions that wrote their tables."""
 
 from pathlib import Path
 
@@ -13,8 +13,8 @@ import start
 import torch
 import toy
 
-DOCS = Path(__file__).parents[2] / "docs"
-PAGES = sorted(path.stem for path in DOCS.glob("*.md") if path.stem not in ("README", "robustness"))
+STUDIES = Path(__file__).parents[2] / "docs" / "studies"
+PAGES = sorted(path.stem for path in STUDIES.glob("*.md") if path.stem != "index")
 HAND = {
     "VQ": ((1.5, 0.0), (0.0, 1.0)),
     "SimVQ, no bias": ((1.5, 0.0), (0.0, 1.0)),
@@ -27,10 +27,10 @@ HAND = {
 
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_has_a_short_script_a_small_figure_and_a_line_in_the_index(page: str) -> None:
-    assert (DOCS / f"{page}.py").read_text().count("\n") < 150
-    assert (DOCS / f"{page}.png").stat().st_size < 60_000
-    assert f"({page}.md)" in (DOCS / "README.md").read_text()
-    assert f"({page}.png)" in (DOCS / f"{page}.md").read_text()
+    assert (STUDIES / f"{page}.py").read_text().count("\n") < 150
+    assert (STUDIES / f"{page}.png").stat().st_size < 60_000
+    assert f"({page}.md)" in (STUDIES / "index.md").read_text()
+    assert f"({page}.png)" in (STUDIES / f"{page}.md").read_text()
 
 
 @pytest.mark.parametrize("case", HAND)
@@ -39,7 +39,7 @@ def test_the_modules_take_the_step_that_was_worked_by_hand(case: str) -> None:
     assert chosen == 0
     torch.testing.assert_close(after, torch.tensor(HAND[case]))
     cells = " | ".join(toy.point(row) for row in after)
-    assert all(cell in (DOCS / "toy.md").read_text() for cell in cells.split(" | "))
+    assert all(cell in (STUDIES / "toy.md").read_text() for cell in cells.split(" | "))
 
 
 @pytest.mark.parametrize("bias", [False, True])
