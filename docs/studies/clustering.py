@@ -73,7 +73,7 @@ def trained(kind: type[Quantizer], **options: object) -> Callable[[Tensor], Tens
 
 
 def k_means(vectors: Float[Tensor, "n d"]) -> Float[Tensor, "k d"]:
-    """scikit-learn's centres, from one k-means++ start."""
+    """scikit-learn's centres, from one k-means++ initialisation."""
     found = KMeans(SIZE, n_init=1, random_state=int(torch.randint(2**31, ()))).fit(vectors.numpy())
     return torch.from_numpy(found.cluster_centers_)
 
@@ -93,7 +93,7 @@ METHODS = {
     "SimVQ": trained(SimVQ),
     "SimVQ, no bias": trained(SimVQ, bias=False),
     "SimVQ, C trained too": trained(SimVQ, train_basis=True),
-    "no training: draws from an ellipsoid": ellipsoid,
+    "no training: samples of an ellipsoid": ellipsoid,
 }
 
 

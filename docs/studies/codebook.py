@@ -95,7 +95,7 @@ def print_ranks() -> None:
         truncate(quantizer, rank)
         shape = [f"{value:.3g}" for value in geometry(quantizer.codebook.detach())]
         rows.append([f"C W + b, W of rank {rank}", *map(str, counts(quantizer, vectors)), *shape])
-    used = ["indices", "rows of C", "rows of C W + b", "search in C"]
+    used = ["indices", "vectors of C", "vectors of C W + b", "search in C"]
     print(markdown(["", *used, "rank", "effective rank", "scale", "nearest"], rows))
 
 

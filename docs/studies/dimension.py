@@ -29,7 +29,7 @@ DIMS = (2, 4, 8, 16, 32, 64, 128)
 SIZE, CODES, PIXELS, HIDDEN, BATCH, STEPS, RATE = 512, 8, 64, 128, 128, 400, 3e-3
 METHODS: dict[str, tuple[type[Quantizer], dict[str, object]]] = {
     "VQ": (VQ, {}),
-    "VQ, start from data": (VQ, {"start": "data"}),
+    "VQ, initialised from data": (VQ, {"start": "data"}),
     "EMA": (EMA, {}),
     "EMA + reset": (EMA, {"reset": "state"}),
     "CVQ": (CVQ, {}),

@@ -103,7 +103,7 @@ def write() -> Figure:
     axes[0].set(ylabel="codes used (%)", ylim=(0, 105))
     axes[1].legend()
     columns = ["used (%)", "perplexity", "MSE / variance", "change of C", "change of W"]
-    print(markdown(["optimizer, C's start", "ratio", *columns], rows))
+    print(markdown(["optimizer, C's initialisation", "ratio", *columns], rows))
     return figure
 
 

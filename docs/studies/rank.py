@@ -19,7 +19,7 @@ VECTORS, FIXED_STEPS = 1024, 1500
 Make = Callable[[int], Quantizer]
 METHODS: dict[str, Make] = {
     "SimVQ": lambda k: SimVQ(codebook_size=k, code_dim=DIM),
-    "SimVQ, no pull on the encoder (beta 0)": lambda k: SimVQ(
+    "SimVQ, no commitment loss (beta 0)": lambda k: SimVQ(
         codebook_size=k, code_dim=DIM, beta=0.0
     ),
     "SimVQ, weight 0.1": lambda k: SimVQ(codebook_size=k, code_dim=DIM, weight=0.1),

@@ -98,7 +98,7 @@ def write() -> Figure:
     ]
     header = [
         "encoder",
-        "start",
+        "initialisation",
         "position alone (% of the latents' variance)",
         "latents' std by the sound's",
     ]

@@ -98,17 +98,17 @@ def test_training_c_with_sgd_costs_use_and_holds_w_back() -> None:
     assert both[2] < 1.2 * frozen[2]  # the error is no worse for it
 
 
-def test_a_small_d_is_needed_by_vq_from_a_normal_start_and_not_by_the_others() -> None:
-    """Its share of used codes falls with d; a start from vectors, resets and anchors keep it."""
+def test_a_small_d_is_needed_by_vq_with_a_normal_initialisation_and_not_by_the_others() -> None:
+    """Its share of used codes falls with d; an initialisation from vectors, resets and anchors keep it."""
     assert dimension.run("VQ", 2, seed=0)[0] > 0.9
     assert dimension.run("VQ", 64, seed=0)[0] < 0.1
-    for name in ("VQ, start from data", "EMA + reset", "CVQ"):
+    for name in ("VQ, initialised from data", "EMA + reset", "CVQ"):
         assert dimension.run(name, 64, seed=0)[0] > 0.8
 
 
 @pytest.mark.slow
 def test_a_larger_codebook_helps_the_prior_whose_head_is_tied_to_it() -> None:
-    """With tables that are learned it hurts instead, though the reconstruction is better."""
+    """With a head that is learned it hurts instead, though the reconstruction is better."""
     few = generation.run(16, "codebook", seed=0)
     tied, learned = (generation.run(1024, head, seed=0) for head in ("codebook", "learned"))
     assert tied[1] == learned[1] < 0.7 * few[1]
@@ -116,18 +116,18 @@ def test_a_larger_codebook_helps_the_prior_whose_head_is_tied_to_it() -> None:
     assert tied[3] < 0.9 * few[3] < few[3] < 0.7 * learned[3]
 
 
-def test_the_map_keeps_its_rank_and_the_pull_on_the_encoder_takes_it() -> None:
+def test_the_map_keeps_its_rank_and_the_commitment_loss_takes_it() -> None:
     """And the codebook of lower rank reconstructs better."""
     assert rank.fixed(64, seed=0)[0] > 7.5
     plain, free = (
         rank.trained(rank.METHODS[name], 64, seed=0)
-        for name in ("SimVQ", "SimVQ, no pull on the encoder (beta 0)")
+        for name in ("SimVQ", "SimVQ, no commitment loss (beta 0)")
     )
     assert plain[0] < free[0] and plain[1] < free[1]
     assert plain[4] < 0.8 * free[4]
 
 
-def test_an_encoder_with_torchs_start_hears_its_position_and_not_the_sound() -> None:
+def test_an_encoder_with_torchs_initialisation_hears_its_position_and_not_the_sound() -> None:
     waveforms = start.sounds(8000)
     old, new = (start.heard(start.SMALL, kind, 0, waveforms)[-1] for kind in start.STARTS)
     assert old[0] < 0.1 and old[1] > 0.4
