@@ -19,9 +19,7 @@ VECTORS, FIXED_STEPS = 1024, 1500
 Make = Callable[[int], Quantizer]
 METHODS: dict[str, Make] = {
     "SimVQ": lambda k: SimVQ(codebook_size=k, code_dim=DIM),
-    "SimVQ, no commitment loss (beta 0)": lambda k: SimVQ(
-        codebook_size=k, code_dim=DIM, beta=0.0
-    ),
+    "SimVQ, no commitment loss (beta 0)": lambda k: SimVQ(codebook_size=k, code_dim=DIM, beta=0.0),
     "SimVQ, weight 0.1": lambda k: SimVQ(codebook_size=k, code_dim=DIM, weight=0.1),
     "SimVQ, gram penalty 0.01": lambda k: SimVQ(codebook_size=k, code_dim=DIM, gram_penalty=0.01),
     "SimVQ, W2 penalty 1": lambda k: SimVQ(codebook_size=k, code_dim=DIM, w2_penalty=1.0),

@@ -57,7 +57,14 @@ def arrow(axis: Axes, begin: tuple[float, float], end: tuple[float, float], labe
     if across and down:
         shift, side = (-12, -14), "right"
     axis.annotate(
-        label, place, shift, textcoords="offset points", ha=side, va="bottom", fontsize=8, color="C0"
+        label,
+        place,
+        shift,
+        textcoords="offset points",
+        ha=side,
+        va="bottom",
+        fontsize=8,
+        color="C0",
     )
 
 

@@ -1,4 +1,4 @@
-"""README's tables of quantizers: each number is one that a study wrote, of which docs/ has the runs."""
+"""The tables on the page on quantizers: each value is one that a study wrote, of which docs/ has the runs."""
 
 import csv
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ SIZES = ("256", "4096", "16384", "65536")
 
 def lines(head: str) -> Iterator[list[str]]:
     """The cells of the table that begins with these words, its head first."""
-    _, _, rest = (ROOT / "README.md").read_text().partition(f"\n{head}")
+    _, _, rest = (ROOT / "docs" / "quantizers.md").read_text().partition(f"\n{head}")
     for line in (head + rest).split("\n\n")[0].splitlines():
         if not line.startswith("| ---"):
             yield [cell.strip() for cell in line.replace(r" \*", "").split("|")[1:-1]]
