@@ -6,7 +6,6 @@ import io
 import re
 import shlex
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +20,12 @@ from pipelines.experiment import read_experiment
 
 FEW = ["samples.count=10", "score.slow_count=1", "allow_failed=true"]
 STEPS = [f"{section}.steps=2" for section in ("tokenizer", "classifier", "prior")]
-RUN = (*VERBS, "run", "profile", "doctor")
-QUICK = ("configs/digits.yaml", "configs/spoken_digits.yaml", "runs/digits")
-"""What is small enough to run; of all else the command is read."""
+OTHERS = ("run", "new", "compare", "doctor", "profile", "import-official")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with the configs, the images that pages call my_images, and short runs of the quickstart."""
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the configs, and with the images that pages call my_images."""
     root = tmp_path_factory.mktemp("pages")
     shutil.copytree(ROOT / "configs", root / "configs")
     pixels = np.random.default_rng(0)
@@ -37,16 +34,37 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         for i in range(12):
             image = pixels.integers(0, 256, (32, 32, 3), dtype=np.uint8)
             Image.fromarray(image).save(root / "my_images" / label / f"{i}.png")
-    with contextlib.chdir(root):
-        for recipe in ("digits", "spoken_digits"):
-            few = [word for word in FEW if recipe != "digits" or "slow" not in word]
-            main(["run", f"configs/{recipe}.yaml", *few, *STEPS])
-        yield root
+    return root
+
+
+def short(words: list[str], place: int) -> list[str]:
+    """A command with few samples, unless it says how many, and few steps in any case."""
+    few = [word for word in FEW if "spoken" in words[place] or "slow" not in word]
+    return [*words[: place + 1], *few, *words[place + 1 :], *STEPS]
+
+
+@pytest.fixture(scope="module")
+def digits(folder: Path) -> Path:
+    """The same folder after a short run of the quickstart's first half."""
+    with contextlib.chdir(folder):
+        main(short(["run", "configs/digits.yaml"], 1))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def spoken(folder: Path) -> Path:
+    """The same folder after a short run of the quickstart's second half."""
+    with contextlib.chdir(folder):
+        main(short(["run", "configs/spoken_digits.yaml"], 1))
+    return folder
 
 
 def read(words: list[str], target: str | None) -> None:
     """Reads the words of `simvq ...` without doing the work; `new` writes its recipe to `target`."""
     verb, *rest = words
+    assert verb in (*VERBS, *OTHERS), verb
+    if not rest:  # a sentence that names the verb
+        return
     match verb:
         case "new":
             with contextlib.redirect_stdout(io.StringIO()) as said:
@@ -69,9 +87,7 @@ def read(words: list[str], target: str | None) -> None:
         case "run":
             read_experiment(Path(rest[0]), rest[1:])
         case _:
-            assert rest or verb in VERBS, verb
-            if rest:
-                read_experiment(Path(rest[0]), rest[1:]).config(VERBS[verb][0])
+            read_experiment(Path(rest[0]), rest[1:]).config(VERBS[verb][0])
 
 
 def check(line: str) -> None:
@@ -107,35 +123,43 @@ def test_every_command_is_one_that_the_command_line_takes(page: Path, folder: Pa
                 raise AssertionError(f"{line}: {error}") from error
 
 
-def quick_commands() -> list[list[str]]:
-    """The words of every different command that is cheap enough to run, in the order of the pages."""
+def quick_commands(recipe: str) -> list[list[str]]:
+    """The words of every different command on a recipe, in the order of the pages."""
     lines = [
         line for page in PAGES for block in blocks(page, "bash") for line in block.splitlines()
     ]
     words = [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("simvq ")]
-    quick = [w for w in words if w[0] in RUN and any(word in QUICK for word in w)]
-    return [list(w) for w in dict.fromkeys(map(tuple, quick))]
+    places = (f"configs/{recipe}.yaml", f"runs/{recipe}")
+    return [list(w) for w in dict.fromkeys(map(tuple, words)) if set(places) & set(w)]
 
 
-@pytest.mark.parametrize("words", quick_commands(), ids=" ".join)
-def test_the_quickstarts_commands_run(words: list[str], folder: Path) -> None:
-    """With few steps and few samples, which come before the command's own words where those should win."""
-    (place,) = (i for i, word in enumerate(words) if word in QUICK)
+def run(words: list[str]) -> None:
+    """Runs a command with few steps, in the current folder."""
     if words[0] == "doctor":
-        changed = words
-    else:
-        few = [word for word in FEW if "spoken" in words[place] or "slow" not in word]
-        changed = [*words[: place + 1], *few, *words[place + 1 :], *STEPS]
-    with contextlib.chdir(folder):
-        main(changed)
+        return main(words)
+    (place,) = (i for i, word in enumerate(words) if word.startswith("configs/"))
+    main(short(words, place))
     for word in words:
         if word.startswith(("samples.out=", "run_dir=")):
-            assert any((folder / word.partition("=")[2]).iterdir())
+            assert any(Path(word.partition("=")[2]).iterdir())
+
+
+@pytest.mark.parametrize("words", quick_commands("digits"), ids=" ".join)
+def test_the_commands_on_digits_run(words: list[str], digits: Path) -> None:
+    with contextlib.chdir(digits):
+        run(words)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", quick_commands("spoken_digits"), ids=" ".join)
+def test_the_commands_on_spoken_digits_run(words: list[str], spoken: Path) -> None:
+    with contextlib.chdir(spoken):
+        run(words)
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=from_root)
-def test_the_python_of_a_page_runs(page: Path, folder: Path) -> None:
+def test_the_python_of_a_page_runs(page: Path, digits: Path) -> None:
     names: dict[str, object] = {}
-    with contextlib.chdir(folder):
+    with contextlib.chdir(digits):
         for code in blocks(page, "python"):
             exec(code, names)
