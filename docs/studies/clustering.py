@@ -74,15 +74,15 @@ def trained(kind: type[Quantizer], **options: object) -> Callable[[Tensor], Tens
 
 def k_means(vectors: Float[Tensor, "n d"]) -> Float[Tensor, "k d"]:
     """scikit-learn's centres, from one k-means++ initialisation."""
-    found = KMeans(SIZE, n_init=1, random_state=int(torch.randint(2**31, ()))).fit(vectors.numpy())
-    return torch.from_numpy(found.cluster_centers_)
+    kmeans = KMeans(SIZE, n_init=1, random_state=int(torch.randint(2**31, ()))).fit(vectors.numpy())
+    return torch.from_numpy(kmeans.cluster_centers_)
 
 
 def ellipsoid(vectors: Float[Tensor, "n d"]) -> Float[Tensor, "k d"]:
     """Draws from a Gaussian with the vectors' mean and covariance, its scale the best of ten: no step."""
     factor = torch.linalg.cholesky(vectors.T.cov())
-    drawn = torch.randn(SIZE, DIM) @ factor.T
-    scaled = [vectors.mean(0) + scale / 10 * drawn for scale in range(1, 11)]
+    samples = torch.randn(SIZE, DIM) @ factor.T
+    scaled = [vectors.mean(0) + scale / 10 * samples for scale in range(1, 11)]
     return min(scaled, key=lambda codebook: measured(vectors, codebook)[0])
 
 
@@ -98,7 +98,7 @@ METHODS = {
 
 
 def result(name: str, data: str, seed: int) -> list[float]:
-    """Error, share used and perplexity of one method on one draw of the data."""
+    """Error, share used and perplexity of one method for one seed of the data."""
     torch.manual_seed(seed)
     vectors = DATA[data]()
     return measured(vectors, METHODS[name](vectors))
@@ -108,15 +108,15 @@ def write() -> Figure:
     """Prints a table per data set; bars of the errors."""
     figure, axes = pyplot.subplots(1, 2, figsize=(8, 3.2), layout="constrained", sharey=True)
     for data, axis in zip(DATA, axes, strict=True):
-        rows, errors = [], []
+        lines, errors = [], []
         for name in METHODS:
             error, share, spread = zip(*(result(name, data, seed) for seed in SEEDS), strict=True)
             percent = [100 * value for value in share]
             cells = [mean_sd(error), mean_sd(percent, 1), mean_sd(spread, 1)]
-            rows.append([name, *cells])
+            lines.append([name, *cells])
             errors.append(sum(error) / len(error))
         print(f"\n**{data}**\n")
-        print(markdown(["", "normalised MSE", "used (%)", "perplexity"], rows))
+        print(markdown(["", "normalised MSE", "used (%)", "perplexity"], lines))
         axis.barh(
             list(METHODS), errors, color=["C1" if "SimVQ" in name else "C0" for name in METHODS]
         )

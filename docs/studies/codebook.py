@@ -44,32 +44,32 @@ def truncate(quantizer: SimVQ, rank: int) -> None:
 
 
 def counts(quantizer: SimVQ, vectors: Float[Tensor, "n d"]) -> list[int]:
-    """Used: indices, different rows of C at them, different rows of C W + b; indices of a search in C."""
+    """Used: indices, different vectors of C at them, different vectors of C W + b; indices of a search in C."""
     codes, codebook = quantizer.encode(vectors), quantizer.codebook.detach()
     chosen = codes.unique()
     of_basis, of_codebook = quantizer.basis[chosen], codebook[chosen]
-    found = (chosen, of_basis.unique(dim=0), of_codebook.unique(dim=0))
-    return [*map(len, found), len(nearest(vectors, quantizer.basis).unique())]
+    sets = (chosen, of_basis.unique(dim=0), of_codebook.unique(dim=0))
+    return [*map(len, sets), len(nearest(vectors, quantizer.basis).unique())]
 
 
-def geometry(rows: Float[Tensor, "k d"]) -> list[float]:
+def geometry(codes: Float[Tensor, "k d"]) -> list[float]:
     """Rank, effective rank, root mean square distance from the mean, mean distance to the nearest other."""
-    centred = rows - rows.mean(0)
-    distances = torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist")
+    centred = codes - codes.mean(0)
+    distances = torch.cdist(codes, codes, compute_mode="donot_use_mm_for_euclid_dist")
     to_nearest = distances.fill_diagonal_(math.inf).min(1).values.mean()
     rank = int(torch.linalg.matrix_rank(centred, atol=1e-4))  # above what rounding leaves of b - b
     scale = centred.square().sum(1).mean().sqrt()
-    return [rank, effective_rank(rows) if rank else 0.0, float(scale), float(to_nearest)]
+    return [rank, effective_rank(codes) if rank else 0.0, float(scale), float(to_nearest)]
 
 
 def new_basis(start: str, spread: float) -> Float[Tensor, "k d"]:
     """Rows with this standard deviation in each dimension: N(0, 1), uniform, or all of one length."""
     if start == "uniform":
         return spread * math.sqrt(3) * (torch.rand(SIZE, DIM) * 2 - 1)
-    rows = torch.randn(SIZE, DIM)
+    basis = torch.randn(SIZE, DIM)
     if start == "sphere":
-        rows = math.sqrt(DIM) * rows / rows.norm(dim=1, keepdim=True)
-    return spread * rows
+        basis = math.sqrt(DIM) * basis / basis.norm(dim=1, keepdim=True)
+    return spread * basis
 
 
 def after_drift(start: str, spread: float, bias: bool, seed: int) -> list[float]:
@@ -87,23 +87,23 @@ def after_drift(start: str, spread: float, bias: bool, seed: int) -> list[float]
 
 def print_ranks() -> None:
     """A table of the codebook of one training run, W cut down step by step."""
-    vectors, rows = stretched(0), []
+    vectors, lines = stretched(0), []
     quantizer = trained(vectors, 0)
     shape = [f"{value:.3g}" for value in geometry(quantizer.basis)]
-    rows.append(["C", "", "", "", "", *shape])
+    lines.append(["C", "", "", "", "", *shape])
     for rank in RANKS:
         truncate(quantizer, rank)
         shape = [f"{value:.3g}" for value in geometry(quantizer.codebook.detach())]
-        rows.append([f"C W + b, W of rank {rank}", *map(str, counts(quantizer, vectors)), *shape])
+        lines.append([f"C W + b, W of rank {rank}", *map(str, counts(quantizer, vectors)), *shape])
     used = ["indices", "vectors of C", "vectors of C W + b", "search in C"]
-    print(markdown(["", *used, "rank", "effective rank", "scale", "nearest"], rows))
+    print(markdown(["", *used, "rank", "effective rank", "scale", "nearest"], lines))
 
 
 def write() -> Figure:
     """Prints both tables; the share used after the drift against C's scale."""
     print_ranks()
     figure, axes = pyplot.subplots(1, 2, figsize=(8, 3), layout="constrained", sharey=True)
-    rows = []
+    lines = []
     for bias, axis in zip((True, False), axes, strict=True):
         for start in STARTS:
             line = []
@@ -113,12 +113,12 @@ def write() -> Figure:
                 percent = [100 * value for value in share]
                 line.append(sum(percent) / len(percent))
                 has = "yes" if bias else "no"
-                rows.append([f"{start}, {name}", has, mean_sd(percent, 1), mean_sd(error, 2)])
+                lines.append([f"{start}, {name}", has, mean_sd(percent, 1), mean_sd(error, 2)])
             axis.plot(list(SPREADS), line, marker="o", label=start)
         axis.set(title="with a bias" if bias else "without", xlabel="standard deviation of C")
     axes[0].set(ylabel="codes used (%)", ylim=(0, 105))
     axes[0].legend()
-    print("\n" + markdown(["C", "bias", "used (%)", "MSE / variance"], rows))
+    print("\n" + markdown(["C", "bias", "used (%)", "MSE / variance"], lines))
     return figure
 
 

@@ -111,7 +111,7 @@ def run(name: str, dim: int, seed: int, steps: int = STEPS) -> list[float]:
 
 
 def cells(runs: list[list[list[float]]], measure: int) -> Iterator[str]:
-    """A row's cells of one measure: mean and standard deviation over the seeds at each d."""
+    """A line's cells of one measure: mean and standard deviation over the seeds at each d."""
     scale, digits_shown = ((100, 0), (1, 0), (1, 3))[measure]
     for seeds in runs:
         yield mean_sd([scale * values[measure] for values in seeds], digits_shown)
@@ -125,8 +125,8 @@ def write() -> Figure:
     }
     for measure, title in enumerate(("used (%)", "perplexity", "MSE / variance")):
         names = results if measure == 2 else METHODS
-        rows = [[name, *cells(results[name], measure)] for name in names]
-        print(markdown([title, *(f"d = {dim}" for dim in DIMS)], rows) + "\n")
+        lines = [[name, *cells(results[name], measure)] for name in names]
+        print(markdown([title, *(f"d = {dim}" for dim in DIMS)], lines) + "\n")
     figure, axes = pyplot.subplots(1, 2, figsize=(10, 3.5), layout="constrained")
     for name, runs in results.items():
         style = {"color": "black", "ls": "--"} if name == CEILING else {"marker": "o", "ms": 3}

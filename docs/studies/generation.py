@@ -71,8 +71,8 @@ def distance(made: Float[Tensor, "n y"], real: Float[Tensor, "m y"]) -> float:
 
 
 @torch.no_grad()
-def drawn(model: Autoencoder, net: Prior) -> Float[Tensor, "n y"]:
-    """Digits that the prior draws, one from each seed."""
+def sampled(model: Autoencoder, net: Prior) -> Float[Tensor, "n y"]:
+    """Digits that the prior samples, one from each seed."""
     random = uniforms(range(SAMPLES), net.config.length)
     codes = sample_codes(net, torch.zeros(SAMPLES, dtype=torch.int64), random)
     return model.decoder(model.quantizer.lookup(codes)).clamp(-1, 1)
@@ -83,24 +83,24 @@ def run(size: int, head: Head, seed: int) -> list[float]:
     model = tokenizer(size, seed)
     net, bits = prior(model, head, seed)
     used = 100 * len(codes_of(model, "train").unique()) / size
-    return [used, error(model), bits, distance(drawn(model, net), digits("train"))]
+    return [used, error(model), bits, distance(sampled(model, net), digits("train"))]
 
 
 def write() -> Figure:
-    """Prints the table; draws the error, the bits and the distance against K."""
-    found = {
+    """Prints the table; the error, the bits and the distance against K."""
+    results = {
         (head, size): [run(size, head, seed) for seed in SEEDS]
         for head in get_args(Head)
         for size in SIZES
     }
-    rows = [
+    lines = [
         [head, f"{size:,}", *map(mean_sd, zip(*runs, strict=True), DIGITS)]
-        for (head, size), runs in found.items()
+        for (head, size), runs in results.items()
     ]
-    print(markdown(["head", "K", *COLUMNS], rows))
+    print(markdown(["head", "K", *COLUMNS], lines))
     print(f"\nheld-out digits: {distance(digits('validation'), digits('train')):.2f}")
     figure, axes = pyplot.subplots(1, 3, figsize=(10, 3), layout="constrained")
-    means = {key: torch.tensor(runs).mean(0) for key, runs in found.items()}
+    means = {key: torch.tensor(runs).mean(0) for key, runs in results.items()}
     for axis, column in zip(axes, (1, 2, 3), strict=True):
         for head in get_args(Head):
             axis.plot(

@@ -1,4 +1,4 @@
-"""Training C beside W: when does the codebook collapse? C's learning rate over W's, optimizer, C's start."""
+"""Training C beside W: when does the codebook collapse? C's learning rate over W's, optimizer, C's initialisation."""
 
 import torch
 from jaxtyping import Float
@@ -32,7 +32,7 @@ class Toy:
 
 
 def new_quantizer(spread: float) -> SimVQ:
-    """SimVQ in the paper's start, C scaled to this standard deviation; C may be trained."""
+    """SimVQ with the paper's initialisation, C scaled to this standard deviation; C may be trained."""
     quantizer = SimVQ(codebook_size=SIZE, code_dim=DIM, train_basis=True, rescale=False)
     with torch.no_grad():
         quantizer.basis.mul_(spread * DIM**0.5)
@@ -40,7 +40,7 @@ def new_quantizer(spread: float) -> SimVQ:
 
 
 def moved(after: Tensor, before: Tensor) -> float:
-    """Norm of the change by the norm of the start."""
+    """Norm of the change by the initial norm."""
     return float((after.detach() - before).norm() / before.norm())
 
 
@@ -86,7 +86,7 @@ def pair(values: tuple[float, ...], scale: float = 1.0, digits: int = 2) -> str:
 def write() -> Figure:
     """Prints the table, both seeds in each cell; the share used against the ratio."""
     figure, axes = pyplot.subplots(1, 2, figsize=(8, 3), layout="constrained", sharey=True)
-    rows = []
+    lines = []
     for optimizer, axis in zip(RATES, axes, strict=True):
         for name, spread in SPREADS.items():
             line = []
@@ -94,7 +94,7 @@ def write() -> Figure:
                 runs = zip(*(run(optimizer, spread, ratio, seed) for seed in SEEDS), strict=True)
                 share, spreads, error, basis, weight = runs
                 cells = [pair(share, 100, 0), pair(spreads, 1, 0), pair(error, digits=3)]
-                rows.append(
+                lines.append(
                     [f"{optimizer}, {name}", f"{ratio:g}", *cells, pair(basis), pair(weight)]
                 )
                 line.append(100 * sum(share) / len(share))
@@ -103,7 +103,7 @@ def write() -> Figure:
     axes[0].set(ylabel="codes used (%)", ylim=(0, 105))
     axes[1].legend()
     columns = ["used (%)", "perplexity", "MSE / variance", "change of C", "change of W"]
-    print(markdown(["optimizer, C's initialisation", "ratio", *columns], rows))
+    print(markdown(["optimizer, C's initialisation", "ratio", *columns], lines))
     return figure
 
 

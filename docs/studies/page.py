@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 HERE = Path(__file__).parent
 
 
-def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown(header: Sequence[str], entries: Sequence[Sequence[str]]) -> str:
     """A table whose first column is text and whose other columns are numbers."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *entries]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

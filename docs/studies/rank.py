@@ -85,7 +85,7 @@ MEASURES = {
 def write() -> Figure:
     """Prints the tables; the ranks and the error against K."""
     alone = {size: [fixed(size, seed) for seed in SEEDS] for size in SIZES}
-    rows = [
+    lines = [
         [
             f"{size:,}",
             *(mean_sd([run[i] for run in runs], digits) for i, digits in ((0, 1), (1, 0), (2, 3))),
@@ -93,23 +93,23 @@ def write() -> Figure:
         for size, runs in alone.items()
     ]
     print(
-        markdown(["K, latents fixed", "effective rank", "used (%)", "MSE / variance"], rows) + "\n"
+        markdown(["K, latents fixed", "effective rank", "used (%)", "MSE / variance"], lines) + "\n"
     )
     results = {
         name: [[trained(make, size, seed) for seed in SEEDS] for size in SIZES]
         for name, make in METHODS.items()
     }
     for title, (measure, shown) in MEASURES.items():
-        rows = [
+        lines = [
             [name, *(mean_sd([run[measure] for run in seeds], shown) for seeds in runs)]
             for name, runs in results.items()
             if runs[0][0][measure] == runs[0][0][measure]  # without a quantizer there are no codes
         ]
-        print(markdown([title, *(f"K = {size:,}" for size in SIZES)], rows) + "\n")
-    return drawn(alone, results)
+        print(markdown([title, *(f"K = {size:,}" for size in SIZES)], lines) + "\n")
+    return plotted(alone, results)
 
 
-def drawn(
+def plotted(
     alone: dict[int, list[list[float]]], results: dict[str, list[list[list[float]]]]
 ) -> Figure:
     """Effective rank and error against K."""

@@ -36,48 +36,48 @@ STARTS = ("PyTorch's", "variance kept")
 
 def sounds(rate: int) -> Tensor:
     """Half a second from the middle of spoken digits."""
-    recordings = load_clips(SpeechDataConfig(source="spoken_digits"), "train", sample_rate=rate)
+    clips = load_clips(SpeechDataConfig(source="spoken_digits"), "train", sample_rate=rate)
     size = round(SECONDS * rate)
-    found = []
-    for index in range(0, len(recordings), len(recordings) // CROPS):
-        waveform = recordings.decode(recordings[index])
+    middles = []
+    for index in range(0, len(clips), len(clips) // CROPS):
+        waveform = clips.decode(clips[index])
         first = max((len(waveform) - size) // 2, 0)
-        found.append(
+        middles.append(
             nn.functional.pad(waveform[first : first + size], (0, max(size - len(waveform), 0)))
         )
-    return torch.stack(found[:CROPS])
+    return torch.stack(middles[:CROPS])
 
 
 def encoder(model: SpeechTokenizerConfig, start: str, seed: int) -> Encoder:
     """The encoder of an architecture, with one of the two starts."""
     torch.manual_seed(seed)
     dim = model.quantizer.code_dim
-    found = Encoder(model.width, model.ratios, model.lstm_layers, dim, model.causal)
+    net = Encoder(model.width, model.ratios, model.lstm_layers, dim, model.causal)
     if start == STARTS[0]:
-        for conv in (module.conv for module in found.modules() if isinstance(module, Conv)):
+        for conv in (module.conv for module in net.modules() if isinstance(module, Conv)):
             fresh = nn.Conv1d(conv.in_channels, conv.out_channels, conv.kernel_size[0])
             with torch.no_grad():
                 conv.weight = fresh.weight.detach()
                 conv.bias.copy_(fresh.bias)
-    return found
+    return net
 
 
 @torch.no_grad()
-def heard(
+def layers(
     model: SpeechTokenizerConfig, start: str, seed: int, waveforms: Tensor
 ) -> list[list[float]]:
     """Of each convolution on the way, and last of the latents: loudness by the sound's, share of position."""
-    net, found = encoder(model, start, seed), []
+    net, values = encoder(model, start, seed), []
 
     def note(x: Tensor) -> None:
         centred = x - x.mean((0, 2), keepdim=True)
         loudness = float(centred.square().mean().sqrt() / waveforms.std())
-        found.append([loudness, position_share(x.mT)])
+        values.append([loudness, position_share(x.mT)])
 
     for module in (net.conv_in, *(level.down for level in net.levels)):
         module.register_forward_hook(lambda module, given, out: note(out))
     note(net(waveforms[:, : waveforms.shape[1] // model.hop * model.hop], None))
-    return found
+    return values
 
 
 def write() -> Figure:
@@ -86,8 +86,8 @@ def write() -> Figure:
     for name, model in MODELS.items():
         waveforms = sounds(model.sample_rate)
         for start in STARTS:
-            results[name, start] = [heard(model, start, seed, waveforms) for seed in SEEDS]
-    rows = [
+            results[name, start] = [layers(model, start, seed, waveforms) for seed in SEEDS]
+    lines = [
         [
             name,
             start,
@@ -102,7 +102,7 @@ def write() -> Figure:
         "position alone (% of the latents' variance)",
         "latents' std by the sound's",
     ]
-    print(markdown(header, rows))
+    print(markdown(header, lines))
     figure, axes = pyplot.subplots(1, 2, figsize=(10, 3.5), layout="constrained")
     for (name, start), runs in results.items():
         means = torch.tensor(runs).mean(0)

@@ -16,22 +16,22 @@ ACUTE = ((1.0, 0.0), (0.6, 0.8))
 OBTUSE = ((1.0, 0.0), (-0.6, 0.8))
 
 
-def vq(rows: Float[Tensor, "k d"]) -> VQ:
+def vq(codes: Float[Tensor, "k d"]) -> VQ:
     """VQ with these codes. The weight d makes its mean over the d elements a sum."""
-    quantizer = VQ(codebook_size=rows.shape[0], code_dim=rows.shape[1], weight=rows.shape[1])
+    quantizer = VQ(codebook_size=codes.shape[0], code_dim=codes.shape[1], weight=codes.shape[1])
     with torch.no_grad():
-        quantizer.table.copy_(rows)
+        quantizer.table.copy_(codes)
     return quantizer
 
 
-def simvq(rows: Float[Tensor, "k d"], bias: bool = False, train_basis: bool = False) -> SimVQ:
-    """SimVQ whose C has these rows, with W = I and b = 0, so that it starts with the codes of `vq`."""
-    count, dim = rows.shape
+def simvq(codes: Float[Tensor, "k d"], bias: bool = False, train_basis: bool = False) -> SimVQ:
+    """SimVQ whose C has these vectors, with W = I and b = 0, so that it starts with the codes of `vq`."""
+    count, dim = codes.shape
     quantizer = SimVQ(
         codebook_size=count, code_dim=dim, weight=dim, bias=bias, train_basis=train_basis
     )
     with torch.no_grad():
-        quantizer.basis.copy_(rows)
+        quantizer.basis.copy_(codes)
         quantizer.projection.weight.copy_(torch.eye(dim))
         if bias:
             quantizer.projection.bias.zero_()
@@ -39,7 +39,7 @@ def simvq(rows: Float[Tensor, "k d"], bias: bool = False, train_basis: bool = Fa
 
 
 def cases() -> dict[str, Quantizer]:
-    """The rows of the page's table, before their step."""
+    """The lines of the page's table, before their step."""
     orthogonal, acute, obtuse = map(torch.tensor, (ORTHOGONAL, ACUTE, OBTUSE))
     return {
         "VQ": vq(orthogonal),
@@ -65,18 +65,18 @@ def step(
     return int(out.codes), before, quantizer.codebook.detach().clone()
 
 
-def point(row: Float[Tensor, " d"]) -> str:
-    return f"({', '.join(f'{round(value, 4) + 0:g}' for value in row.tolist())})"
+def point(vector: Float[Tensor, " d"]) -> str:
+    return f"({', '.join(f'{round(value, 4) + 0:g}' for value in vector.tolist())})"
 
 
 def write() -> Figure:
     """Prints the table; one panel per case, arrows from before to after."""
     figure, axes = pyplot.subplots(2, 3, figsize=(8, 3.6), layout="constrained", sharex=True)
-    rows = []
+    lines = []
     for (name, quantizer), axis in zip(cases().items(), axes.flat, strict=True):
         chosen, before, after = step(quantizer, torch.tensor(Z), STEP)
         moves = [f"{point(a)} → {point(b)}" for a, b in zip(before, after, strict=True)]
-        rows.append([name, f"e{chosen + 1}", *moves])
+        lines.append([name, f"e{chosen + 1}", *moves])
         axis.plot(*Z, "k*", markersize=10)
         for colour, a, b in zip(("C0", "C1"), before.tolist(), after.tolist(), strict=True):
             axis.annotate("", b, a, arrowprops={"arrowstyle": "->", "color": colour})
@@ -84,7 +84,7 @@ def write() -> Figure:
             axis.plot(*b, "o", color=colour, fillstyle="none", markersize=9)
         axis.set(title=name, xlim=(-1.2, 2.6), ylim=(-0.5, 1.5), aspect="equal")
         axis.title.set_size("medium")
-    print(markdown(["", "chosen", "e1", "e2"], rows))
+    print(markdown(["", "chosen", "e1", "e2"], lines))
     return figure
 
 

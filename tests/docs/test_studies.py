@@ -38,24 +38,24 @@ def test_the_modules_take_the_step_that_was_worked_by_hand(case: str) -> None:
     chosen, _, after = toy.step(toy.cases()[case], torch.tensor(toy.Z), toy.STEP)
     assert chosen == 0
     torch.testing.assert_close(after, torch.tensor(HAND[case]))
-    cells = " | ".join(toy.point(row) for row in after)
+    cells = " | ".join(toy.point(code) for code in after)
     assert all(cell in (STUDIES / "toy.md").read_text() for cell in cells.split(" | "))
 
 
 @pytest.mark.parametrize("bias", [False, True])
 def test_every_code_moves_by_its_product_with_the_chosen_one(bias: bool) -> None:
     torch.manual_seed(0)
-    rows, z = torch.randn(50, 7), torch.randn(7)
-    chosen, before, after = toy.step(toy.simvq(rows, bias), z, 0.1)
-    factors = rows @ rows[chosen] + bias
+    codes, z = torch.randn(50, 7), torch.randn(7)
+    chosen, before, after = toy.step(toy.simvq(codes, bias), z, 0.1)
+    factors = codes @ codes[chosen] + bias
     expected = 2 * 0.1 * factors[:, None] * (z - before[chosen])
     torch.testing.assert_close(after - before, expected, atol=1e-5, rtol=1e-4)
 
 
 def test_in_vq_only_the_chosen_code_moves() -> None:
     torch.manual_seed(0)
-    rows, z = torch.randn(50, 7), torch.randn(7)
-    chosen, before, after = toy.step(toy.vq(rows), z, 0.1)
+    codes, z = torch.randn(50, 7), torch.randn(7)
+    chosen, before, after = toy.step(toy.vq(codes), z, 0.1)
     assert (after != before).any(1).nonzero().flatten().tolist() == [chosen]
 
 
@@ -129,6 +129,6 @@ def test_the_map_keeps_its_rank_and_the_commitment_loss_takes_it() -> None:
 
 def test_an_encoder_with_torchs_initialisation_hears_its_position_and_not_the_sound() -> None:
     waveforms = start.sounds(8000)
-    old, new = (start.heard(start.SMALL, kind, 0, waveforms)[-1] for kind in start.STARTS)
+    old, new = (start.layers(start.SMALL, kind, 0, waveforms)[-1] for kind in start.STARTS)
     assert old[0] < 0.1 and old[1] > 0.4
     assert 0.5 < new[0] < 3 and new[1] < 0.05
