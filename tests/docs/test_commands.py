@@ -6,6 +6,7 @@ import io
 import re
 import shlex
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,21 +21,28 @@ from pipelines.experiment import read_experiment
 
 FEW = ["samples.count=10", "score.slow_count=1", "allow_failed=true"]
 STEPS = [f"{section}.steps=2" for section in ("tokenizer", "classifier", "prior")]
+MODULE = re.compile(r"`(\w+\.py)`:\n\n```python\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
+"""A block that a sentence tells to write to a file."""
 OTHERS = ("run", "new", "compare", "doctor", "profile", "import-official")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the configs, and with the images that pages call my_images."""
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with the configs, the modules that pages tell to write, and the images that they call my_images."""
     root = tmp_path_factory.mktemp("pages")
     shutil.copytree(ROOT / "configs", root / "configs")
+    for page in PAGES:
+        for name, code in MODULE.findall(page.read_text()):
+            (root / name).write_text(code)
     pixels = np.random.default_rng(0)
     for label in ("cat", "dog"):
         (root / "my_images" / label).mkdir(parents=True)
         for i in range(12):
             image = pixels.integers(0, 256, (32, 32, 3), dtype=np.uint8)
             Image.fromarray(image).save(root / "my_images" / label / f"{i}.png")
-    return root
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(root))
+        yield root
 
 
 def short(words: list[str], place: int) -> list[str]:
@@ -98,7 +106,7 @@ def check(line: str) -> None:
     match words:
         case ["simvq", "--version"]:
             pass
-        case ["simvq", *rest]:
+        case ["simvq", *rest] | ["python", "-m", "pipelines", *rest]:
             read(rest, target)
         case ["make", *targets]:
             for name in [target for target in targets if "=" not in target]:
@@ -128,6 +136,7 @@ def quick_commands(recipe: str) -> list[list[str]]:
     lines = [
         line for page in PAGES for block in blocks(page, "bash") for line in block.splitlines()
     ]
+    lines = [line.replace("python -m pipelines", "simvq") for line in lines]
     words = [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("simvq ")]
     places = (f"configs/{recipe}.yaml", f"runs/{recipe}")
     return [list(w) for w in dict.fromkeys(map(tuple, words)) if set(places) & set(w)]
