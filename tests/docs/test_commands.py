@@ -148,9 +148,13 @@ def run(words: list[str]) -> None:
         return main(words)
     (place,) = (i for i, word in enumerate(words) if word.startswith("configs/"))
     main(short(words, place))
-    for word in words:
-        if word.startswith(("samples.out=", "run_dir=")):
-            assert any(Path(word.partition("=")[2]).iterdir())
+    for key, _, value in (word.partition("=") for word in words):
+        if key == "samples.count":
+            (out,) = (word.partition("=")[2] for word in words if word.startswith("samples.out="))
+            files = [path for path in Path(out).iterdir() if path.suffix in (".png", ".wav")]
+            assert len(files) == int(value)
+        elif key == "run_dir":
+            assert any(Path(value).iterdir())
 
 
 @pytest.mark.parametrize("words", quick_commands("digits"), ids=" ".join)
@@ -164,6 +168,13 @@ def test_the_commands_on_digits_run(words: list[str], digits: Path) -> None:
 def test_the_commands_on_spoken_digits_run(words: list[str], spoken: Path) -> None:
     with contextlib.chdir(spoken):
         run(words)
+
+
+@pytest.mark.slow
+def test_the_report_of_speech_has_players(spoken: Path) -> None:
+    """Of ten samples, and of ten originals and their reconstructions."""
+    report = (spoken / "runs/spoken_digits/score/report.html").read_text()
+    assert report.count("<audio controls") == 10 + 2 * 10
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=from_root)
