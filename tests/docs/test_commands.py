@@ -69,10 +69,10 @@ def spoken(folder: Path) -> Path:
 
 def read(words: list[str], target: str | None) -> None:
     """Reads the words of `simvq ...` without doing the work; `new` writes its recipe to `target`."""
-    verb, *rest = words
-    assert verb in (*VERBS, *OTHERS), verb
-    if not rest:  # a sentence that names the verb
+    assert {*words[:1]} <= {*VERBS, *OTHERS}, words
+    if len(words) < 2:  # a sentence that names the verb
         return
+    verb, *rest = words
     match verb:
         case "new":
             with contextlib.redirect_stdout(io.StringIO()) as said:
