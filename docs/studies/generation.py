@@ -71,8 +71,8 @@ def distance(made: Float[Tensor, "n y"], real: Float[Tensor, "m y"]) -> float:
 
 
 @torch.no_grad()
-def sampled(model: Autoencoder, net: Prior) -> Float[Tensor, "n y"]:
-    """Digits that the prior samples, one from each seed."""
+def drawn(model: Autoencoder, net: Prior) -> Float[Tensor, "n y"]:
+    """Digits that the prior draws, one from each seed."""
     random = uniforms(range(SAMPLES), net.config.length)
     codes = sample_codes(net, torch.zeros(SAMPLES, dtype=torch.int64), random)
     return model.decoder(model.quantizer.lookup(codes)).clamp(-1, 1)
@@ -83,7 +83,7 @@ def run(size: int, head: Head, seed: int) -> list[float]:
     model = tokenizer(size, seed)
     net, bits = prior(model, head, seed)
     used = 100 * len(codes_of(model, "train").unique()) / size
-    return [used, error(model), bits, distance(sampled(model, net), digits("train"))]
+    return [used, error(model), bits, distance(drawn(model, net), digits("train"))]
 
 
 def write() -> Figure:
