@@ -1,5 +1,6 @@
 # make quickstart   sets up, trains, samples and scores on embedded digits and spoken digits; ends with tables and reports
 # make test         sets up, then checks style, types and behaviour
+# make docs         sets up, then builds the site into site/
 # make .venv        sets up only
 PYTHON ?= python3
 SEED ?= 0
@@ -19,6 +20,11 @@ test: .venv
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+.PHONY: docs
+docs: .venv
+	$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --editable ".[docs]"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 .venv: .venv/installed
 

@@ -1,4 +1,4 @@
-"""How robust a recipe is: its thresholds, a table that says worst, median and best, and README within it."""
+"""How robust a recipe is: thresholds beside each, a table that says worst, median and best, and the pages' tables within it."""
 
 import json
 import re
@@ -83,10 +83,11 @@ def recorded(recipe: str) -> list[dict[str, float]]:
     return [numbers for runs in json.loads(text).values() for numbers in runs]
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
 @pytest.mark.parametrize("recipe", ["digits", "spoken_digits"])
-def test_readmes_quickstart_numbers_are_medians_of_the_recorded_runs(recipe: str) -> None:
+def test_the_quickstarts_tables_are_medians_of_the_recorded_runs(recipe: str, page: str) -> None:
     """`median [least to most]` in each cell, of the metric that its row and its column name."""
-    text = (ROOT / "README.md").read_text()
+    text = (ROOT / page).read_text()
     (table,) = re.findall(rf"^\| {recipe.replace('_', ' ')} \|.*\n(?:\|.*\n)+", text, re.MULTILINE)
     header, _, *rows = [[c.strip() for c in line.split("|")[1:-1]] for line in table.splitlines()]
     cells = 0
