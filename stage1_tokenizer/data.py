@@ -1,7 +1,7 @@
 """Items of any modality: where their rows come from, what their labels are called, and which are held out."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -75,20 +75,23 @@ class ItemDataset:
 def load_rows(
     config: DataConfig,
     split: str,
+    embedded: Mapping[str, Callable[[str], Dataset]],
     read_folder: Callable[[Path, str], Dataset],
     *,
     streaming: bool = False,
     speaker_column: str | None = None,
 ) -> Rows:
-    """The rows of the split `train` or `validation`, of Parquet files, a folder or the Hub.
+    """The rows of the split `train` or `validation`, of an embedded data set, Parquet files, a folder or the Hub.
 
-    Where a share of the training split is held out, it is spread over labels and, if there are any, speakers.
+    `embedded` has, by its name, what returns a split of a data set that needs no file. Where a share of the training split is held out, it is spread over labels and, if there are any, speakers.
     Raises ValueError, in one sentence, for a source or split that is not there.
     """
     if share := held_out_share(config.validation):
         whole = replace(config, validation=config.train)
-        rows = load_rows(whole, "train", read_folder, streaming=streaming)
+        rows = load_rows(whole, "train", embedded, read_folder, streaming=streaming)
         return part_of(rows, split, share, config.label_column, speaker_column)
+    if config.source in embedded:
+        return embedded[config.source](split)
     where = getattr(config, split)
     try:
         if config.source == "parquet":

@@ -18,13 +18,7 @@ from common.progress import Progress, machine, parameters
 from common.runs import finish_trackers, is_finished, start_run
 from common.seeding import seed_step
 from common.stopwatch import part
-from common.training import (
-    Average,
-    StepGuard,
-    Throughput,
-    decay_groups,
-    learning_rate,
-)
+from common.training import Average, StepGuard, Throughput, decay_groups, learning_rate
 from stage1_tokenizer.batches import BadItems, Batch, bad_items_of
 from stage1_tokenizer.codebook_usage import CodebookUse, effective_rank
 from stage1_tokenizer.config import TrainTokenizerConfig

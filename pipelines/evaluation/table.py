@@ -120,7 +120,7 @@ def read_scores(folder: Path) -> list[ScoreRow]:
     for row in json.loads((folder / "score.json").read_text())["rows"]:
         metrics: Metrics = {
             name: Unavailable(values["reason"]) if values["value"] is None else Metric(**values)
-            for name, values in (row.get("metrics") or row["numbers"]).items()
+            for name, values in row["metrics" if "metrics" in row else "numbers"].items()
         }
         rows.append(ScoreRow(row["name"], row["meaning"], metrics))
     return rows

@@ -81,7 +81,7 @@ class VectorDataset(ItemDataset):
 
 def load_vectors(config: DataConfig, split: str) -> VectorDataset:
     def rows(name: str) -> datasets.Dataset:
-        return load_rows(config, name, lambda folder, where: datasets.Dataset.from_list([]))
+        return load_rows(config, name, {}, lambda folder, where: datasets.Dataset.from_list([]))
 
     classes = value_names(rows(split), lambda: rows("train"), config, "label_column")
     return VectorDataset(rows(split), config, classes, fingerprint(rows(split), "stored", split))
