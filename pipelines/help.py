@@ -126,11 +126,13 @@ def keys_of(
         inner = values.get(name) or {}
         methods = {method_of(part): part for part in parts}
         method = inner.get("method", method_of(parts[0]))
-        known = ", ".join(filter(None, methods))
-        if method not in methods:
+        custom = methods.pop("required", None)  # without a default: the base of users' own configs
+        known = ", ".join([*filter(None, methods), *(["an import path"] if custom else [])])
+        part = custom if custom and "." in str(method) else methods.get(method)
+        if part is None:
             raise ValueError(f"method={method} is not one of {known}: set method")
         options = {} if "method" in inner else keywords(default)
-        for key in keys_of(methods[method], inner, options):
+        for key in keys_of(part, inner, options):
             if key.name == "method" and len(parts) > 1:
                 note = f"One of {known}; --help with this key shows another's keys"
                 key = Key("method", "str", method, note)

@@ -65,6 +65,8 @@ def test_the_keys_of_another_quantizer_and_modality_are_asked_for(
     with pytest.raises(SystemExit):
         main(["train-tokenizer", "--help", "tokenizer.model.quantizer.method=none"])
     assert "method=none is not one of simvq" in capsys.readouterr().err
+    text = said(capsys, "train-tokenizer", "--help", "tokenizer.model.quantizer.method=mine.Mine")
+    assert "wae, continuous, an import path" in text and "quantizer.code_dim" in text
 
 
 def test_run_and_compare_have_keys_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
