@@ -1,8 +1,11 @@
 """simvq: the verbs. `simvq VERB configs/EXPERIMENT.yaml [key=value ...]`; the same command again resumes."""
 
 import argparse
+import contextlib
+import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,7 +30,8 @@ VERBS = {
 
 def make(section: str, config: Any) -> str:
     """Makes what a section describes; returns what there is to print."""
-    from pipelines import verbs  # torch and transformers: not before they are needed
+    with stopped_at_once():  # torch and transformers: not before they are needed
+        from pipelines import verbs
 
     match section:
         case "tokenizer":
@@ -78,7 +82,8 @@ def run(path: Path, overrides: Sequence[str]) -> None:
     All of them are checked before the first is begun. What goes wrong is told with the verb and the file, and the
     summary of the trainings that are done comes last.
     """
-    experiment = read_experiment(path, overrides)
+    with stopped_at_once():
+        experiment = read_experiment(path, overrides)
     summary: list[str] = []
     try:
         for verb, (section, _) in VERBS.items():
@@ -102,6 +107,21 @@ def run_one(verb: str, section: str, config: Any, path: Path) -> list[str]:
     from pipelines.verbs import summaries
 
     return summaries(config)
+
+
+@contextlib.contextmanager
+def stopped_at_once() -> Iterator[None]:
+    """Inside, Ctrl-C ends the process: an exception in the middle of torch's import ends in an abort or a traceback."""
+
+    def stop(*_: object) -> None:
+        print("simvq: stopped; the same command goes on", file=sys.stderr, flush=True)
+        os._exit(1)
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def say(text: str) -> None:
@@ -188,7 +208,9 @@ def answer(args: argparse.Namespace) -> None:
             say(f"wrote {import_official(args.checkpoint, args.out)}")
         case verb:
             section = VERBS[verb][0]
-            say(make(section, read_experiment(args.config, args.overrides).config(section)))
+            with stopped_at_once():
+                config = read_experiment(args.config, args.overrides).config(section)
+            say(make(section, config))
 
 
 def main(argv: Sequence[str] | None = None) -> None:

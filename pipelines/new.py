@@ -41,7 +41,7 @@ def new(data: str, options: Sequence[str]) -> str:
         minutes = float(found[1])
     with contextlib.redirect_stdout(sys.stderr):  # standard output is for the recipe alone
         facts = look(data)
-        return with_steps(recipe(facts), facts, minutes)
+        return with_steps(recipe(facts, minutes), facts, minutes)
 
 
 def with_steps(text: str, facts: ImageFacts | SpeechFacts, minutes: float) -> str:

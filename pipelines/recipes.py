@@ -15,11 +15,13 @@ from pipelines.data_facts import Facts, ImageFacts, SpeechFacts, commonest
 POSITIONS = 64
 """Positions of the training data for each code of the codebook, at least."""
 LARGEST = {"cpu": 64, "cuda": 128}
-"""Side of images, in pixels, that a recipe trains on."""
+"""Side of images, in pixels, that a recipe trains on; half of it in less than so many minutes:"""
+SHORT = 20
 
 HEAD = """# Written by `simvq new $place`. Start it with: simvq run THIS_FILE
 run_dir: runs/$name
 modality: $modality
+allow_failed: true # a training that comes to nothing is told of in the summary, and samples and a report follow
 data:
   source: $source
   subset: $subset
@@ -94,15 +96,15 @@ classifier: {$keys, steps: $$classifier_steps}
 NO_CLASSIFIER = "\n# no labels, so no classifier: $instead\n"
 
 
-def recipe(facts: ImageFacts | SpeechFacts) -> str:
-    """The recipe, in which `$tokenizer_steps`, `$prior_steps` and what goes with them are still to be filled in."""
-    return images(facts) if isinstance(facts, ImageFacts) else speech(facts)
+def recipe(facts: ImageFacts | SpeechFacts, minutes: float) -> str:
+    """The recipe for so many minutes, in which `$tokenizer_steps`, `$prior_steps` and what goes with them are still to be filled in."""
+    return images(facts, minutes) if isinstance(facts, ImageFacts) else speech(facts)
 
 
-def images(facts: ImageFacts) -> str:
+def images(facts: ImageFacts, minutes: float) -> str:
     """A recipe for images."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    size, why = image_size(facts, LARGEST[device])
+    size, why = image_size(facts, LARGEST[device] // (2 if minutes < SHORT else 1))
     levels = max(round(math.log2(size / 8)), 1)
     side, channels = size // 2**levels, 1 if facts.grey else 3
     few = facts.count < 5000

@@ -1,6 +1,7 @@
 """--help: every key of a section in its own words, in less than a second, for it imports nothing heavy."""
 
 import dataclasses
+import re
 import signal
 import subprocess
 import sys
@@ -83,11 +84,12 @@ def test_help_imports_neither_torch_nor_transformers(words: list[str]) -> None:
     subprocess.run([sys.executable, "-c", code, *words], cwd=ROOT, check=True, capture_output=True)
 
 
-def test_ctrl_c_while_modules_are_imported_is_told_in_a_line() -> None:
-    command = [sys.executable, "-m", "pipelines", "run", "configs/smoke.yaml", "run_dir=/nowhere/r"]
-    for seconds in (0.5, 1.5):
+def test_ctrl_c_while_modules_are_imported_is_told_in_a_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pipelines", "run", "configs/smoke.yaml"]
+    command.append(f"run_dir={tmp_path}")
+    for seconds in (0.4, 0.8, 1.6):
         started = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
         time.sleep(seconds)
         started.send_signal(signal.SIGINT)
         told = started.communicate(timeout=60)[1]
-        assert told == "simvq run: stopped; the same command goes on\n"
+        assert re.fullmatch(r"simvq( run)?: stopped; the same command goes on\n", told)

@@ -19,7 +19,7 @@ from pipelines.recipes import codebook_size
 RATE = 44_100
 SHORT = [
     *(f"{section}.steps=2" for section in ("tokenizer", "prior")),
-    *("tokenizer.batch_size=4", "prior.batch_size=4", "samples.count=5", "allow_failed=true"),
+    *("tokenizer.batch_size=4", "prior.batch_size=4", "samples.count=5"),
 ]
 
 
@@ -159,7 +159,7 @@ def test_new_and_run_end_with_samples_and_a_report_without_an_edit(
 
 def test_a_recipe_fits_the_data(tmp_path: Path) -> None:
     facts = look(mixed_folder(tmp_path / "mixed"))
-    text = pipelines.recipes.recipe(facts)
+    text = pipelines.recipes.recipe(facts, 30)
     assert "run_dir: runs/mixed\n" in text
     assert "image_size: 16 # sides of 20 to 47 pixels" in text and "multipliers: [1, 2]" in text
     assert [codebook_size(n) for n in (10, 64 * 64, 64 * 1000, 10**9)] == [64, 64, 512, 16384]
