@@ -99,7 +99,7 @@ NO_CLASSIFIER = "\n# no labels, so no classifier: $instead\n"
 
 def recipe(facts: ImageFacts | SpeechFacts, minutes: float) -> str:
     """The recipe for so many minutes, in which `$tokenizer_steps`, `$prior_steps` and what goes with them are still to be filled in."""
-    return images(facts, minutes) if isinstance(facts, ImageFacts) else speech(facts)
+    return images(facts, minutes) if isinstance(facts, ImageFacts) else speech(facts, minutes)
 
 
 def images(facts: ImageFacts, minutes: float) -> str:
@@ -131,7 +131,7 @@ def images(facts: ImageFacts, minutes: float) -> str:
         f"\ncodes:\n  views: {views if few else '[centre]'}\n",
         classifier(facts, keys, instead),
         prior(facts.count * side**2 * (5 if few else 1)),
-        last(facts, 1000),
+        last(facts, min(1000, int(50 * minutes))),
     ]
     return "".join(parts)
 
@@ -149,7 +149,7 @@ def image_size(facts: ImageFacts, largest: int) -> tuple[int, str]:
     return size, f"{sides}: the power of two up to the median shorter side, and a square of it"
 
 
-def speech(facts: SpeechFacts) -> str:
+def speech(facts: SpeechFacts, minutes: float) -> str:
     """A recipe for speech."""
     rate = 16000 if commonest(facts.rates) >= 16000 else 8000
     hop = rate // 80
@@ -182,7 +182,7 @@ def speech(facts: SpeechFacts) -> str:
         "\ncodes:\n",
         classifier(facts, f"sample_rate: {rate}", "the scores have no label accuracy"),
         prior(positions, f"  condition: {condition} # what it is told{text_too}\n"),
-        last(facts, 128, "  temperature: 0.75\n"),
+        last(facts, min(128, int(10 * minutes)), "  temperature: 0.75\n"),
         f"  slow_count: {min(20, max(facts.count // 10, 1))} # clips that slow metrics are computed on\n",
     ]
     return "".join(parts)
@@ -244,7 +244,7 @@ def last(facts: Facts, most: int, more: str = "") -> str:
     asked = facts.labels or facts.speakers
     return fill(
         LAST,
-        count=min(max(facts.count // 2, 16), most),
+        count=max(min(facts.count // 2, most), 16),
         guidance=2.0 if asked else 1.0,
         more=more,
         references=5000 if facts.count > 5000 else "null",
