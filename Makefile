@@ -1,16 +1,17 @@
 # make quickstart   sets up, trains, samples and scores on embedded digits and spoken digits; ends with tables and reports
 # make test         sets up, then checks style, types and behaviour
+# make docs         sets up, then builds the site into site/
 # make .venv        sets up only
 PYTHON ?= python3
 SEED ?= 0
 BIN := .venv/bin
-SEEDS := $(foreach verb,train-tokenizer train-classifier train-prior,$(verb).seed=$(SEED))
+SEEDS := $(foreach section,tokenizer classifier prior,$(section).seed=$(SEED))
 
 .PHONY: quickstart test .venv
 
 quickstart: .venv
-	$(BIN)/simvq run configs/digits $(SEEDS)
-	$(BIN)/simvq run configs/spoken_digits $(SEEDS)
+	$(BIN)/simvq run configs/digits.yaml $(SEEDS)
+	$(BIN)/simvq run configs/spoken_digits.yaml $(SEEDS)
 
 # threads that wait sleep sooner, as in simvq itself, so that a busy machine is not stalled
 test: export GOMP_SPINCOUNT ?= 10000
@@ -18,7 +19,12 @@ test: .venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+.PHONY: docs
+docs: .venv
+	$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --editable ".[docs]"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 .venv: .venv/installed
 

@@ -45,7 +45,7 @@ def codec(name: str, thinner: int) -> Codec:
 
 
 def simvq(thinner: int) -> Codec:
-    """Ours, as configs/librispeech has it: one of 8,192 codes 50 times per second."""
+    """Ours, as configs/librispeech.yaml has it: one of 8,192 codes 50 times per second."""
     tokenizer = SpeechTokenizer(
         SpeechTokenizerConfig(
             sample_rate=16_000,

@@ -1,6 +1,6 @@
 """Encoding a data set against a loop over `tokenizer.encode` with a plain DataLoader.
 
-The pictures are drawn from a seed, as JPEG in Parquet files; the tokenizer is that of configs/cifar10_cpu,
+The pictures are drawn from a seed, as JPEG in Parquet files; the tokenizer is that of configs/cifar10_cpu.yaml,
 untrained, and each item has that experiment's two views. Both ways read the files, decode, encode and write all
 codes; ours also writes the manifest. Beside them stands the rate of encoder and search alone, on
 pictures that lie in memory, which neither can pass.

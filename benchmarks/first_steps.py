@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common.config import write_text
-from pipelines.cli import VERBS, read_config
+from pipelines.experiment import read_experiment
 from stage1_tokenizer.train import begin, evaluate, log_line, take_step
 
 
 def first_steps(config: Path, steps: int, overrides: Sequence[str]) -> dict[str, float]:
     """The line of metrics after `steps` steps of a training that is then left where it is."""
-    run, _, batches = begin(read_config(VERBS["train-tokenizer"], config, overrides))
+    run, _, batches = begin(read_experiment(config, overrides).config("tokenizer"))
     for step in range(steps):
         losses, norm = take_step(run, batches, step)
     return log_line(run, losses, norm) | evaluate(run)

@@ -33,7 +33,8 @@ from stage1_tokenizer.images.encode import EncodeImagesConfig
 from stage1_tokenizer.images.tokenizer import ImageTokenizer, ImageTokenizerConfig
 from stage1_tokenizer.quantizers import SimVQConfig
 from stage1_tokenizer.quantizers.search import nearest
-from stage2_prior.model import Prior, PriorConfig, Size
+from stage2_prior import Prior, PriorConfig
+from stage2_prior.decoding import Size
 
 SIDE, STORED = 16, 96
 """Of a picture, in pixels: as the tokenizer sees it, and in its file, of 28 kB."""
@@ -74,7 +75,7 @@ def prior_step(length: int, batch: int, size: Size) -> Work:
     """A training step of the prior, optimizer included."""
     prior = Prior(PriorConfig(codebook_size=1024, code_dim=8, length=length, size=size)).to(DEVICE)
     optimizer = torch.optim.AdamW(decay_groups(prior.named_parameters(), 0.05), fused=True)
-    conditions = torch.zeros(batch, dtype=torch.int64, device=DEVICE)
+    conditions = prior.conditions(batch).to(DEVICE)
     codes = torch.randint(1024, (batch, length), device=DEVICE)
 
     def run(codes: torch.Tensor) -> None:

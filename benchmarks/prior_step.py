@@ -32,8 +32,9 @@ from benchmarks.stock import stock_model
 from common.config import load_config
 from common.training import Average, OptimConfig, StepGuard, decay_groups
 from stage2_prior import Prior, PriorConfig
-from stage2_prior.data import CodeRows
-from stage2_prior.model import CodebookTables, Size
+from stage2_prior.data import CodeDataset
+from stage2_prior.decoding import Size
+from stage2_prior.embeddings import CodebookVocabulary
 from stage2_prior.train import Best, Training, take_step
 from stage2_prior.train_config import TrainPriorConfig
 
@@ -93,8 +94,8 @@ def new_prior(case: Case, head: Head) -> Prior:
         head=head,
     )
     prior = Prior(config).to(DEVICE)
-    if isinstance(prior.tables, CodebookTables):
-        prior.tables.take(torch.randn(case.codebook_size, case.code_dim, device=DEVICE))
+    if isinstance(prior.vocabulary, CodebookVocabulary):
+        prior.vocabulary.set_codebook(torch.randn(case.codebook_size, case.code_dim, device=DEVICE))
     return prior
 
 
@@ -134,7 +135,7 @@ def our_step(case: Case, tokens: int, head: Head) -> Callable[[], float]:
     if head == "learned":
         stock_model(prior)  # conditions as the rival sees them
     run = training(case, prior, codes)
-    conditions = torch.zeros(len(codes), dtype=torch.int64, device=DEVICE)
+    conditions = prior.conditions(len(codes)).to(DEVICE)
     batches = repeat((conditions, codes))
     run.model.train()
     done = [0]
@@ -161,7 +162,7 @@ def training(case: Case, prior: Prior, codes: Tensor) -> Training:
     optimizer = torch.optim.AdamW(groups, OPTIM.lr, OPTIM.betas, fused=True)
     model, prepared = accelerator.prepare(prior, optimizer)
     rows = Dataset.from_dict({"label": [0] * len(codes), "codes": codes.tolist()})
-    items = CodeRows(rows, 0, 0.0, 0)
+    items = CodeDataset(rows, prior, 0.0, 0)
     return Training(
         config=config,
         accelerator=accelerator,

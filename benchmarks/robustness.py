@@ -1,8 +1,8 @@
-"""How often a recipe succeeds: its runs over seeds and numbers of threads, against what thresholds.yaml beside it asks.
+"""How often a recipe succeeds: its runs over seeds and numbers of threads, against what benchmarks/thresholds/RECIPE.yaml asks.
 
-`python -m benchmarks.robustness digits` runs configs/digits, 10 seeds with one thread each and 5 with two, as many
+`python -m benchmarks.robustness digits` runs configs/digits.yaml, 10 seeds with one thread each and 5 with two, as many
 at once as there are cores. The same command again goes on: what is done stays. With `check=runs/digits` it runs
-nothing and tells whether that run is good.
+nothing and tells whether that run is good. Keys of the recipe may be set too: `data.source=parquet`.
 """
 
 import json
@@ -12,16 +12,17 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from statistics import median
 
 from benchmarks.side_by_side import report
 from common.codes import read_manifest
-from common.config import load_config, write_text
+from common.config import load_config, read_values, write_text
 from common.tracking import read_metrics
+from pipelines.evaluation.table import read_scores
 
-SEEDED = ("train-tokenizer", "train-classifier", "train-prior")
+SEEDED = ("tokenizer", "classifier", "prior")
 NAMES = {
     "codebook/used": "codes used",
     "codebook/perplexity": "perplexity",
@@ -42,11 +43,13 @@ class RobustnessConfig:
     out: Path = Path("runs/robustness")
     check: Path | None = None
     """A finished run of the recipe, which alone is looked at."""
+    settings: tuple[str, ...] = ()
+    """Keys of the recipe, each `key=value`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Thresholds:
-    """A recipe's thresholds.yaml: what every run of it must reach."""
+    """What every run of a recipe must reach."""
 
     steps: int | None = None
     """Only the first steps of the tokenizer's training are run; null for the whole recipe."""
@@ -69,8 +72,8 @@ class Thresholds:
 
 
 def thresholds(recipe: str) -> Thresholds:
-    """Those of configs/RECIPE."""
-    return load_config(Thresholds, Path("configs") / recipe / "thresholds.yaml")
+    """Those of a recipe, by its name."""
+    return load_config(Thresholds, Path(__file__).parent / "thresholds" / f"{recipe}.yaml")
 
 
 def run_numbers(run_dir: Path) -> dict[str, float]:
@@ -78,10 +81,10 @@ def run_numbers(run_dir: Path) -> dict[str, float]:
     found = tokenizer_numbers(read_metrics(run_dir / "tokenizer")[-1])
     manifest = read_manifest(run_dir / "codes")
     found |= {"codes used": manifest["used"], "perplexity": manifest["perplexity"]}
-    for row in json.loads((run_dir / "samples" / "score.json").read_text())["rows"]:
-        for metric, number in row["numbers"].items():
-            if number["value"] is not None:
-                found[f"{metric}: {row['name']}"] = number["value"]
+    for row in read_scores(run_dir / "score"):
+        for name, metric in row.metrics.items():
+            if metric.value is not None:
+                found[f"{name}: {row.name}"] = metric.value
     return found
 
 
@@ -91,13 +94,13 @@ def tokenizer_numbers(line: dict[str, float]) -> dict[str, float]:
 
 
 def one_run(
-    recipe: str, seed: int, threads: int, steps: int | None, root: Path
+    recipe: str, seed: int, threads: int, steps: int | None, config: RobustnessConfig
 ) -> dict[str, float]:
     """The numbers of a run, made in a process of its own unless it is there already."""
-    folder = root / recipe / f"threads-{threads}-seed-{seed}"
+    folder = config.out / recipe / f"threads-{threads}-seed-{seed}"
     result = folder / "numbers.json"
     if not result.exists():
-        minutes = made(recipe, seed, threads, steps, folder)
+        minutes = made(command(recipe, seed, steps, folder, config.settings), threads, folder)
         write_text(result, json.dumps({"minutes": minutes}) + "\n")
     if steps is None:
         numbers = run_numbers(folder)
@@ -106,19 +109,22 @@ def one_run(
     return numbers | {"minutes": json.loads(result.read_text())["minutes"]}
 
 
-def made(recipe: str, seed: int, threads: int, steps: int | None, folder: Path) -> float:
+def command(
+    recipe: str, seed: int, steps: int | None, folder: Path, settings: tuple[str, ...]
+) -> list[str]:
+    """What runs a recipe, or its first steps alone, with a folder and seeds of its own."""
+    path = Path("configs") / f"{recipe}.yaml"
+    there = [section for section in SEEDED if section in read_values(path)]
+    own = [f"run_dir={folder}", *(f"{section}.seed={seed}" for section in there), *settings]
+    if steps is not None:
+        return ["-m", "benchmarks.first_steps", str(path), str(steps), f"{folder}/line.json", *own]
+    # a collapse is counted, too
+    return ["-m", "pipelines", "run", str(path), *own, "allow_failed=true"]
+
+
+def made(command: list[str], threads: int, folder: Path) -> float:
     """Makes a run in a process of its own; returns the minutes that it took."""
-    own_configs(recipe, folder)
-    if steps is None:
-        seeds = [
-            f"{verb}.seed={seed}" for verb in SEEDED if (folder / f"configs/{verb}.yaml").exists()
-        ]
-        command = ["-m", "pipelines", "run", f"{folder}/configs", *seeds]
-        command.append("allow_failed=true")  # a collapse is counted, too
-    else:
-        config = f"{folder}/configs/train-tokenizer.yaml"
-        command = ["-m", "benchmarks.first_steps", config, str(steps), f"{folder}/line.json"]
-        command.append(f"seed={seed}")
+    folder.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     with (folder / "log.txt").open("a") as log:
         subprocess.run(
@@ -131,14 +137,6 @@ def made(recipe: str, seed: int, threads: int, steps: int | None, folder: Path) 
     return (time.monotonic() - start) / 60
 
 
-def own_configs(recipe: str, folder: Path) -> None:
-    """The recipe's files with the paths of a run of its own."""
-    for path in (Path("configs") / recipe).glob("*.yaml"):
-        if path.name != "thresholds.yaml":
-            text = path.read_text().replace(f"runs/{recipe}/", f"{folder}/")
-            write_text(folder / "configs" / path.name, text)
-
-
 def runs(
     recipe: str, steps: int | None, config: RobustnessConfig
 ) -> Iterator[tuple[int, list[dict[str, float]]]]:
@@ -146,7 +144,7 @@ def runs(
     for threads, seeds in ((1, config.one_thread), (2, config.two_threads)):
         with ThreadPoolExecutor(max((os.cpu_count() or 1) // threads, 1)) as pool:
             every = pool.map(
-                lambda seed, threads=threads: one_run(recipe, seed, threads, steps, config.out),
+                lambda seed, threads=threads: one_run(recipe, seed, threads, steps, config),
                 range(seeds),
             )
             yield threads, list(every)
@@ -198,4 +196,8 @@ def main(recipe: str, config: RobustnessConfig) -> str | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], load_config(RobustnessConfig, None, sys.argv[2:])))
+    NAMES_HERE = {field.name for field in fields(RobustnessConfig)}
+    HERE = [word for word in sys.argv[2:] if word.split("=")[0] in NAMES_HERE]
+    OTHERS = tuple(word for word in sys.argv[2:] if word not in HERE)
+    CONFIG = replace(load_config(RobustnessConfig, None, HERE), settings=OTHERS)
+    sys.exit(main(sys.argv[1], CONFIG))

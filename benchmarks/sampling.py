@@ -6,7 +6,7 @@ once with twice the rows.
 
 The least that a code costs is one product with every weight of body and output for either half: for `3m` and
 16,384 codes 2 x 2 x 6.2 M = 25 MFLOP, half of them at the output. With few rows it is not these that take the
-time but how often an operator is called: per code 507 times by ours, 1,090 and 1,154 times by `generate` with its
+time but how often an operator is called: per code 510 times by ours, 1,090 and 1,154 times by `generate` with its
 growing and its fixed cache.
 
 Defaults leave out what takes minutes: cells of more than `most_codes` codes; `most_codes=65536` has all.
@@ -24,8 +24,8 @@ from benchmarks.side_by_side import DEVICE, Timing, alternate, report
 from benchmarks.stock import stock_model
 from common.config import load_config
 from stage2_prior import Prior, PriorConfig
-from stage2_prior.model import Size
-from stage2_prior.sampling import sample_codes, uniforms
+from stage2_prior.decoding import Size
+from stage2_prior.sampling import SamplingOptions, sample_codes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +70,8 @@ def new_prior(sizes: Sizes, length: int) -> Prior:
 
 def ours(prior: Prior, labels: Tensor, guidance: float, temperature: float = 1.0) -> Tensor:
     """A sample for each label, of seeds 0, 1, 2, ..."""
-    random = uniforms(range(len(labels)), prior.config.length)
-    return sample_codes(prior, labels, random, guidance=guidance, temperature=temperature)
+    options = SamplingOptions(guidance=guidance, temperature=temperature)
+    return sample_codes(prior, labels[:, None], range(len(labels)), options)
 
 
 def theirs(
@@ -101,7 +101,7 @@ def ways(sizes: Sizes, length: int, batch: int) -> dict[str, Callable[[], Tensor
     prior = new_prior(sizes, length)
     stock = stock_model(prior).eval()
     labels = torch.arange(batch, device=DEVICE) % sizes.classes
-    known = stock, labels, prior.no_condition, length, sizes.guidance
+    known = stock, labels, prior.config.classes, length, sizes.guidance
     sampled: dict[str, Any] = {"do_sample": True, "top_k": 0}
     return {
         "ours": lambda: ours(prior, labels, sizes.guidance),

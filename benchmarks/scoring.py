@@ -1,7 +1,7 @@
 """Scoring pictures: as `simvq score` does it, beside torch-fidelity's `calculate_metrics`, by the same features.
 
 Both read two samples.npz, of made and of real pictures, and give the Frechet distance, KID, precision, recall and the
-inception score, with torch-fidelity's settings. Features are those of a classifier like configs/cifar10's with new
+inception score, with torch-fidelity's settings. Features are those of a classifier like that of configs/cifar10.yaml with new
 weights: Inception's are not at hand, and its forward would hide everything else. "Known" says that the
 features of the real pictures are in the cache of either.
 
@@ -30,21 +30,20 @@ from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from benchmarks.side_by_side import Timing, alternate, report, weighed
 from common.config import load_config
 from common.processes import processes
-from pipelines.classifier import Classifier, ClassifierConfig
-from pipelines.extractors import ClassifierExtractor
-from pipelines.fidelity import (
+from pipelines.evaluation.features import cached_reference
+from pipelines.evaluation.fidelity import (
     KID_SUBSET_SIZE,
     SMALLEST_SPLIT,
     SPLITS,
-    cached_reference,
     distance,
-    extract,
     inception_score,
     kernel_distance,
     precision_recall,
 )
-from pipelines.images.batches import SampledImages
-from pipelines.images.samples import save_npz
+from pipelines.evaluation.images.classifier import ImageClassifier, ImageClassifierConfig
+from pipelines.evaluation.images.data import SampledImages
+from pipelines.evaluation.images.extractors import ClassifierExtractor, extract
+from pipelines.generation.image_samples import save_npz
 
 SEED = 2020
 """torch-fidelity's own, of KID's subsets and of the order in the inception score."""
@@ -121,10 +120,10 @@ def prepare(folder: Path, sizes: Sizes) -> None:
     """Writes made.npz, real.npz and the classifier's `model`."""
     torch.manual_seed(0)
     classes = tuple(map(str, range(10)))
-    config = ClassifierConfig(
+    config = ImageClassifierConfig(
         image_size=sizes.side, in_channels=3, classes=classes, width=sizes.width
     )
-    Classifier(config).save_pretrained(folder / "model")
+    ImageClassifier(config).save_pretrained(folder / "model")
     for name, contrast in (("real", 1.0), ("made", 0.8)):
         coarse = torch.rand(sizes.count, 3, 4, 4).sub(0.5).mul(255 * contrast).add(127)
         pictures = (F.interpolate(part, sizes.side, mode="bicubic") for part in coarse.split(500))

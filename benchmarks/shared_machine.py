@@ -17,7 +17,7 @@ from statistics import median
 
 from benchmarks.side_by_side import report
 from common.config import load_config
-from pipelines.cli import VERBS, read_config
+from pipelines.experiment import read_experiment
 from stage1_tokenizer.train import begin, take_step
 
 SETTINGS = {
@@ -38,7 +38,7 @@ class SharedMachineConfig:
 
     rounds: int = 3
     steps: int = 25
-    """Counted steps of configs/digits in one process."""
+    """Counted steps of configs/digits.yaml in one process."""
     loops: int = 4
     """Busy loops of the other column."""
 
@@ -46,8 +46,8 @@ class SharedMachineConfig:
 def step_ms(steps: int) -> float:
     """The median step of the digits tokenizer in this process, in ms."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path("configs/digits/train-tokenizer.yaml")
-        run, _, batches = begin(read_config(VERBS["train-tokenizer"], path, [f"run_dir={folder}"]))
+        experiment = read_experiment(Path("configs/digits.yaml"), [f"run_dir={folder}"])
+        run, _, batches = begin(experiment.config("tokenizer"))
         seconds = []
         for step in range(WARM_UP + steps):
             start = time.perf_counter()

@@ -1,6 +1,6 @@
 """Real-time factors of our speech codec beside EnCodec, DAC and Mimi of transformers; and of sampling speech.
 
-All networks are new ones of the published sizes, ours as configs/librispeech has it. Multiply-adds per second of
+All networks are new ones of the published sizes, ours as configs/librispeech.yaml has it. Multiply-adds per second of
 sound (torch.utils.flop_counter, LSTMs by hand): ours 0.80e9 in the encoder's convolutions, 0.21e9 in its LSTM, whose
 recurrent weights, 4 MB per layer, are read anew for each of 50 codes, and 3.06e9 in the decoder, nearly all in matrix
 products; EnCodec 1.2e9 + 1.2e9 and its LSTMs, Mimi 2.7e9 + 2.7e9, DAC 11e9 + 25e9.
@@ -20,9 +20,8 @@ from common.config import load_config
 from common.processes import processes
 from pipelines import SpeechGenerationPipeline
 from stage1_tokenizer import SpeechTokenizer
-from stage2_prior import SpeechPrior
-from stage2_prior.model import Size
-from stage2_prior.speech_model import SpeechPriorConfig
+from stage2_prior import Prior, PriorConfig
+from stage2_prior.decoding import Size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +35,7 @@ class Sizes:
     thinner: int = 1
     """What the networks' channels are divided by."""
     prior: Size = "85m"
-    """The size of the prior that is sampled from, that of configs/librispeech."""
+    """The size of the prior that is sampled from, that of configs/librispeech.yaml."""
     batches: tuple[int, ...] = (1, 16)
     """Samples drawn at once."""
     sampled_seconds: float = 2.0
@@ -149,7 +148,7 @@ def pipeline(tokenizer: SpeechTokenizer, sizes: Sizes) -> SpeechGenerationPipeli
     """A prior over the tokenizer's codes whose samples have one length, and the tokenizer."""
     length = round(sizes.sampled_seconds * tokenizer.config.codes_per_second)
     torch.manual_seed(0)
-    config = SpeechPriorConfig(
+    config = PriorConfig(
         codebook_size=tokenizer.quantizer.spec.alphabet,
         code_dim=tokenizer.quantizer.config.code_dim,
         length=length,
@@ -157,7 +156,7 @@ def pipeline(tokenizer: SpeechTokenizer, sizes: Sizes) -> SpeechGenerationPipeli
         min_codes=length,
         max_codes=length,
     )
-    made = SpeechGenerationPipeline(tokenizer, SpeechPrior(config), [], [])
+    made = SpeechGenerationPipeline(tokenizer, Prior(config), [], [])
     return made.to(processes().device)
 
 

@@ -4,16 +4,16 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from stage2_prior import Prior
-from stage2_prior.model import LearnedTables
+from stage2_prior.embeddings import LearnedVocabulary
 
 
 def stock_model(prior: Prior) -> LlamaForCausalLM:
-    """A LlamaForCausalLM that computes what `prior`, of learned tables, does.
+    """A LlamaForCausalLM that computes what `prior`, of a learned vocabulary, does.
 
     Its vocabulary is the K codes exactly. It knows no conditions apart from codes, so that the first codes stand
-    for them: the prior's table of conditions becomes the first rows of that of codes.
+    for them: the prior's vectors of conditions become those of the first codes.
     """
-    assert isinstance(prior.tables, LearnedTables)
+    assert isinstance(prior.vocabulary, LearnedVocabulary)
     config = prior.body.config.to_dict() | {
         "vocab_size": prior.config.codebook_size,
         "max_position_embeddings": prior.config.length + 1,
@@ -22,10 +22,10 @@ def stock_model(prior: Prior) -> LlamaForCausalLM:
     missing, unexpected = stock.model.load_state_dict(prior.body.state_dict(), strict=False)
     assert missing == ["embed_tokens.weight"] and not unexpected
     with torch.no_grad():
-        stock.model.embed_tokens.weight.copy_(prior.tables.embedding.weight)
-        stock.lm_head.weight.copy_(prior.tables.output.weight)
+        stock.model.embed_tokens.weight.copy_(prior.vocabulary.embedding.weight)
+        stock.lm_head.weight.copy_(prior.vocabulary.output.weight)
         prior.condition_embedding.weight.copy_(
-            prior.tables.embedding.weight[: prior.config.condition_rows]
+            prior.vocabulary.embedding.weight[: prior.condition_embedding.num_embeddings]
         )
     stock.generation_config.eos_token_id = None
     return stock.to(prior.condition_embedding.weight.device)  # type: ignore[arg-type]

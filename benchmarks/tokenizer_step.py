@@ -3,7 +3,7 @@
 Both take one batch that lies in memory, and do all that a step needs: losses, discriminator, clipping,
 optimizers, averaged weights, counts of codes. Two settings: the paper's 128 x 128 networks with K = 65,536
 and the discriminator, but without LPIPS, whose weights would have to be downloaded and whose time would be
-alike in both; and configs/cifar10_cpu. On a CPU the plain loop runs in float32 and under autocast to
+alike in both; and configs/cifar10_cpu.yaml. On a CPU the plain loop runs in float32 and under autocast to
 bfloat16, which is what fp16 training falls back to there; on CUDA under autocast to fp16.
 
 Where a step goes on a CPU (torch.profiler, one thread, cifar10_cpu in bf16): two thirds are
@@ -30,6 +30,7 @@ from torch import Tensor
 from benchmarks.paper_recipe import PlainTraining
 from benchmarks.side_by_side import DEVICE, Timing, alternate, report, weighed
 from common.config import load_config
+from pipelines.experiment import read_experiment
 from stage1_tokenizer import ImageTokenizerConfig
 from stage1_tokenizer.images.data import ImageDataConfig
 from stage1_tokenizer.images.losses import ImageLossConfig
@@ -38,7 +39,7 @@ from stage1_tokenizer.quantizers import SimVQConfig
 from stage1_tokenizer.train import init_codebook, prepare, take_step
 
 NAME = "tokenizer_step"
-CIFAR = Path(__file__).parents[1] / "configs/cifar10_cpu/train-tokenizer.yaml"
+CIFAR = Path(__file__).parents[1] / "configs/cifar10_cpu.yaml"
 
 
 def paper(batch_size: int) -> TrainImageTokenizerConfig:
@@ -53,8 +54,8 @@ def paper(batch_size: int) -> TrainImageTokenizerConfig:
 
 
 def cifar10_cpu(batch_size: int) -> TrainImageTokenizerConfig:
-    """The file's own settings, but for the batch size."""
-    return replace(load_config(TrainImageTokenizerConfig, CIFAR), batch_size=batch_size)
+    """The recipe's own settings, but for the batch size."""
+    return replace(read_experiment(CIFAR).config("tokenizer"), batch_size=batch_size)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,9 +1,17 @@
-"""Configs: frozen dataclasses, filled from a YAML file and `key=value` overrides, mistakes told in words."""
+"""Configs: frozen dataclasses, filled from a YAML file and `key=value` overrides, mistakes told in words.
+
+A field may be one of several dataclasses, which are told apart by their field `method`:
+
+    class Model:
+        quantizer: SimVQConfig | FSQConfig = field(default_factory=SimVQConfig)
+
+`model: {quantizer: {method: fsq, levels: [8, 8]}}` makes an FSQConfig; without `method` it is the first.
+"""
 
 import dataclasses
 import difflib
+import importlib
 import json
-import os
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -11,9 +19,20 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from omegaconf import OmegaConf
-from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from common.files import replaced_file
 
 Config = TypeVar("Config")
+KINDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    Path: "a path",
+}
+"""How the type of a value is called in messages."""
 
 
 def load_config(schema: type[Config], path: Path | None, overrides: Sequence[str] = ()) -> Config:
@@ -22,69 +41,50 @@ def load_config(schema: type[Config], path: Path | None, overrides: Sequence[str
     Raises ValueError, naming the file and the key, for an unknown key, a value of the wrong type, or a
     value that the dataclass itself refuses.
     """
-    where = str(path or "defaults")
+    values = read_values(path, overrides)
+    try:
+        return build(schema, values)
+    except ValueError as error:
+        raise ValueError(f"{path or 'defaults'}: {error}") from None
+
+
+def read_values(path: Path | None, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """What a file says and the overrides say over it, as plain containers. Raises ValueError."""
     if path is not None and not path.is_file():
         raise ValueError(f"{path} is not a file: the first argument is a config of configs/")
     for override in overrides:
         if "=" not in override:
             raise ValueError(f"override {override!r} must have the form key=value")
     try:
-        return build(schema, _values(schema, path, overrides))
-    except OmegaConfBaseException as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{where}: {error.full_key or 'a key'}: {reason}") from None
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
+        given = OmegaConf.merge(
+            OmegaConf.load(path) if path else {}, OmegaConf.from_dotlist(list(overrides))
+        )
+        return typing.cast("dict[str, Any]", OmegaConf.to_container(given, resolve=True))
+    except (OmegaConfBaseException, YAMLError) as error:
+        raise ValueError(f"{path or 'defaults'}: {' '.join(str(error).split())}") from None
 
 
-def _values(schema: type[Any], path: Path | None, overrides: Sequence[str]) -> Mapping[str, Any]:
-    """Defaults, file and overrides, merged and checked, as plain containers."""
-    given: Any = OmegaConf.merge(
-        OmegaConf.load(path) if path else {}, OmegaConf.from_dotlist(list(overrides))
-    )
-    fixed = narrowed(schema, given)
-    try:
-        merged = OmegaConf.merge(OmegaConf.structured(fixed), given)
-    except ConfigKeyError as error:
-        raise ValueError(_unknown_key(fixed, str(error.full_key))) from None
-    values = OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
-    return typing.cast("Mapping[str, Any]", values)
+def build(
+    schema: type[Config], values: Mapping[str, Any], at: str = "", default: Any = None
+) -> Config:
+    """The dataclass `schema` of plain containers; `at` stands before its keys in messages.
 
-
-def narrowed(schema: type[Any], given: Any, at: str = "") -> type[Any]:
-    """`schema`, in which a field that may be one of several dataclasses is the one that `given` names.
-
-    Each of them has a field `method` whose default is its name; the first is meant where none is
-    given. `given` is what the file says at the place `at`. Raises ValueError for an unknown name.
+    What `values` lacks is that of `default`, where it is of this very class, or else the field's own default.
     """
     hints = typing.get_type_hints(schema)
-    changed: list[Any] = []
-    for field in dataclasses.fields(schema):
-        options = _dataclasses_of(hints[field.name])
-        if not options:
-            continue
-        value = given.get(field.name) if hasattr(given, "get") else None
-        chosen = _chosen(options, value, f"{at}{field.name}")
-        inner = narrowed(chosen, value, f"{at}{field.name}.")
-        if inner is options[0] and len(options) == 1:
-            continue
-        if field.default_factory is dataclasses.MISSING:
-            changed.append((field.name, inner))
+    if unknown := [name for name in values if name not in hints]:
+        raise ValueError(_unknown_key(list(hints), f"{at}{unknown[0]}"))
+    chosen: dict[str, Any] = {}
+    for field in dataclasses.fields(schema):  # type: ignore[arg-type]
+        given = getattr(default, field.name) if type(default) is schema else _default(field)
+        if field.name in values:
+            key = f"{at}{field.name}"
+            chosen[field.name] = _convert(hints[field.name], values[field.name], key, given)
+        elif given is dataclasses.MISSING:
+            raise ValueError(f"{at}{field.name} is missing: set it")
         else:
-            same = type(field.default_factory()) is inner
-            factory = field.default_factory if same else inner
-            changed.append((field.name, inner, dataclasses.field(default_factory=factory)))
-    if not changed:
-        return schema
-    return dataclasses.make_dataclass(
-        schema.__name__, changed, bases=(schema,), frozen=True, kw_only=True
-    )
-
-
-def build(schema: type[Config], values: Mapping[str, Any]) -> Config:
-    """The dataclass `schema` of plain containers, nested dataclasses and tuples included."""
-    hints = typing.get_type_hints(schema)
-    return schema(**{name: _convert(hints[name], value) for name, value in values.items()})
+            chosen[field.name] = given
+    return schema(**chosen)
 
 
 def to_plain(config: Any) -> Any:
@@ -103,54 +103,108 @@ def save_config(config: Any, path: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Writes under another name, then renames: the file is whole or absent."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    partial.write_text(text)
-    os.replace(partial, path)
+    with replaced_file(path) as partial:
+        partial.write_text(text)
 
 
-def _convert(hint: Any, value: Any) -> Any:
+def _default(field: dataclasses.Field[Any]) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
+
+
+def _convert(hint: Any, value: Any, key: str, default: Any = None) -> Any:
+    """The value as the type that the hint names. Raises ValueError with the key and what it may be."""
     options = _options(hint)
-    if value is None:
+    nested = [option for option in options if dataclasses.is_dataclass(option)]
+    if value is None and types.NoneType in options:
         return None
-    if nested := _dataclasses_of(hint):
-        return build(_chosen(nested, value, ""), value)
-    if typing.get_origin(options[0]) is tuple:
-        return tuple(_convert(typing.get_args(options[0])[0], item) for item in value)
-    return Path(value) if options[0] is Path else value
+    if nested and isinstance(value, Mapping):
+        chosen = _chosen(nested, value, key)  # type: ignore[arg-type]
+        return build(chosen, value, f"{key}.", default)
+    for option in options:
+        kind, inner = typing.get_origin(option) or option, typing.get_args(option)
+        if kind is Any or (kind is typing.Literal and value in inner):
+            return value
+        if kind in (tuple, list) and isinstance(value, list | tuple):
+            items = [_convert(inner[0], item, f"{key}[{i}]") for i, item in enumerate(value)]
+            return kind(items)
+        if kind is dict and isinstance(value, Mapping):
+            return {str(k): _convert(inner[1], item, f"{key}.{k}") for k, item in value.items()}
+        if kind in KINDS and _fits(kind, value):
+            return kind(value)
+    raise ValueError(f"{key}={value!r} must be {' or '.join(map(_words, options))}: set {key}")
+
+
+def _fits(kind: type, value: Any) -> bool:
+    """Whether a value of YAML can stand for a bool, an int, a float, a string or a path."""
+    if kind in (bool, int):
+        return type(value) is kind
+    if kind is float:
+        words = ("inf", "-inf", "nan", "infinity", "-infinity")
+        return type(value) in (int, float) or str(value).lower() in words  # JSON's are words
+    return not isinstance(value, list | Mapping) and value is not None
+
+
+def _words(option: Any) -> str:
+    """A type, as a message calls it."""
+    if typing.get_origin(option) is typing.Literal:
+        return f"one of {', '.join(map(str, typing.get_args(option)))}"
+    if typing.get_origin(option) in (tuple, list):
+        return "a list"
+    if dataclasses.is_dataclass(option) or typing.get_origin(option) is dict:
+        return "a group of keys"
+    return "null" if option is types.NoneType else KINDS.get(option, str(option))
 
 
 def _options(hint: Any) -> list[Any]:
-    """The types that a value may have, None aside."""
-    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
-        return [option for option in typing.get_args(hint) if option is not types.NoneType]
-    return [hint]
-
-
-def _dataclasses_of(hint: Any) -> list[type[Any]]:
-    return [option for option in _options(hint) if dataclasses.is_dataclass(option)]  # type: ignore[misc]
+    """The types that a value may have."""
+    union = isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union
+    return list(typing.get_args(hint)) if union else [hint]
 
 
 def _chosen(options: list[type[Any]], value: Any, key: str) -> type[Any]:
-    """The dataclass whose `method` the value names."""
+    """The dataclass whose `method` the value names.
+
+    Where an option is open to subclasses, a name with a dot is the import path of a class outside the
+    project, whose `config_class` is such a subclass.
+    """
     name = value.get("method") if hasattr(value, "get") else None
     if len(options) == 1 or name is None:
         return options[0]
-    known = {option.method: option for option in options}
-    if name not in known:
+    known = {option.method: option for option in options if hasattr(option, "method")}
+    if name in known:
+        return known[name]
+    if "." in str(name) and (bases := [o for o in options if not hasattr(o, "method")]):
+        custom = getattr(import_object(str(name)), "config_class", None)
+        if isinstance(custom, type) and issubclass(custom, tuple(bases)):
+            return custom
         raise ValueError(
-            f"{key}.method={name!r} is not one of {', '.join(known)}: set {key}.method"
+            f"{key}.method={name!r} has no `config_class` that is a subclass of {bases[0].__name__}"
         )
-    return known[name]
+    raise ValueError(f"{key}.method={name!r} is not one of {', '.join(known)}: set {key}.method")
 
 
-def _unknown_key(schema: type[Any], key: str) -> str:
+def import_object(path: str) -> Any:
+    """The class or function `my_module.name`; imports my_module, which runs its code.
+
+    A config that names it is read when a command or `from_pretrained` reads the file, also a config.json from
+    the Hub. Only modules that Python finds on this machine are imported, in its search path: nothing is
+    downloaded, and a file in a model's folder is not found unless that folder is in the search path.
+    Raises ValueError where there is no such module, or no such name in it.
+    """
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"method={path!r} can't be imported ({error}): it must be a class in a module that Python finds, "
+            "in the folder that you run in (python -m pipelines ...) or in PYTHONPATH"
+        ) from error
+
+
+def _unknown_key(known: list[str], key: str) -> str:
     """Says which keys there are at the place of `key`, and which one was probably meant."""
-    *parents, name = key.split(".")
-    for parent in parents:
-        hint = typing.get_type_hints(schema)[parent]
-        schema = _dataclasses_of(hint)[0]
-    known = [field.name for field in dataclasses.fields(schema)]
-    close = difflib.get_close_matches(name, known, n=1)
+    close = difflib.get_close_matches(key.split(".")[-1], known, n=1)
     meant = f"did you mean {close[0]!r}? " if close else ""
     return f"there is no key {key!r}; {meant}The keys there: {', '.join(known)}"

@@ -1,6 +1,5 @@
-"""ImageDataset as bytes and files: one rounding rule, fixed ranges, curves and histograms."""
+"""Images as bytes and files: one rounding rule, fixed ranges, curves and histograms."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,8 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 from torchvision.utils import make_grid
+
+from common.files import replaced_file
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
@@ -30,30 +31,28 @@ def from_uint8(images: UInt8[Tensor, "*b c y x"]) -> Float[Tensor, "*b c y x"]:
 
 
 def to_pil(image: UInt8[Tensor, "c y x"]) -> Image.Image:
-    """One picture of 1 or 3 channels as a PIL image."""
+    """One image of 1 or 3 channels as a PIL image."""
     pixels = image.permute(1, 2, 0).cpu().numpy()
     return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
 
 
-def save_pil(picture: Image.Image, path: Path) -> None:
+def save_pil(image: Image.Image, path: Path) -> None:
     """Writes a PNG, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    picture.save(partial, format="PNG")
-    os.replace(partial, path)
+    with replaced_file(path) as partial:
+        image.save(partial, format="PNG")
 
 
-def save_grid(rows: Sequence[Float[Tensor, "b c y x"]], path: Path, scale_to: int = 64) -> None:
-    """Writes batches of pictures under each other, in a fixed range, small ones enlarged by whole pixels."""
-    images = to_uint8(torch.stack(list(rows), dim=1).flatten(0, 1).cpu())
-    images = images.unflatten(0, (-1, len(rows))).transpose(0, 1).flatten(0, 1)
+def save_grid(lines: Sequence[Float[Tensor, "b c y x"]], path: Path, scale_to: int = 64) -> None:
+    """Writes batches of images under each other, in a fixed range, small ones enlarged by whole pixels."""
+    images = to_uint8(torch.stack(list(lines), dim=1).flatten(0, 1).cpu())
+    images = images.unflatten(0, (-1, len(lines))).transpose(0, 1).flatten(0, 1)
     factor = max(scale_to // images.shape[-1], 1)
     images = images.repeat_interleave(factor, -1).repeat_interleave(factor, -2)
-    save_pil(to_pil(make_grid(images, nrow=len(rows[0]), padding=2, pad_value=255)), path)
+    save_pil(to_pil(make_grid(images, nrow=len(lines[0]), padding=2, pad_value=255)), path)
 
 
 def save_histogram(counts: Tensor, path: Path) -> None:
-    """Draws how often each code was chosen, codes sorted by use, on logarithmic axes."""
+    """Plots how often each code was chosen, codes sorted by use, on logarithmic axes."""
     ordered = counts.sort(descending=True).values.cpu().numpy()
     figure, axes = pyplot.subplots(figsize=(6, 3), layout="constrained")
     axes.plot(np.arange(1, len(ordered) + 1), np.maximum(ordered, 0.5))
@@ -68,7 +67,7 @@ def save_histogram(counts: Tensor, path: Path) -> None:
 def save_curves(
     curves: dict[str, tuple[Sequence[float], Sequence[float]]], path: Path, ylabel: str
 ) -> None:
-    """Draws named (steps, values) pairs over the training steps."""
+    """Plots named (steps, values) pairs over the training steps."""
     figure, axes = pyplot.subplots(figsize=(6, 3), layout="constrained")
     for name, (steps, values) in curves.items():
         axes.plot(steps, values, label=name)
@@ -79,8 +78,6 @@ def save_curves(
 
 def save_figure(figure: pyplot.Figure, path: Path) -> None:
     """Writes a figure as PNG, whole or not at all, and closes it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    figure.savefig(partial, format="png", dpi=120)
+    with replaced_file(path) as partial:
+        figure.savefig(partial, format="png", dpi=120)
     pyplot.close(figure)
-    os.replace(partial, path)

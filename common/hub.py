@@ -38,15 +38,20 @@ class HubModel(nn.Module):
         """The saved model, in eval mode on the CPU; `name_or_dir` is a folder or a Hub repository."""
         folder = local_folder(name_or_dir, revision)
         model = cls(load_config(cls.config_class, folder / "config.json"))
-        weights = load_file(folder / "model.safetensors")
-        wrong = sorted(weights.keys() ^ model.state_dict().keys())
-        if wrong:
+        saved = load_file(folder / "model.safetensors")
+        weights = {cls.current_name(name): tensor for name, tensor in saved.items()}
+        result = model.load_state_dict(weights, strict=False)
+        if wrong := sorted([*result.missing_keys, *result.unexpected_keys]):
             raise ValueError(
                 f"{folder / 'model.safetensors'} and its config.json do not fit each other: "
                 f"{', '.join(wrong[:3])} ({len(wrong)} names in all) are in one and not in the other"
             )
-        model.load_state_dict(weights)
         return model.eval()
+
+    @classmethod
+    def current_name(cls, name: str) -> str:
+        """The name that a weight has now, by the name in its file, which an earlier version may have written."""
+        return name
 
     def push_to_hub(self, repo_id: str, folder: str | Path, private: bool = False) -> None:
         """Saves to `folder` and uploads it as the Hub repository `repo_id`."""

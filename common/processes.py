@@ -1,11 +1,57 @@
-"""The processes of a run."""
+"""The processes of a run, and sums and gathers over all of them."""
 
 import torch
+import torch.distributed as dist
 from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
+from jaxtyping import Float, Shaped
+from torch import Tensor
 
 
 def processes() -> PartialState:
     """This process's place among all of the run: on accelerators, or on CPUs joined by gloo."""
     no_accelerator = not torch.accelerator.is_available()
     return PartialState(cpu=no_accelerator or parse_flag_from_env("ACCELERATE_USE_CPU"))
+
+
+@torch.no_grad()
+def sum_over_processes(values: Tensor) -> Tensor:
+    """The sum over all processes, written into `values` too; on one process, the values themselves."""
+    if _several():
+        dist.all_reduce(values)
+    return values
+
+
+@torch.no_grad()
+def gather_over_processes(vectors: Shaped[Tensor, "n *d"]) -> Shaped[Tensor, "m *d"]:
+    """The vectors of all processes, the same everywhere; each process gives equally many."""
+    if not _several():
+        return vectors
+    parts = [torch.empty_like(vectors) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, vectors.contiguous())
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def broadcast_from_first(values: Tensor) -> Tensor:
+    """The values of the first process, everywhere: what is summed in any order may differ by a rounding."""
+    if _several():
+        dist.broadcast(values, src=0)
+    return values
+
+
+def average_over_processes(mean: Float[Tensor, "*k"]) -> Float[Tensor, "*k"]:
+    """The average over all processes in value, this process's mean in gradient.
+
+    When the processes' gradients are averaged, as DistributedDataParallel does, that is the gradient on the
+    union of their batches.
+    """
+    if not _several():
+        return mean
+    total = sum_over_processes(mean.detach().clone()) / dist.get_world_size()
+    return mean + (total - mean.detach())
+
+
+def _several() -> bool:
+    """Whether processes are joined; asked at each call, for a module may be older than the group."""
+    return dist.is_available() and dist.is_initialized()

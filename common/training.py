@@ -21,9 +21,11 @@ class OptimConfig:
     lr: float = 1e-4
     """Peak learning rate."""
     betas: tuple[float, float] = (0.9, 0.95)
+    """Decay of the averages of the gradient and of its square."""
     weight_decay: float = 0.0
     """On matrices and convolution kernels only; biases, gains and tables are never decayed."""
     warmup_steps: int = 100
+    """Steps in which the learning rate rises from zero to its peak."""
     final_lr_ratio: float = 0.1
     """The cosine ends at this share of the peak."""
     grad_clip: float = 1.0
@@ -37,7 +39,9 @@ class LoopConfig:
     run_dir: Path
     """Where everything goes; running again with the same folder resumes."""
     steps: int = 100_000
+    """Optimizer steps, those of a run that is resumed included."""
     seed: int = 0
+    """Of the first weights, the order of the items and their augmentation."""
     precision: Precision = "fp32"
     """Of the networks; the quantizer is always in float32."""
     max_skipped_steps: int = 50
@@ -45,8 +49,11 @@ class LoopConfig:
     workers: int = 2
     """Processes that load items; a stream is decoded by the main process."""
     log_every: int = 100
+    """Steps between two lines of metrics.jsonl."""
     save_every: int = 1000
+    """Steps between two checkpoints."""
     keep_checkpoints: int = 2
+    """The last so many are kept."""
     trackers: tuple[str, ...] = ()
     """Trackers of accelerate beside metrics.jsonl: tensorboard, wandb, trackio."""
     allow_failed: bool = False

@@ -1,8 +1,12 @@
 """What a user runs: generation pipelines, and the verbs of the command line."""
 
+from typing import TYPE_CHECKING, Any
+
 import common.threads  # noqa: F401  (before torch)
-from pipelines.images.generation import GenerationOutput, ImageGenerationPipeline
-from pipelines.speech.generation import SpeechGenerationPipeline, SpeechOutput
+
+if TYPE_CHECKING:
+    from pipelines.generation.images import GenerationOutput, ImageGenerationPipeline
+    from pipelines.generation.speech import SpeechGenerationPipeline, SpeechOutput
 
 __all__ = [
     "GenerationOutput",
@@ -10,3 +14,16 @@ __all__ = [
     "SpeechGenerationPipeline",
     "SpeechOutput",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The pipelines, imported when they are asked for: the command line answers --help without torch."""
+    if name in ("ImageGenerationPipeline", "GenerationOutput"):
+        from pipelines.generation import images
+
+        return getattr(images, name)
+    if name in ("SpeechGenerationPipeline", "SpeechOutput"):
+        from pipelines.generation import speech
+
+        return getattr(speech, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,132 +1,68 @@
-"""simvq: the verbs. `simvq VERB CONFIG [key=value ...]`; the same command again resumes."""
+"""simvq: the verbs. `simvq VERB configs/EXPERIMENT.yaml [key=value ...]`; the same command again resumes."""
 
 import argparse
-import dataclasses
-import importlib
-import inspect
+import contextlib
+import os
+import signal
 import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 from common.findings import FailedRunError
-
-
-@dataclass(frozen=True)
-class Verb:
-    """A verb that takes a config. Its module is imported when it is called: --help answers at once."""
-
-    help: str
-    module: str
-    config: str
-    """The config's class; of `stage1_tokenizer.modality` the part of a modality that has one."""
-    run: str
-    """A function of `pipelines.verbs` that takes the config and returns what is printed."""
-    speech_config: str | None = None
-    """The config of files that say `modality: speech`, where the verb has one."""
-
+from pipelines.experiment import read_experiment
+from pipelines.help import class_help, file_help, section_help
 
 VERBS = {
-    "train-tokenizer": Verb(
-        "train a tokenizer on a data set",
-        "stage1_tokenizer.modality",
-        "training",
-        "train_tokenizer",
-    ),
-    "encode": Verb(
-        "write the codes of a data set",
-        "stage1_tokenizer.modality",
-        "encoding",
-        "encode",
-    ),
-    "train-classifier": Verb(
+    "train-tokenizer": ("tokenizer", "train a tokenizer on a data set"),
+    "encode": ("codes", "write the codes of a data set"),
+    "train-classifier": (
+        "classifier",
         "train the classifier that scores where Inception is not at hand",
-        "pipelines.classifier",
-        "TrainImageClassifierConfig",
-        "train_classifier",
-        "TrainSpeechClassifierConfig",
     ),
-    "train-prior": Verb(
-        "train a prior over codes",
-        "stage2_prior.train",
-        "TrainPriorConfig",
-        "train_prior",
-        "TrainSpeechPriorConfig",
-    ),
-    "sample": Verb(
-        "draw new samples", "pipelines.sample", "SampleImagesConfig", "sample", "SampleSpeechConfig"
-    ),
-    "score": Verb(
-        "score reconstructions and samples",
-        "pipelines.score",
-        "ScoreImagesConfig",
-        "score",
-        "ScoreSpeechConfig",
-    ),
-    "compare": Verb(
-        "send several quantizers through both stages",
-        "pipelines.compare.config",
-        "CompareConfig",
-        "compare",
-    ),
+    "train-prior": ("prior", "train a prior over codes"),
+    "sample": ("samples", "sample new items"),
+    "score": ("score", "score reconstructions and samples"),
 }
-"""In the order in which `simvq run` calls those that have a file in its folder."""
+"""The verbs that make one section of an experiment: the section, and a line of help."""
 
 
-def config_classes(verb: Verb) -> dict[str, type[Any]]:
-    """The dataclass of a verb's config for each modality."""
-    module = importlib.import_module(verb.module)
-    if verb.module == "stage1_tokenizer.modality":
-        parts = {name: getattr(part, verb.config) for name, part in module.MODALITIES.items()}
-        return {name: part.config_class for name, part in parts.items()}
-    names = {"images": verb.config, "speech": verb.speech_config}
-    return {modality: getattr(module, name) for modality, name in names.items() if name}
+def make(section: str, config: Any) -> str:
+    """Makes what a section describes; returns what there is to print."""
+    with stopped_at_once():  # torch and transformers: not before they are needed
+        from pipelines import verbs
+
+    match section:
+        case "tokenizer":
+            return verbs.train_tokenizer(config)
+        case "codes":
+            return verbs.encode(config)
+        case "classifier":
+            return verbs.train_classifier(config)
+        case "prior":
+            return verbs.train_prior(config)
+        case "samples":
+            return verbs.sample(config)
+        case _:
+            return verbs.score(config)
 
 
-def config_class(verb: Verb, path: Path, overrides: Sequence[str]) -> type[Any]:
-    """The dataclass that a config file is for, by its key `modality`, images where it has none.
-
-    Raises ValueError for another modality than the verb knows.
-    """
-    from omegaconf import OmegaConf
-
-    given = OmegaConf.merge(
-        OmegaConf.load(path) if path.is_file() else {},
-        OmegaConf.from_dotlist([o for o in overrides if o.startswith("modality=")]),
-    )
-    known = config_classes(verb)
-    modality = OmegaConf.select(given, "modality", default="images")
-    if modality not in known:
-        raise ValueError(
-            f"{path}: modality={modality} is not one of {', '.join(known)}: set modality"
-        )
-    return known[modality]
-
-
-def read_config(verb: Verb, path: Path, overrides: Sequence[str]) -> Any:
-    """A verb's config from its file."""
+def compare(path: Path, overrides: Sequence[str]) -> str:
+    """Runs a study; returns its table."""
     from common.config import load_config
+    from pipelines.compare.config import CompareConfig
+    from pipelines.verbs import compare
 
-    return load_config(config_class(verb, path, overrides), path, overrides)
-
-
-def call(name: str, path: Path, overrides: Sequence[str]) -> str:
-    """Runs a verb on a config file; returns what there is to print."""
-    return done(VERBS[name], read_config(VERBS[name], path, overrides))
+    return compare(load_config(CompareConfig, path, overrides))
 
 
-def done(verb: Verb, config: Any) -> str:
-    """Runs a verb; returns what there is to print."""
-    return getattr(importlib.import_module("pipelines.verbs"), verb.run)(config)
-
-
-def profile(name: str, path: Path, overrides: Sequence[str]) -> str:
+def profile(verb: str, path: Path, overrides: Sequence[str]) -> str:
     """Where the time of a verb's steps goes, as a table."""
     from pipelines.profile import check_verb, profile, profile_table
 
-    check_verb(name)
-    return profile_table(profile(read_config(VERBS[name], path, overrides)))
+    check_verb(verb)
+    return profile_table(profile(read_experiment(path, overrides).config(VERBS[verb][0])))
 
 
 def examine(place: Path | None, latents: Path | None, codebook: Path | None) -> str:
@@ -140,45 +76,52 @@ def examine(place: Path | None, latents: Path | None, codebook: Path | None) -> 
     return doctor(place)
 
 
-def run(folder: Path, overrides: Sequence[str]) -> None:
-    """Every verb that has a file in the folder, in order; what is done is skipped.
+def run(path: Path, overrides: Sequence[str]) -> None:
+    """Makes every section that the file has, in order; what is done is skipped.
 
-    An override names its verb: `train-prior.steps=100`; `allow_failed=true` is for both trainings. What goes
-    wrong is told with the verb and its file, and the summary of the trainings that are done comes last.
+    All of them are checked before the first is begun. What goes wrong is told with the verb and the file, and the
+    summary of the trainings that are done comes last.
     """
-    names = [name for name in VERBS if (folder / f"{name}.yaml").is_file()]
-    if not names:
-        raise ValueError(f"{folder} has none of {', '.join(f'{name}.yaml' for name in VERBS)}")
-    for override in overrides:
-        if override.split(".")[0] not in names and not override.startswith("allow_failed="):
-            raise ValueError(
-                f"override {override!r} must begin with one of {', '.join(names)} and a dot"
-            )
+    with stopped_at_once():
+        experiment = read_experiment(path, overrides)
     summary: list[str] = []
     try:
-        for name in names:
-            summary += run_one(name, folder / f"{name}.yaml", overrides)
+        for verb, (section, _) in VERBS.items():
+            if section in experiment.configs:
+                summary += run_one(verb, section, experiment.configs[section], path)
     finally:
         if summary:
             say("\n".join(["== summary", *summary]))
 
 
-def run_one(name: str, path: Path, overrides: Sequence[str]) -> list[str]:
+def run_one(verb: str, section: str, config: Any, path: Path) -> list[str]:
     """One verb of `run`, whose errors name it; returns the lines of its summary."""
-    mine = [o.removeprefix(f"{name}.") for o in overrides if o.startswith(f"{name}.")]
-    if name in ("train-tokenizer", "train-prior"):
-        mine += [o for o in overrides if o.startswith("allow_failed=")]
-    say(f"== {name} {path}")
+    say(f"== {verb} {path}")
     try:
-        config = read_config(VERBS[name], path, mine)
-        say(done(VERBS[name], config))
+        say(make(section, config))
     except (ValueError, FailedRunError) as error:
-        where = name if str(path) in str(error) else f"{name} ({path})"
-        raise type(error)(f"{where}: {error}") from None
+        raise type(error)(f"{verb} ({path}, section {section}): {error}") from None
     except Exception as error:
-        error.add_note(f"in {name}, {path}; the same command goes on")
+        error.add_note(f"in {verb}, {path}; the same command goes on")
         raise
-    return importlib.import_module("pipelines.verbs").summaries(config)
+    from pipelines.verbs import summaries
+
+    return summaries(config)
+
+
+@contextlib.contextmanager
+def stopped_at_once() -> Iterator[None]:
+    """Inside, Ctrl-C ends the process: an exception in the middle of torch's import ends in an abort or a traceback."""
+
+    def stop(*_: object) -> None:
+        print("simvq: stopped; the same command goes on", file=sys.stderr, flush=True)
+        os._exit(1)
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def say(text: str) -> None:
@@ -188,47 +131,29 @@ def say(text: str) -> None:
     processes().print(text, flush=True)
 
 
-def describe(schemas: Iterable[type[Any]]) -> str:
-    """The source of configs and of those they extend or hold: names, types, defaults, meaning."""
-    parts = [*schemas]
-    for part in parts:  # grows while it is walked
-        parts += [b for b in part.__bases__ if dataclasses.is_dataclass(b) and b not in parts]
-        for hint in get_type_hints(part).values():
-            nested = [h for h in (hint, *get_args(hint)) if dataclasses.is_dataclass(h)]
-            parts += [h for h in nested if isinstance(h, type) and h not in parts]
-    return "\n".join(inspect.getsource(part) for part in parts)
-
-
-class ConfigHelp(argparse.Action):
-    """--help of a verb: prints its config."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *args: Any) -> None:
-        print(f"{parser.format_help()}\n{describe(config_classes(self.const).values())}")
-        parser.exit()
-
-
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(prog="simvq", description=__doc__)
+    top.add_argument("--version", action="version", version=version("simvq-pipeline"))
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
-    overrides = {"nargs": "*", "metavar": "key=value", "help": "for example optim.lr=1e-4"}
-    for name, verb in VERBS.items():
-        one = verbs.add_parser(name, help=verb.help, description=verb.help, add_help=False)
-        one.add_argument(
-            "-h", "--help", action=ConfigHelp, const=verb, nargs=0, help="show the config's keys"
-        )
+    lines = {verb: line for verb, (_, line) in VERBS.items()}
+    lines["run"] = "do all of it in order, skipping what is done"
+    lines["compare"] = "send several quantizers through both stages"
+    for verb, line in lines.items():
+        one = verbs.add_parser(verb, help=line, add_help=False)
+        one.add_argument("-h", "--help", action="store_true", help="show the file's keys")
         one.add_argument("config", type=Path, help="a file of configs/")
-        one.add_argument("overrides", **overrides)  # type: ignore[arg-type]
-    everything = verbs.add_parser("run", help="do all of it in order, skipping what is done")
-    everything.add_argument("folder", type=Path, help="a folder of configs/")
-    everything.add_argument("overrides", **overrides)  # type: ignore[arg-type]
+        one.add_argument("overrides", nargs="*", metavar="key=value", help="prior.steps=100")
     profiled = verbs.add_parser(
         "profile",
         help="show where the time of a training's steps goes; its run folder stays as it is",
     )
     profiled.add_argument("profiled", metavar="VERB", help="train-tokenizer or train-prior")
-    profiled.add_argument("config", type=Path, help="the verb's file of configs/")
-    profiled.add_argument("overrides", **overrides)  # type: ignore[arg-type]
+    profiled.add_argument("config", type=Path, help="a file of configs/")
+    profiled.add_argument("overrides", nargs="*", metavar="key=value", help="prior.batch_size=8")
+    recipe = verbs.add_parser("new", help="write a recipe for a data set, on standard output")
+    recipe.add_argument("data", help="a folder, a Parquet file, or a name on the Hub")
+    recipe.add_argument("options", nargs="*", metavar="minutes=30", help="what training may take")
     examined = verbs.add_parser("doctor", help="say what is wrong with a codebook, and why")
     examined.add_argument(
         "place", type=Path, nargs="?", help="a run's folder, a model or a folder of codes"
@@ -245,31 +170,67 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def help_of(words: Sequence[str]) -> str | None:
+    """What `simvq VERB --help [CONFIG] [key=value ...]` prints; None for other commands."""
+    verb, *rest = words or [""]
+    if not {"-h", "--help"} & set(rest) or verb not in (*VERBS, "run", "compare"):
+        return None
+    rest = [word for word in rest if word not in ("-h", "--help")]
+    usage = f"usage: simvq {verb} CONFIG [key=value ...]\n\n"
+    if verb == "compare":
+        return usage + class_help("CompareConfig", Path(__file__).parent / "compare" / "config.py")
+    if verb in VERBS:
+        return usage + section_help(VERBS[verb][0], rest)
+    sections = [f"  {section:<11}simvq {verb:<17}{line}" for verb, (section, line) in VERBS.items()]
+    return usage + "\n".join(
+        [file_help(rest), "", "Sections, and the verb that makes each:", *sections]
+    )
+
+
+def answer(args: argparse.Namespace) -> None:
+    """Runs a command."""
+    match args.verb:
+        case "run":
+            run(args.config, args.overrides)
+        case "compare":
+            say(compare(args.config, args.overrides))
+        case "profile":
+            say(profile(args.profiled, args.config, args.overrides))
+        case "doctor":
+            say(examine(args.place, args.latents, args.codebook))
+        case "new":
+            from pipelines.new import new
+
+            say(new(args.data, args.options))
+        case "import-official":
+            from stage1_tokenizer.import_checkpoint import import_official
+
+            say(f"wrote {import_official(args.checkpoint, args.out)}")
+        case verb:
+            section = VERBS[verb][0]
+            with stopped_at_once():
+                config = read_experiment(args.config, args.overrides).config(section)
+            say(make(section, config))
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs a command; a mistake of the user's is answered with one sentence and exit code 2, a training that
     came to nothing with what is known of it and exit code 1.
     """
-    args = parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else [*argv]
+    verb = words[0] if words else ""
     try:
-        if args.verb == "run":
-            run(args.folder, args.overrides)
-        elif args.verb == "profile":
-            say(profile(args.profiled, args.config, args.overrides))
-        elif args.verb == "doctor":
-            say(examine(args.place, args.latents, args.codebook))
-        elif args.verb == "import-official":
-            from stage1_tokenizer.import_checkpoint import import_official
-
-            say(f"wrote {import_official(args.checkpoint, args.out)}")
-        else:
-            say(call(args.verb, args.config, args.overrides))
+        if (text := help_of(words)) is not None:
+            print(text)
+            sys.exit(0)
+        answer(parser().parse_args(words))
     except ValueError as error:
-        print(f"simvq {args.verb}: {error}", file=sys.stderr)
+        print(f"simvq {verb}: {error}", file=sys.stderr)
         sys.exit(2)
     except FailedRunError as error:
-        sys.exit(f"simvq {args.verb}: {error}")
+        sys.exit(f"simvq {verb}: {error}")
     except KeyboardInterrupt:
-        sys.exit(f"simvq {args.verb}: stopped; the same command goes on")
+        sys.exit(f"simvq {verb}: stopped; the same command goes on")
     leave_processes()
 
 

@@ -1,6 +1,7 @@
 """doctor: what is wrong with a codebook, and why; of a run here, or of arrays of any project."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor
 from common.codes import read_manifest
 from common.findings import Finding, lines
 from common.tracking import read_metrics
-from pipelines.cli import VERBS, config_class
+from pipelines.experiment import saved_config
 from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
 from stage1_tokenizer.codebook_usage import (
     CodebookHealth,
@@ -24,7 +25,6 @@ from stage1_tokenizer.codebook_usage import (
     position_share,
     used,
 )
-from stage1_tokenizer.config import load_saved_config
 from stage1_tokenizer.findings import USED, causes, tokenizer_summary
 from stage1_tokenizer.modality import MODALITIES, ModalityTraining
 from stage1_tokenizer.quantizers import Quantizer
@@ -41,17 +41,11 @@ def doctor(place: Path) -> str:
     """A report on everything in the folder that doctor knows: a run, a model, codes."""
     parts = [
         report(folder)
-        for folder, report in (
-            (place, tokenizer_report),
-            (place / "tokenizer", tokenizer_report),
-            (place, codes_report),
-            (place / "codes", codes_report),
-            (place, prior_report),
-            (place / "prior", prior_report),
-            (place, model_report),
-        )
-        if report.__name__ in kinds(folder)
+        for folder in (place, place / "tokenizer", place / "codes", place / "prior")
+        for report in fitting_reports(folder)
     ]
+    if (place / "model.safetensors").exists() and (place / "config.json").exists():
+        parts.append(model_report(place))
     if not parts:
         raise ValueError(
             f"{place} is no run, model or folder of codes: give one, or --latents and --codebook"
@@ -59,26 +53,23 @@ def doctor(place: Path) -> str:
     return "\n\n".join(parts)
 
 
-def kinds(folder: Path) -> list[str]:
-    """The reports that fit what is in a folder."""
-    found = []
+def fitting_reports(folder: Path) -> list[Callable[[Path], str]]:
+    """The reports on runs and codes that fit what is in a folder."""
+    reports: list[Callable[[Path], str]] = []
     if (folder / "config.yaml").exists() and (folder / "metrics.jsonl").exists():
-        rows = read_metrics(folder)
-        if (folder / "model").is_dir() and any("codebook/size" in row for row in rows):
-            found.append("tokenizer_report")
-        if any("heldout/nats_per_code" in row for row in rows):
-            found.append("prior_report")
+        metrics = read_metrics(folder)
+        if (folder / "model").is_dir() and any("codebook/size" in line for line in metrics):
+            reports.append(tokenizer_report)
+        if any("heldout/nats_per_code" in line for line in metrics):
+            reports.append(prior_report)
     if (folder / "manifest.json").exists():
-        found.append("codes_report")
-    if (folder / "model.safetensors").exists() and (folder / "config.json").exists():
-        found.append("model_report")
-    return found
+        reports.append(codes_report)
+    return reports
 
 
 def tokenizer_report(run: Path) -> str:
     """The run's own lines, then its codebook as its latents find it."""
-    path = run / "config.yaml"
-    config = load_saved_config(config_class(VERBS["train-tokenizer"], path, []), path)
+    config = saved_config("tokenizer", run / "config.yaml")
     modality = MODALITIES[config.modality].training(config, torch.device("cpu"))
     saved = type(modality.tokenizer).from_pretrained(run / "model")
     modality.tokenizer.load_state_dict(saved.state_dict())
@@ -165,13 +156,15 @@ def codes_report(folder: Path) -> str:
     manifest = read_manifest(folder)
     counts = torch.tensor(manifest["histogram"])
     share = used(counts)
-    row = (
+    line = (
         f"{folder}: {share:.1%} of {len(counts):,} codes used over {manifest['positions']:,} positions, perplexity "
         f"{perplexity(counts):,.0f}; the commonest stands at {counts.max() / counts.sum():.1%} of them"
     )
     if share >= USED or manifest["positions"] < 4 * len(counts):
-        return row
-    return f"{row}\nWARNING: few codes are used; ask doctor about the tokenizer's run for the cause"
+        return line
+    return (
+        f"{line}\nWARNING: few codes are used; ask doctor about the tokenizer's run for the cause"
+    )
 
 
 def prior_report(run: Path) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
+from tabulate import tabulate
 
 import stage1_tokenizer.train
 import stage2_prior.train
@@ -17,17 +18,14 @@ from common.processes import processes
 from common.runs import finish_trackers
 from common.stopwatch import Part, Stopwatch
 from stage1_tokenizer.config import TrainTokenizerConfig
-from stage2_prior.train_config import TrainPriorConfig, TrainSpeechPriorConfig
+from stage2_prior.train_config import TrainPriorConfig
 
-PriorConfig = TrainPriorConfig | TrainSpeechPriorConfig
 VERBS = ("train-tokenizer", "train-prior")
 """The verbs whose steps can be profiled."""
 WARM_UP = 5
 """Steps that are not counted: the first ones start workers, allocate and choose algorithms."""
-MOST_STEPS = 40
-"""Steps that are counted,"""
-MOST_SECONDS = 60.0
-"""but no further one is begun after so long."""
+MOST_STEPS, MOST_SECONDS = 40, 60.0
+"""Steps that are counted, and the time after which no further one starts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +47,7 @@ class Profile:
         return sum(self.watch.seconds.values())
 
 
-def profile(config: TrainTokenizerConfig | PriorConfig) -> Profile:
+def profile(config: TrainTokenizerConfig | TrainPriorConfig) -> Profile:
     """Takes a few dozen steps of training in a folder that is then gone; the config's run_dir is not touched.
 
     A discriminator takes part from the first step on. Raises ValueError on several processes.
@@ -59,7 +57,7 @@ def profile(config: TrainTokenizerConfig | PriorConfig) -> Profile:
     with tempfile.TemporaryDirectory() as folder:
         config = replace(config, run_dir=Path(folder) / "run", trackers=())
         step: Callable[[int], object]
-        if isinstance(config, PriorConfig):
+        if isinstance(config, TrainPriorConfig):
             prior, _, rows = stage2_prior.train.begin(config)
             accelerator, per_step, kind = prior.accelerator, prior.codes_per_step, "codes"
             step = partial(stage2_prior.train.take_step, prior, rows)
@@ -88,29 +86,31 @@ def check_verb(verb: str) -> None:
 
 def measured(step: Callable[[int], object], device: torch.device) -> tuple[Stopwatch, int]:
     """A stopwatch that ran over some steps after the first ones, and their number."""
-    for number in range(WARM_UP):
-        step(number)
-    watch, begun, steps = Stopwatch(device), time.perf_counter(), 0
+    for index in range(WARM_UP):
+        step(index)
+    watch, start, steps = Stopwatch(device), time.perf_counter(), 0
     with watch.running():
-        while steps < MOST_STEPS and time.perf_counter() - begun < MOST_SECONDS:
+        while steps < MOST_STEPS and time.perf_counter() - start < MOST_SECONDS:
             step(WARM_UP + steps)
             steps += 1
     return watch, steps
 
 
-def profile_table(found: Profile) -> str:
+def profile_table(profile: Profile) -> str:
     """Share, milliseconds and calls of each part in a step, as plain text for the terminal."""
+    watch, steps = profile.watch, profile.steps
     lines = [("part", "share", "ms per step", "calls per step")]
     for part in get_args(Part):
-        seconds, calls = found.watch.seconds[part], found.watch.calls[part] / found.steps
+        seconds, calls = watch.seconds[part], watch.calls[part] / steps
         if seconds:
-            share, ms = seconds / found.seconds, 1000 * seconds / found.steps
+            share, ms = seconds / profile.seconds, 1000 * seconds / steps
             lines.append((part, f"{share:.1%}", f"{ms:,.2f}", f"{calls:g}" if calls else ""))
-    lines.append(("all", "100.0%", f"{1000 * found.seconds / found.steps:,.2f}", ""))
-    table = "\n".join(f"{a:<10}{b:>8}{c:>14}{d:>17}".rstrip() for a, b, c, d in lines)
+    lines.append(("all", "100.0%", f"{1000 * profile.seconds / steps:,.2f}", ""))
+    alignment = ("left", "right", "right", "right")
+    table = tabulate(lines, tablefmt="plain", colalign=alignment, disable_numparse=True)
     threads = torch.get_num_threads()
-    where = f"{found.watch.device.type}, {threads} thread{'' if threads == 1 else 's'}"
+    where = f"{watch.device.type}, {threads} thread{'' if threads == 1 else 's'}"
     return (
-        f"{table}\n\n{found.steps} steps after {WARM_UP} of warm-up ({where}): "
-        f"{found.items / found.seconds:,.1f} {found.kind} per second, peak memory {found.peak_memory:.2f} GiB"
+        f"{table}\n\n{steps} steps after {WARM_UP} of warm-up ({where}): "
+        f"{profile.items / profile.seconds:,.1f} {profile.kind} per second, peak memory {profile.peak_memory:.2f} GiB"
     )

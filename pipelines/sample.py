@@ -1,4 +1,4 @@
-"""sample: new pictures or speech as files, each a function of its seed and condition."""
+"""sample: new images or speech as files, each a function of its seed and condition."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -10,16 +10,16 @@ from common.hub import local_folder, sha256
 from common.manifest import start_manifest, write_manifest
 from common.processes import processes
 from common.runs import environment
-from pipelines.images.samples import ImageSamples
+from pipelines.generation.image_samples import ImageSamples
+from pipelines.generation.speech_samples import SpeechSamples
 from pipelines.sample_config import SampleImagesConfig, SampleSpeechConfig
-from pipelines.speech.samples import SpeechSamples
 
 Samples = ImageSamples | SpeechSamples
 """What is particular to a modality: the pipeline, the conditions, the files."""
 
 
 def sample(config: SampleImagesConfig | SampleSpeechConfig) -> Path:
-    """Writes out/000000.png or .wav ..., and out/sample.json; returns `out`. ImageDataset also fill samples.npz."""
+    """Writes out/000000.png or .wav ..., and out/sample.json; returns `out`. Images also fill samples.npz."""
     state = processes()
     folder = local_folder(config.pipeline)
     samples: Samples
@@ -29,8 +29,8 @@ def sample(config: SampleImagesConfig | SampleSpeechConfig) -> Path:
         samples = ImageSamples(config, folder, state.device)
     request = request_of(config, folder, samples)
     with state.main_process_first():
-        known = start_manifest(config.out / "sample.json", request)
-    if known["complete"]:
+        manifest = start_manifest(config.out / "sample.json", request)
+    if manifest["complete"]:
         return config.out
     mine = [
         i
@@ -39,7 +39,7 @@ def sample(config: SampleImagesConfig | SampleSpeechConfig) -> Path:
     ]
     starts = range(0, len(mine), config.batch_size)
     for start in tqdm(starts, desc="sample", disable=not state.is_main_process or None):
-        samples.draw(mine[start : start + config.batch_size])
+        samples.generate(mine[start : start + config.batch_size])
     state.wait_for_everyone()
     if state.is_main_process:
         samples.finish()
@@ -55,10 +55,10 @@ def request_of(
     config: SampleImagesConfig | SampleSpeechConfig, folder: Path, samples: Samples
 ) -> dict[str, Any]:
     """Everything that decides the samples: the start of sample.json."""
-    kept = asdict(config)
+    request = asdict(config)
     for key in ("pipeline", "out", "batch_size", "seed", "modality"):
-        kept.pop(key)
-    return kept | {
+        request.pop(key)
+    return request | {
         "seeds": [config.seed + i for i in range(config.count)],
         "tokenizer_sha256": sha256(folder / "tokenizer" / "model.safetensors"),
         "prior_sha256": sha256(folder / "prior" / "model.safetensors"),

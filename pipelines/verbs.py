@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-import pipelines.classifier
 import pipelines.compare.study
+import pipelines.evaluation.classifier
+import pipelines.evaluation.score
 import pipelines.sample
-import pipelines.score
 import stage1_tokenizer.encode
 import stage1_tokenizer.train
 import stage2_prior.train
@@ -14,21 +14,24 @@ from common.codes import read_manifest
 from common.findings import lines, refuse_failed
 from common.processes import processes
 from common.tracking import read_metrics
-from pipelines.classifier import TrainImageClassifierConfig
 from pipelines.compare.config import CompareConfig
-from pipelines.images.generation import ImageGenerationPipeline
+from pipelines.evaluation.config import (
+    ScoreImagesConfig,
+    ScoreSpeechConfig,
+    TrainImageClassifierConfig,
+    TrainSpeechClassifierConfig,
+)
+from pipelines.evaluation.training_report import write_training_report
+from pipelines.findings import run_findings
+from pipelines.generation.images import ImageGenerationPipeline
+from pipelines.generation.speech import SpeechGenerationPipeline
 from pipelines.sample import SampleImagesConfig, SampleSpeechConfig
-from pipelines.score import ScoreImagesConfig
-from pipelines.speech.classifier import TrainSpeechClassifierConfig
-from pipelines.speech.generation import SpeechGenerationPipeline
-from pipelines.speech.score import ScoreSpeechConfig
-from pipelines.training_report import write_training_report
 from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
 from stage1_tokenizer.config import EncodeConfig, TrainTokenizerConfig
 from stage1_tokenizer.findings import tokenizer_summary, training_findings
-from stage2_prior.findings import prior_findings, prior_summary, tables
-from stage2_prior.kinds import saved_prior, saved_speech_prior
-from stage2_prior.train import TrainPriorConfig, TrainSpeechPriorConfig
+from stage2_prior.build import load_prior
+from stage2_prior.findings import baselines_in_words, prior_findings, prior_summary
+from stage2_prior.train_config import TrainPriorConfig
 
 HELD_OUT = {"heldout/psnr": "PSNR {:.2f} dB", "heldout/mel": "mel distance {:.3f}"}
 """How what a tokenizer's training watches is told."""
@@ -69,12 +72,12 @@ def encode(config: EncodeConfig) -> str:
 
 def train_classifier(config: TrainImageClassifierConfig | TrainSpeechClassifierConfig) -> str:
     with processes().main_process_first():
-        model = pipelines.classifier.train_classifier(config)
+        model = pipelines.evaluation.classifier.train_classifier(config)
     last = read_metrics(config.run_dir)[-1]
     return f"{model}: held-out accuracy {last['heldout/accuracy']:.2%}"
 
 
-def train_prior(config: TrainPriorConfig | TrainSpeechPriorConfig) -> str:
+def train_prior(config: TrainPriorConfig) -> str:
     best = stage2_prior.train.train_prior(config)
     folder = config.run_dir / "pipeline"
     if processes().is_main_process:
@@ -83,25 +86,22 @@ def train_prior(config: TrainPriorConfig | TrainSpeechPriorConfig) -> str:
     rows = read_metrics(config.run_dir)
     last = [row for row in rows if "heldout/nats_per_code" in row][-1]
     found = prior_findings(rows)
-    text = (
-        f"{folder}: held-out {last['heldout/best_nats_per_code']:.3f} nats per code{tables(last)}"
-    )
+    text = f"{folder}: held-out {last['heldout/best_nats_per_code']:.3f} nats per code{baselines_in_words(last)}"
     refuse_failed(found, text, config.allow_failed)
     return "\n".join([text, *lines(found)])
 
 
 def pipeline_of(
-    config: TrainPriorConfig | TrainSpeechPriorConfig, best: Path
+    config: TrainPriorConfig, best: Path
 ) -> ImageGenerationPipeline | SpeechGenerationPipeline:
     """The pipeline of a trained prior and the tokenizer of its codes."""
-    manifest = read_manifest(config.codes)
-    if isinstance(config, TrainSpeechPriorConfig):
+    manifest, prior = read_manifest(config.codes), load_prior(best)
+    if manifest.get("modality") == "speech":
         tokenizer = SpeechTokenizer.from_pretrained(config.tokenizer)
-        prior = saved_speech_prior(best)
         return SpeechGenerationPipeline(tokenizer, prior, manifest["classes"], manifest["speakers"])
-    classes = manifest["classes"] if config.conditional else []
+    classes = manifest["classes"] if prior.config.classes else []
     images = ImageTokenizer.from_pretrained(config.tokenizer)
-    return ImageGenerationPipeline(images, saved_prior(best), classes)
+    return ImageGenerationPipeline(images, prior, classes)
 
 
 def sample(config: SampleImagesConfig | SampleSpeechConfig) -> str:
@@ -118,14 +118,17 @@ def compare(config: CompareConfig) -> str:
 def score(config: ScoreImagesConfig | ScoreSpeechConfig) -> str:
     if not processes().is_main_process:
         return ""
-    report = pipelines.score.finished(config) or pipelines.score.score(config)
-    return f"{pipelines.score.score_table(report)}\n\nreport: {report}"
+    report = pipelines.evaluation.score.finished(config)
+    if report is None:
+        findings = run_findings(config.tokenizer_run, config.prior_run)
+        report = pipelines.evaluation.score.score(config, findings)
+    return f"{pipelines.evaluation.score.score_table(report)}\n\nreport: {report}"
 
 
 def summaries(config: Any) -> list[str]:
     """Three lines on a training that is done, ok or warning; none for other verbs."""
     if isinstance(config, TrainTokenizerConfig):
         return tokenizer_summary(read_metrics(config.run_dir)[-1])
-    if isinstance(config, TrainPriorConfig | TrainSpeechPriorConfig):
+    if isinstance(config, TrainPriorConfig):
         return prior_summary(read_metrics(config.run_dir))
     return []

@@ -1,8 +1,8 @@
 """Items of any modality: where their rows come from, what their labels are called, and which are held out."""
 
 import hashlib
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -11,6 +11,7 @@ from datasets import ClassLabel, Dataset, IterableDataset, Value
 from torch import Tensor
 
 from stage1_tokenizer.parquet import parquet_rows
+from stage1_tokenizer.split import held_out_share, part_of
 
 Row = dict[str, Any]
 Rows: TypeAlias = Dataset | IterableDataset
@@ -38,7 +39,7 @@ class DataConfig:
     """The split to train on, for instance `train[:95%]`; for `parquet` a file or a pattern, with or
     without a slice."""
     validation: str = "validation"
-    """The held-out split, or file."""
+    """The held-out split, or file; `10%` holds out that share of each label's training items."""
     label_column: str | None = "label"
     """null where the items have no labels."""
 
@@ -74,14 +75,23 @@ class ItemDataset:
 def load_rows(
     config: DataConfig,
     split: str,
+    embedded: Mapping[str, Callable[[str], Dataset]],
     read_folder: Callable[[Path, str], Dataset],
     *,
     streaming: bool = False,
+    speaker_column: str | None = None,
 ) -> Rows:
-    """The rows of the split `train` or `validation`, of Parquet files, a folder or the Hub.
+    """The rows of the split `train` or `validation`, of an embedded data set, Parquet files, a folder or the Hub.
 
+    `embedded` has, by its name, what returns a split of a data set that needs no file. Where a share of the training split is held out, it is spread over labels and, if there are any, speakers.
     Raises ValueError, in one sentence, for a source or split that is not there.
     """
+    if share := held_out_share(config.validation):
+        whole = replace(config, validation=config.train)
+        rows = load_rows(whole, "train", embedded, read_folder, streaming=streaming)
+        return part_of(rows, split, share, config.label_column, speaker_column)
+    if config.source in embedded:
+        return embedded[config.source](split)
     where = getattr(config, split)
     try:
         if config.source == "parquet":

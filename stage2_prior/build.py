@@ -1,126 +1,118 @@
-"""A prior that fits the codes it is trained on, before its training."""
+"""New priors that fit the codes they are to be trained on, and saved ones."""
 
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
-from torch import Tensor
 
+from common.config import load_config
 from common.hub import local_folder, sha256
 from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
-from stage1_tokenizer.quantizers import Quantizer
-from stage2_prior.kinds import prior_of, speech_prior_of
+from stage2_prior.depth import DepthPrior
+from stage2_prior.embeddings import CodebookVocabulary
 from stage2_prior.model import Prior, PriorConfig
-from stage2_prior.speech_model import SpeechPriorConfig
-from stage2_prior.train_config import TrainPriorConfig, TrainSpeechPriorConfig
+from stage2_prior.train_config import TrainPriorConfig
+
+TOKENIZERS: dict[str, type[ImageTokenizer | SpeechTokenizer]] = {
+    "images": ImageTokenizer,
+    "speech": SpeechTokenizer,
+}
 
 
-def prior_config(
-    config: TrainPriorConfig, manifest: dict[str, Any], quantizer: Quantizer
-) -> PriorConfig:
-    """That of a prior over grids of codes, all of one size."""
-    rows, columns = manifest["grid"]
-    return PriorConfig(
-        **shared_keys(config, quantizer),
-        length=rows * columns * quantizer.spec.levels,
-        classes=len(manifest["classes"]) if config.conditional else 0,
-    )
+def prior_class(config: PriorConfig) -> type[Prior]:
+    """The class of a prior with this config."""
+    return DepthPrior if config.levels_by == "depth" else Prior
 
 
-def shared_keys(
-    config: TrainPriorConfig | TrainSpeechPriorConfig, quantizer: Quantizer
-) -> dict[str, Any]:
-    """What a prior's config says of the codes themselves and of the transformer, whatever the codes stand for."""
-    spec = quantizer.spec
-    return {
-        "codebook_size": spec.alphabet,
-        "code_dim": quantizer.config.code_dim,
-        "sizes": spec.sizes if spec.levels > 1 else (),
-        "levels_by": config.levels_by,
-        "size": config.size,
-        "style": config.style,
-        "head": config.head,
-        "dropout": config.dropout,
-    }
+def load_prior(name_or_dir: str | Path) -> Prior:
+    """A saved prior, in eval mode on the CPU."""
+    folder = local_folder(name_or_dir)
+    return prior_class(load_config(PriorConfig, folder / "config.json")).from_pretrained(folder)
 
 
-def half_longer(codes: int, levels: int) -> int:
-    """1.5 times as many codes, in whole positions, rounded up."""
-    return -(-3 * codes // (2 * levels)) * levels
+def build_prior(
+    config: TrainPriorConfig, manifest: dict[str, Any], items: dict[str, Dataset]
+) -> Prior:
+    """A new prior for the codes, a function of the seed; `manifest` and `items`, by split, are those of config.codes.
 
-
-def speech_prior_config(
-    config: TrainSpeechPriorConfig,
-    manifest: dict[str, Any],
-    rows: dict[str, Dataset],
-    quantizer: Quantizer,
-) -> SpeechPriorConfig:
-    """That of a prior over sequences that end; `rows` are the codes and texts of each split.
-
-    Raises ValueError for a condition that the data set does not have.
+    Raises ValueError for codes of another tokenizer, naming both hashes, and for a condition that they do not have.
     """
-    texts = [str(text).lower() for text in rows["train"]["text"]]
-    known = {
-        "label": len(manifest["classes"]),
-        "speaker": len(manifest["speakers"]),
-        "text": max(map(len, texts)),
-    }
-    parts = [] if config.condition == "none" else config.condition.split("+")
-    for part in parts:
-        if not known[part]:
-            raise ValueError(
-                f"condition={config.condition!r}, but the recordings of {config.codes} have no {part}: set "
-                f"condition, or data.{part}_column and encode again"
-            )
-    longest, levels = max(map(len, rows["train"]["codes"])), quantizer.spec.levels
-    spoken = texts + [str(text).lower() for text in rows["validation"]["text"]]
-    with_text = config.condition == "text"
-    return SpeechPriorConfig(
-        **shared_keys(config, quantizer),
-        length=longest,
-        classes=known["label"] if "label" in parts else 0,
-        condition=config.condition,
-        speakers=known["speaker"] if "speaker" in parts else 0,
-        characters="".join(sorted(set("".join(spoken)))) if with_text else "",
-        text_length=max(map(len, spoken)) if with_text else 0,
-        min_codes=config.min_codes,
-        max_codes=half_longer(longest, levels) if config.max_codes is None else config.max_codes,
-    )
-
-
-def fitting_tokenizer(
-    config: TrainPriorConfig | TrainSpeechPriorConfig, manifest: dict[str, Any]
-) -> Path:
-    """The folder of the tokenizer that made the codes. Raises ValueError where it is another."""
-    made = manifest.get("modality", "images")
-    if made != config.modality:
-        raise ValueError(
-            f"{config.codes} holds codes of {made}, but modality={config.modality}: set modality or codes"
-        )
     folder = local_folder(config.tokenizer)
-    mine, theirs = sha256(folder / "model.safetensors"), manifest["tokenizer_sha256"]
-    if mine != theirs:
+    own, of_codes = sha256(folder / "model.safetensors"), manifest["tokenizer_sha256"]
+    if own != of_codes:
         raise ValueError(
-            f"{config.codes} holds codes of tokenizer {theirs[:16]}, but {config.tokenizer} is {mine[:16]}: "
+            f"{config.codes} holds codes of tokenizer {of_codes[:16]}, but {config.tokenizer} is {own[:16]}: "
             "set tokenizer or codes, or encode again"
         )
-    return folder
-
-
-def untrained(
-    config: TrainPriorConfig | TrainSpeechPriorConfig,
-    manifest: dict[str, Any],
-    rows: dict[str, Dataset],
-    folder: Path,
-) -> tuple[Prior, Tensor]:
-    """A prior that fits the codes, a function of the seed, and the tokenizer's codebook."""
-    if isinstance(config, TrainSpeechPriorConfig):
-        speech = SpeechTokenizer.from_pretrained(folder)
-        torch.manual_seed(config.seed)
-        architecture = speech_prior_config(config, manifest, rows, speech.quantizer)
-        return speech_prior_of(architecture), speech.codebook
-    images = ImageTokenizer.from_pretrained(folder)
+    tokenizer = TOKENIZERS[manifest.get("modality", "images")].from_pretrained(folder)
+    spec = tokenizer.quantizer.spec
+    architecture = PriorConfig(
+        codebook_size=spec.alphabet,
+        code_dim=tokenizer.quantizer.config.code_dim,
+        sizes=spec.sizes if spec.levels > 1 else (),
+        levels_by=config.levels_by,
+        size=config.size,
+        style=config.style,
+        head=config.head,
+        dropout=config.dropout,
+        **lengths(config, manifest, items["train"], spec.levels),
+        **condition(config, manifest, items),
+    )
     torch.manual_seed(config.seed)
-    fitted = prior_config(config, manifest, images.quantizer)
-    return prior_of(fitted), images.codebook
+    prior = prior_class(architecture)(architecture)
+    if isinstance(prior.vocabulary, CodebookVocabulary):
+        prior.vocabulary.set_codebook(tokenizer.codebook)
+    return prior
+
+
+def lengths(
+    config: TrainPriorConfig, manifest: dict[str, Any], train: Dataset, levels: int
+) -> dict[str, Any]:
+    """What a prior's config says of lengths: all sequences are equally long where the codes are grids, else they end.
+
+    Raises ValueError for lengths that are set for grids.
+    """
+    if "grid" in manifest:
+        if (config.min_codes, config.max_codes) != (1, None):
+            raise ValueError(
+                f"{config.codes} holds grids of codes, which all have the same length: leave min_codes and "
+                "max_codes out"
+            )
+        height, width = manifest["grid"]
+        return {"length": height * width * levels}
+    longest = max(map(len, train["codes"]))
+    half_more = -(-3 * longest // (2 * levels)) * levels
+    return {
+        "length": longest,
+        "min_codes": config.min_codes,
+        "max_codes": half_more if config.max_codes is None else config.max_codes,
+    }
+
+
+def condition(
+    config: TrainPriorConfig, manifest: dict[str, Any], items: dict[str, Dataset]
+) -> dict[str, Any]:
+    """What a prior's config says of the condition. Raises ValueError for one that the data set does not have."""
+    classes, speakers = manifest["classes"], manifest.get("speakers", [])
+    name = config.condition or ("label" if classes else "none")
+    parts = [] if name == "none" else name.split("+")
+    texts = [
+        str(text).lower()
+        for split in items.values()
+        for text in (split["text"] if "text" in parts and "text" in split.column_names else [])
+    ]
+    values = {"label": classes, "speaker": speakers, "text": "".join(texts)}
+    for part in parts:
+        if not values[part]:
+            raise ValueError(
+                f"condition={name!r}, but the items of {config.codes} have no {part}: set condition, or "
+                f"data.{part}_column and encode again"
+            )
+    return {
+        "condition": name,
+        "classes": len(classes) if "label" in parts else 0,
+        "speakers": len(speakers) if "speaker" in parts else 0,
+        "characters": "".join(sorted(set("".join(texts)))),
+        "text_length": max(map(len, texts), default=0),
+    }

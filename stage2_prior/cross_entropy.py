@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 LOGITS_AT_ONCE = 2**24
-"""Numbers in the logits of one chunk: 64 MB in float32."""
-LEAST_ROWS = 256
-"""Rows of a chunk where codes are so many that fewer would fit: each chunk touches the weights' whole gradient."""
+"""Logits of one chunk: 64 MB in float32."""
+LEAST_STATES = 256
+"""States of a chunk where codes are so many that fewer would fit: each chunk touches the weights' whole gradient."""
 
 
 def linear_cross_entropy(
@@ -27,7 +27,7 @@ def linear_cross_entropy(
     """
     if torch.is_grad_enabled():
         return LinearCrossEntropy.apply(states, weight, bias, codes, ignored)
-    return summed(states, weight, bias, codes, ignored, [None] * 3)
+    return summed_by_chunks(states, weight, bias, codes, ignored, [None] * 3)
 
 
 class LinearCrossEntropy(torch.autograd.Function):
@@ -43,7 +43,7 @@ class LinearCrossEntropy(torch.autograd.Function):
             else None
             for x, needed in zip((states, weight, bias), ctx.needs_input_grad[:3], strict=True)
         ]
-        total = summed(states, weight, bias, codes, ignored, grads)
+        total = summed_by_chunks(states, weight, bias, codes, ignored, grads)
         ctx.save_for_backward(*grads)
         return total
 
@@ -54,7 +54,7 @@ class LinearCrossEntropy(torch.autograd.Function):
         return *grads, None, None
 
 
-def summed(
+def summed_by_chunks(
     states: Tensor,
     weight: Tensor,
     bias: Tensor | None,
@@ -68,24 +68,24 @@ def summed(
     low = torch.get_autocast_dtype(device) if autocast else states.dtype
     weight = weight.to(low)
     bias = None if bias is None else bias.to(low)
-    size = min(max(LOGITS_AT_ONCE // len(weight), LEAST_ROWS), len(states))
+    size = min(max(LOGITS_AT_ONCE // len(weight), LEAST_STATES), len(states))
     # Two buffers, one where both precisions are the same: large new ones cost more than what is done in them.
     products = states.new_empty(size, len(weight), dtype=low)
     exact = products.to(at_least_float32(low))
     total = exact.new_zeros(())
     for first in range(0, len(states), size):
         here = slice(first, first + size)
-        rows, chosen = states[here].to(low), codes[here]
-        product, logs = products[: len(rows)], exact[: len(rows)]
+        chunk, targets = states[here].to(low), codes[here]
+        product, logs = products[: len(chunk)], exact[: len(chunk)]
         if bias is None:
-            torch.mm(rows, weight.T, out=product)
+            torch.mm(chunk, weight.T, out=product)
         else:
-            torch.addmm(bias, rows, weight.T, out=product)
+            torch.addmm(bias, chunk, weight.T, out=product)
         if low != logs.dtype:
             logs.copy_(product)
         torch.log_softmax(logs, 1, out=logs)
-        counted = chosen != ignored
-        places = chosen.where(counted, 0)[:, None]
+        counted = targets != ignored
+        places = targets.where(counted, 0)[:, None]
         at_codes = logs.gather(1, places)
         total -= at_codes.squeeze(1).masked_fill(~counted, 0).sum()
         if any(grad is not None for grad in grads):
@@ -93,27 +93,27 @@ def summed(
             if low != slope.dtype:
                 product.copy_(slope)
             here_grads = [None if grads[0] is None else grads[0][here], *grads[1:]]
-            add_gradients(here_grads, rows, weight, slope, product, counted)
+            add_gradients(here_grads, chunk, weight, slope, product, counted)
     return total
 
 
 def add_gradients(
     grads: list[Tensor | None],
-    rows: Tensor,
+    states: Tensor,
     weight: Tensor,
     slope: Tensor,
     product: Tensor,
     counted: Tensor,
 ) -> None:
-    """Adds a chunk's share; `product` holds the logits' gradient `slope` in the precision of products.
+    """Adds a chunk's part; `product` holds the logits' gradient `slope` in the precision of products.
 
-    Rows that are not counted fall out where they are cheap to touch, in the states.
+    What is not counted falls out where it is cheap to touch, in the states.
     """
     of_states, of_weight, of_bias = grads
     if of_states is not None:
         of_states.copy_(product @ weight).mul_(counted[:, None])
     if of_weight is not None:
-        kept = rows * counted[:, None]
+        kept = states * counted[:, None]
         if of_weight.dtype == product.dtype:
             of_weight.addmm_(product.T, kept)
         else:

@@ -1,85 +1,113 @@
-"""Batches of codes and conditions, a function of the seed and of how many rows went before."""
+"""Batches of conditions and codes, a function of the seed and of how many items went before."""
 
 from collections.abc import Iterator
-from typing import Any, Protocol, runtime_checkable
+from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
 from datasets import Dataset
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
-from common.seeding import EndlessSampler, generator_at
+from common.seeding import EndlessSampler, epoch_order, generator_at
+from stage2_prior.model import IGNORED, Prior
 
 Batch = tuple[Tensor, Tensor]
-"""Conditions (b) or (b, p) and codes (b, n), int64."""
+"""Conditions (b, p) and codes (b, n), int64."""
+BLOCK = 16
+"""Batches whose items are sorted by length before they are cut into batches."""
 
 
-@runtime_checkable
-class Rows(Protocol):
-    """What training reads: rows of codes with their conditions."""
+class CodeDataset(TorchDataset[Batch]):
+    """Sequences of codes with their conditions, each of which is withheld with probability `drop`, by position."""
 
-    @property
-    def mean_codes(self) -> float: ...
-    def __len__(self) -> int: ...
-    def __getitems__(self, keys: list[tuple[int, int]]) -> Batch: ...
-    def endless(
-        self, *, batch_size: int, start: int, rank: int, world: int
-    ) -> Sampler[tuple[int, int]]: ...
-
-
-class CodeRows(TorchDataset[Batch]):
-    """Rows of a folder of codes; of some, drawn by position, the label is withheld."""
-
-    def __init__(self, rows: Dataset, classes: int, drop: float, seed: int) -> None:
-        self.rows = rows.select_columns(["label", "codes"]).with_format("numpy")
-        self.classes, self.drop, self.seed = classes, drop, seed
+    def __init__(self, items: Dataset, prior: Prior, drop: float, seed: int) -> None:
+        columns = {"label": "labels", "speaker": "speakers", "text": "texts"}
+        given = {columns[name]: items[name][:] for name in prior.config.parts}
+        self.conditions = prior.conditions(len(items), **given)
+        self.no_condition = torch.tensor(prior.config.no_condition)
+        self.items = items.select_columns(["codes"]).with_format("numpy")
+        self.lengths: Tensor | None = None
+        """Codes of each item where sequences end; else all have as many."""
+        self.mean_codes: float = prior.config.length
+        if prior.config.ends:
+            self.lengths = torch.tensor([len(codes) for codes in self.items["codes"]])
+            self.mean_codes = float(self.lengths.float().mean())
+        self.drop, self.seed = drop, seed
 
     def __len__(self) -> int:
-        return len(self.rows)
-
-    @property
-    def mean_codes(self) -> float:
-        """Codes per row."""
-        return len(self.rows[0]["codes"])
-
-    def endless(
-        self, *, batch_size: int, start: int, rank: int, world: int
-    ) -> Sampler[tuple[int, int]]:
-        """This process's share of shuffled epochs, the same for any batch size."""
-        return EndlessSampler(len(self), seed=self.seed, start=start, rank=rank, world=world)
+        return len(self.items)
 
     def __getitems__(self, keys: list[tuple[int, int]]) -> Batch:
-        """The rows of (position, index) keys as one batch."""
-        found = self.rows[[index for _, index in keys]]
-        codes = torch.from_numpy(np.asarray(found["codes"]).astype(np.int64))
-        if not self.classes:
-            return torch.zeros(len(keys), dtype=torch.int64), codes
-        labels = torch.from_numpy(np.asarray(found["label"]).astype(np.int64))
-        draws = [
+        """The items of (position, index) keys as one batch, padded on the right with IGNORED."""
+        indices = [index for _, index in keys]
+        codes = [torch.from_numpy(c.astype(np.int64)) for c in self.items[indices]["codes"]]
+        uniform = [
             torch.rand((), generator=generator_at(self.seed, position)) for position, _ in keys
         ]
-        return labels.where(torch.stack(draws) >= self.drop, self.classes), codes
+        kept = torch.stack(uniform) >= self.drop
+        conditions = self.conditions[indices].where(kept[:, None], self.no_condition)
+        return conditions, pad_sequence(codes, batch_first=True, padding_value=IGNORED)
+
+    def sampler(
+        self, *, batch_size: int, start: int, rank: int, world: int
+    ) -> Sampler[tuple[int, int]]:
+        """This process's share of shuffled epochs; of unequal lengths, each batch has items of about one."""
+        if self.lengths is None:
+            return EndlessSampler(len(self), seed=self.seed, start=start, rank=rank, world=world)
+        return BucketSampler(
+            self.lengths, batch_size, seed=self.seed, start=start, rank=rank, world=world
+        )
+
+
+class BucketSampler(Sampler[tuple[int, int]]):
+    """Yields (position, index) as EndlessSampler does, its order changed within blocks of batches.
+
+    A block's items are sorted by length and cut into batches, which come in random order. The order
+    is a function of seed and position, so that a stopped run goes on exactly where it was.
+    """
+
+    def __init__(
+        self, lengths: Tensor, batch_size: int, *, seed: int, start: int, rank: int, world: int
+    ) -> None:
+        self.lengths, self.batch_size, self.seed = lengths, batch_size, seed
+        self.start, self.rank, self.world = start, rank, world
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        size = self.batch_size * BLOCK
+        block, skipped = divmod(self.start, size)
+        stream = iter(EndlessSampler(len(self.lengths), seed=self.seed, start=block * size))
+        while True:
+            indices = torch.tensor([index for _, index in islice(stream, size)])
+            batches = indices[self.lengths[indices].argsort(stable=True)].view(BLOCK, -1)
+            order = batches[epoch_order(BLOCK, self.seed, block)].flatten().tolist()
+            for place in range(skipped + self.rank, size, self.world):
+                yield block * size + place, order[place]
+            block, skipped = block + 1, 0
 
 
 def training_batches(
-    rows: Rows, *, batch_size: int, done: int, rank: int, world: int, workers: int
+    items: CodeDataset, *, batch_size: int, done: int, rank: int, world: int, workers: int
 ) -> Iterator[Batch]:
-    """Endless batches of this process, after `done` rows of all processes. `batch_size` is over all."""
-    sampler = rows.endless(batch_size=batch_size, start=done, rank=rank, world=world)
-    return iter(_loader(rows, batch_size // world, sampler, workers))
+    """Endless batches of this process, after `done` items of all processes. `batch_size` is over all."""
+    sampler = items.sampler(batch_size=batch_size, start=done, rank=rank, world=world)
+    return iter(_loader(items, batch_size // world, sampler, workers))
 
 
-def held_out_batches(rows: Rows, *, batch_size: int, rank: int, world: int) -> Iterator[Batch]:
-    """This process's share of all rows, once, in order."""
-    keys = [(index, index) for index in range(rank, len(rows), world)]
-    return iter(_loader(rows, batch_size, keys, 0))
+def held_out_batches(
+    items: CodeDataset, *, batch_size: int, rank: int, world: int
+) -> Iterator[Batch]:
+    """This process's share of all items, once, in order."""
+    keys = [(index, index) for index in range(rank, len(items), world)]
+    return iter(_loader(items, batch_size, keys, 0))
 
 
-def _loader(rows: Rows, batch_size: int, sampler: Any, workers: int) -> DataLoader[Batch]:
+def _loader(items: CodeDataset, batch_size: int, sampler: Any, workers: int) -> DataLoader[Batch]:
     return DataLoader(
-        rows,  # type: ignore[arg-type]
+        items,
         batch_size,
         sampler=sampler,
         num_workers=workers,

@@ -1,36 +1,85 @@
-"""Decoders: the states of a prior's body one input after the other, the keys and values of earlier ones kept."""
+"""Bodies: the transformers of a prior, and their states one input after the other with earlier keys and values kept."""
 
-from typing import Any
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
-from transformers import LlamaModel, PreTrainedModel
+from torch import Tensor, nn
+from transformers import GPT2Config, GPT2Model, LlamaConfig, LlamaModel, PreTrainedModel
 from transformers.cache_utils import DynamicCache
 
-Decoder = Any
-"""Takes the inputs that follow those before; returns the state after the last: (b, n, w) -> (b, w).
-`restart` forgets those before."""
+SIZES = {
+    "1m": (5, 128, 4),
+    "3m": (7, 192, 6),
+    "10m": (8, 320, 5),
+    "30m": (10, 512, 8),
+    "85m": (12, 768, 12),
+    "300m": (24, 1024, 16),
+    "700m": (36, 1280, 20),
+}
+"""Layers, width and heads, named by the parameters of the body. With learned vectors for 16,384 codes `85m` has the
+111 M of LlamaGen-B, `300m` is its L and `700m` its XL."""
+Size = Literal["1m", "3m", "10m", "30m", "85m", "300m", "700m"]
+Style = Literal["llama", "gpt2"]
 
 
-def decoder(body: PreTrainedModel, rows: int) -> Decoder:
-    """The fastest one for this body, with room for `rows` rows."""
-    return LlamaDecoder(body, rows) if isinstance(body, LlamaModel) else StockDecoder(body)
+def new_body(
+    size: Size, style: Style, positions: int, dropout: float, layers: int | None = None
+) -> PreTrainedModel:
+    """A stock transformer of transformers for inputs that are vectors; it has the layers of its size unless given."""
+    own_layers, width, heads = SIZES[size]
+    body: PreTrainedModel
+    if style == "gpt2":
+        gpt2 = GPT2Config(
+            vocab_size=1,
+            n_positions=positions,
+            n_embd=width,
+            n_layer=layers or own_layers,
+            n_head=heads,
+            resid_pdrop=dropout,
+            embd_pdrop=0.0,
+            attn_pdrop=dropout,
+            bos_token_id=None,
+            eos_token_id=None,
+        )
+        body = GPT2Model(gpt2)
+    else:
+        llama = LlamaConfig(
+            vocab_size=1,
+            max_position_embeddings=positions,
+            hidden_size=width,
+            intermediate_size=-(-8 * width // 3 // 64) * 64,
+            num_hidden_layers=layers or own_layers,
+            num_attention_heads=heads,
+            attention_dropout=dropout,
+            bos_token_id=None,
+            eos_token_id=None,
+        )
+        body = LlamaModel(llama)
+    body.set_input_embeddings(nn.Identity())
+    return body
 
 
-def guided(states: Float[Tensor, "_ w"], scale: float | None) -> Float[Tensor, "b w"]:
-    """u + scale (c - u), where c is the first half of the batch and u, without condition, the second; None: all.
+@runtime_checkable
+class CachedBody(Protocol):
+    """A transformer that remembers the inputs that it has seen."""
 
-    Logits are a linear map of states, so what is mixed here needs half of that map's work.
-    """
-    if scale is None:
-        return states
-    conditional, unconditional = states.chunk(2)
-    return unconditional + scale * (conditional - unconditional)
+    def __call__(self, inputs: Float[Tensor, "b n w"]) -> Float[Tensor, "b w"]:
+        """The state after the last of `inputs`, which follow those of earlier calls."""
+        ...
+
+    def restart(self) -> None:
+        """Forgets all inputs."""
+        ...
 
 
-class StockDecoder:
+def cached(body: PreTrainedModel, batch_size: int) -> CachedBody:
+    """The fastest cached body there is for this transformer."""
+    return LlamaBody(body, batch_size) if isinstance(body, LlamaModel) else StockBody(body)
+
+
+class StockBody:
     """The body's own forward with its own cache: for any body, and what faster ones are held to."""
 
     def __init__(self, body: PreTrainedModel) -> None:
@@ -46,62 +95,90 @@ class StockDecoder:
         return out.last_hidden_state[:, -1]
 
 
-class LlamaDecoder:
-    """Llama's layers on the same numbers in the same order, without what each step would do anew.
+class LlamaBody:
+    """Llama's layers on the same values in the same order, without what each step would do anew.
 
-    Keys and values stand in memory set aside once, rotations in a table; a step alone needs no mask.
+    Keys and values stand in memory set aside once, as do the rotations; a single input needs no mask.
     """
 
-    def __init__(self, body: LlamaModel, rows: int) -> None:
+    def __init__(self, body: LlamaModel, batch_size: int) -> None:
         config = body.config
         self.body: Any = body
         self.restart()
         self.heads, positions = config.num_attention_heads, config.max_position_embeddings
         weight = body.norm.weight
         size = config.hidden_size // self.heads
-        shape = (len(body.layers), 2, rows, self.heads, positions, size)
+        shape = (len(body.layers), 2, batch_size, self.heads, positions, size)
         self.past = torch.empty(shape, dtype=weight.dtype, device=weight.device)
-        numbers = torch.arange(positions, device=weight.device)[None]
-        cosines, sines = self.body.rotary_emb(weight, numbers)
+        places = torch.arange(positions, device=weight.device)[None]
+        cosines, sines = self.body.rotary_emb(weight, places)
         # Halves change places in `attend` without a sign, which the sines hold instead.
         first, second = sines.chunk(2, -1)
         self.cosines, self.sines = cosines, torch.cat([-first, second], -1)
 
     def restart(self) -> None:
-        """Forgets all inputs; what they are kept in stays."""
+        """Forgets all inputs; the memory for them stays."""
         self.filled = 0
 
     def __call__(self, inputs: Float[Tensor, "b n w"]) -> Float[Tensor, "b w"]:
         """The state after the last input; several inputs at once can only be the first ones."""
         here = slice(self.filled, self.filled + inputs.shape[1])
         self.filled = here.stop
-        turn = self.cosines[:, None, here], self.sines[:, None, here]
+        rotation = self.cosines[:, None, here], self.sines[:, None, here]
         hidden = inputs
         for layer, past in zip(self.body.layers, self.past, strict=True):
-            attended = self.attend(layer.self_attn, layer.input_layernorm(hidden), past, here, turn)
+            attended = self.attend(
+                layer.self_attn, layer.input_layernorm(hidden), past, here, rotation
+            )
             hidden = hidden + attended
             hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
         return self.body.norm(hidden[:, -1])
 
     def attend(
-        self, attention: Any, hidden: Tensor, past: Tensor, here: slice, turn: tuple[Tensor, Tensor]
+        self,
+        attention: Any,
+        hidden: Tensor,
+        past: Tensor,
+        here: slice,
+        rotation: tuple[Tensor, Tensor],
     ) -> Float[Tensor, "b n w"]:
         """What a layer's attention adds; the inputs' keys and values go into `past`."""
         both = torch.cat([attention.q_proj(hidden), attention.k_proj(hidden)], -1)
         both = both.unflatten(-1, (2 * self.heads, -1)).transpose(1, 2)
         left, right = both.chunk(2, -1)
-        cosines, sines = turn
+        cosines, sines = rotation
         both = both * cosines + torch.cat([right, left], -1) * sines
         queries, keys = both.chunk(2, 1)
         past[0, :, :, here] = keys
         values = attention.v_proj(hidden).unflatten(-1, (self.heads, -1))
         past[1, :, :, here] = values.transpose(1, 2)
-        known_keys, known_values = past[:, :, :, : here.stop]
+        all_keys, all_values = past[:, :, :, : here.stop]
         out = F.scaled_dot_product_attention(
             queries,
-            known_keys,
-            known_values,
+            all_keys,
+            all_values,
             is_causal=hidden.shape[1] > 1,
             scale=attention.scaling,
         )
         return attention.o_proj(out.transpose(1, 2).flatten(2))
+
+
+class DepthBody:
+    """A body over positions, and at each position a second one over its codes: a state for each code."""
+
+    def __init__(self, positions: CachedBody, codes: CachedBody, levels: int) -> None:
+        self.positions, self.codes, self.levels = positions, codes, levels
+        self.level = 0
+
+    def restart(self) -> None:
+        """Forgets all inputs."""
+        self.positions.restart()
+        self.level = 0
+
+    def __call__(self, inputs: Float[Tensor, "b n w"]) -> Float[Tensor, "b w"]:
+        """The state from which the next code is predicted; `inputs` go to the positions where one begins."""
+        if self.level == 0:
+            inputs = self.positions(inputs)[:, None]
+            self.codes.restart()
+        self.level = (self.level + 1) % self.levels
+        return self.codes(inputs)

@@ -1,35 +1,26 @@
-"""Prior: a stock decoder-only transformer over codes, with tables of its own for codes and conditions."""
+"""Prior: a stock decoder-only transformer over codes, with embeddings of its own for codes and conditions."""
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from itertools import accumulate
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformers import GPT2Config, GPT2Model, LlamaConfig, LlamaModel, PreTrainedModel
+from transformers import PreTrainedModel
 
 from common.hub import HubModel
 from common.stopwatch import part
 from stage2_prior.cross_entropy import linear_cross_entropy
-from stage2_prior.decoding import Decoder, decoder, guided
+from stage2_prior.decoding import CachedBody, Size, Style, cached, new_body
+from stage2_prior.embeddings import CodebookVocabulary, LearnedVocabulary
 
-SIZES = {
-    "1m": (5, 128, 4),
-    "3m": (7, 192, 6),
-    "10m": (8, 320, 5),
-    "30m": (10, 512, 8),
-    "85m": (12, 768, 12),
-    "300m": (24, 1024, 16),
-    "700m": (36, 1280, 20),
-}
-"""Layers, width and heads, named by the parameters of the body. With its tables for 16,384 codes `85m` has the
-111 M of LlamaGen-B, `300m` is its L and `700m` its XL."""
-Size = Literal["1m", "3m", "10m", "30m", "85m", "300m", "700m"]
+Condition = Literal["none", "label", "speaker", "label+speaker", "text"]
 IGNORED = -1
-"""Stands in a batch where an item has no further code."""
-Linear = tuple[Tensor, Tensor, Tensor | None]
-"""States, weight and bias whose linear map is the logits."""
+"""Stands in a batch where a sequence has no further code."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,18 +32,30 @@ class PriorConfig:
     code_dim: int
     """Dimension of the tokenizer's code vectors."""
     length: int
-    """Codes of one item, all those of a position one after the other."""
+    """Codes of the longest training sequence, all those of a position one after the other."""
     sizes: tuple[int, ...] = ()
     """Where a position has several codes, the number that each is out of."""
     levels_by: Literal["flattened", "depth"] = "flattened"
     """How several codes of a position are predicted: `flattened`, as if each were a position; `depth`, by a
     small transformer of their own (`DepthPrior`)."""
+    condition: Condition = "label"
+    """What comes before the codes; a part of it that has no values is left out."""
     classes: int = 0
-    """Number of labels; 0 for an unconditional prior."""
+    """Number of labels."""
+    speakers: int = 0
+    """Number of speakers."""
+    characters: str = ""
+    """The characters that texts are made of, in lower case."""
+    text_length: int = 0
+    """Characters of the longest text; shorter ones are padded on the left with none."""
+    min_codes: int = 1
+    """No sample ends before it has so many codes; it never ends inside a position."""
+    max_codes: int | None = None
+    """Every sample ends when it has so many codes; null for sequences that all have `length` codes and no end."""
     size: Size = "3m"
-    style: Literal["llama", "gpt2"] = "llama"
+    style: Style = "llama"
     head: Literal["learned", "codebook"] = "learned"
-    """`learned`: two tables of K vectors. `codebook`: the tokenizer's frozen codebook, with a learned linear map
+    """`learned`: two vectors for each code. `codebook`: the tokenizer's frozen codebook, with a learned linear map
     to the width at the input and one back at the output."""
     dropout: float = 0.0
     """Of embeddings and attention, for gpt2 of residual branches too."""
@@ -62,6 +65,19 @@ class PriorConfig:
             raise ValueError(
                 f"head='codebook' is for one code per position, predicted by itself, but there are {self.levels} "
                 f"and levels_by={self.levels_by!r}: set head=learned"
+            )
+        self.check_lengths(self.min_codes, self.longest)
+
+    def check_lengths(self, min_codes: int, max_codes: int) -> None:
+        """Raises ValueError unless 1 <= min_codes <= max_codes, the second in whole positions."""
+        if max_codes % self.levels:
+            raise ValueError(
+                f"max_codes={max_codes} must be a multiple of the {self.levels} codes of a position: set max_codes"
+            )
+        if not 1 <= min_codes <= max_codes:
+            raise ValueError(
+                f"min_codes={min_codes} and max_codes={max_codes} must be at least 1, and the first not "
+                "above the second: set min_codes or max_codes"
             )
 
     @property
@@ -75,14 +91,32 @@ class PriorConfig:
         return len(self.level_sizes)
 
     @property
-    def symbols(self) -> int:
-        """Number of what can come next."""
-        return self.codebook_size
+    def ends(self) -> bool:
+        """Whether sequences end: then K, after the codes, stands for the end among the targets."""
+        return self.max_codes is not None
 
     @property
-    def condition_rows(self) -> int:
-        """Rows of the table of conditions: the labels and, last, the row for none."""
-        return self.classes + 1
+    def longest(self) -> int:
+        """Codes of the longest sample."""
+        return self.length if self.max_codes is None else self.max_codes
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """What the condition is made of, and how many values each part has beside none."""
+        sizes = {"label": self.classes, "speaker": self.speakers, "text": len(self.characters)}
+        names = self.condition.split("+")
+        return {name: size for name, size in sizes.items() if size and name in names}
+
+    @property
+    def no_condition(self) -> tuple[int, ...]:
+        """The entries of condition_embedding that stand for none, one for each place of the prefix.
+
+        Each part's entries stand one after the other, none last. Guidance compares with this condition.
+        """
+        if "text" in self.parts:
+            return (len(self.characters),) * self.text_length
+        sizes = [size + 1 for size in self.parts.values()] or [1]
+        return tuple(end - 1 for end in accumulate(sizes))
 
     @property
     def codes_per_input(self) -> int:
@@ -91,205 +125,151 @@ class PriorConfig:
 
     @property
     def positions(self) -> int:
-        """Inputs of the longest item, condition included."""
-        return self.length // self.codes_per_input
-
-
-class LearnedTables(nn.Module):
-    """A vector for each code at the input, another for each symbol at the output.
-
-    The codes of different levels have different vectors at the input, by which the body knows the level.
-    """
-
-    starts: Tensor
-
-    def __init__(self, config: PriorConfig, width: int) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(sum(config.level_sizes), width)
-        self.output = nn.Linear(width, config.symbols, bias=False)
-        nn.init.normal_(self.embedding.weight, std=0.02)
-        nn.init.normal_(self.output.weight, std=0.02)
-        self.register_buffer("starts", level_starts(config), persistent=False)
-
-    def embed(self, codes: Int[Tensor, "b n"], first: int = 0) -> Float[Tensor, "b n w"]:
-        """Vectors of successive codes, of which the first is the item's code number `first`."""
-        numbers = torch.arange(first, first + codes.shape[1], device=codes.device)
-        return self.embedding(codes + self.starts[numbers % len(self.starts)])
-
-    def logits(self, hidden: Float[Tensor, "*b w"]) -> Float[Tensor, "*b k"]:
-        return self.output(hidden)
-
-    def linear(self, hidden: Float[Tensor, "n w"]) -> Linear:
-        """What the logits are the linear map of."""
-        return hidden, self.output.weight, None
-
-
-class CodebookTables(nn.Module):
-    """The tokenizer's frozen codebook at both ends: d x width parameters each, where a table has K x width.
-
-    The codebook is standardised, for a tokenizer's scale is arbitrary. A bias per code at the output carries
-    the codes' frequencies, which inner products with the codebook can hardly express.
-    """
-
-    codebook: Tensor
-
-    def __init__(self, config: PriorConfig, width: int) -> None:
-        super().__init__()
-        self.register_buffer("codebook", torch.zeros(config.codebook_size, config.code_dim))
-        self.input_map = nn.Linear(config.code_dim, width)
-        self.output_map = nn.Linear(width, config.code_dim)
-        self.output_bias = nn.Parameter(torch.zeros(config.codebook_size))
-        nn.init.normal_(self.input_map.weight, std=0.02)
-        nn.init.normal_(self.output_map.weight, std=0.02)
-        ends = config.symbols - config.codebook_size
-        self.end = nn.Linear(width, ends) if ends else None
-
-    @torch.no_grad()
-    def take(self, codebook: Float[Tensor, "k d"]) -> None:
-        """Copies a tokenizer's codebook, centred and with unit variance."""
-        centred = codebook.float() - codebook.float().mean(0)
-        self.codebook.copy_(centred / centred.std(0).clamp_min(1e-6))
-
-    def embed(self, codes: Int[Tensor, "b n"], first: int = 0) -> Float[Tensor, "b n w"]:
-        return self.input_map(F.embedding(codes, self.codebook))
-
-    def logits(self, hidden: Float[Tensor, "*b w"]) -> Float[Tensor, "*b k"]:
-        logits = F.linear(self.output_map(hidden), self.codebook, self.output_bias)
-        return logits if self.end is None else torch.cat([logits, self.end(hidden)], dim=-1)
-
-    def linear(self, hidden: Float[Tensor, "n w"]) -> Linear:
-        """What the logits are the linear map of: to an end belongs a dimension of its own, in which codes are 0."""
-        states = self.output_map(hidden)
-        if self.end is None:
-            return states, self.codebook, self.output_bias
-        ends = torch.eye(self.end.out_features, device=hidden.device)
-        return (
-            torch.cat([states, self.end(hidden)], dim=-1),
-            torch.block_diag(self.codebook, ends),
-            F.pad(self.output_bias, (0, len(ends))),
-        )
+        """Inputs of the longest sequence, condition included; nothing follows the last code where none ends."""
+        longest = max(self.length, self.longest) // self.codes_per_input
+        return len(self.no_condition) + longest - (not self.ends)
 
 
 class Prior(HubModel):
-    """p(codes | condition), one code after the other, in raster order for pictures."""
+    """p(codes | condition), one code after the other, in raster order for images; then the end, where sequences end.
+
+    Attention is causal, so that what stands past a sequence's end changes nothing before it.
+    """
 
     config_class = PriorConfig
     config: PriorConfig
     body: PreTrainedModel
+    vocabulary: Any
 
     def __init__(self, config: PriorConfig) -> None:
         super().__init__(config)
-        self.body, width = body(config)
-        self.body.set_input_embeddings(
-            nn.Identity()
-        )  # codes and conditions have tables of their own
-        self.tables = self.new_tables(width)
-        self.condition_embedding = nn.Embedding(config.condition_rows, width)
+        self.body = new_body(config.size, config.style, config.positions, config.dropout)
+        width = self.body.config.hidden_size
+        self.vocabulary = self.new_vocabulary(width)
+        self.condition_embedding = nn.Embedding(config.no_condition[-1] + 1, width)
         nn.init.normal_(self.condition_embedding.weight, std=0.02)
         self.dropout = nn.Dropout(config.dropout)
 
-    def new_tables(self, width: int) -> Any:
-        """What `head` names."""
-        tables = LearnedTables if self.config.head == "learned" else CodebookTables
-        return tables(self.config, width)
+    @classmethod
+    def current_name(cls, name: str) -> str:
+        """Earlier versions saved the vocabulary as `tables`."""
+        return re.sub(r"^tables\.", "vocabulary.", name)
 
-    @property
-    def no_condition(self) -> int:
-        """The condition that stands for none: of an unconditional prior, and of guidance."""
-        return self.config.classes
+    def new_vocabulary(self, width: int) -> Any:
+        """What `head` names."""
+        size, ends = self.config.codebook_size, self.config.ends
+        if self.config.head == "codebook":
+            return CodebookVocabulary(size, self.config.code_dim, ends, width)
+        return LearnedVocabulary(self.config.level_sizes, size, ends, width)
 
     def forward(
-        self, conditions: Int[Tensor, "b *p"], codes: Int[Tensor, "b n"]
+        self, conditions: Int[Tensor, "b p"], codes: Int[Tensor, "b n"]
     ) -> Float[Tensor, ""]:
-        """The mean cross-entropy of what is to be predicted, in nats per code."""
-        answers = self.answers(codes)
-        before = codes[:, : answers.shape[1] - 1].clamp_min(0)
-        hidden = self.hidden(conditions, before)
-        total = self.summed_cross_entropy(hidden.flatten(0, 1), answers.flatten())
-        return total / self.targets(codes)
+        """The mean cross-entropy of the targets, in nats per code."""
+        targets = self.targets(codes)
+        hidden = self.hidden(conditions, codes[:, : targets.shape[1] - 1].clamp_min(0))
+        total = self.summed_cross_entropy(hidden.flatten(0, 1), targets.flatten())
+        return total / self.num_targets(codes)
 
-    def answers(self, codes: Int[Tensor, "b n"]) -> Int[Tensor, "b m"]:
-        """What is to be predicted of each item: its codes."""
-        return codes
+    def targets(self, codes: Int[Tensor, "b n"]) -> Int[Tensor, "b m"]:
+        """What is to be predicted: the codes and, where sequences end, K after each one's last; else IGNORED."""
+        if not self.config.ends:
+            return codes
+        lengths = (codes != IGNORED).sum(1, keepdim=True)
+        longer = F.pad(codes, (0, self.config.codes_per_input), value=IGNORED)
+        return longer.scatter(1, lengths, self.config.codebook_size)
 
-    def targets(self, codes: Int[Tensor, "b n"]) -> Float[Tensor, ""]:
-        """The number of predictions in a batch that its loss is the mean of."""
-        return torch.full((), float(codes.numel()), device=codes.device)
+    def num_targets(self, codes: Int[Tensor, "b n"]) -> Float[Tensor, ""]:
+        """The number of codes and ends in a batch, which its loss is the mean over."""
+        return ((codes != IGNORED).sum() + self.config.ends * len(codes)).float()
 
-    def prefix(self, conditions: Int[Tensor, "b *p"]) -> Float[Tensor, "b m w"]:
-        """What comes before the codes: a vector for the condition, or for each of its parts."""
-        return self.condition_embedding(conditions.reshape(len(conditions), -1))
+    def prefix(self, conditions: Int[Tensor, "b p"]) -> Float[Tensor, "b p w"]:
+        """What comes before the codes: a vector for each place of the condition."""
+        return self.condition_embedding(conditions)
 
     def hidden(
-        self, conditions: Int[Tensor, "b *p"], codes: Int[Tensor, "b n"]
+        self, conditions: Int[Tensor, "b p"], codes: Int[Tensor, "b n"]
     ) -> Float[Tensor, "b m w"]:
         """The state from which each code is predicted, the one after the last included."""
-        start = self.prefix(conditions)
-        inputs = torch.cat([start, self.seen(codes)], dim=1)
+        prefix = self.prefix(conditions)
+        inputs = torch.cat([prefix, self.first_inputs(codes)], dim=1)
         out = self.body(inputs_embeds=self.dropout(inputs), use_cache=False).last_hidden_state
-        return out[:, start.shape[1] - 1 :]
+        return out[:, prefix.shape[1] - 1 :]
 
-    def seen(self, codes: Int[Tensor, "b n"]) -> Float[Tensor, "b m w"]:
-        """The body's inputs for the first codes of an item, of whole positions."""
-        return self.tables.embed(codes)
+    def first_inputs(self, codes: Int[Tensor, "b n"]) -> Float[Tensor, "b m w"]:
+        """The body's inputs for the first codes of a sequence, of whole positions."""
+        return self.vocabulary.embed(codes)
 
-    def new_cache(self, rows: int) -> Any:
-        """What `step` keeps of as many items."""
-        return decoder(self.body, rows)
+    def next_input(self, codes: Int[Tensor, "b n"]) -> Float[Tensor, "b 1 w"]:
+        """The input after which the next code is predicted, from all codes of a sequence so far."""
+        return self.vocabulary.embed(codes[:, -1:], codes.shape[1] - 1)
 
-    def step(
-        self, inputs: Float[Tensor, "_ n w"], cache: Decoder, guidance: float | None = None
-    ) -> Float[Tensor, "b k"]:
-        """Logits of the next code after `inputs`; the cache takes them in. With guidance as `guided` has it."""
-        return self.tables.logits(guided(cache(inputs), guidance)).float()
+    def cached_body(self, batch_size: int) -> CachedBody:
+        """The body for sampling, from one input to the next."""
+        return cached(self.body, batch_size)
 
-    def after(self, codes: Int[Tensor, "b n"]) -> Float[Tensor, "b 1 w"]:
-        """The input of the step that follows these codes, all of an item so far."""
-        return self.tables.embed(codes[:, -1:], codes.shape[1] - 1)
+    def logits(self, states: Float[Tensor, "b w"], place: int) -> Float[Tensor, "b k"]:
+        """The logits of the code at a place of the sequence, in float32."""
+        return self.vocabulary.logits(states).float()
 
     @part("losses")
     def summed_cross_entropy(
-        self, hidden: Float[Tensor, "n w"], codes: Int[Tensor, " n"], *level: int
+        self, hidden: Float[Tensor, "n w"], targets: Int[Tensor, " n"], *level: int
     ) -> Float[Tensor, ""]:
-        """The sum over codes that are not IGNORED, in float32; of one level where tables have several."""
-        states, weight, bias = self.tables.linear(hidden, *level)
-        return linear_cross_entropy(states, weight, bias, codes, IGNORED)
+        """The sum over targets that are not IGNORED, in float32; of one level where each has a head."""
+        states, weight, bias = self.vocabulary.linear(hidden, *level)
+        return linear_cross_entropy(states, weight, bias, targets, IGNORED)
+
+    def conditions(
+        self,
+        count: int,
+        *,
+        labels: Sequence[int] | None = None,
+        speakers: Sequence[int] | None = None,
+        texts: Sequence[str] | None = None,
+    ) -> Int[Tensor, "b p"]:
+        """The conditions of `count` items, as entries of condition_embedding; what is left out is none.
+
+        Raises ValueError for what this prior does not know.
+        """
+        config, given = self.config, {"label": labels, "speaker": speakers, "text": texts}
+        for name, values in given.items():
+            if values is not None and name not in config.parts:
+                raise ValueError(
+                    f"{name}s were given, but this prior's condition is {'+'.join(config.parts) or 'none'!r}, one of "
+                    f"{', '.join(get_args(Condition))}: leave {name}s out"
+                )
+            if values is not None and len(values) != count:
+                raise ValueError(f"{len(values)} {name}s for {count} samples: give one for each")
+        if texts is not None:
+            return torch.stack([spelled(config, text.lower()) for text in texts])
+        entries = torch.tensor(config.no_condition).repeat(count, 1)
+        for place, (name, size) in enumerate(config.parts.items()):
+            values = labels if name == "label" else speakers if name == "speaker" else None
+            for value in values or ():
+                if not 0 <= value < size:
+                    raise ValueError(
+                        f"{name} {value}: this prior has {size} {name}s, counted from 0; leave {name}s out for none"
+                    )
+            if values is not None:
+                entries[:, place] = config.no_condition[place] - size + torch.tensor(list(values))
+        return entries
 
 
-def level_starts(config: PriorConfig) -> Int[Tensor, " levels"]:
-    """The first row of each level's codes in a table of all."""
-    return torch.tensor([0, *config.level_sizes[:-1]]).cumsum(0)
+def spelled(config: PriorConfig, text: str) -> Int[Tensor, " p"]:
+    """The characters of a text as entries of condition_embedding, at the right of the prefix.
 
-
-def body(
-    config: PriorConfig, layers: int | None = None, positions: int | None = None
-) -> tuple[PreTrainedModel, int]:
-    """A stock transformer of transformers and its width; layers and positions are the config's unless given."""
-    usual, width, heads = SIZES[config.size]
-    layers, positions = layers or usual, positions or config.positions
-    if config.style == "gpt2":
-        gpt2 = GPT2Config(
-            vocab_size=1,
-            n_positions=positions,
-            n_embd=width,
-            n_layer=layers,
-            n_head=heads,
-            resid_pdrop=config.dropout,
-            embd_pdrop=0.0,
-            attn_pdrop=config.dropout,
-            bos_token_id=None,
-            eos_token_id=None,
+    Raises ValueError for a text that is too long or has an unknown character.
+    """
+    unknown = sorted(set(text) - set(config.characters))
+    if unknown:
+        raise ValueError(
+            f"text {text!r} has the character {unknown[0]!r}: this prior knows {config.characters!r} (change texts)"
         )
-        return GPT2Model(gpt2), width
-    llama = LlamaConfig(
-        vocab_size=1,
-        max_position_embeddings=positions,
-        hidden_size=width,
-        intermediate_size=-(-8 * width // 3 // 64) * 64,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        attention_dropout=config.dropout,
-        bos_token_id=None,
-        eos_token_id=None,
-    )
-    return LlamaModel(llama), width
+    if len(text) > config.text_length:
+        raise ValueError(
+            f"text {text!r} has {len(text)} characters: this prior was trained on up to {config.text_length} "
+            "(shorten texts)"
+        )
+    padding = config.no_condition[len(text) :]
+    return torch.tensor([*padding, *map(config.characters.index, text)])

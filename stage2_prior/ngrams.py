@@ -6,80 +6,82 @@ import numpy as np
 from datasets import Dataset
 
 MOST_CODES = 2**24
-"""Codes of the training rows that are counted, at most; rows spread over all of them."""
+"""Codes of the training sequences that are counted, at most; the sequences are spread over all of them."""
 
-Flat = np.ndarray
-"""Codes of many rows one after the other, int64."""
+Symbols = np.ndarray
+"""Codes, ends and starts as integers, those of many sequences one after the other, int64."""
 
 
-def flat_rows(rows: Dataset, sizes: tuple[int, ...], ends: bool) -> tuple[Flat, Flat]:
-    """Each code of the rows, and what it comes after: the code before it, or the start of a row.
+def symbols_of(items: Dataset, level_sizes: tuple[int, ...], ends: bool) -> tuple[Symbols, Symbols]:
+    """Each code of the sequences, and what it follows: the code before it, or the start of a sequence.
 
     A code of a level stands in an alphabet of its own behind those of the levels before, so that its level
-    is known, as a prior knows it. `ends` adds each row's end, which such a prior predicts too. The symbols
+    is known, as a prior knows it. `ends` adds each sequence's end, which such a prior predicts too. The symbols
     are the codes, then the end, then the start.
     """
-    found = rows.select_columns(["codes"]).with_format("numpy")
-    step = max(1, -(-len(found) * len(found[0]["codes"]) // MOST_CODES))
-    starts = np.cumsum([0, *sizes])
-    end, start = starts[-1], starts[-1] + 1
-    after, before = [], []
-    for batch in found.select(range(0, len(found), step)).iter(10_000):
-        for row in batch["codes"]:
-            codes = row.astype(np.int64) + starts[np.arange(len(row)) % len(sizes)]
+    items = items.select_columns(["codes"]).with_format("numpy")
+    stride = max(1, -(-len(items) * len(items[0]["codes"]) // MOST_CODES))
+    offsets = np.cumsum([0, *level_sizes])
+    end, start = offsets[-1], offsets[-1] + 1
+    symbols, before = [], []
+    for batch in items.select(range(0, len(items), stride)).iter(10_000):
+        for sequence in batch["codes"]:
+            levels = np.arange(len(sequence)) % len(level_sizes)
+            codes = sequence.astype(np.int64) + offsets[levels]
             codes = np.append(codes, end) if ends else codes
-            after.append(codes)
+            symbols.append(codes)
             before.append(np.append(start, codes[:-1]))
-    return np.concatenate(after), np.concatenate(before)
+    return np.concatenate(symbols), np.concatenate(before)
 
 
-def levels_of(sizes: tuple[int, ...], ends: bool) -> Flat:
-    """The level of each symbol: a row may end where a code of the first could stand, and never starts again."""
-    levels = len(sizes)
-    return np.append(np.repeat(np.arange(levels), sizes), [0 if ends else levels, levels])
+def symbol_levels(level_sizes: tuple[int, ...], ends: bool) -> Symbols:
+    """The level of each symbol: an end stands where a code of the first could stand, and a start is never predicted."""
+    levels = len(level_sizes)
+    return np.append(np.repeat(np.arange(levels), level_sizes), [0 if ends else levels, levels])
 
 
-def unigram_shares(train: Flat, levels: Flat) -> np.ndarray:
-    """Each symbol's share among those of its level, each counted once more than it was seen."""
+def unigram_probabilities(train: Symbols, levels: Symbols) -> np.ndarray:
+    """Each symbol's frequency among those of its level, each counted once more than it occurs."""
     counts = np.bincount(train, minlength=len(levels)) + 1.0
     return counts / np.bincount(levels, weights=counts)[levels]
 
 
-def unigram_nats(train: Flat, held_out: Flat, levels: Flat) -> float:
-    """Held-out nats per code of the unigram table."""
-    return float(-np.log(unigram_shares(train, levels)[held_out]).mean())
+def unigram_nats(train: Symbols, held_out: Symbols, levels: Symbols) -> float:
+    """Held-out nats per code of unigrams."""
+    return float(-np.log(unigram_probabilities(train, levels)[held_out]).mean())
 
 
-def bigram_nats(train: tuple[Flat, Flat], held_out: tuple[Flat, Flat], levels: Flat) -> float:
-    """Held-out nats per code of the bigram table, smoothed with the unigrams (Witten and Bell 1991).
+def bigram_nats(
+    train: tuple[Symbols, Symbols], held_out: tuple[Symbols, Symbols], levels: Symbols
+) -> float:
+    """Held-out nats per code of bigrams, smoothed with the unigrams (Witten and Bell 1991).
 
     p(code | before) = (n(before, code) + t p(code)) / (n(before) + t), where t is how many different codes
-    were seen after `before`. Pairs that occur are all that is stored.
+    follow `before` in training. Pairs that occur are all that is stored.
     """
-    symbols = len(levels)
-    pairs, counts = np.unique(train[1] * symbols + train[0], return_counts=True)
-    contexts = pairs // symbols
-    times = np.bincount(contexts, weights=counts, minlength=symbols)
-    kinds = np.bincount(contexts, minlength=symbols)
-    after, before = held_out
-    wanted = before * symbols + after
-    place = np.minimum(np.searchsorted(pairs, wanted), len(pairs) - 1)
-    seen = np.where(pairs[place] == wanted, counts[place], 0)
-    single = unigram_shares(train[0], levels)[after]
-    t, n = kinds[before], times[before]
-    known = n > 0
-    share = np.where(known, (seen + t * single) / np.where(known, n + t, 1), single)
-    return float(-np.log(share).mean())
+    size = len(levels)
+    pairs, pair_counts = np.unique(train[1] * size + train[0], return_counts=True)
+    contexts = pairs // size
+    context_counts = np.bincount(contexts, weights=pair_counts, minlength=size)
+    followers = np.bincount(contexts, minlength=size)
+    symbols, before = held_out
+    held_out_pairs = before * size + symbols
+    places = np.minimum(np.searchsorted(pairs, held_out_pairs), len(pairs) - 1)
+    counts = np.where(pairs[places] == held_out_pairs, pair_counts[places], 0)
+    unigrams = unigram_probabilities(train[0], levels)[symbols]
+    t, n = followers[before], context_counts[before]
+    smoothed = (counts + t * unigrams) / np.where(n > 0, n + t, 1)
+    return float(-np.log(np.where(n > 0, smoothed, unigrams)).mean())
 
 
 def baselines(
-    train: Dataset, held_out: Dataset, sizes: tuple[int, ...], ends: bool
+    train: Dataset, held_out: Dataset, level_sizes: tuple[int, ...], ends: bool
 ) -> dict[str, float]:
     """Held-out nats per code of chance, of unigrams and of bigrams."""
-    levels = levels_of(sizes, ends)
-    counted, asked = (flat_rows(rows, sizes, ends) for rows in (train, held_out))
+    levels = symbol_levels(level_sizes, ends)
+    training, held = (symbols_of(items, level_sizes, ends) for items in (train, held_out))
     return {
-        "baseline/chance_nats": sum(map(math.log, sizes)) / len(sizes),
-        "baseline/unigram_nats": unigram_nats(counted[0], asked[0], levels),
-        "baseline/bigram_nats": bigram_nats(counted, asked, levels),
+        "baseline/chance_nats": sum(map(math.log, level_sizes)) / len(level_sizes),
+        "baseline/unigram_nats": unigram_nats(training[0], held[0], levels),
+        "baseline/bigram_nats": bigram_nats(training, held, levels),
     }

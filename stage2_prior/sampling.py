@@ -1,36 +1,118 @@
-"""Drawing codes: key-value cache, batched guidance, one random stream per sample."""
+"""Sampling codes: guidance, lengths, prompts, one random stream per sample."""
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from common.seeding import generator_at
-from stage2_prior.model import Prior, PriorConfig
+from stage2_prior.model import IGNORED, Prior, PriorConfig
 
 Schedule = Literal["constant", "linear", "power-cosine"]
-NUMBERS_AT_ONCE = 2**20
-"""Probabilities that are made at once: 8 MB, which a cache holds; each row is a draw of its own."""
+PROBABILITIES_AT_ONCE = 2**20
+"""Probabilities that are computed at once: 8 MB, which a cache holds; each sample's are by themselves."""
+WINDOW = 10
+"""Last codes in which repetitions are counted (VALL-E 2, arXiv 2406.05370)."""
 
 
-def uniforms(seeds: Sequence[int], length: int) -> Float[Tensor, "b n"]:
-    """The random numbers of each sample: one in [0, 1) per code, a function of its seed alone."""
-    rows = [torch.rand(length, generator=generator_at(seed, 0)) for seed in seeds]
-    return torch.stack(rows)
+@dataclass(frozen=True, kw_only=True)
+class SamplingOptions:
+    """How codes are chosen."""
+
+    guidance: float = 1.0
+    """The scale s of logits = u + s (c - u), where u is without condition; 1 is no guidance."""
+    schedule: Schedule = "constant"
+    power: float = 2.0
+    """How the scale grows along the sequence: see `guidance_at`."""
+    temperature: float = 1.0
+    """What logits are divided by; 0 takes the likeliest code."""
+    top_k: int = 0
+    """Only the k likeliest codes are chosen from; 0 for all."""
+    top_p: float = 1.0
+    """Only the fewest codes that together have this probability are chosen from."""
+    min_codes: int | None = None
+    max_codes: int | None = None
+    """Lengths of samples; null for the prior's own."""
+    repetitions: int | None = None
+    """A code that occurs more often among the last WINDOW of its level is replaced by one from the whole
+    distribution; null never replaces."""
+
+
+@torch.no_grad()
+def sample_codes(
+    prior: Prior,
+    conditions: Int[Tensor, "b p"],
+    seeds: Sequence[int],
+    options: SamplingOptions | None = None,
+    prompts: Sequence[Int[Tensor, " _"]] | None = None,
+) -> Int[Tensor, "b n"]:
+    """The codes of each sample, its prompt included, IGNORED after its end; seed i alone decides sample i.
+
+    With guidance the batch is doubled, its second half without condition, in one forward. Raises ValueError for
+    lengths that the prior does not allow and for a prompt that leaves no room.
+    """
+    options, config = options or SamplingOptions(), prior.config
+    low, high = lengths_in_codes(config, options.min_codes, options.max_codes)
+    given = padded(prompts, len(seeds), high).to(conditions.device)
+    random = uniforms(seeds, high, 1 + config.ends).to(conditions.device)
+    shared = int((given != IGNORED).sum(1).min()) // config.codes_per_input * config.codes_per_input
+    codes = given[:, :shared]  # what all prompts have goes in at once
+    guided = options.guidance != 1
+    conditions = with_unconditional(conditions, config) if guided else conditions
+    inputs = torch.cat([prior.prefix(conditions), doubled(prior.first_inputs(codes), guided)], 1)
+    body = prior.cached_body(len(inputs))
+    ended = torch.zeros(len(seeds), dtype=torch.bool, device=conditions.device)
+    for place in range(shared, high):
+        states = mixed(body(inputs), place // config.levels, high // config.levels, options)
+        logits = prior.logits(states, place)
+        rule_out(logits, config, place, low)
+        same_level = codes[:, place % config.levels :: config.levels]
+        chosen = next_codes(logits, random[:, place], same_level, options)
+        if place < given.shape[1]:
+            chosen = given[:, place].where(given[:, place] != IGNORED, chosen)
+        if config.ends:
+            ended |= chosen == config.codebook_size
+            chosen = chosen.masked_fill(ended, IGNORED)
+        codes = torch.cat([codes, chosen[:, None]], dim=1)
+        if config.ends and ended.all():
+            break
+        inputs = doubled(prior.next_input(codes.clamp_min(0)), guided)
+    return codes
+
+
+def trimmed(codes: Int[Tensor, "b n"]) -> list[Int[Tensor, " _"]]:
+    """Each sample without what stands after its end."""
+    return [sample[sample != IGNORED] for sample in codes]
+
+
+def mixed(
+    states: Float[Tensor, "_ w"], position: int, positions: int, options: SamplingOptions
+) -> Float[Tensor, "b w"]:
+    """u + s (c - u), where c is the first half of the batch and u, without condition, the second; without guidance all.
+
+    Logits are a linear map of states, so what is mixed here needs half of that map's work.
+    """
+    if options.guidance == 1:
+        return states
+    scale = guidance_at(position, positions, options.guidance, options.schedule, options.power)
+    conditional, unconditional = states.chunk(2)
+    return unconditional + scale * (conditional - unconditional)
 
 
 def guidance_at(
-    position: int, length: int, guidance: float, schedule: Schedule, power: float
+    position: int, positions: int, guidance: float, schedule: Schedule, power: float
 ) -> float:
     """The guidance scale of one position: 1 at the first and `guidance` at the last, or constant.
 
     `power-cosine` is 1 + (guidance - 1) (1 - cos(pi (i / (n - 1))^power)) / 2 (RAR, arXiv 2411.00776, whose code
     divides by n and so never reaches the full scale).
     """
-    along = position / max(length - 1, 1)
+    along = position / max(positions - 1, 1)
     if schedule == "constant":
         return guidance
     if schedule == "linear":
@@ -38,50 +120,45 @@ def guidance_at(
     return 1 + (guidance - 1) * (1 - math.cos(math.pi * along**power)) / 2
 
 
-@torch.no_grad()
-def sample_codes(
-    prior: Prior,
-    conditions: Int[Tensor, " b"],
-    random: Float[Tensor, "b n"],
-    *,
-    guidance: float = 1.0,
-    schedule: Schedule = "constant",
-    power: float = 2.0,
-    temperature: float = 1.0,
-    top_k: int = 0,
-    top_p: float = 1.0,
-) -> Int[Tensor, "b n"]:
-    """Draws as many codes per condition as `random` has columns; row i of `random` alone decides sample i.
+def with_unconditional(conditions: Int[Tensor, "b p"], config: PriorConfig) -> Int[Tensor, "b2 p"]:
+    """The conditions, and after them as many that are none."""
+    none = torch.tensor(config.no_condition, device=conditions.device)
+    return torch.cat([conditions, none.expand_as(conditions)])
 
-    With guidance the batch is doubled, its second half asked without condition, in one forward:
-    logits = u + s (c - u). `temperature=0` takes the likeliest code.
+
+def doubled(inputs: Float[Tensor, "b n w"], guided: bool) -> Float[Tensor, "_ n w"]:
+    """The inputs; with guidance once for either half of the batch."""
+    return torch.cat([inputs, inputs]) if guided else inputs
+
+
+def uniforms(seeds: Sequence[int], length: int, per_code: int = 1) -> Float[Tensor, "b n r"]:
+    """The random values in [0, 1) of each sample's codes, a function of its seed alone.
+
+    Where sequences end, each code takes two: the second is for a repetition's replacement.
     """
-    twice, scale = guidance != 1, None
-    if twice:
-        conditions = torch.cat([conditions, torch.full_like(conditions, prior.no_condition)])
-    inputs = prior.prefix(conditions)
-    random = random.to(inputs.device)
-    cache, levels = prior.new_cache(len(inputs)), prior.config.levels
-    length = random.shape[1]
-    codes = torch.empty(len(random), 0, dtype=torch.int64, device=random.device)
-    for number in range(length):
-        if twice:
-            place = number // levels, length // levels
-            scale = guidance_at(*place, guidance, schedule, power)
-        logits = prior.step(inputs, cache, scale)
-        within_level(logits, prior.config, number)
-        drawn = choose(logits, random[:, number], temperature, top_k, top_p)
-        codes = torch.cat([codes, drawn[:, None]], dim=1)
-        inputs = prior.after(codes)
-        if twice:
-            inputs = torch.cat([inputs, inputs])
-    return codes
+    flat = [torch.rand(length * per_code, generator=generator_at(seed, 0)) for seed in seeds]
+    return torch.stack(flat).unflatten(1, (length, per_code))
 
 
-def within_level(logits: Float[Tensor, "b k"], config: PriorConfig, number: int) -> None:
-    """Rules out, in place, codes that an item's code of this number can't be: its level may have fewer."""
-    size = config.level_sizes[number % config.levels]
-    logits[:, size : config.codebook_size] = -torch.inf
+def rule_out(logits: Float[Tensor, "b k"], config: PriorConfig, place: int, min_codes: int) -> None:
+    """Sets to -inf, in place, the logits of codes of other levels, and of an end that is early or inside a position."""
+    logits[:, config.level_sizes[place % config.levels] : config.codebook_size] = -torch.inf
+    if config.ends and (place < min_codes or place % config.levels):
+        logits[:, config.codebook_size] = -torch.inf
+
+
+def next_codes(
+    logits: Float[Tensor, "b k"],
+    random: Float[Tensor, "b r"],
+    codes: Int[Tensor, "b n"],
+    options: SamplingOptions,
+) -> Int[Tensor, " b"]:
+    """The chosen codes, but replacements of those that occur too often at the end of `codes`, of the same level."""
+    chosen = choose(logits, random[:, 0], options.temperature, options.top_k, options.top_p)
+    if options.repetitions is None:
+        return chosen
+    count = (codes[:, -WINDOW:] == chosen[:, None]).sum(1)
+    return choose(logits, random[:, -1], 1.0, 0, 1.0).where(count > options.repetitions, chosen)
 
 
 def choose(
@@ -91,10 +168,7 @@ def choose(
     top_k: int,
     top_p: float,
 ) -> Int[Tensor, " b"]:
-    """One code per row by inverting the cumulative distribution at `random`.
-
-    top_k keeps the k likeliest codes (0: all), top_p the fewest that together reach that probability.
-    """
+    """One code per sample, where the cumulative distribution passes `random`; see SamplingOptions for the rest."""
     if temperature == 0:
         return logits.argmax(1)
     logits = logits / temperature
@@ -103,18 +177,51 @@ def choose(
         logits = logits.masked_fill(logits < kth, -torch.inf)
     if top_p < 1:
         ordered, order = logits.sort(1, descending=True)
-        shares = ordered.softmax(1)
-        beyond = shares.cumsum(1) - shares >= top_p
+        probabilities = ordered.softmax(1)
+        beyond = probabilities.cumsum(1) - probabilities >= top_p
         logits = logits.masked_fill(beyond.gather(1, order.argsort(1)), -torch.inf)
-    rows = max(NUMBERS_AT_ONCE // logits.shape[1], 1)
-    pairs = zip(logits.split(rows), random.split(rows), strict=True)
-    return torch.cat([inverted(*pair) for pair in pairs])
+    height = max(PROBABILITIES_AT_ONCE // logits.shape[1], 1)
+    chunks = zip(logits.split(height), random.split(height), strict=True)
+    return torch.cat([invert_cumulative(*chunk) for chunk in chunks])
 
 
-def inverted(logits: Float[Tensor, "b k"], random: Float[Tensor, " b"]) -> Int[Tensor, " b"]:
+def invert_cumulative(
+    logits: Float[Tensor, "b k"], random: Float[Tensor, " b"]
+) -> Int[Tensor, " b"]:
     """The codes at which the cumulative distributions pass `random`."""
     exact = torch.float32 if logits.device.type == "mps" else torch.float64
     cumulative = logits.softmax(1, dtype=exact).cumsum_(1)
     target = random.to(exact).unsqueeze(1) * cumulative[:, -1:]
-    found = torch.searchsorted(cumulative, target, right=True).squeeze(1)
-    return found.clamp_max(logits.shape[1] - 1)
+    codes = torch.searchsorted(cumulative, target, right=True).squeeze(1)
+    return codes.clamp_max(logits.shape[1] - 1)
+
+
+def lengths_in_codes(
+    config: PriorConfig, min_codes: int | None, max_codes: int | None
+) -> tuple[int, int]:
+    """The least and the most codes of a sample, the prior's own unless given. Raises ValueError for more."""
+    low = config.min_codes if min_codes is None else min_codes
+    high = config.longest if max_codes is None else max_codes
+    config.check_lengths(low, high)
+    if high > config.longest:
+        raise ValueError(
+            f"max_codes={high}: this prior's samples have at most {config.longest} codes, as "
+            "train-prior's max_codes said"
+        )
+    return low, high
+
+
+def padded(
+    prompts: Sequence[Int[Tensor, " _"]] | None, count: int, max_codes: int
+) -> Int[Tensor, "b n"]:
+    """The prompts in one tensor, IGNORED past their ends. Raises ValueError for one that is too long."""
+    if prompts is None:
+        return torch.zeros(count, 0, dtype=torch.int64)
+    if len(prompts) != count:
+        raise ValueError(f"{len(prompts)} prompts for {count} samples: give one for each")
+    longest = max(map(len, prompts))
+    if longest >= max_codes:
+        raise ValueError(
+            f"a prompt of {longest} codes leaves no room below max_codes={max_codes}: give less of it"
+        )
+    return pad_sequence(list(prompts), batch_first=True, padding_value=IGNORED)

@@ -25,13 +25,11 @@ from common.training import (
     decay_groups,
     learning_rate,
 )
-from stage2_prior.build import fitting_tokenizer, untrained
-from stage2_prior.data import Batch, CodeRows, Rows, held_out_batches, training_batches
-from stage2_prior.model import CodebookTables, Prior
+from stage2_prior.build import build_prior
+from stage2_prior.data import Batch, CodeDataset, held_out_batches, training_batches
+from stage2_prior.model import Prior
 from stage2_prior.ngrams import baselines
-from stage2_prior.speech_model import SpeechPrior
-from stage2_prior.speech_rows import SpeechRows
-from stage2_prior.train_config import TrainPriorConfig, TrainSpeechPriorConfig
+from stage2_prior.train_config import TrainPriorConfig
 
 
 class Best:
@@ -51,7 +49,7 @@ class Best:
 class Training:
     """Everything that one step touches."""
 
-    config: TrainPriorConfig | TrainSpeechPriorConfig
+    config: TrainPriorConfig
     accelerator: Accelerator
     prior: Prior
     model: nn.Module
@@ -59,16 +57,16 @@ class Training:
     average: Average
     guard: StepGuard
     best: Best
-    train: Rows
-    held_out: Rows
+    train: CodeDataset
+    held_out: CodeDataset
     baselines: dict[str, float]
-    """Held-out nats per code of chance and of tables."""
+    """Held-out nats per code of chance, unigrams and bigrams."""
     codes_per_second: float | None
-    """Of audio; None for pictures."""
+    """Of audio; None for images."""
 
     @property
     def codes_per_step(self) -> int:
-        """Over all processes; of recordings, in the mean."""
+        """Over all processes; in the mean, where lengths are unequal."""
         return round(self.config.batch_size * self.train.mean_codes)
 
     @property
@@ -86,7 +84,7 @@ class Training:
         return parts
 
 
-def train_prior(config: TrainPriorConfig | TrainSpeechPriorConfig) -> Path:
+def train_prior(config: TrainPriorConfig) -> Path:
     """Trains and returns the folder of the prior with the lowest held-out loss, `run_dir/best`."""
     best = config.run_dir / "best"
     if is_finished(config, best):
@@ -128,7 +126,7 @@ def train_prior(config: TrainPriorConfig | TrainSpeechPriorConfig) -> Path:
 
 
 def begin(
-    config: TrainPriorConfig | TrainSpeechPriorConfig,
+    config: TrainPriorConfig,
 ) -> tuple[Training, int, Iterator[Batch]]:
     """The run as its folder has it, the number of steps that are done, and the batches that follow."""
     accelerator = start_run(config, config.run_dir, config.precision, config.trackers)
@@ -150,7 +148,7 @@ def take_step(run: Training, batches: Iterator[Batch], step: int) -> tuple[Tenso
     """One whole step, from its batch to the averages: the loss, and the gradient's norm before clipping."""
     accelerator = run.accelerator
     with part("data"):
-        conditions, codes = (rows.to(accelerator.device) for rows in next(batches))
+        conditions, codes = (tensor.to(accelerator.device) for tensor in next(batches))
     seed_step(run.config.seed, step, accelerator.process_index)
     with accelerator.autocast(), part("forward"):
         loss = balanced(run, run.model(conditions, codes), codes)
@@ -160,26 +158,15 @@ def take_step(run: Training, batches: Iterator[Batch], step: int) -> tuple[Tenso
     return loss.detach(), norm
 
 
-def prepare(
-    config: TrainPriorConfig | TrainSpeechPriorConfig, accelerator: Accelerator
-) -> Training:
+def prepare(config: TrainPriorConfig, accelerator: Accelerator) -> Training:
     """Data, model and optimizer, on their device and wrapped for several processes.
 
-    Raises ValueError for codes of another tokenizer, naming both hashes, or of another modality.
+    Raises ValueError for codes that do not fit the config.
     """
     manifest = read_manifest(config.codes)
-    folder = fitting_tokenizer(config, manifest)
-    rows = {split: read_codes(config.codes, split) for split in ("train", "validation")}
-    prior, codebook = untrained(config, manifest, rows, folder)
-    if isinstance(prior.tables, CodebookTables):
-        prior.tables.take(codebook)
-    drops = {"train": config.label_dropout, "validation": 0.0}
-    items: dict[str, Rows] = {
-        split: SpeechRows(rows[split], prior, drop, config.seed)
-        if isinstance(prior, SpeechPrior)
-        else CodeRows(rows[split], prior.config.classes, drop, config.seed)
-        for split, drop in drops.items()
-    }
+    items = {split: read_codes(config.codes, split) for split in ("train", "validation")}
+    prior = build_prior(config, manifest, items)
+    per_second = manifest["sample_rate"] / manifest["hop"] if prior.config.ends else None
     groups = decay_groups(prior.named_parameters(), config.optim.weight_decay)
     optimizer = torch.optim.AdamW(groups, config.optim.lr, config.optim.betas, fused=True)
     model, prepared = accelerator.prepare(prior, optimizer)
@@ -192,33 +179,26 @@ def prepare(
         average=Average(prior, config.ema_decay),
         guard=StepGuard(accelerator.device, config.max_skipped_steps, config.optim.grad_clip),
         best=Best(),
-        train=items["train"],
-        held_out=items["validation"],
+        train=CodeDataset(items["train"], prior, config.label_dropout, config.seed),
+        held_out=CodeDataset(items["validation"], prior, 0.0, config.seed),
         baselines=baselines(
-            rows["train"],
-            rows["validation"],
-            prior.config.level_sizes,
-            ends=isinstance(prior, SpeechPrior),
+            items["train"], items["validation"], prior.config.level_sizes, prior.config.ends
         ),
-        codes_per_second=(
-            manifest["sample_rate"] / manifest["hop"] * prior.config.levels
-            if "hop" in manifest
-            else None
-        ),
+        codes_per_second=per_second and per_second * prior.config.levels,
     )
 
 
 def start_line(run: Training) -> str:
-    """What is trained on what, where, and what chance and tables reach."""
-    accelerator, known = run.accelerator, run.baselines
+    """What is trained on what, where, and what chance and n-grams reach."""
+    accelerator, nats = run.accelerator, run.baselines
     codes = run.train.mean_codes
     bits = sum(map(math.log2, run.prior.config.level_sizes)) / run.prior.config.levels * codes
     return (
-        f"train-prior in {run.config.run_dir}: {len(run.train):,} rows of {codes:.4g} codes ({bits:,.0f} bits each), "
+        f"train-prior in {run.config.run_dir}: {len(run.train):,} sequences of {codes:.4g} codes ({bits:,.0f} bits each), "
         f"{len(run.held_out):,} held out, {run.prior.config.classes} classes; {parameters(run.prior)}; "
         f"{machine(accelerator.device, accelerator.num_processes)}; held-out nats per code of chance "
-        f"{known['baseline/chance_nats']:.3f}, of unigrams {known['baseline/unigram_nats']:.3f}, of bigrams "
-        f"{known['baseline/bigram_nats']:.3f}"
+        f"{nats['baseline/chance_nats']:.3f}, of unigrams {nats['baseline/unigram_nats']:.3f}, of bigrams "
+        f"{nats['baseline/bigram_nats']:.3f}"
     )
 
 
@@ -229,8 +209,8 @@ def balanced(run: Training, loss: Tensor, codes: Tensor) -> Tensor:
     """
     if run.accelerator.num_processes == 1:
         return loss
-    mine = run.prior.targets(codes)
-    return loss * (mine / run.accelerator.reduce(mine.clone(), "mean"))
+    own = run.prior.num_targets(codes)
+    return loss * (own / run.accelerator.reduce(own.clone(), "mean"))
 
 
 def optimize(run: Training, loss: Tensor, step: int) -> Tensor:
@@ -251,30 +231,18 @@ def optimize(run: Training, loss: Tensor, step: int) -> Tensor:
     return norm
 
 
-def ends_epoch(done: int, batch_size: int, rows: int) -> bool:
+def ends_epoch(done: int, batch_size: int, items: int) -> bool:
     """Whether the step that was just done is the one in which an epoch ended."""
-    return done * batch_size // rows > (done - 1) * batch_size // rows
+    return done * batch_size // items > (done - 1) * batch_size // items
 
 
 @torch.no_grad()
 def validate(run: Training, done: int) -> float:
-    """The held-out nats per code over every held-out row, logged; the model is kept if it is the best so far."""
+    """The held-out nats per code over every held-out item, logged; the model is kept if it is the best so far."""
     accelerator, prior = run.accelerator, run.prior
     prior.eval()
     with run.average.swapped_in():
-        totals = torch.zeros(2, dtype=torch.float32, device=accelerator.device)
-        for batch in held_out_batches(
-            run.held_out,
-            batch_size=max(run.config.batch_size // accelerator.num_processes, 1),
-            rank=accelerator.process_index,
-            world=accelerator.num_processes,
-        ):
-            conditions, codes = (rows.to(accelerator.device) for rows in batch)
-            with accelerator.autocast():
-                loss = prior(conditions, codes)
-            targets = prior.targets(codes)
-            totals += torch.stack([loss * targets, targets])
-        total, count = accelerator.reduce(totals, "sum").tolist()
+        total, count = held_out_sums(run)
         nats = total / count
         if nats < run.best.nats:
             run.best.nats, run.best.step = nats, done
@@ -296,3 +264,22 @@ def validate(run: Training, done: int) -> float:
     accelerator.log(metrics, step=done)
     accelerator.wait_for_everyone()
     return nats
+
+
+def held_out_sums(run: Training) -> tuple[float, float]:
+    """The summed nats of all held-out items, and the number of their targets."""
+    accelerator, prior = run.accelerator, run.prior
+    totals = torch.zeros(2, dtype=torch.float32, device=accelerator.device)
+    for batch in held_out_batches(
+        run.held_out,
+        batch_size=max(run.config.batch_size // accelerator.num_processes, 1),
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
+    ):
+        conditions, codes = (tensor.to(accelerator.device) for tensor in batch)
+        with accelerator.autocast():
+            loss = prior(conditions, codes)
+        count = prior.num_targets(codes)
+        totals += torch.stack([loss * count, count])
+    total, count = accelerator.reduce(totals, "sum").tolist()
+    return total, count

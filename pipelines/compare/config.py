@@ -19,8 +19,8 @@ class CompareRow:
     """The folder `model` of a tokenizer that was trained elsewhere, in place of a quantizer to train."""
     seeds: tuple[int, ...] | None = None
     """In place of the study's own."""
-    settings: tuple[str, ...] = ()
-    """Further `verb.key=value` of this line alone."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Further changes to the experiment, for this line alone."""
     tune: dict[str, list[float]] = field(default_factory=dict)
     """One key of quantizer and the values that tuning tries, in place of `weight` and the study's factors."""
 
@@ -64,14 +64,14 @@ class CompareConfig:
     """Sends several quantizers through the same two stages: `simvq compare CONFIG [key=value ...]`."""
 
     experiment: Path
-    """A folder of configs, a file per verb: data, networks, losses, schedule, prior, sampling, scores."""
+    """A file of configs/: data, networks, losses, schedule, prior, sampling, scores."""
     out: Path
     """Where every row's run, compare.csv, compare.md and compare.png go; running again goes on."""
     rows: tuple[CompareRow, ...] = ()
     seeds: tuple[int, ...] = (0,)
     """Every row is run once for each, from the tokenizer's weights to the samples."""
-    settings: tuple[str, ...] = ()
-    """Changes to the experiment for all rows, each `verb.key=value`."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Changes to the experiment for all rows: keys of its file, in the same form."""
     at_once: int = 1
     """Rows that run at the same time, each in a process of its own with an equal share of the threads."""
     tuning: CompareTuning = field(default_factory=CompareTuning)

@@ -82,9 +82,8 @@ class Measured:
 
 def measured(row: CompareRow, seed: int, folder: Path) -> Measured:
     """The numbers of a finished row."""
-    scores = (folder / "samples" / "score.json", folder / "scores" / "score.json")
-    document = json.loads(next(path for path in scores if path.is_file()).read_text())
-    found = {part["name"]: part["numbers"] for part in document["rows"]}
+    document = json.loads((folder / "score" / "score.json").read_text())
+    found = {part["name"]: part["metrics"] for part in document["rows"]}
     quantizer, bits = rate(row.tokenizer or folder / "tokenizer" / "model")
     speech = "bits per second" in bits
     numbers = dict(bits)
@@ -125,5 +124,5 @@ def number(numbers: dict[str, Any], pattern: str) -> float | None:
 def extractor_of(numbers: dict[str, Any]) -> str:
     """Whose features the first distance compares."""
     return next(
-        known["extractor"] for name, known in numbers.items() if fnmatchcase(name, HELD_OUT)
+        known.get("extractor", "") for name, known in numbers.items() if fnmatchcase(name, HELD_OUT)
     )

@@ -1,10 +1,10 @@
-"""What compare runs: verbs with configs of their own, each folder of them in a process of its own."""
+"""What compare runs: an experiment for each row, in a folder and a process of its own."""
 
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,13 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
-from common.config import write_text
+from common.config import read_values, write_text
 from pipelines.compare.config import CompareConfig, CompareRow
+
+EXPERIMENT = "experiment.yaml"
+"""The file of a row, in its folder."""
+NEEDED = ("tokenizer", "codes", "prior", "samples", "score")
+"""The sections that an experiment must have for a study."""
 
 
 def row_name(row: CompareRow) -> str:
@@ -23,42 +28,46 @@ def row_name(row: CompareRow) -> str:
     return f"{name}-k{row.codebook_size}{dim}"
 
 
-def verb_config(config: CompareConfig, verb: str, settings: Sequence[str]) -> dict[str, Any]:
-    """The experiment's file of a verb, with the study's settings and a row's."""
-    path = config.experiment / f"{verb}.yaml"
-    if not path.is_file():
-        raise ValueError(f"experiment={config.experiment} has no {verb}.yaml: set experiment")
-    both = (*config.settings, *settings)
-    mine = [s.removeprefix(f"{verb}.") for s in both if s.startswith(f"{verb}.")]
-    merged = OmegaConf.merge(OmegaConf.load(path), OmegaConf.from_dotlist(mine))
-    found: Any = OmegaConf.to_container(merged, resolve=True)
-    if verb in ("train-tokenizer", "train-prior"):
-        found["allow_failed"] = True  # a collapse is a result of a study
-    return found
+def experiment_values(config: CompareConfig, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The experiment's file, with the study's settings and a row's over it."""
+    if not config.experiment.is_file():
+        raise ValueError(f"experiment={config.experiment} is not a file: set experiment")
+    own = {
+        key: {} if value is None else value for key, value in read_values(config.experiment).items()
+    }
+    merged = OmegaConf.merge(OmegaConf.create(own), config.settings, settings)
+    values: Any = OmegaConf.to_container(merged, resolve=True)
+    for section in NEEDED:
+        if section not in values:
+            raise ValueError(
+                f"experiment={config.experiment} has no section {section}: set experiment"
+            )
+    values["allow_failed"] = True  # a collapse is a result of a study
+    return values
 
 
 def write(values: dict[str, Any], path: Path) -> None:
-    """A config file; one that says the same is left alone."""
+    """An experiment's file; one that says the same is left alone."""
     text = OmegaConf.to_yaml(OmegaConf.create(values))
     if not (path.is_file() and path.read_text() == text):
         write_text(path, text)
 
 
 def run_all(config: CompareConfig, folders: Sequence[Path]) -> Iterator[bool]:
-    """Runs the folders' configs, `at_once` folders at a time; whether each, in order, came to its end."""
+    """Runs the folders' experiments, `at_once` at a time; whether each, in order, came to its end."""
     with ThreadPoolExecutor(config.at_once) as pool:
         yield from pool.map(
-            lambda one: run_verbs(config, one / "configs", one / "log.txt"), folders
+            lambda one: run_experiment(config, one / EXPERIMENT, one / "log.txt"), folders
         )
 
 
-def run_verbs(config: CompareConfig, configs: Path, log: Path) -> bool:
+def run_experiment(config: CompareConfig, experiment: Path, log: Path) -> bool:
     """`simvq run` in a process of its own, whose output is the log: its memory is a row's alone."""
     threads = max(torch.get_num_threads() // config.at_once, 1)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as output:
         return not subprocess.run(
-            [sys.executable, "-m", "pipelines", "run", str(configs)],
+            [sys.executable, "-m", "pipelines", "run", str(experiment)],
             stdout=output,
             stderr=subprocess.STDOUT,
             env=os.environ | {"OMP_NUM_THREADS": str(threads)},

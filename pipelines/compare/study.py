@@ -4,25 +4,18 @@ from pathlib import Path
 
 from pipelines.compare.config import CompareConfig, CompareRow
 from pipelines.compare.numbers import measured
-from pipelines.compare.runs import row_name, run_all, run_verbs, verb_config, write
+from pipelines.compare.runs import (
+    EXPERIMENT,
+    experiment_values,
+    row_name,
+    run_all,
+    run_experiment,
+    write,
+)
 from pipelines.compare.table import write_tables
 from pipelines.compare.tuning import tune
 
-PATHS = {
-    "train-tokenizer": {"run_dir": "tokenizer"},
-    "encode": {"tokenizer": "tokenizer/model", "out": "codes"},
-    "train-prior": {"run_dir": "prior", "codes": "codes", "tokenizer": "tokenizer/model"},
-    "sample": {"pipeline": "prior/pipeline", "out": "samples"},
-    "score": {
-        "tokenizer": "tokenizer/model",
-        "samples": "samples",
-        "codes": "codes",
-        "tokenizer_run": "tokenizer",
-        "prior_run": "prior",
-    },
-}
-"""The keys of each verb's config that are paths of a row's own, and where they lead in its folder."""
-SEEDED = ("train-tokenizer", "train-prior", "sample")
+SEEDED = ("tokenizer", "prior", "samples")
 CEILING = "continuous"
 """The method without codes: it has no prior and no samples."""
 
@@ -53,46 +46,34 @@ def compare(config: CompareConfig) -> Path:
 
 def classify(config: CompareConfig) -> None:
     """Trains the classifier that all rows are scored with, where the experiment has one."""
-    if (config.experiment / "train-classifier.yaml").is_file():
-        folder = config.out / "configs"
-        write(verb_config(config, "train-classifier", ()), folder / "train-classifier.yaml")
+    values = experiment_values(config, {})
+    if "classifier" in values:
+        shared = ("modality", "data", "classifier")
+        only = {key: values[key] for key in shared if key in values}
+        write(only | {"run_dir": str(config.out)}, config.out / EXPERIMENT)
         log = config.out / "classifier.txt"
-        if not run_verbs(config, folder, log):
+        if not run_experiment(config, config.out / EXPERIMENT, log):
             raise ValueError(
                 f"the classifier that all rows share failed: {log} says why; the same command goes on"
             )
 
 
 def prepare(config: CompareConfig, row: CompareRow, seed: int) -> Path:
-    """The row's folder, with the configs of its verbs."""
+    """The row's folder, with its experiment: that of the study, its quantizer, and the classifier of all rows."""
     folder = config.out / "rows" / f"{row_name(row)}-s{seed}"
-    for verb in verbs_of(row):
-        found = verb_config(config, verb, row.settings)
-        if verb == "train-tokenizer":
-            found["model"]["quantizer"] = dict(row.quantizer)
-        if verb in SEEDED:
-            found["seed"] = seed
-        write(found | own_paths(row, verb, folder), folder / "configs" / f"{verb}.yaml")
-    return folder
-
-
-def verbs_of(row: CompareRow) -> list[str]:
-    """What is run for a row: no training of a tokenizer from elsewhere, no prior where there are no codes."""
+    values = experiment_values(config, row.settings) | {"run_dir": str(folder)}
+    if values.pop("classifier", None) is not None:
+        values["score"]["classifier"] = str(config.out / "classifier" / "model")
+    for section in SEEDED:
+        values[section]["seed"] = seed
     if row.tokenizer is not None:
-        return [verb for verb in PATHS if verb != "train-tokenizer"]
-    return ["train-tokenizer", "score"] if is_ceiling(row) else [*PATHS]
-
-
-def own_paths(row: CompareRow, verb: str, folder: Path) -> dict[str, str | None]:
-    """The keys of a verb's config that lead to the row's folder, or to its tokenizer from elsewhere."""
-    own: dict[str, str | None] = {key: str(folder / place) for key, place in PATHS[verb].items()}
-    if row.tokenizer is not None and "tokenizer" in own:
-        own["tokenizer"] = str(row.tokenizer)
-    if verb == "score" and is_ceiling(row):
-        own |= {"samples": None, "codes": None, "prior_run": None, "out": str(folder / "scores")}
-    return own
-
-
-def is_ceiling(row: CompareRow) -> bool:
-    """Whether the row is the autoencoder without codes."""
-    return row.quantizer.get("method") == CEILING
+        del values["tokenizer"]
+        for section in ("codes", "prior", "score"):
+            values[section]["tokenizer"] = str(row.tokenizer)
+    else:
+        values["tokenizer"]["model"]["quantizer"] = dict(row.quantizer)
+    if row.quantizer.get("method") == CEILING:
+        for section in ("codes", "prior", "samples"):
+            del values[section]
+    write(values, folder / EXPERIMENT)
+    return folder

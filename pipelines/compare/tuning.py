@@ -12,7 +12,7 @@ from typing import Any, get_args
 from common.config import write_text
 from common.tracking import read_metrics
 from pipelines.compare.config import CompareConfig, CompareRow
-from pipelines.compare.runs import row_name, run_all, verb_config, write
+from pipelines.compare.runs import EXPERIMENT, experiment_values, row_name, run_all, write
 from stage1_tokenizer.quantizers import QuantizerConfig
 
 WEIGHTS: dict[str, float] = {
@@ -32,7 +32,7 @@ class Candidate:
     value: float
     folder: Path
     config: dict[str, Any]
-    """Of train-tokenizer."""
+    """Its experiment, of which it makes the tokenizer."""
 
 
 @dataclass(frozen=True)
@@ -88,14 +88,14 @@ def candidates(config: CompareConfig, row: CompareRow) -> list[Candidate]:
     found = []
     for value in values:
         folder = config.out / "tuning" / row_name(row) / f"{key}-{value:g}"
-        one = verb_config(config, "train-tokenizer", row.settings)
-        one["model"]["quantizer"] = row.quantizer | {key: value}
-        one |= {
-            "run_dir": str(folder / "tokenizer"),
-            "seed": config.seeds[0],
-            "steps": config.tuning.steps,
-        }
-        found.append(Candidate(row, key, value, folder, one))
+        one = experiment_values(config, row.settings)
+        short = {"seed": config.seeds[0], "steps": config.tuning.steps}
+        tokenizer = one["tokenizer"] | short
+        tokenizer["model"]["quantizer"] = row.quantizer | {key: value}
+        kept = ("modality", "data", "allow_failed")
+        short_run: dict[str, Any] = {name: one[name] for name in kept if name in one}
+        short_run |= {"run_dir": str(folder), "tokenizer": tokenizer}
+        found.append(Candidate(row, key, value, folder, short_run))
     return found
 
 
@@ -103,7 +103,7 @@ def run_missing(config: CompareConfig, everything: Sequence[Candidate]) -> None:
     """Runs what has no score yet, and writes a score beside what came to its end."""
     missing = [candidate for candidate in everything if read(candidate).score is None]
     for candidate in missing:
-        write(candidate.config, candidate.folder / "configs" / "train-tokenizer.yaml")
+        write(candidate.config, candidate.folder / EXPERIMENT)
     ended = run_all(config, [candidate.folder for candidate in missing])
     for candidate, well in zip(missing, ended, strict=True):
         if well:

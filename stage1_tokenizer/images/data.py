@@ -113,9 +113,8 @@ def image_rows(config: ImageDataConfig, split: str) -> Rows:
     def read_folder(folder: Path, where: str) -> Dataset:
         return datasets.load_dataset("imagefolder", data_dir=str(folder), split=where)
 
-    if config.source == "digits":
-        return digits_rows(split)
-    return load_rows(config, split, read_folder, streaming=config.streaming)
+    embedded = {"digits": digits_rows}
+    return load_rows(config, split, embedded, read_folder, streaming=config.streaming)
 
 
 def digits_rows(split: str) -> Dataset:

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from common.figures import save_grid
+from common.metrics import psnr
 from common.stopwatch import part
 from stage1_tokenizer.batches import Batch, training_batches
 from stage1_tokenizer.codebook_usage import position_share, quantization_error
@@ -34,6 +35,9 @@ from stage1_tokenizer.images.losses import (
 from stage1_tokenizer.images.tokenizer import ImageTokenizer, ImageTokenizerConfig
 from stage1_tokenizer.quantizers import Quantized
 
+MOST_DB = 106.02
+"""The PSNR of an exact image in the log, which is infinite."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainImageTokenizerConfig(TrainTokenizerConfig):
@@ -51,12 +55,6 @@ HELD_OUT = 64
 """Held-out images that are evaluated, at the most, spread over the split,"""
 EXAMPLES = 16
 """of which the first are saved as examples."""
-
-
-def psnr(a: Float[Tensor, "b c y x"], b: Float[Tensor, "b c y x"]) -> Float[Tensor, " b"]:
-    """Peak signal-to-noise ratio of each image in [-1, 1], in dB."""
-    error = (a.float() - b.float()).square().flatten(1).mean(1)
-    return 10 * torch.log10(4 / error.clamp_min(1e-10))
 
 
 class ImageTraining:
@@ -126,7 +124,9 @@ class ImageTraining:
         decoded = self.tokenizer.rebuild(latents)
         vectors = rearrange(latents, "b d h w -> 1 (b h w) d")
         return {
-            "heldout/psnr": float(psnr(decoded.clamp(-1, 1), self.held_out).mean()),
+            "heldout/psnr": float(
+                psnr(self.held_out, decoded.clamp(-1, 1), 2).clamp_max(MOST_DB).mean()
+            ),
             "heldout/quantization_error": quantization_error(self.tokenizer.quantizer, vectors),
             "latents/position_share": position_share(rearrange(latents, "b d h w -> b (h w) d")),
         }
@@ -134,7 +134,7 @@ class ImageTraining:
     def evaluate_constant(self) -> dict[str, float]:
         """PSNR of the held-out images' mean, the best that one image for all can do."""
         mean = self.held_out.mean(0, keepdim=True).expand_as(self.held_out)
-        return {"constant/psnr": float(psnr(mean, self.held_out).mean())}
+        return {"constant/psnr": float(psnr(self.held_out, mean, 2).clamp_max(MOST_DB).mean())}
 
     def describe(self) -> str:
         """The data set, the classes, and the bits of one image."""

@@ -1,7 +1,13 @@
 """Quantizers: continuous latents to integer codes and back, all with one interface."""
 
 from stage1_tokenizer.quantizers.affine import Affine, AffineConfig
-from stage1_tokenizer.quantizers.base import CodeSpec, Quantized, Quantizer, check_codes
+from stage1_tokenizer.quantizers.base import (
+    CodeSpec,
+    CustomQuantizerConfig,
+    Quantized,
+    Quantizer,
+    check_codes,
+)
 from stage1_tokenizer.quantizers.build import QuantizerConfig, build_quantizer
 from stage1_tokenizer.quantizers.continuous import Continuous, ContinuousConfig
 from stage1_tokenizer.quantizers.cvq import CVQ, CVQConfig
@@ -13,7 +19,7 @@ from stage1_tokenizer.quantizers.ibq import IBQ, IBQConfig
 from stage1_tokenizer.quantizers.lc import LC, LCConfig
 from stage1_tokenizer.quantizers.lfq import LFQ, LFQConfig
 from stage1_tokenizer.quantizers.qinco import QINCo, QINCoConfig
-from stage1_tokenizer.quantizers.residual import RQ, RQConfig
+from stage1_tokenizer.quantizers.rq import RQ, RQConfig
 from stage1_tokenizer.quantizers.scvae import SCVAE, SCVAEConfig
 from stage1_tokenizer.quantizers.simvq import SimVQ, SimVQConfig
 from stage1_tokenizer.quantizers.sqvae import SQVAE, SQVAEConfig
@@ -40,6 +46,7 @@ __all__ = [
     "CodeSpec",
     "Continuous",
     "ContinuousConfig",
+    "CustomQuantizerConfig",
     "EMAConfig",
     "FCConfig",
     "FSQConfig",

@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from stage1_tokenizer.quantizers.batch_statistics import BatchStatistics
+from stage1_tokenizer.quantizers.assignments import Assignments
+from stage1_tokenizer.quantizers.base import Quantized, Quantizer, StepCounter
+from stage1_tokenizer.quantizers.codebook_init import k_means, random_codebook, sample_vectors
 from stage1_tokenizer.quantizers.estimators import synchronised
-from stage1_tokenizer.quantizers.flat import FlatQuantizer
-from stage1_tokenizer.quantizers.start import drawn, k_means
-from stage1_tokenizer.quantizers.step_counter import StepCounter
+from stage1_tokenizer.quantizers.losses import codebook_and_commitment_loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,22 +29,21 @@ class AffineConfig:
     code_dim: int = 64
     """Dimension of one code vector, d."""
     beta: float = 0.05
-    """Pull of the codes on the encoder, relative to the pull of the encoder on the codes: (1 - b) / b of
-    the paper's b = 0.95."""
+    """Weight of the commitment loss relative to the codebook loss: (1 - b) / b of the paper's b = 0.95."""
     weight: float = 1.0
-    """Weight of both pulls in the total loss (5 to 50 in the authors' code)."""
+    """Weight of codebook and commitment loss in the total loss (5 to 50 in the authors' code)."""
     affine_rate: float = 2.0
     """How many times faster than its parameters the shared scale and shift change; 0 has neither."""
     nu: float = 0.0
-    """The share of the decoder's gradient that also moves the chosen codes (0.2 to 2 in the paper)."""
+    """The part of the decoder's gradient that also moves the chosen codes (0.2 to 2 in the paper)."""
     inner_steps: int = 0
-    """Steps of gradient descent on the codebook's pull alone, after each step of the model."""
+    """Steps of gradient descent on the codebook loss alone, after each step of the model."""
     inner_rate: float = 50.0
     """Learning rate of these steps."""
     replace_after: int = 20
     """A code that no vector chose in so many steps becomes one of the batch; 0 keeps it."""
     start: Literal["normal", "data", "k-means"] = "k-means"
-    """Of the table: N(0, 1), vectors of the first batch, or their centres."""
+    """Initial codebook: N(0, 1), vectors of the first batch, or their centres."""
 
     def __post_init__(self) -> None:
         if min(self.inner_steps, self.inner_rate, self.replace_after, self.affine_rate) < 0:
@@ -55,11 +54,11 @@ class AffineConfig:
             )
 
 
-class Affine(FlatQuantizer):
+class Affine(Quantizer):
     """Vectors to the nearest of K codes (1 + rate a) c + rate b, of which a, b and each c are trained.
 
     The inner steps come after the model's step, not before, with its assignments; they have no momentum,
-    and end at the mean of a code's vectors instead of beyond it. The start is Lloyd's algorithm from
+    and end at the mean of a code's vectors instead of beyond it. `k-means` is Lloyd's algorithm from
     random vectors, not k-means++. What replaces a code is a vector of the batch without noise.
     """
 
@@ -70,76 +69,81 @@ class Affine(FlatQuantizer):
     def __init__(self, **options: object) -> None:
         super().__init__(**options)
         size, dim = self.config.codebook_size, self.config.code_dim
-        self.table = nn.Parameter(torch.randn(size, dim))
+        self.table = nn.Parameter(random_codebook(size, dim))
         self.scale = nn.Parameter(torch.zeros(dim), requires_grad=self.config.affine_rate > 0)
         self.shift = nn.Parameter(torch.zeros(dim), requires_grad=self.config.affine_rate > 0)
         self.register_buffer("idle", torch.zeros(size, dtype=torch.int64))
         self.counter = StepCounter()
-        self._noted = BatchStatistics()
+        self._assignments = Assignments()
 
     @property
     def codebook(self) -> Float[Tensor, "k d"]:
-        """The table, scaled and shifted."""
+        """The codes, scaled and shifted."""
         return self._moved(self.table)
 
-    def estimated(
-        self, latents: Float[Tensor, "b n d"], chosen: Float[Tensor, "b n d"]
-    ) -> Float[Tensor, "b n d"]:
-        """`chosen` in value; with nu, its gradient moves the codes too."""
-        return synchronised(latents, chosen, self.config.nu)
+    def forward(self, latents: Float[Tensor, "b n d"]) -> Quantized:
+        """Codes, quantized latents and losses; in float32, whatever the autocast."""
+        config = self.config
+        with torch.autocast(latents.device.type, enabled=False):
+            latents = latents.float()
+            codes = self.encode(latents)
+            chosen = self.lookup(codes)
+            losses = codebook_and_commitment_loss(latents, chosen, config.weight, config.beta)
+            estimated = synchronised(latents, chosen, config.nu)
+            return Quantized(estimated, codes, losses, latents.detach().flatten(0, 1))
 
     def lookup(self, codes: Int[Tensor, "*b"]) -> Float[Tensor, "*b d"]:
-        """Rows of the codebook."""
+        """Entries of the codebook; only these are scaled and shifted."""
         return self._moved(F.embedding(codes, self.table))
 
     def accumulate(self, inputs: Float[Tensor, "m d"], codes: Int[Tensor, " m"]) -> None:
-        """Notes which vectors chose which code."""
-        self._noted.add(inputs, codes)
+        """Takes in which vectors chose which code."""
+        self._assignments.add(inputs, codes)
 
     @torch.no_grad()
     def after_step(self) -> None:
         """The inner steps, then the replacement of codes long unused."""
         config = self.config
-        counts, sums = self._noted.counts_and_sums(config.codebook_size)
+        counts, sums = self._assignments.counts_and_sums(config.codebook_size)
         if config.inner_steps:
             means = sums / counts[:, None].clamp_min(1)
-            shares = counts / counts.sum().clamp_min(1)
-            self.table.lerp_(self._unmoved(means), self._inner_way(shares))
+            frequencies = counts / counts.sum().clamp_min(1)
+            self.table.lerp_(self._unmoved(means), self._inner_way(frequencies))
         self.idle.add_(1).mul_(counts == 0)
         if config.replace_after:
-            gone = self.idle >= config.replace_after
-            fresh = self._noted.candidates(config.codebook_size, self.counter.value)
-            self.table.copy_(torch.where(gone[:, None], self._unmoved(fresh), self.table))
-            self.idle.mul_(~gone)
+            unused = self.idle >= config.replace_after
+            fresh = self._assignments.sample(config.codebook_size, self.counter.value)
+            self.table.copy_(torch.where(unused[:, None], self._unmoved(fresh), self.table))
+            self.idle.mul_(~unused)
         self.counter.advance()
-        self._noted.clear()
+        self._assignments.clear()
 
     @torch.no_grad()
     def init_from(self, latents: Float[Tensor, "*b d"]) -> None:
         """With `start=data`, K of the vectors; with `start=k-means`, their centres."""
         flat = latents.reshape(-1, self.config.code_dim).float()
         if self.config.start != "normal":
-            choose = drawn if self.config.start == "data" else k_means
+            choose = sample_vectors if self.config.start == "data" else k_means
             self.table.copy_(choose(flat, self.config.codebook_size))
 
-    def _inner_way(self, shares: Float[Tensor, " k"]) -> Float[Tensor, "k d"]:
+    def _inner_way(self, frequencies: Float[Tensor, " k"]) -> Float[Tensor, "k d"]:
         """How far towards the mean of its vectors the steps take each code, from 0 to 1.
 
-        The gradient of a code c of share s, for the mean square over N vectors of d numbers, is
+        The gradient of a code c of frequency s, for the mean square over N vectors of dimension d, is
         2 s / d (scale c + shift - mean) scale: the distance shrinks by one factor in every step.
         """
         rate = 2 * self.config.inner_rate / self.config.code_dim
-        factor = (1 - rate * shares[:, None] * self._scale().square()).clamp_min(0)
+        factor = (1 - rate * frequencies[:, None] * self._scale().square()).clamp_min(0)
         return 1 - factor**self.config.inner_steps
 
     def _unmoved(self, codebook: Float[Tensor, "k d"]) -> Float[Tensor, "k d"]:
-        """The rows that scale and shift take to `codebook`; a scale near zero counts as 1e-3."""
+        """The codes that scale and shift take to `codebook`; a scale near zero counts as 1e-3."""
         scale = self._scale()
         scale = torch.where(scale.abs() < 1e-3, 1e-3, scale)
         return (codebook - self.config.affine_rate * self.shift) / scale
 
-    def _moved(self, rows: Float[Tensor, "*k d"]) -> Float[Tensor, "*k d"]:
-        return self._scale() * rows.float() + self.config.affine_rate * self.shift.float()
+    def _moved(self, codes: Float[Tensor, "*k d"]) -> Float[Tensor, "*k d"]:
+        return self._scale() * codes.float() + self.config.affine_rate * self.shift.float()
 
     def _scale(self) -> Float[Tensor, " d"]:
         return 1 + self.config.affine_rate * self.scale.float()

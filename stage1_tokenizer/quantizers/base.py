@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
-import torch.distributed as dist
-from jaxtyping import Float, Int, Shaped
+import torch.nn.functional as F
+from jaxtyping import Float, Int
 from torch import Tensor, nn
+
+from stage1_tokenizer.quantizers.search import nearest
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class CodeSpec:
 
     @property
     def alphabet(self) -> int:
-        """The size of the alphabet that holds every level's codes: what a flattened row is drawn from."""
+        """The size of the alphabet that holds every level's codes: that of a flattened sequence."""
         return max(self.sizes)
 
 
@@ -65,19 +67,29 @@ def check_codes(codes: Int[Tensor, "..."], spec: CodeSpec) -> None:
             )
 
 
+@dataclass(frozen=True, kw_only=True)
+class CustomQuantizerConfig:
+    """The base of the config of a quantizer outside this package; a subclass gives both a default."""
+
+    method: str
+    """The import path of the `Quantizer` class, such as `my_module.MyQuantizer`."""
+    code_dim: int
+    """Dimension of one code vector, d: the encoder's output channels."""
+
+
 @dataclass
 class Quantized:
     """The result of a quantizer's forward."""
 
     latents: Float[Tensor, "b n d"]
-    """The chosen vectors, with the gradient estimator's path to the encoder."""
+    """The code vectors, with the gradient estimator's path to the encoder."""
     codes: Int[Tensor, "b n *levels"]
     losses: dict[str, Float[Tensor, ""]]
     """Named scalars, already weighted."""
     inputs: Float[Tensor, "m d"]
-    """The vectors that were quantized, detached, without padding: what `accumulate` wants."""
+    """The vectors that were quantized, detached, without padding: what `accumulate` takes."""
     input_codes: Int[Tensor, "m *levels"] | None = None
-    """Their codes; `codes` in one row unless given."""
+    """Their codes; `codes` in one list, unless given."""
 
     def __post_init__(self) -> None:
         if self.input_codes is None:
@@ -90,23 +102,24 @@ class Quantized:
 
 
 class Quantizer(nn.Module, ABC):
-    """Vectors to codes and back; every method keeps these names.
+    """Vectors to codes and back; every method keeps these names, and is a direct subclass.
 
     `forward` changes no state. A method with statistics of its own gathers them in `accumulate`, once per
     batch, and changes its state in `after_step`, once per optimizer step, alike on all processes. The
-    keyword arguments are those of `config_class`.
+    keyword arguments are those of `config_class`, a frozen dataclass.
     """
 
     config_class: ClassVar[type[Any]]
+    config: Any
 
     def __init__(self, **options: object) -> None:
         super().__init__()
         self.config = self.config_class(**options)
 
     @property
-    @abstractmethod
     def spec(self) -> CodeSpec:
-        """What a prior must know."""
+        """What a prior must know: one code per position out of K, unless overridden."""
+        return CodeSpec(sizes=(self.config.codebook_size,), order="flat")
 
     @property
     @abstractmethod
@@ -117,45 +130,45 @@ class Quantizer(nn.Module, ABC):
     def forward(self, latents: Float[Tensor, "b n d"]) -> Quantized:
         """Codes, quantized latents and losses; float32 throughout, whatever the autocast."""
 
-    @abstractmethod
+    @torch.no_grad()
     def encode(self, latents: Float[Tensor, "*b d"]) -> Int[Tensor, "..."]:
-        """Codes alone, of any number of vectors, without gradient."""
+        """Codes alone, of any number of vectors, without gradient: the nearest, unless overridden."""
+        return nearest(latents, self.codebook)
 
-    @abstractmethod
     def lookup(self, codes: Int[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """The vectors of `codes`, from integers alone: in value those of `forward`."""
+        """The vectors of `codes`, from integers alone, in value those of `forward`: entries of the codebook,
+        unless overridden."""
+        return F.embedding(codes, self.codebook)
 
     def accumulate(self, inputs: Float[Tensor, "m d"], codes: Int[Tensor, "m *levels"]) -> None:
-        """Takes note of a batch: what was quantized, and to which codes. Nothing, unless overridden."""
+        """Takes in a batch: what was quantized, and to which codes. Nothing, unless overridden."""
 
     def after_step(self) -> None:
-        """Changes the state by what was noted. Nothing, unless overridden."""
+        """Changes the state by what was accumulated. Nothing, unless overridden."""
 
     def init_from(self, latents: Float[Tensor, "*b d"]) -> None:
-        """A start that depends on the first batch of all processes. Nothing, unless overridden."""
+        """An initialization from the first batch of all processes. Nothing, unless overridden."""
 
 
-@torch.no_grad()
-def sum_over_processes(values: Tensor) -> Tensor:
-    """The sum over all processes, itself on one; whether there are several is asked at each call."""
-    if dist.is_available() and dist.is_initialized():
-        dist.all_reduce(values)
-    return values
+class StepCounter(nn.Module):
+    """The number of optimizer steps so far, on which random choices and schedules depend.
+
+    It is saved with the weights. `value` is read without waiting for the device, `steps` is a tensor there.
+    """
+
+    steps: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("steps", torch.tensor(0))
+        self.value = 0
+        self.register_load_state_dict_post_hook(_read_value)
+
+    def advance(self) -> None:
+        """One step more."""
+        self.value += 1
+        self.steps.fill_(self.value)
 
 
-@torch.no_grad()
-def gather_over_processes(rows: Shaped[Tensor, "n *d"]) -> Shaped[Tensor, "m *d"]:
-    """The rows of all processes, the same everywhere; each process gives equally many."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return rows
-    parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
-    dist.all_gather(parts, rows.contiguous())
-    return torch.cat(parts)
-
-
-@torch.no_grad()
-def first_of_processes(values: Tensor) -> Tensor:
-    """The values of the first process, everywhere: for what should be alike but is summed in any order."""
-    if dist.is_available() and dist.is_initialized():
-        dist.broadcast(values, src=0)
-    return values
+def _read_value(counter: StepCounter, _: object) -> None:
+    counter.value = int(counter.steps)

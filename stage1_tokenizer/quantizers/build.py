@@ -2,8 +2,9 @@
 
 from dataclasses import asdict
 
+from common.config import import_object
 from stage1_tokenizer.quantizers.affine import Affine, AffineConfig
-from stage1_tokenizer.quantizers.base import Quantizer
+from stage1_tokenizer.quantizers.base import CustomQuantizerConfig, Quantizer
 from stage1_tokenizer.quantizers.continuous import Continuous, ContinuousConfig
 from stage1_tokenizer.quantizers.cvq import CVQ, CVQConfig
 from stage1_tokenizer.quantizers.ema import EMA, EMAConfig
@@ -14,7 +15,7 @@ from stage1_tokenizer.quantizers.ibq import IBQ, IBQConfig
 from stage1_tokenizer.quantizers.lc import LC, LCConfig
 from stage1_tokenizer.quantizers.lfq import LFQ, LFQConfig
 from stage1_tokenizer.quantizers.qinco import QINCo, QINCoConfig
-from stage1_tokenizer.quantizers.residual import RQ, RQConfig
+from stage1_tokenizer.quantizers.rq import RQ, RQConfig
 from stage1_tokenizer.quantizers.scvae import SCVAE, SCVAEConfig
 from stage1_tokenizer.quantizers.simvq import SimVQ, SimVQConfig
 from stage1_tokenizer.quantizers.sqvae import SQVAE, SQVAEConfig
@@ -39,45 +40,23 @@ QuantizerConfig = (
     | SQVAEConfig
     | WAEConfig
     | ContinuousConfig
+    | CustomQuantizerConfig
 )
 """What `model.quantizer` may be; `method` says which. Each has `code_dim`, the encoder's output channels."""
+METHODS: tuple[type[Quantizer], ...] = (
+    *(SimVQ, VQ, EMA, CVQ, Affine, FC, LC, RQ, QINCo, SCVAE, FSQ, LFQ, IBQ, HQA, SQVAE, WAE),
+    Continuous,
+)
 
 
 def build_quantizer(config: QuantizerConfig) -> Quantizer:
-    """The module that the config describes."""
-    options = asdict(config)
-    match config:
-        case SimVQConfig():
-            return SimVQ(**options)
-        case VQConfig():
-            return VQ(**options)
-        case RQConfig():
-            return RQ(**options)
-        case QINCoConfig():
-            return QINCo(**options)
-        case SCVAEConfig():
-            return SCVAE(**options)
-        case EMAConfig():
-            return EMA(**options)
-        case CVQConfig():
-            return CVQ(**options)
-        case AffineConfig():
-            return Affine(**options)
-        case FCConfig():
-            return FC(**options)
-        case LCConfig():
-            return LC(**options)
-        case FSQConfig():
-            return FSQ(**options)
-        case LFQConfig():
-            return LFQ(**options)
-        case IBQConfig():
-            return IBQ(**options)
-        case HQAConfig():
-            return HQA(**options)
-        case SQVAEConfig():
-            return SQVAE(**options)
-        case WAEConfig():
-            return WAE(**options)
-        case ContinuousConfig():
-            return Continuous(**options)
+    """The module that the config describes. Raises ValueError for a config of no quantizer."""
+    if isinstance(config, CustomQuantizerConfig):
+        return import_object(config.method)(**asdict(config))
+    for method in METHODS:
+        if isinstance(config, method.config_class):
+            return method(**asdict(config))
+    raise ValueError(
+        f"{type(config).__name__} is no quantizer's config: a config of your own must be a subclass of "
+        "CustomQuantizerConfig, with the import path of its quantizer as `method`"
+    )

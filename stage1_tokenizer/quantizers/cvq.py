@@ -1,23 +1,24 @@
-"""CVQ: a trained table whose unused codes move to anchors among the latents (arXiv 2307.15139)."""
+"""CVQ: a trained codebook whose unused codes move to anchors among the latents (arXiv 2307.15139)."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
+from common.processes import gather_over_processes
 from common.seeding import generator_at
-from stage1_tokenizer.quantizers.base import gather_over_processes
-from stage1_tokenizer.quantizers.batch_statistics import SEED, BatchStatistics
-from stage1_tokenizer.quantizers.estimators import Estimator
-from stage1_tokenizer.quantizers.search import TILE, nearest
-from stage1_tokenizer.quantizers.step_counter import StepCounter
-from stage1_tokenizer.quantizers.table import StartedTableQuantizer
-from stage1_tokenizer.quantizers.tiles import in_tiles
+from stage1_tokenizer.quantizers.assignments import SEED, Assignments
+from stage1_tokenizer.quantizers.base import Quantized, Quantizer, StepCounter
+from stage1_tokenizer.quantizers.chunks import in_chunks, scores_at_once
+from stage1_tokenizer.quantizers.codebook_init import random_codebook, sample_vectors
+from stage1_tokenizer.quantizers.estimators import ESTIMATORS, Estimator
+from stage1_tokenizer.quantizers.losses import codebook_and_commitment_loss
+from stage1_tokenizer.quantizers.search import nearest
 
 POOL = 1024
-"""Vectors of a step among which `probrandom` draws."""
+"""Vectors of a step from which `probrandom` samples."""
 TEMPERATURE = 0.07
 """Of the contrastive loss."""
 
@@ -32,21 +33,21 @@ class CVQConfig:
     code_dim: int = 64
     """Dimension of one code vector, d."""
     beta: float = 0.25
-    """Pull of the codes on the encoder, relative to the pull of the encoder on the codes."""
+    """Weight of the commitment loss relative to the codebook loss."""
     weight: float = 1.0
-    """Weight of both pulls in the total loss."""
+    """Weight of codebook and commitment loss in the total loss."""
     start: Literal["normal", "uniform", "data"] = "normal"
-    """Of the table: N(0, 1); uniform in +-1/K; or vectors of the first batch."""
+    """Initial codebook: N(0, 1); uniform in +-1/K; or vectors of the first batch."""
     estimator: Estimator = "straight-through"
     """`rotation` is the rotation trick (arXiv 2410.06424)."""
     anchor: Literal["closest", "random", "probrandom"] = "closest"
     """The vector to which an unused code moves: the nearest to it; any; or any, the near ones more often,
     by the softmax of the negative squared distance."""
     decay: float = 0.99
-    """What of the running share of each code stays in each step, gamma."""
+    """What of each code's running usage stays in each step, gamma."""
     contrastive_weight: float = 0.0
     """Of the contrastive loss, which the authors' code leaves off, and has at 1 where it is on. It needs the
-    distances of all N x K pairs, computed and sorted a tile at a time."""
+    distances of all N x K pairs, computed and sorted a chunk at a time."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.decay < 1:
@@ -55,10 +56,10 @@ class CVQConfig:
             )
 
 
-class CVQ(StartedTableQuantizer):
+class CVQ(Quantizer):
     """Plain VQ, in which after each step a code moves to its anchor the more the less it is used.
 
-    Distances are Euclidean. `random` and `probrandom` draw from this step's vectors alone, `probrandom`
+    Distances are Euclidean. `random` and `probrandom` sample this step's vectors alone, `probrandom`
     from at most 1024. The contrastive loss is that of each process's own vectors. Codes move after the
     optimizer, not before.
     """
@@ -69,54 +70,74 @@ class CVQ(StartedTableQuantizer):
 
     def __init__(self, **options: object) -> None:
         super().__init__(**options)
-        self.register_buffer("usage", torch.zeros(self.config.codebook_size))
+        config = self.config
+        codes = random_codebook(config.codebook_size, config.code_dim, config.start)
+        self.table = nn.Parameter(codes)
+        self.register_buffer("usage", torch.zeros(config.codebook_size))
         self.counter = StepCounter()
-        self._noted = BatchStatistics()
+        self._assignments = Assignments()
 
-    def losses(
-        self, latents: Float[Tensor, "b n d"], chosen: Float[Tensor, "b n d"]
-    ) -> dict[str, Float[Tensor, ""]]:
-        """Both pulls, and the contrastive loss where it is on."""
-        losses = super().losses(latents, chosen)
-        if self.config.contrastive_weight:
-            loss = contrast(self.codebook, latents.detach().flatten(0, 1))
-            losses["contrastive"] = self.config.contrastive_weight * loss
-        return losses
+    @property
+    def codebook(self) -> Float[Tensor, "k d"]:
+        """The trained codes."""
+        return self.table.float()
+
+    def forward(self, latents: Float[Tensor, "b n d"]) -> Quantized:
+        """Codes, quantized latents and losses; in float32, whatever the autocast."""
+        config = self.config
+        with torch.autocast(latents.device.type, enabled=False):
+            latents = latents.float()
+            codes = self.encode(latents)
+            chosen = self.lookup(codes)
+            inputs = latents.detach().flatten(0, 1)
+            losses = codebook_and_commitment_loss(latents, chosen, config.weight, config.beta)
+            if config.contrastive_weight:
+                loss = contrastive_loss(self.codebook, inputs)
+                losses["contrastive"] = config.contrastive_weight * loss
+            estimated = ESTIMATORS[config.estimator](latents, chosen)
+            return Quantized(estimated, codes, losses, inputs)
 
     def accumulate(self, inputs: Float[Tensor, "m d"], codes: Int[Tensor, " m"]) -> None:
-        """Notes which vectors chose which code."""
-        self._noted.add(inputs, codes)
+        """Takes in which vectors chose which code."""
+        self._assignments.add(inputs, codes)
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """The running shares, and each code's way to its anchor, which is short where the share is not 0."""
+        """The running usage, and each code's way to its anchor, which is short where the usage is not 0."""
         size, decay = self.config.codebook_size, self.config.decay
-        counts, _ = self._noted.counts_and_sums(size)
+        counts, _ = self._assignments.counts_and_sums(size)
         self.usage.lerp_(counts / counts.sum().clamp_min(1), 1 - decay)
         way = torch.exp(-10 * size * self.usage / (1 - decay) - 1e-3)
         self.table.lerp_(self._anchors(), way[:, None])
         self.counter.advance()
-        self._noted.clear()
+        self._assignments.clear()
+
+    @torch.no_grad()
+    def init_from(self, latents: Float[Tensor, "*b d"]) -> None:
+        """With `start=data`, K of the vectors, at random."""
+        if self.config.start == "data":
+            flat = latents.reshape(-1, self.config.code_dim).float()
+            self.table.copy_(sample_vectors(flat, self.config.codebook_size))
 
     def _anchors(self) -> Float[Tensor, "k d"]:
         if self.config.anchor == "closest":
-            return closest(self.codebook, self._noted.inputs)
+            return closest(self.codebook, self._assignments.inputs)
         count = self.config.codebook_size
         if self.config.anchor == "random":
-            return self._noted.candidates(count, self.counter.value)
-        pool = self._noted.candidates(min(count, POOL), self.counter.value)
-        draws = torch.rand(count, generator=generator_at(SEED + 1, self.counter.value))
-        return near(self.codebook, pool, draws.to(pool))
+            return self._assignments.sample(count, self.counter.value)
+        pool = self._assignments.sample(min(count, POOL), self.counter.value)
+        uniform = torch.rand(count, generator=generator_at(SEED + 1, self.counter.value))
+        return sample_near(self.codebook, pool, uniform.to(pool))
 
 
-def contrast(
-    codebook: Float[Tensor, "k d"], vectors: Float[Tensor, "n d"], tile: int | None = None
+def contrastive_loss(
+    codebook: Float[Tensor, "k d"], vectors: Float[Tensor, "n d"], most: int | None = None
 ) -> Float[Tensor, ""]:
     """How little each code tells its nearest vectors from the farther half of them; the mean over the codes.
 
     The paper's -log(exp(s+ / T) / (exp(s+ / T) + sum over i of exp(s_i / T))) for each code, where similarities
     s are negative squared distances, s+ is the mean of the n / k largest (at least one) and s_i are the lower
-    half. It moves codes alone, and hardly any where the vectors are far apart beside T. `tile` is the number of
+    half. It moves codes alone, and hardly any where the vectors are far apart beside T. `most` is the number of
     similarities held at once, beside their copies and order.
     """
     centre = codebook.detach().mean(0)
@@ -125,13 +146,13 @@ def contrast(
     count = len(vectors)
 
     def part(codes: Float[Tensor, "k d"]) -> Float[Tensor, ""]:
-        alike = 2 * (codes - centre) @ vectors.T - norms  # less |c|^2, the same throughout a row
+        alike = 2 * (codes - centre) @ vectors.T - norms  # less |c|^2, the same for all vectors
         near = alike.topk(max(count // len(codebook), 1), sorted=False).values.mean(1, keepdim=True)
         far = alike.topk(count // 2, largest=False, sorted=False).values
         logits = torch.cat([near, far], 1) / TEMPERATURE
         return -logits.log_softmax(1)[:, 0].sum()
 
-    return torch.stack(in_tiles(part, codebook, count, tile)).sum() / len(codebook)
+    return torch.stack(in_chunks(part, codebook, count, most)).sum() / len(codebook)
 
 
 def closest(codebook: Float[Tensor, "k d"], vectors: Float[Tensor, "n d"]) -> Float[Tensor, "k d"]:
@@ -142,14 +163,15 @@ def closest(codebook: Float[Tensor, "k d"], vectors: Float[Tensor, "n d"]) -> Fl
     return every[winner, torch.arange(len(codebook), device=winner.device)]
 
 
-def near(
-    codebook: Float[Tensor, "k d"], pool: Float[Tensor, "n d"], draws: Float[Tensor, " k"]
+def sample_near(
+    codebook: Float[Tensor, "k d"], pool: Float[Tensor, "n d"], uniform: Float[Tensor, " k"]
 ) -> Float[Tensor, "k d"]:
     """For each code one of the pool, with probability softmax(-squared distance), by its uniform number."""
-    rows = max(TILE.get(codebook.device.type, 2**22) // len(pool), 1)
+    size = max(scores_at_once(codebook.device) // len(pool), 1)
     chosen = []
-    for codes, numbers in zip(codebook.split(rows), draws.split(rows), strict=True):
-        shares = torch.cdist(codes, pool).square().neg().softmax(1).cumsum(1)
-        places = torch.searchsorted(shares, numbers[:, None] * shares[:, -1:], right=True)
-        chosen.append(places[:, 0].clamp_max(len(pool) - 1))
+    for codes, thresholds in zip(codebook.split(size), uniform.split(size), strict=True):
+        cumulative = torch.cdist(codes, pool).square().neg().softmax(1).cumsum(1)
+        thresholds = thresholds[:, None] * cumulative[:, -1:]
+        indices = torch.searchsorted(cumulative, thresholds, right=True)
+        chosen.append(indices[:, 0].clamp_max(len(pool) - 1))
     return pool[torch.cat(chosen)]

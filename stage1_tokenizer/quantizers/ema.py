@@ -1,4 +1,4 @@
-"""EMA: a table of codes that are moving averages of the vectors that choose them (arXiv 1711.00937).
+"""EMA: codes that are moving averages of the vectors that choose them (arXiv 1711.00937).
 
 The averages of counts and sums are those of that paper's appendix on moving averages. With `reset`,
 codes that are hardly chosen come back as vectors of the batch, in Jukebox's way (arXiv 2005.00341) or in
@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from stage1_tokenizer.quantizers.batch_statistics import BatchStatistics
-from stage1_tokenizer.quantizers.estimators import Estimator
-from stage1_tokenizer.quantizers.flat import FlatQuantizer
-from stage1_tokenizer.quantizers.start import drawn
-from stage1_tokenizer.quantizers.step_counter import StepCounter
+from stage1_tokenizer.quantizers.assignments import Assignments
+from stage1_tokenizer.quantizers.base import Quantized, Quantizer, StepCounter
+from stage1_tokenizer.quantizers.codebook_init import random_codebook, sample_vectors
+from stage1_tokenizer.quantizers.estimators import ESTIMATORS, Estimator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,11 +31,11 @@ class EMAConfig:
     decay: float = 0.99
     """What of the averages stays in each step, gamma."""
     beta: float = 0.25
-    """Pull of the codes on the encoder; the encoder's pull on the codes is the average (Jukebox: 0.02)."""
+    """Weight of the commitment loss (Jukebox: 0.02); the averages stand for a codebook loss."""
     weight: float = 1.0
-    """Weight of that pull in the total loss, once more."""
+    """Weight of the commitment loss in the total loss, once more."""
     start: Literal["normal", "data"] = "data"
-    """Of the table: N(0, 1), or vectors of the first batch."""
+    """Initial codebook: N(0, 1), or vectors of the first batch."""
     reset: Literal["none", "redraw", "state"] = "none"
     """Of rarely chosen codes: `redraw` makes each a new vector of the batch in every step, until its
     averages, which go on, pass the threshold (Jukebox); `state` sets its averages too (RQ-VAE)."""
@@ -53,10 +53,10 @@ class EMAConfig:
             )
 
 
-class EMA(FlatQuantizer):
-    """Vectors to the nearest row of a table of averages; no gradient trains it.
+class EMA(Quantizer):
+    """Vectors to the nearest of K averages; no gradient trains them.
 
-    The averaged counts start at 1 and not at 0, which spares a division by almost nothing. Jukebox's
+    The averaged counts begin at 1 and not at 0, which spares a division by almost nothing. Jukebox's
     threshold is a count of 1, and RQ-VAE's too; here it grows with the batch. With a reset counts have no
     Laplace smoothing, as in Jukebox. `state` sets a count to the threshold, as RQ-VAE does.
     """
@@ -69,33 +69,39 @@ class EMA(FlatQuantizer):
 
     def __init__(self, **options: object) -> None:
         super().__init__(**options)
-        table = torch.randn(self.config.codebook_size, self.config.code_dim)
+        table = random_codebook(self.config.codebook_size, self.config.code_dim)
         self.register_buffer("table", table)
         self.register_buffer("counts", torch.ones(len(table)))
         self.register_buffer("sums", table.clone())
         self.counter = StepCounter()
-        self._noted = BatchStatistics()
+        self._assignments = Assignments()
 
     @property
     def codebook(self) -> Float[Tensor, "k d"]:
-        """The table."""
+        """The averages."""
         return self.table.float()
 
-    def losses(
-        self, latents: Float[Tensor, "b n d"], chosen: Float[Tensor, "b n d"]
-    ) -> dict[str, Float[Tensor, ""]]:
-        """The codes' pull on the latents; the other way round the averages are in place of a pull."""
-        return {"commitment": super().losses(latents, chosen)["commitment"]}
+    def forward(self, latents: Float[Tensor, "b n d"]) -> Quantized:
+        """Codes, quantized latents and the commitment loss; in float32, whatever the autocast."""
+        config = self.config
+        with torch.autocast(latents.device.type, enabled=False):
+            latents = latents.float()
+            codes = self.encode(latents)
+            chosen = self.lookup(codes)
+            commitment = config.weight * config.beta * F.mse_loss(latents, chosen.detach())
+            estimated = ESTIMATORS[config.estimator](latents, chosen)
+            inputs = latents.detach().flatten(0, 1)
+            return Quantized(estimated, codes, {"commitment": commitment}, inputs)
 
     def accumulate(self, inputs: Float[Tensor, "m d"], codes: Int[Tensor, " m"]) -> None:
-        """Notes which vectors chose which code."""
-        self._noted.add(inputs, codes)
+        """Takes in which vectors chose which code."""
+        self._assignments.add(inputs, codes)
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """The averages, the table made of them, and the resets."""
+        """The averages of counts and sums, the codes made of them, and the resets."""
         config = self.config
-        counts, sums = self._noted.counts_and_sums(config.codebook_size)
+        counts, sums = self._assignments.counts_and_sums(config.codebook_size)
         self.counts.lerp_(counts, 1 - config.decay)
         self.sums.lerp_(sums, 1 - config.decay)
         threshold = config.reset_share * counts.sum() / config.codebook_size
@@ -103,21 +109,21 @@ class EMA(FlatQuantizer):
             self.table.copy_(self.sums / smoothed(self.counts)[:, None])
         else:
             rare = self.counts < threshold
-            fresh = self._noted.candidates(config.codebook_size, self.counter.value)
+            fresh = self._assignments.sample(config.codebook_size, self.counter.value)
             if config.reset == "state":
                 self.counts.copy_(torch.where(rare, threshold, self.counts))
                 self.sums.copy_(torch.where(rare[:, None], threshold * fresh, self.sums))
             averages = self.sums / self.counts[:, None]
             self.table.copy_(torch.where(rare[:, None], fresh, averages))
         self.counter.advance()
-        self._noted.clear()
+        self._assignments.clear()
 
     @torch.no_grad()
     def init_from(self, latents: Float[Tensor, "*b d"]) -> None:
         """With `start=data`, K of the vectors, at random."""
         if self.config.start == "data":
             flat = latents.reshape(-1, self.config.code_dim).float()
-            self.table.copy_(drawn(flat, self.config.codebook_size))
+            self.table.copy_(sample_vectors(flat, self.config.codebook_size))
             self.sums.copy_(self.table)
 
 

@@ -14,7 +14,7 @@ from stage1_tokenizer.quantizers.estimators import straight_through
 MARGIN = 1e-3
 """Share by which tanh's range exceeds the end levels, so that they can be reached."""
 LARGEST = 2**22
-"""Codes that a codebook without a table may have: counts of all of them are kept."""
+"""Codes that a fixed codebook may have: counts of all of them are kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class FSQConfig:
     def __post_init__(self) -> None:
         if not self.levels or min(self.levels) < 3 or max(self.levels) > 256:
             raise ValueError(
-                f"levels={self.levels} must be one or more numbers from 3 to 256: set model.quantizer.levels"
+                f"levels={self.levels} must be one or more integers from 3 to 256: set model.quantizer.levels"
             )
         if math.prod(self.levels) > LARGEST:
             raise ValueError(

@@ -5,25 +5,27 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
+from common.processes import sum_over_processes
 from common.seeding import generator_at
-from stage1_tokenizer.quantizers.base import sum_over_processes
-from stage1_tokenizer.quantizers.soft import SoftQuantizer
+from stage1_tokenizer.quantizers.base import Quantized, Quantizer, StepCounter
+from stage1_tokenizer.quantizers.codebook_init import random_codebook
+from stage1_tokenizer.quantizers.soft_assignment import rename_old_counter, soft_assignment
 
 HOTTEST, COLDEST = 0.667, 0.001
 """The temperature at the first and at the last step of its annealing."""
 EVERY = 20
 """Steps from one reset to the next, over which use is counted."""
 RARE = 0.03
-"""A code used less than this share of the most used one's use is reset."""
+"""A code used less than this part of the most used one's use is reset."""
 APART = 0.01
 """Standard deviation of a reset code around the most used one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HQAConfig:
-    """The codebook, and the weights of its two terms."""
+    """The codebook, and the weights of its two losses."""
 
     method: Literal["hqa"] = "hqa"
     codebook_size: int = 256
@@ -31,11 +33,11 @@ class HQAConfig:
     code_dim: int = 64
     """Dimension of one code vector, d."""
     weight: float = 1.0
-    """Weight of both terms in the total loss."""
+    """Weight of both losses in the total loss."""
     uniform_weight: float = 1e-3
     """Of the divergence of a vector's code probabilities from uniform ones."""
     beta: float = 1e-3
-    """Of the expected squared distance to the code, which pulls both."""
+    """Of the commitment loss, the expected squared distance to the code, which moves both."""
     values: int = 192
     """Values of the data that one position stands for, by which both are divided: 3 x 8 x 8 in colour at a
     factor of 8."""
@@ -50,15 +52,15 @@ class HQAConfig:
             )
 
 
-class HQA(SoftQuantizer):
-    """One layer of the hierarchy: vectors to codes drawn by distance; in eval mode, to the nearest.
+class HQA(Quantizer):
+    """One layer of the hierarchy: vectors to mixtures of codes sampled by distance; in eval mode, the nearest.
 
-    The paper's are the probabilities, the mixture and its annealing, both terms and the resets. Not the
+    The paper's are the probabilities, the mixture and its annealing, both losses and the resets. Not the
     paper's is what surrounds a layer. There each layer but the lowest is an autoencoder that halves the grid
     of the latents below, normalised by running moments, and restores them with the layers below held fixed;
-    the prior sees the top grid alone, and the lower codes are drawn anew on the way down. A quantizer is
+    the prior sees the top grid alone, and the lower codes are sampled anew on the way down. A quantizer is
     given vectors without their grid and keeps their number, so that stack would be another tokenizer, and
-    integers would decode to one picture only without those draws. The optimizer is the tokenizer's, not
+    integers would decode to one image only without those samples. The optimizer is the tokenizer's, not
     RAdam.
     """
 
@@ -70,36 +72,45 @@ class HQA(SoftQuantizer):
 
     def __init__(self, **options: object) -> None:
         super().__init__(**options)
-        counts = torch.zeros(self.config.codebook_size, dtype=torch.int64)
+        config = self.config
+        self.table = nn.Parameter(random_codebook(config.codebook_size, config.code_dim))
+        self.counter = StepCounter()
+        self.register_load_state_dict_pre_hook(rename_old_counter)
+        counts = torch.zeros(config.codebook_size, dtype=torch.int64)
         self.register_buffer("usage", counts)
         self.register_buffer("seen", counts.clone(), persistent=False)
-        # drawn once for each code: alike on all processes, without asking the device for the step
+        # sampled once for each code: alike on all processes, without asking the device for the step
         noise = torch.randn(self.table.shape, generator=generator_at(0, 0))
         self.register_buffer("nudges", APART * noise, persistent=False)
 
     @property
-    def temperature(self) -> Float[Tensor, ""]:
-        """Falls linearly with the step."""
-        done = (self.steps / self.config.annealing_steps).clamp_max(1)
-        return HOTTEST + (COLDEST - HOTTEST) * done
+    def codebook(self) -> Float[Tensor, "k d"]:
+        """The trained codes."""
+        return self.table.float()
 
     @property
-    def precision(self) -> Float[Tensor, ""]:
-        """1: the log probabilities are squared distances."""
-        return self.nudges.new_ones(())
+    def temperature(self) -> Float[Tensor, ""]:
+        """Falls linearly with the step."""
+        done = (self.counter.steps / self.config.annealing_steps).clamp_max(1)
+        return HOTTEST + (COLDEST - HOTTEST) * done
 
-    def terms(
-        self,
-        latents: Float[Tensor, "n d"],
-        mixed: Float[Tensor, "n d"],
-        divergence: Float[Tensor, ""],
-        distance: Float[Tensor, ""],
-    ) -> dict[str, Float[Tensor, ""]]:
-        """`uniform` and `commitment`, the latter weighted by the probabilities."""
-        return {
-            "uniform": self.config.uniform_weight * divergence,
-            "commitment": self.config.beta * distance,
-        }
+    def forward(self, latents: Float[Tensor, "b n d"]) -> Quantized:
+        """Codes, mixtures (in eval mode the codes' vectors) and losses; in float32, whatever the autocast.
+
+        The log probabilities are squared distances; `commitment` is weighted by the probabilities.
+        """
+        config = self.config
+        with torch.autocast(latents.device.type, enabled=False):
+            latents = latents.float()
+            codes, flat = self.encode(latents), latents.flatten(0, 1)
+            soft = soft_assignment(flat, self.codebook, flat.new_ones(()), self.temperature)
+            mixed = soft.mixed if self.training else self.lookup(codes).flatten(0, 1)
+            factor = config.weight / config.values / len(flat)
+            losses = {
+                "uniform": factor * (config.uniform_weight * soft.divergence),
+                "commitment": factor * (config.beta * soft.distance),
+            }
+            return Quantized(mixed.view_as(latents), codes, losses, flat.detach())
 
     @torch.no_grad()
     def accumulate(self, inputs: Float[Tensor, "m d"], codes: Int[Tensor, " m"]) -> None:
@@ -109,11 +120,11 @@ class HQA(SoftQuantizer):
     @torch.no_grad()
     def after_step(self) -> None:
         """Every 20 steps, puts the least used code beside the most used one, if it is rarely used."""
-        super().after_step()
+        self.counter.advance()
         self.usage += sum_over_processes(self.seen)
         self.seen.zero_()
         least, most = self.usage.argmin(keepdim=True), self.usage.argmax(keepdim=True)
-        due = self.steps % EVERY == 0
+        due = self.counter.steps % EVERY == 0
         rare = due & (self.usage[least] < RARE * self.usage[most])
         beside = self.table[most] + self.nudges[least]
         self.table.index_copy_(0, least, torch.where(rare[:, None], beside, self.table[least]))

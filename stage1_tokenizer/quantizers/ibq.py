@@ -6,13 +6,14 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
-from stage1_tokenizer.quantizers.base import Quantized
+from common.processes import average_over_processes
+from stage1_tokenizer.quantizers.base import Quantized, Quantizer
+from stage1_tokenizer.quantizers.chunks import in_chunks
+from stage1_tokenizer.quantizers.codebook_init import random_codebook
+from stage1_tokenizer.quantizers.losses import entropy
 from stage1_tokenizer.quantizers.search import most_alike
-from stage1_tokenizer.quantizers.shares import entropy, over_processes
-from stage1_tokenizer.quantizers.table import TableQuantizer
-from stage1_tokenizer.quantizers.tiles import in_tiles
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,16 +28,16 @@ class IBQConfig:
     weight: float = 1.0
     """Weight of all terms in the total loss; that of the double quantization is 1 of it."""
     codebook_weight: float = 0.25
-    """Pull of the vectors on the codes they chose."""
+    """Weight of the codebook loss."""
     beta: float = 1.0
-    """Pull of the codes on the encoder. The paper's text has 0.25 here and 1 for the codes."""
+    """Weight of the commitment loss. The paper's text has 0.25 here and 1 for the codebook loss."""
     entropy_weight: float = 0.05
     """Of the entropy term, low for each vector and high for the batch; 0 leaves it and its cost out."""
     temperature: float = 0.01
     """Of the probabilities whose entropies these are."""
 
 
-class IBQ(TableQuantizer):
+class IBQ(Quantizer):
     """Vectors to the code with the largest dot product; the gradient goes through all codes' probabilities.
 
     The entropy term's batch is that of all processes.
@@ -44,6 +45,16 @@ class IBQ(TableQuantizer):
 
     config_class = IBQConfig
     config: IBQConfig
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(**options)
+        config = self.config
+        self.table = nn.Parameter(random_codebook(config.codebook_size, config.code_dim))
+
+    @property
+    def codebook(self) -> Float[Tensor, "k d"]:
+        """The trained codes."""
+        return self.table.float()
 
     def forward(self, latents: Float[Tensor, "b n d"]) -> Quantized:
         """Codes, quantized latents and losses; in float32, whatever the autocast."""
@@ -68,8 +79,7 @@ class IBQ(TableQuantizer):
     @torch.no_grad()
     def encode(self, latents: Float[Tensor, "*b d"]) -> Int[Tensor, "*b"]:
         """Codes alone, of any number of vectors, without gradient."""
-        flat = latents.reshape(-1, self.config.code_dim)
-        return most_alike(flat, self.codebook).reshape(latents.shape[:-1])
+        return most_alike(latents, self.codebook)
 
 
 def by_index(
@@ -86,16 +96,16 @@ def by_index(
 
 
 def entropy_term(
-    latents: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"], tile: int | None = None
+    latents: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"], most: int | None = None
 ) -> Float[Tensor, ""]:
     """The mean entropy of softmax(z C') less the entropy of its mean over all vectors, in nats."""
 
     def sums(part: Float[Tensor, "n d"]) -> tuple[Float[Tensor, ""], Float[Tensor, " k"]]:
         logs = torch.log_softmax(part @ codebook.T, dim=1)
-        shares = logs.exp()
-        return -(shares * logs).sum(), shares.sum(0)
+        probabilities = logs.exp()
+        return -(probabilities * logs).sum(), probabilities.sum(0)
 
-    parts = in_tiles(sums, latents, len(codebook), tile)
+    parts = in_chunks(sums, latents, len(codebook), most)
     each = torch.stack([part[0] for part in parts]).sum() / len(latents)
     mean = torch.stack([part[1] for part in parts]).sum(0) / len(latents)
-    return each - entropy(over_processes(mean))
+    return each - entropy(average_over_processes(mean))

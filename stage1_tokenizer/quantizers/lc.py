@@ -5,39 +5,41 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+import torch.nn.functional as F
+from jaxtyping import Float, Int
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from stage1_tokenizer.quantizers.estimators import Estimator
-from stage1_tokenizer.quantizers.mapped import MappedQuantizer
-from stage1_tokenizer.quantizers.maps import match_moments
-from stage1_tokenizer.quantizers.start import k_means
+from stage1_tokenizer.quantizers.base import Quantized, Quantizer
+from stage1_tokenizer.quantizers.codebook_init import k_means
+from stage1_tokenizer.quantizers.estimators import ESTIMATORS, Estimator
+from stage1_tokenizer.quantizers.losses import codebook_and_commitment_loss
+from stage1_tokenizer.quantizers.projection import ProjectedCodebook, match_moments, project
 
 
 @dataclass(frozen=True, kw_only=True)
 class LCConfig:
-    """The features, the projector, and the weights of the two pulls."""
+    """The features, the projector, and the weights of the two losses."""
 
     method: Literal["lc"] = "lc"
     codebook_size: int = 1024
-    """Number of codes, K: the rows of the file (100,000 in the paper)."""
+    """Number of codes, K: the features of the file (100,000 in the paper)."""
     code_dim: int = 8
     """Dimension of one code vector, d. The paper's projections of the latents to few dimensions and back
     are the encoder's last and the decoder's first layer."""
     features: str | None = None
-    """A safetensors file with a tensor "features" of K rows, read when training starts and then part of
+    """A safetensors file with a tensor "features" of K x m, read when training starts and then part of
     the weights. Without one, they are centres of the first batch's latents."""
     feature_dim: int | None = None
-    """Dimension of a row of the file (768 in the paper); without a file it is d."""
+    """Dimension of a feature of the file, m (768 in the paper); without a file it is d."""
     rescale: bool = True
-    """Start the projector from the mean and scale of the first batch, where the features are a file's;
-    False is the paper's start."""
+    """Initialize the projector from the mean and scale of the first batch, where the features are a file's;
+    False is the paper's initialization."""
     beta: float = 3.0
-    """Pull of the codes on the encoder, relative to the pull of the encoder on the codes (1 to 0.33 in the
-    authors' code)."""
+    """Weight of the commitment loss relative to the codebook loss (1 to 0.33 in the authors' code)."""
     weight: float = 0.033
-    """Weight of both pulls in the total loss: 0.1 times 0.33, so that the codes' pull has 0.1."""
+    """Weight of codebook and commitment loss in the total loss: 0.1 times 0.33, so that the commitment loss
+    has 0.1."""
     estimator: Estimator = "straight-through"
     """`rotation` is the rotation trick (arXiv 2410.06424)."""
 
@@ -49,26 +51,50 @@ class LCConfig:
             )
 
 
-class LC(MappedQuantizer):
+class LC(Quantizer):
     """Vectors to the nearest of K projected features, and back; the projector alone learns.
 
-    Where no file is given the features are centres of latents and the projector starts as the identity.
+    Where no file is given the features are centres of latents and the projector begins as the identity.
     """
 
     config_class = LCConfig
     config: LCConfig
+    basis: Tensor
 
     def __init__(self, **options: object) -> None:
         super().__init__(**options)
         config = self.config
         dim = config.feature_dim or config.code_dim
         self.register_buffer("basis", torch.randn(config.codebook_size, dim))
-        self.projection: nn.Linear = nn.Linear(dim, config.code_dim)
+        self.projection = nn.Linear(dim, config.code_dim)
         if config.features is None:
             nn.init.eye_(self.projection.weight)
         else:
             nn.init.normal_(self.projection.weight, std=config.code_dim**-0.5)
         nn.init.zeros_(self.projection.bias)
+        self._projected = ProjectedCodebook()
+
+    @property
+    def codebook(self) -> Float[Tensor, "k d"]:
+        """The projected features, in float32."""
+        return self._projected(self.projection, self.basis)
+
+    def forward(self, latents: Float[Tensor, "b n d"]) -> Quantized:
+        """Codes, quantized latents and losses; in float32, whatever the autocast."""
+        config = self.config
+        with torch.autocast(latents.device.type, enabled=False):
+            latents = latents.float()
+            codes = self.encode(latents)
+            chosen = self.lookup(codes)
+            losses = codebook_and_commitment_loss(latents, chosen, config.weight, config.beta)
+            estimated = ESTIMATORS[config.estimator](latents, chosen)
+            return Quantized(estimated, codes, losses, latents.detach().flatten(0, 1))
+
+    def lookup(self, codes: Int[Tensor, "*b"]) -> Float[Tensor, "*b d"]:
+        """Entries of the codebook; in training only these are projected."""
+        if not self.training and not torch.is_grad_enabled():
+            return F.embedding(codes, self.codebook)
+        return project(self.projection, F.embedding(codes, self.basis))
 
     @torch.no_grad()
     def init_from(self, latents: Float[Tensor, "*b d"]) -> None:
@@ -95,6 +121,6 @@ def read_features(path: Path, shape: torch.Size) -> Tensor:
     if features.shape != shape:
         raise ValueError(
             f"{path} has features of shape {tuple(features.shape)}, not {tuple(shape)}: set "
-            "model.quantizer.codebook_size to its rows and model.quantizer.feature_dim to its columns"
+            "model.quantizer.codebook_size to the first and model.quantizer.feature_dim to the second"
         )
     return features

@@ -9,10 +9,11 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from stage1_tokenizer.quantizers.base import CodeSpec, Quantized, Quantizer
+from common.processes import average_over_processes
+from stage1_tokenizer.quantizers.base import Quantized, Quantizer
 from stage1_tokenizer.quantizers.estimators import straight_through
 from stage1_tokenizer.quantizers.fsq import LARGEST
-from stage1_tokenizer.quantizers.shares import entropy, over_processes
+from stage1_tokenizer.quantizers.losses import entropy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +26,7 @@ class LFQConfig:
     weight: float = 1.0
     """Weight of all terms in the total loss."""
     beta: float = 0.25
-    """Pull of the corners +-1 on the encoder (Open-MAGVIT2)."""
+    """Weight of the commitment loss, from the corners +-1 (Open-MAGVIT2)."""
     entropy_weight: float = 0.1
     """Of the entropy term: low for each vector, high for the batch."""
     temperature: float = 0.01
@@ -55,6 +56,8 @@ class LFQConfig:
 class LFQ(Quantizer):
     """Vectors to the corner of {-1, 1}^d in their orthant; zero counts as negative.
 
+    The bits of a code are the channels, the first most significant.
+
     The entropy term is the paper's, in a form that holds no N x K probabilities. It may be negative, and so
     may the loss. The batch is that of all processes; there is no decay of its weight.
     """
@@ -67,11 +70,6 @@ class LFQ(Quantizer):
         super().__init__(**options)
         strides = 2 ** torch.arange(self.config.code_dim).flip(0)
         self.register_buffer("strides", strides, persistent=False)
-
-    @property
-    def spec(self) -> CodeSpec:
-        """One code per position, whose bits are the channels, the first most significant."""
-        return CodeSpec(sizes=(self.config.codebook_size,), order="flat")
 
     @property
     def codebook(self) -> Float[Tensor, "k d"]:
@@ -107,15 +105,13 @@ class LFQ(Quantizer):
         """
         odds = 4 * latents / self.config.temperature
         groups = odds.tensor_split(-(-odds.shape[1] // self.config.group_bits), dim=1)
-        batch = torch.stack([entropy(over_processes(mean_joint(part))) for part in groups])
+        batch = torch.stack([entropy(average_over_processes(mean_joint(part))) for part in groups])
         return bit_entropy(odds).sum(1).mean() - batch.sum()
 
 
 def bit_entropy(odds: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
     """Entropy in nats of a bit with these log odds."""
-    size = (
-        odds.abs()
-    )  # either sign has the same entropy, and this one's exponentials are all below 1
+    size = odds.abs()  # of the same entropy, with exponentials that are all below 1
     return torch.log1p(torch.exp(-size)) + size * torch.sigmoid(-size)
 
 
@@ -130,8 +126,8 @@ def mean_joint(odds: Float[Tensor, "n g"]) -> Float[Tensor, " k"]:
 
 def joint(odds: Float[Tensor, "n g"]) -> Float[Tensor, "n k"]:
     """The joint distribution of g independent bits of each vector; 1 where g is 0."""
-    shares = odds.new_ones(len(odds), 1)
+    probabilities = odds.new_ones(len(odds), 1)
     for bit in odds.unbind(1):
         pair = torch.stack([torch.sigmoid(-bit), torch.sigmoid(bit)], dim=1)
-        shares = rearrange(shares[:, :, None] * pair[:, None], "n k two -> n (k two)")
-    return shares
+        probabilities = rearrange(probabilities[:, :, None] * pair[:, None], "n k two -> n (k two)")
+    return probabilities

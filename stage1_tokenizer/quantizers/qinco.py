@@ -1,4 +1,4 @@
-"""QINCo: residual quantization whose codebooks are made by networks from what is known so far (arXiv 2401.14732)."""
+"""QINCo: residual quantization whose codebooks are made by networks from the sum so far (arXiv 2401.14732)."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,9 +9,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from common.seeding import generator_at
-from stage1_tokenizer.quantizers.refining import RefiningQuantizer, check_levels
-from stage1_tokenizer.quantizers.search import TILE, nearest
-from stage1_tokenizer.quantizers.start import drawn
+from stage1_tokenizer.quantizers.base import CodeSpec, Quantized, Quantizer
+from stage1_tokenizer.quantizers.chunks import scores_at_once
+from stage1_tokenizer.quantizers.codebook_init import sample_vectors
+from stage1_tokenizer.quantizers.estimators import straight_through
+from stage1_tokenizer.quantizers.residual import check_levels, encode_levels, partial_sums
+from stage1_tokenizer.quantizers.search import nearest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,9 +33,9 @@ class QINCoConfig:
     blocks: int = 2
     """Residual blocks of each network, L. Encoding costs N x K passes through each of them."""
     beta: float = 0.25
-    """Pull of the last level's sum on the encoder, relative to the pull of the encoder on each sum."""
+    """Weight of the commitment loss, of the last level's sum, relative to the codebook loss of each level."""
     weight: float = 1.0
-    """Weight of all pulls in the total loss."""
+    """Weight of all losses in the total loss."""
 
     def __post_init__(self) -> None:
         check_levels(self.levels, self.codebook_size)
@@ -41,7 +44,7 @@ class QINCoConfig:
 class ConditionalCode(nn.Module):
     """f(c, x): the vector that a code of a level stands for when the levels before it add up to x.
 
-    v = c + A c + B x + b, then v + W2 relu(W1 v) block after block (section 3). A, B, b and W2 start at
+    v = c + A c + B x + b, then v + W2 relu(W1 v) block after block (section 3). A, B, b and W2 begin at
     zero, after QINCo2 (arXiv 2501.03078): at first the vector is c itself.
     """
 
@@ -65,11 +68,11 @@ class ConditionalCode(nn.Module):
         return vectors
 
 
-class QINCo(RefiningQuantizer):
+class QINCo(Quantizer):
     """Vectors to one code per level, each the best addition to those before it.
 
     Different from the paper: the vectors are an encoder's, which a commitment term keeps near; they are not
-    rescaled; the codebooks start as residuals of the first batch, where the paper has those of a trained
+    rescaled; the codebooks begin as residuals of the first batch, where the paper has those of a trained
     residual quantizer.
     """
 
@@ -87,63 +90,84 @@ class QINCo(RefiningQuantizer):
         )
 
     @property
+    def spec(self) -> CodeSpec:
+        """One code out of K for each level."""
+        return CodeSpec(sizes=(self.config.codebook_size,) * self.config.levels, order="residual")
+
+    @property
     def codebook(self) -> Float[Tensor, "k d"]:
         """The first level's, which depends on nothing."""
         return self.tables[0].float()
 
-    def losses(
-        self, latents: Float[Tensor, "b n d"], sums: list[Float[Tensor, "b n d"]]
-    ) -> dict[str, Float[Tensor, ""]]:
-        """`codebook` is the sum over levels of |sg z - x_m|^2, `commitment` beta |z - sg x_M|^2.
+    def forward(self, latents: Float[Tensor, "b n d"]) -> Quantized:
+        """Codes, the last level's sums and the losses; in float32, whatever the autocast.
 
-        The gradient of a level reaches those before it. Squares are means over all elements.
+        `codebook` is the sum over levels of |sg z - x_m|^2, `commitment` beta |z - sg x_M|^2. The gradient of
+        a level reaches those before it. Squares are means over all elements.
         """
-        pulls = [F.mse_loss(part, latents.detach()) for part in sums]
-        commitment = F.mse_loss(latents, sums[-1].detach())
-        return {
-            "codebook": self.config.weight * torch.stack(pulls).sum(),
-            "commitment": self.config.weight * self.config.beta * commitment,
-        }
+        weight, beta = self.config.weight, self.config.beta
+        with torch.autocast(latents.device.type, enabled=False):
+            latents = latents.float()
+            codes = self.encode(latents)
+            sums = self.sums(codes)
+            estimated = straight_through(latents, sums[-1])
+            each = [F.mse_loss(part, latents.detach()) for part in sums]
+            losses = {
+                "codebook": weight * torch.stack(each).sum(),
+                "commitment": weight * beta * F.mse_loss(latents, sums[-1].detach()),
+            }
+            return Quantized(estimated, codes, losses, latents.detach().flatten(0, 1))
+
+    def encode(self, latents: Float[Tensor, "*b d"]) -> Int[Tensor, "*b levels"]:
+        """Codes alone, level by level, without gradient."""
+        return encode_levels(latents, self.config.levels, self.best, self.added)
+
+    def lookup(self, codes: Int[Tensor, "*b levels"]) -> Float[Tensor, "*b d"]:
+        """The sum over all levels."""
+        return self.sums(codes)[-1]
+
+    def sums(self, codes: Int[Tensor, "*b m"]) -> list[Float[Tensor, "*b d"]]:
+        """The sum after each level of the first m."""
+        return partial_sums(codes, self.config.code_dim, self.added)
 
     @torch.no_grad()
     def init_from(self, latents: Float[Tensor, "*b d"]) -> None:
-        """Each level starts with what the levels before it leave of the vectors, drawn at random."""
+        """Each level begins as what the levels before it leave of vectors, sampled at random."""
         left = latents.reshape(-1, self.config.code_dim).float()
         for level, table in enumerate(self.tables):
-            table.copy_(drawn(left, self.config.codebook_size, generator_at(0, level)))
+            table.copy_(sample_vectors(left, self.config.codebook_size, generator_at(0, level)))
             left = left - F.embedding(nearest(left, table), table)
 
-    def vectors(
+    def added(
         self, level: int, codes: Int[Tensor, "*b"], sums: Float[Tensor, "*b d"]
     ) -> Float[Tensor, "*b d"]:
-        """Rows of the level's table, after the first changed by its network."""
-        rows = F.embedding(codes, self.tables[level].float())
-        return self.networks[level - 1](rows, sums) if level else rows
+        """The level's code vectors, after the first level changed by its network."""
+        vectors = F.embedding(codes, self.tables[level].float())
+        return self.networks[level - 1](vectors, sums) if level else vectors
 
     def best(
-        self, level: int, wanted: Float[Tensor, "n d"], sums: Float[Tensor, "n d"]
+        self, level: int, left: Float[Tensor, "n d"], sums: Float[Tensor, "n d"]
     ) -> Int[Tensor, " n"]:
-        """The code whose vector is nearest to what is wanted, of equal ones the lowest.
+        """The code whose vector is nearest to what is left, of equal ones the lowest.
 
         The vectors of all K codes for all N sums never exist at once: a running minimum over tiles.
         """
         table = self.tables[level].float()
         if level == 0:
-            return nearest(wanted, table)
+            return nearest(left, table)
         width = max(self.config.code_dim, self.config.hidden)
-        pairs = max(TILE.get(wanted.device.type, 2**22) // width, 1)
+        pairs = max(scores_at_once(left.device) // width, 1)
         columns = min(len(table), pairs)
-        rows = pairs // columns
-        found = []
-        for part, beside in zip(wanted.split(rows), sums.split(rows), strict=True):
+        best = []
+        for part, beside in zip(*(x.split(pairs // columns) for x in (left, sums)), strict=True):
             least = part.new_full((len(part),), torch.inf)
             codes = torch.zeros(len(part), dtype=torch.int64, device=part.device)
-            for start in range(0, len(table), columns):
-                vectors = self.networks[level - 1](table[start : start + columns], beside[:, None])
+            for first in range(0, len(table), columns):
+                vectors = self.networks[level - 1](table[first : first + columns], beside[:, None])
                 distances = (vectors - part[:, None]).square().sum(-1)
-                values, places = distances.min(1)
+                values, indices = distances.min(1)
                 better = values < least
                 least = torch.where(better, values, least)
-                codes = torch.where(better, places + start, codes)
-            found.append(codes)
-        return torch.cat(found)
+                codes = torch.where(better, indices + first, codes)
+            best.append(codes)
+        return torch.cat(best)

@@ -1,126 +1,48 @@
-"""RQ-VAE: each code stands for what those before it leave of the vector (arXiv 2203.01941, section 3.1)."""
+"""The loops of residual quantization: the codes of one position refine each other, level after level."""
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
-from stage1_tokenizer.quantizers.ema import EMA
-from stage1_tokenizer.quantizers.refining import RefiningQuantizer, check_levels
-
-
-@dataclass(frozen=True, kw_only=True)
-class RQConfig:
-    """The codebooks, and the averages that make them."""
-
-    method: Literal["rq"] = "rq"
-    codebook_size: int = 1024
-    """Number of codes of each level, K (16,384 in the paper)."""
-    code_dim: int = 64
-    """Dimension of the latents, d (256 in the paper)."""
-    levels: int = 4
-    """Codes of one position, each of which refines those before it; D in the paper."""
-    shared: bool = True
-    """Whether one codebook serves all levels, as in the paper, or each level has its own."""
-    decay: float = 0.99
-    """What of the averages stays in each step, gamma."""
-    beta: float = 0.25
-    """Pull of the sums after each level on the encoder, the mean over levels."""
-    weight: float = 1.0
-    """Weight of that pull in the total loss, once more."""
-    reset: Literal["none", "redraw", "state"] = "state"
-    """Of rarely chosen codes, by what is left before a level of vectors of the batch; see `EMAConfig`."""
-    reset_share: float = 0.03
-    """The threshold of the averaged count, as a share of what each code has where all are chosen alike."""
-
-    def __post_init__(self) -> None:
-        check_levels(self.levels, self.codebook_size)
+Best = Callable[[int, Tensor, Tensor], Tensor]
+"""Of a level, what is left of the vectors, and the sums so far: the code whose vector is nearest to what is
+left."""
+Added = Callable[[int, Tensor, Tensor], Tensor]
+"""Of a level, its codes, and the sums so far: the vectors that the codes add to the sums."""
 
 
-class RQ(RefiningQuantizer):
-    """Vectors to one code per level, the nearest to what is left; no gradient trains the codebooks.
+@torch.no_grad()
+def encode_levels(
+    latents: Float[Tensor, "*b d"], levels: int, best: Best, added: Added
+) -> Int[Tensor, "*b levels"]:
+    """One code per level, each the best addition to the sum of those before it, without gradient."""
+    with torch.autocast(latents.device.type, enabled=False):
+        flat = latents.reshape(-1, latents.shape[-1]).float()
+        sums = torch.zeros_like(flat)
+        codes = []
+        for level in range(levels):
+            codes.append(best(level, flat - sums, sums))
+            sums = sums + added(level, codes[-1], sums)
+        return torch.stack(codes, -1).reshape(*latents.shape[:-1], -1)
 
-    Different from the paper: a shared codebook takes what all levels chose as one step of its averages, not
-    as one step for each; and it starts with vectors and what is left of them in the first batch.
-    """
 
-    config_class = RQConfig
-    config: RQConfig
+def partial_sums(codes: Int[Tensor, "*b m"], dim: int, added: Added) -> list[Float[Tensor, "*b d"]]:
+    """The sum after each level of the first m: what a prefix of the codes stands for."""
+    with torch.autocast(codes.device.type, enabled=False):
+        total = torch.zeros(*codes.shape[:-1], dim, device=codes.device)
+        sums = []
+        for level in range(codes.shape[-1]):
+            total = total + added(level, codes[..., level], total)
+            sums.append(total)
+        return sums
 
-    def __init__(self, **options: object) -> None:
-        super().__init__(**options)
-        config = self.config
-        self.tables = nn.ModuleList(
-            EMA(
-                codebook_size=config.codebook_size,
-                code_dim=config.code_dim,
-                decay=config.decay,
-                reset=config.reset,
-                reset_share=config.reset_share,
-            )
-            for _ in range(1 if config.shared else config.levels)
+
+def check_levels(levels: int, codebook_size: int) -> None:
+    """Raises ValueError unless there are at least two of each."""
+    if levels < 2 or codebook_size < 2:
+        raise ValueError(
+            f"levels={levels} and codebook_size={codebook_size} must be at least 2: set "
+            "model.quantizer.levels or model.quantizer.codebook_size"
         )
-
-    @property
-    def codebook(self) -> Float[Tensor, "k d"]:
-        """The first level's, or that of all."""
-        return self.table(0).codebook
-
-    def table(self, level: int) -> EMA:
-        """The averages that serve a level."""
-        found = self.tables[0 if self.config.shared else level]
-        assert isinstance(found, EMA)
-        return found
-
-    def best(
-        self, level: int, wanted: Float[Tensor, "n d"], sums: Float[Tensor, "n d"]
-    ) -> Int[Tensor, " n"]:
-        """The nearest to what is left, whatever the sums."""
-        return self.table(level).encode(wanted)
-
-    def vectors(
-        self, level: int, codes: Int[Tensor, "*b"], sums: Float[Tensor, "*b d"]
-    ) -> Float[Tensor, "*b d"]:
-        """Rows of the table."""
-        return self.table(level).lookup(codes)
-
-    def losses(
-        self, latents: Float[Tensor, "b n d"], sums: list[Float[Tensor, "b n d"]]
-    ) -> dict[str, Float[Tensor, ""]]:
-        """`commitment`, beta times the mean over levels of |z - sg x_m|^2, which moves the encoder alone."""
-        pulls = [F.mse_loss(latents, part.detach()) for part in sums]
-        weight = self.config.weight * self.config.beta
-        return {"commitment": weight * torch.stack(pulls).mean()}
-
-    @torch.no_grad()
-    def accumulate(self, inputs: Float[Tensor, "m d"], codes: Int[Tensor, "m levels"]) -> None:
-        """Notes what was left before each level, and the code that it chose.
-
-        Vector by vector, so that batches one after the other are noted as all of them at once.
-        """
-        before = [torch.zeros_like(inputs, dtype=torch.float32), *self.sums(codes)[:-1]]
-        left = inputs.float()[:, None] - torch.stack(before, 1)
-        if self.config.shared:
-            self.table(0).accumulate(left.flatten(0, 1), codes.flatten())
-        else:
-            for level in range(self.config.levels):
-                self.table(level).accumulate(left[:, level], codes[:, level])
-
-    def after_step(self) -> None:
-        """The averages and resets of each table."""
-        for level in range(len(self.tables)):
-            self.table(level).after_step()
-
-    @torch.no_grad()
-    def init_from(self, latents: Float[Tensor, "*b d"]) -> None:
-        """Each table starts with vectors of what is left before its level, a shared one of all levels'."""
-        left = latents.reshape(-1, self.config.code_dim).float()
-        seen: list[Tensor] = []
-        for level in range(self.config.levels):
-            table = self.table(level)
-            seen = [*seen, left] if self.config.shared else [left]
-            table.init_from(torch.cat(seen))
-            left = left - table.lookup(table.encode(left))

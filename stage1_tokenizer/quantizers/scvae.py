@@ -9,13 +9,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from stage1_tokenizer.quantizers.base import (
-    CodeSpec,
-    Quantized,
-    Quantizer,
-    gather_over_processes,
-)
-from stage1_tokenizer.quantizers.search import TILE
+from common.processes import gather_over_processes
+from stage1_tokenizer.quantizers.base import CodeSpec, Quantized, Quantizer
+from stage1_tokenizer.quantizers.chunks import scores_at_once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +28,7 @@ class SCVAEConfig:
     sparsity: float = 0.1
     """The lambda of |z - D s|^2 / 2 + lambda |s|_1: a larger one leaves fewer coefficients."""
     weight: float = 1.0
-    """Weight of the pull of latents and sums on each other."""
+    """Weight of the squared difference of latents and sums, which moves both."""
     kept: int = 4
     """Coefficients of a position that codes tell of: each is two codes, its atom and its value."""
     values: int = 15
@@ -57,7 +53,7 @@ class SCVAE(Quantizer):
     plus and minus the largest coefficient of late: what it samples is decoded from less than training had.
 
     Different from the paper: the dictionary is the over-complete cosine transform of one dimension, not of
-    two; of ISTA the step size alone is learned; and the pull is the same at all positions.
+    two; of ISTA the step size alone is learned; and the weight of the loss is the same at all positions.
     """
 
     config_class = SCVAEConfig
@@ -73,7 +69,7 @@ class SCVAE(Quantizer):
         self.register_buffer("largest", torch.ones(()))
         curvature = torch.linalg.matrix_norm(self.dictionary, 2).square()
         self.log_curvature = nn.Parameter(curvature.log())
-        self._noted: list[Tensor] = []
+        self._largest: list[Tensor] = []
 
     @property
     def spec(self) -> CodeSpec:
@@ -102,19 +98,19 @@ class SCVAE(Quantizer):
     def coefficients(self, latents: Float[Tensor, "*b d"]) -> Float[Tensor, "*b k"]:
         """T steps of s <- soft(s + D'(z - D s) / c, lambda / c) from zero, c learned, at first |D|^2."""
         step = torch.exp(-self.log_curvature)
-        found = latents.new_zeros(*latents.shape[:-1], self.config.atoms)
+        sparse = latents.new_zeros(*latents.shape[:-1], self.config.atoms)
         for _ in range(self.config.iterations):
-            left = latents - found @ self.dictionary
-            found = shrunk(found + step * (left @ self.dictionary.T), step * self.config.sparsity)
-        return found
+            left = latents - sparse @ self.dictionary
+            sparse = shrunk(sparse + step * (left @ self.dictionary.T), step * self.config.sparsity)
+        return sparse
 
     @torch.no_grad()
     def encode(self, latents: Float[Tensor, "*b d"]) -> Int[Tensor, "*b levels"]:
         """Codes alone: atom, value, atom, value, ..."""
         with torch.autocast(latents.device.type, enabled=False):
             flat = latents.reshape(-1, self.config.code_dim).float()
-            rows = max(TILE.get(flat.device.type, 2**22) // self.config.atoms, 1)
-            codes = [self._coded(self.coefficients(part)) for part in flat.split(rows)]
+            size = max(scores_at_once(flat.device) // self.config.atoms, 1)
+            codes = [self._coded(self.coefficients(part)) for part in flat.split(size)]
             return torch.cat(codes).reshape(*latents.shape[:-1], -1)
 
     def lookup(self, codes: Int[Tensor, "*b levels"]) -> Float[Tensor, "*b d"]:
@@ -126,17 +122,17 @@ class SCVAE(Quantizer):
 
     @torch.no_grad()
     def accumulate(self, inputs: Float[Tensor, "m d"], codes: Int[Tensor, "m levels"]) -> None:
-        """Notes how large coefficients are."""
+        """Takes in how large coefficients are."""
         with torch.autocast(inputs.device.type, enabled=False):
-            self._noted.append(self.coefficients(inputs.float()).abs().amax())
+            self._largest.append(self.coefficients(inputs.float()).abs().amax())
 
     @torch.no_grad()
     def after_step(self) -> None:
         """Moves the largest coefficient of late towards that of the step, of all processes."""
-        mine = torch.stack(self._noted).amax()
+        mine = torch.stack(self._largest).amax()
         largest = gather_over_processes(mine.reshape(1, 1)).amax()
         self.largest.lerp_(largest.where(largest.isfinite(), self.largest), 1 - self.DECAY)
-        self._noted = []
+        self._largest = []
 
     @torch.no_grad()
     def init_from(self, latents: Float[Tensor, "*b d"]) -> None:
@@ -156,9 +152,9 @@ class SCVAE(Quantizer):
 def cosines(atoms: int, code_dim: int) -> Float[Tensor, "k d"]:
     """Unit vectors cos(pi j k / K) over j, each but the first without its mean."""
     grid = torch.outer(torch.arange(atoms), torch.arange(code_dim)).double()
-    rows = torch.cos(math.pi / atoms * grid)
-    rows[1:] -= rows[1:].mean(1, keepdim=True)
-    return F.normalize(rows, dim=1).float()
+    vectors = torch.cos(math.pi / atoms * grid)
+    vectors[1:] -= vectors[1:].mean(1, keepdim=True)
+    return F.normalize(vectors, dim=1).float()
 
 
 def shrunk(values: Float[Tensor, "*b k"], threshold: Float[Tensor, ""]) -> Float[Tensor, "*b k"]:

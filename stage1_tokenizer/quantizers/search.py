@@ -6,9 +6,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from common.stopwatch import part
+from stage1_tokenizer.quantizers.chunks import scores_at_once
 
-TILE = {"cpu": 2**21, "cuda": 2**26, "mps": 2**24}
-"""Scores held at once, by device: 8 MB, 256 MB, 64 MB."""
 COLUMNS = 1024
 """Codes of a tile, at most on a CPU: few, for then most tiles hold a new maximum for few vectors."""
 BLOCKS = 4
@@ -18,8 +17,8 @@ BLOCKS = 4
 @part("search")
 @torch.no_grad()
 def nearest(
-    latents: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"], tile: int | None = None
-) -> Int[Tensor, " n"]:
+    latents: Float[Tensor, "*b d"], codebook: Float[Tensor, "k d"], tile: int | None = None
+) -> Int[Tensor, "*b"]:
     """The code with the least Euclidean distance; of equal ones, the lowest.
 
     |z - c|^2 = |z|^2 - 2 (z . c - |c|^2 / 2), so the largest z . c - |c|^2 / 2 wins. Both sides are first
@@ -34,50 +33,52 @@ def nearest(
 @part("search")
 @torch.no_grad()
 def most_alike(
-    latents: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"], tile: int | None = None
-) -> Int[Tensor, " n"]:
+    latents: Float[Tensor, "*b d"], codebook: Float[Tensor, "k d"], tile: int | None = None
+) -> Int[Tensor, "*b"]:
     """The code with the largest dot product; of equal ones, the lowest. Always in float32."""
     with torch.autocast(latents.device.type, enabled=False):
         return _search(latents.float(), codebook.float(), None, tile)
 
 
 def _search(
-    latents: Float[Tensor, "n d"],
+    latents: Float[Tensor, "*b d"],
     codebook: Float[Tensor, "k d"],
     centre: Float[Tensor, " d"] | None,
     tile: int | None,
-) -> Int[Tensor, " n"]:
+) -> Int[Tensor, "*b"]:
     """The code nearest to each vector, seen from `centre`; without one, that of the largest dot product."""
-    tile = tile or TILE.get(latents.device.type, 2**22) // 2  # two layouts of the same scores
-    rows = max(min(len(latents), tile // COLUMNS), 1)
-    columns = max(tile // rows, 1)
+    tile = tile or scores_at_once(latents.device) // 2  # two layouts of the same scores
+    flat = latents.reshape(-1, latents.shape[-1])
+    height = max(min(len(flat), tile // COLUMNS), 1)
+    width = max(tile // height, 1)
     if latents.device.type == "cpu":
-        columns = min(columns, COLUMNS)
-    several = latents.split(BLOCKS * rows)
-    return torch.cat([_codes(block, codebook, centre, rows, columns) for block in several])
+        width = min(width, COLUMNS)
+    parts = flat.split(BLOCKS * height)
+    codes = torch.cat([_codes(part, codebook, centre, height, width) for part in parts])
+    return codes.reshape(latents.shape[:-1])
 
 
 def _codes(
     latents: Float[Tensor, "n d"],
     codebook: Float[Tensor, "k d"],
     centre: Float[Tensor, " d"] | None,
-    rows: int,
-    columns: int,
+    height: int,
+    width: int,
 ) -> Int[Tensor, " n"]:
-    """Tile by tile, `columns` codes of the codebook for blocks of `rows` vectors."""
+    """Tile by tile, `width` codes of the codebook for blocks of `height` vectors."""
     if centre is not None:
         latents = latents - centre
-    blocks = [_fastest(block) for block in latents.split(rows)] if len(latents) else []
+    blocks = [_fastest(block) for block in latents.split(height)] if len(latents) else []
     best = latents.new_full((len(latents),), -torch.inf)
     codes = torch.zeros(len(latents), dtype=torch.int64, device=latents.device)
-    for start in range(0, len(codebook), columns):
-        some, added = codebook[start : start + columns], None
+    for first in range(0, len(codebook), width):
+        some, added = codebook[first : first + width], None
         if centre is not None:
             some = some - centre
             added = some.square().sum(1).mul_(-0.5)
-        states = zip(blocks, best.split(rows), codes.split(rows), strict=False)
-        for block, highest, found in states:
-            _improve(_dense(F.linear(block, some, added)), start, highest, found)
+        states = zip(blocks, best.split(height), codes.split(height), strict=False)
+        for block, block_best, block_codes in states:
+            _improve(_dense(F.linear(block, some, added)), first, block_best, block_codes)
     return codes
 
 
@@ -98,24 +99,24 @@ def _dense(scores: Tensor) -> Float[Tensor, "n k"]:
 
 def _improve(
     scores: Float[Tensor, "n k"],
-    start: int,
+    first: int,
     best: Float[Tensor, " n"],
     codes: Int[Tensor, " n"],
 ) -> None:
-    """Changes `best` and `codes` where one of these scores, those of the codes from `start` on, is higher.
+    """Changes `best` and `codes` where one of these scores, those of the codes from `first` on, is higher.
 
     Strictly: of equal codes the lowest stays. On a CPU a maximum costs ten times more with its place than
-    alone, so places are looked for only in the rows that change: few, after the first tiles.
+    alone, so places are looked for only of the vectors that change: few, after the first tiles.
     """
-    if start and eager_cpu(scores):
-        rows = (scores.amax(1) > best).nonzero().squeeze(1)
-        best[rows], found = scores[rows].max(1)
-        codes[rows] = found + start
+    if first and eager_cpu(scores):
+        changed = (scores.amax(1) > best).nonzero().squeeze(1)
+        best[changed], places = scores[changed].max(1)
+        codes[changed] = places + first
     else:
-        values, found = scores.max(1)
+        values, places = scores.max(1)
         better = values > best
         best.copy_(torch.where(better, values, best))
-        codes.copy_(torch.where(better, found + start, codes))
+        codes.copy_(torch.where(better, places + first, codes))
 
 
 def eager_cpu(x: Tensor) -> bool:

@@ -5,14 +5,19 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from stage1_tokenizer.quantizers.base import Quantized, Quantizer
 from stage1_tokenizer.quantizers.estimators import rotation_trick, straight_through
-from stage1_tokenizer.quantizers.mapped import MappedQuantizer
-from stage1_tokenizer.quantizers.maps import mapped, match_moments, new_map
-from stage1_tokenizer.quantizers.wasserstein import gaussian_wasserstein
+from stage1_tokenizer.quantizers.losses import gaussian_wasserstein
+from stage1_tokenizer.quantizers.projection import (
+    ProjectedCodebook,
+    build_projection,
+    match_moments,
+    project,
+)
+from stage1_tokenizer.quantizers.search import nearest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,20 +36,20 @@ class SimVQConfig:
     bias: bool = True
     """The b of C W + b, as in the authors' code; without it the codes can't follow a drifting mean."""
     beta: float = 0.25
-    """Pull of the codes on the encoder, relative to the pull of the encoder on the codes (Algorithm 1)."""
+    """Weight of the commitment loss relative to the codebook loss (Algorithm 1)."""
     weight: float = 1.0
-    """Weight of both pulls in the total loss; the paper has 1 for images. A larger one fills a large
-    codebook sooner."""
+    """Weight of codebook and commitment loss in the total loss; the paper has 1 for images. A larger one
+    fills a large codebook sooner."""
     rescale: bool = True
-    """Start W and b from the mean and scale of the encoder's first batch. The authors' codes start about
-    four times too small, which StableVQ names as a cause of collapse; False is the paper's start."""
+    """Initialize W and b from the mean and scale of the encoder's first batch. The authors' codes begin about
+    four times too small, which StableVQ names as a cause of collapse; False is the paper's initialization."""
     train_basis: bool = False
     """Train C too, with its own learning rate `basis_lr` (the authors' README: "can work as well")."""
     gram_penalty: float = 0.0
     """Weight of the mean squared off-diagonal entry of the Gram matrix of the normalised codebook's
     columns, which keeps its dimensions apart (DimVQ; 1e-3 there). It reads all K codes in each step."""
     w2_penalty: float = 0.0
-    """Weight, beside the pulls, of the Gaussian Wasserstein distance between the latents of this process
+    """Weight, beside both losses, of the Gaussian Wasserstein distance between the latents of this process
     and all K codes (arXiv 2506.15078). It reads all K codes in each step."""
     rotation: bool = False
     """The rotation trick (arXiv 2410.06424) in place of the straight-through estimator. Reports on its
@@ -58,14 +63,16 @@ class SimVQConfig:
             )
 
 
-class SimVQ(MappedQuantizer):
+class SimVQ(Quantizer):
     """Vectors to the nearest of K codes, and back. Every code moves when the one linear map learns.
 
-    The key `map` has more and less than the paper's linear layer, for comparison.
+    The key `map` has more and less than the paper's linear layer, for comparison. A frozen basis is a
+    persistent buffer: it belongs to the weights.
     """
 
     config_class = SimVQConfig
     config: SimVQConfig
+    basis: Tensor
 
     def __init__(self, **options: object) -> None:
         super().__init__(**options)
@@ -75,27 +82,58 @@ class SimVQ(MappedQuantizer):
             self.basis = nn.Parameter(basis)
         else:
             self.register_buffer("basis", basis)
-        self.projection = new_map(config.map, config.code_dim, config.bias)
+        self.projection = build_projection(config.map, config.code_dim, config.bias)
+        self._projected = ProjectedCodebook()
+
+    @property
+    def codebook(self) -> Float[Tensor, "k d"]:
+        """The effective codebook C W + b, in float32."""
+        return self._projected(self.projection, self.basis)
+
+    def forward(self, latents: Float[Tensor, "b n d"]) -> Quantized:
+        """Codes, quantized latents and losses (Algorithm 1); in float32, whatever the autocast."""
+        with torch.autocast(latents.device.type, enabled=False):
+            latents = latents.float()
+            codes = self.encode(latents)
+            chosen = self.lookup(codes)
+            losses = self.losses(latents, chosen)
+            estimator = rotation_trick if self.config.rotation else straight_through
+            return Quantized(
+                estimator(latents, chosen), codes, losses, latents.detach().flatten(0, 1)
+            )
+
+    @torch.no_grad()
+    def encode(self, latents: Float[Tensor, "*b d"]) -> Int[Tensor, "*b"]:
+        """The nearest code of each vector, without gradient: argmin over k of |z - (c_k W + b)|."""
+        return nearest(latents, self.codebook)
+
+    def lookup(self, codes: Int[Tensor, "*b"]) -> Float[Tensor, "*b d"]:
+        """The code vectors c_k W + b, from integers alone.
+
+        The gradient goes through the chosen entries of C, not through all K.
+        """
+        if not self.training and not torch.is_grad_enabled():
+            return F.embedding(codes, self.codebook)
+        return project(self.projection, F.embedding(codes, self.basis))
 
     def losses(
         self, latents: Float[Tensor, "b n d"], chosen: Float[Tensor, "b n d"]
     ) -> dict[str, Float[Tensor, ""]]:
-        """Both pulls (Algorithm 1), and the penalties that are on."""
+        """`codebook`, which trains W and b alone, `commitment`, which trains the encoder alone, and the
+        penalties that are on."""
         config = self.config
-        losses = super().losses(latents, chosen)
+        losses = {
+            "codebook": config.weight * F.mse_loss(chosen, latents.detach()),
+            "commitment": config.weight * config.beta * F.mse_loss(latents, chosen.detach()),
+        }
         if config.gram_penalty:
-            losses["gram"] = config.gram_penalty * off_diagonal_gram(self._every_code())
+            codebook = project(self.projection, self.basis)  # with a gradient in eval mode too
+            losses["gram"] = config.gram_penalty * off_diagonal_gram(codebook)
         if config.w2_penalty:
-            distance = gaussian_wasserstein(latents.flatten(0, 1), self._every_code())
+            codebook = project(self.projection, self.basis)
+            distance = gaussian_wasserstein(latents.flatten(0, 1), codebook)
             losses["w2"] = config.weight * config.w2_penalty * distance
         return losses
-
-    def estimated(
-        self, latents: Float[Tensor, "b n d"], chosen: Float[Tensor, "b n d"]
-    ) -> Float[Tensor, "b n d"]:
-        """`chosen` in value, with the gradient of the key `rotation`."""
-        estimator = rotation_trick if self.config.rotation else straight_through
-        return estimator(latents, chosen)
 
     @torch.no_grad()
     def init_from(self, latents: Float[Tensor, "*b d"]) -> None:
@@ -104,13 +142,10 @@ class SimVQ(MappedQuantizer):
             flat = latents.reshape(-1, self.config.code_dim).float()
             match_moments(self.projection, self.basis, flat)
 
-    def _every_code(self) -> Float[Tensor, "k d"]:
-        return mapped(self.projection, self.basis)  # with a gradient in eval mode too
-
 
 def off_diagonal_gram(codebook: Float[Tensor, "k d"]) -> Float[Tensor, ""]:
-    """Mean squared off-diagonal entry of the d x d Gram matrix of the row-normalised codebook (DimVQ)."""
-    rows = F.normalize(codebook, dim=1)
-    gram = rearrange(rows, "k d -> d k") @ rows
+    """Mean squared off-diagonal entry of the d x d Gram matrix of the normalised code vectors (DimVQ)."""
+    vectors = F.normalize(codebook, dim=1)
+    gram = vectors.T @ vectors
     d = gram.shape[0]
     return (gram.square().sum() - gram.diagonal().square().sum()) / max(d * (d - 1), 1)

@@ -9,10 +9,13 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from stage1_tokenizer.quantizers.soft import SoftQuantizer
+from stage1_tokenizer.quantizers.base import Quantized, Quantizer, StepCounter
+from stage1_tokenizer.quantizers.codebook_init import random_codebook
+from stage1_tokenizer.quantizers.search import nearest
+from stage1_tokenizer.quantizers.soft_assignment import rename_old_counter, soft_assignment
 
 COLDEST = 1e-3
 """The temperature's floor, where mixtures are single codes but for rounding."""
@@ -35,7 +38,7 @@ class SQVAEConfig:
     """Values of the data that one position stands for: 3 x 8 x 8 in colour at a factor of 8. With it, a weight
     of 1 and loss.arelbo the total is the paper's bound, per value."""
     start: float = 20.0
-    """Variance (of `vmf`: concentration) at the start, less 1, which is its least. The variance wants to be
+    """Initial variance (of `vmf`: concentration), less 1, which is its least. The variance wants to be
     about d / 3: with 8 dimensions, from 20 the digits used 1 of 64 codes after 500 steps, from 2 (and with
     loss.arelbo) 38 after 400."""
     annealing: float = 1e-5
@@ -49,10 +52,10 @@ class SQVAEConfig:
             )
 
 
-class SQVAE(SoftQuantizer):
-    """Vectors to codes drawn from their posterior; in eval mode, to the most probable one.
+class SQVAE(Quantizer):
+    """Vectors to mixtures of codes sampled from their posterior; in eval mode, to the most probable code.
 
-    The paper's reconstruction term is D / 2 times the log of the mean squared error, for which pictures have
+    The paper's reconstruction term is D / 2 times the log of the mean squared error, for which images have
     loss.arelbo; beside another one `weight` decides how much of the bound is kept. Variances that the encoder
     predicts (types II to IV) are left out.
     """
@@ -62,7 +65,11 @@ class SQVAE(SoftQuantizer):
 
     def __init__(self, **options: object) -> None:
         super().__init__(**options)
-        self.log_width = nn.Parameter(torch.tensor(math.log(self.config.start)))
+        config = self.config
+        self.table = nn.Parameter(random_codebook(config.codebook_size, config.code_dim))
+        self.log_width = nn.Parameter(torch.tensor(math.log(config.start)))
+        self.counter = StepCounter()
+        self.register_load_state_dict_pre_hook(rename_old_counter)
 
     @property
     def width(self) -> Float[Tensor, ""]:
@@ -72,7 +79,7 @@ class SQVAE(SoftQuantizer):
     @property
     def temperature(self) -> Float[Tensor, ""]:
         """Falls exponentially with the step."""
-        return torch.exp(-self.config.annealing * self.steps).clamp_min(COLDEST)
+        return torch.exp(-self.config.annealing * self.counter.steps).clamp_min(COLDEST)
 
     @property
     def precision(self) -> Float[Tensor, ""]:
@@ -81,23 +88,36 @@ class SQVAE(SoftQuantizer):
 
     @property
     def codebook(self) -> Float[Tensor, "k d"]:
-        """The table; of `vmf`, its rows' directions."""
-        return self.placed(self.table.float())
+        """The trained codes; of `vmf`, their directions."""
+        return self._on_sphere(self.table.float())
 
-    def placed(self, latents: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
+    def forward(self, latents: Float[Tensor, "b n d"]) -> Quantized:
+        """Codes, mixtures (in eval mode the codes' vectors) and losses; in float32, whatever the autocast.
+
+        `codes` and `noise` are the divergences of the code and of the vector, both from their priors.
+        """
+        with torch.autocast(latents.device.type, enabled=False):
+            latents = self._on_sphere(latents.float())
+            codes, flat = self.encode(latents), latents.flatten(0, 1)
+            soft = soft_assignment(flat, self.codebook, self.precision, self.temperature)
+            mixed = soft.mixed if self.training else self.lookup(codes).flatten(0, 1)
+            if self.config.kind == "vmf":
+                noise = self.width * (flat * (flat - mixed)).sum()
+            else:
+                noise = self.precision * (flat - mixed).square().sum()
+            factor = self.config.weight / self.config.values / len(flat)
+            losses = {"codes": factor * soft.divergence, "noise": factor * noise}
+            return Quantized(mixed.view_as(latents), codes, losses, flat.detach())
+
+    @torch.no_grad()
+    def encode(self, latents: Float[Tensor, "*b d"]) -> Int[Tensor, "*b"]:
+        """The most probable codes alone, of any number of vectors, without gradient."""
+        return nearest(self._on_sphere(latents.float()), self.codebook)
+
+    def after_step(self) -> None:
+        """Counts the step, on which the temperature depends."""
+        self.counter.advance()
+
+    def _on_sphere(self, vectors: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
         """Their directions, of `vmf`."""
-        return F.normalize(latents, dim=-1) if self.config.kind == "vmf" else latents
-
-    def terms(
-        self,
-        latents: Float[Tensor, "n d"],
-        mixed: Float[Tensor, "n d"],
-        divergence: Float[Tensor, ""],
-        distance: Float[Tensor, ""],
-    ) -> dict[str, Float[Tensor, ""]]:
-        """`codes` and `noise`: the divergences of the code and of the vector, both from their priors."""
-        if self.config.kind == "vmf":
-            noise = self.width * (latents * (latents - mixed)).sum()
-        else:
-            noise = self.precision * (latents - mixed).square().sum()
-        return {"codes": divergence, "noise": noise}
+        return F.normalize(vectors, dim=-1) if self.config.kind == "vmf" else vectors

@@ -1,10 +1,16 @@
-"""VQ: a table of codes, each trained by the gradient of the vectors that choose it (arXiv 1711.00937)."""
+"""VQ: a codebook whose every code is trained by the gradient of the vectors that choose it (arXiv 1711.00937)."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-from stage1_tokenizer.quantizers.estimators import Estimator
-from stage1_tokenizer.quantizers.table import StartedTableQuantizer
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from stage1_tokenizer.quantizers.base import Quantized, Quantizer
+from stage1_tokenizer.quantizers.codebook_init import random_codebook, sample_vectors
+from stage1_tokenizer.quantizers.estimators import ESTIMATORS, Estimator
+from stage1_tokenizer.quantizers.losses import codebook_and_commitment_loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,17 +23,46 @@ class VQConfig:
     code_dim: int = 64
     """Dimension of one code vector, d."""
     beta: float = 0.25
-    """Pull of the codes on the encoder, relative to the pull of the encoder on the codes."""
+    """Weight of the commitment loss relative to the codebook loss."""
     weight: float = 1.0
-    """Weight of both pulls in the total loss."""
+    """Weight of codebook and commitment loss in the total loss."""
     start: Literal["normal", "uniform", "data"] = "normal"
-    """Of the table: N(0, 1); uniform in +-1/K as in VQGAN; or vectors of the first batch."""
+    """Initial codebook: N(0, 1); uniform in +-1/K as in VQGAN; or vectors of the first batch."""
     estimator: Estimator = "straight-through"
     """`rotation` is the rotation trick (arXiv 2410.06424)."""
 
 
-class VQ(StartedTableQuantizer):
-    """Vectors to the nearest row of a trained table. Only rows that are chosen learn."""
+class VQ(Quantizer):
+    """Vectors to the nearest of K trained codes. Only codes that are chosen learn."""
 
     config_class = VQConfig
     config: VQConfig
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(**options)
+        config = self.config
+        codes = random_codebook(config.codebook_size, config.code_dim, config.start)
+        self.table = nn.Parameter(codes)
+
+    @property
+    def codebook(self) -> Float[Tensor, "k d"]:
+        """The trained codes."""
+        return self.table.float()
+
+    def forward(self, latents: Float[Tensor, "b n d"]) -> Quantized:
+        """Codes, quantized latents and losses; in float32, whatever the autocast."""
+        config = self.config
+        with torch.autocast(latents.device.type, enabled=False):
+            latents = latents.float()
+            codes = self.encode(latents)
+            chosen = self.lookup(codes)
+            losses = codebook_and_commitment_loss(latents, chosen, config.weight, config.beta)
+            estimated = ESTIMATORS[config.estimator](latents, chosen)
+            return Quantized(estimated, codes, losses, latents.detach().flatten(0, 1))
+
+    @torch.no_grad()
+    def init_from(self, latents: Float[Tensor, "*b d"]) -> None:
+        """With `start=data`, K of the vectors, at random."""
+        if self.config.start == "data":
+            flat = latents.reshape(-1, self.config.code_dim).float()
+            self.table.copy_(sample_vectors(flat, self.config.codebook_size))

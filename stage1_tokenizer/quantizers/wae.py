@@ -5,11 +5,11 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
-from stage1_tokenizer.quantizers.base import Quantized
+from stage1_tokenizer.quantizers.base import Quantized, Quantizer
+from stage1_tokenizer.quantizers.codebook_init import random_codebook
 from stage1_tokenizer.quantizers.estimators import straight_through
-from stage1_tokenizer.quantizers.table import TableQuantizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,31 +39,41 @@ class WAEConfig:
             )
 
 
-class WAE(TableQuantizer):
-    """Vectors to the nearest code; one cost of moving all vectors onto all codes in place of two pulls.
+class WAE(Quantizer):
+    """Vectors to the nearest code; one cost of moving all vectors onto all codes in place of two losses.
 
     The plan is entropic and held constant, where the authors solve a linear program for each position of the
     grid; all positions share one plan, codes have equal weights, and each process transports its own
-    batch. The cost is a mean over the d channels, as other methods' pulls are.
+    batch. The cost is a mean over the d channels, as other methods' losses are.
     """
 
     config_class = WAEConfig
     config: WAEConfig
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(**options)
+        config = self.config
+        self.table = nn.Parameter(random_codebook(config.codebook_size, config.code_dim))
+
+    @property
+    def codebook(self) -> Float[Tensor, "k d"]:
+        """The trained codes."""
+        return self.table.float()
 
     def forward(self, latents: Float[Tensor, "b n d"]) -> Quantized:
         """Codes, quantized latents and the transport's cost; in float32, whatever the autocast."""
         with torch.autocast(latents.device.type, enabled=False):
             latents = latents.float()
             codes, flat = self.encode(latents), latents.flatten(0, 1)
-            rows = flat if len(flat) <= self.config.most_vectors else flat[self._some(flat)]
-            plan = transport(rows, self.codebook, self.config.epsilon, self.config.iterations)
-            cost = moved(rows, self.codebook, plan) / self.config.code_dim
+            some = flat if len(flat) <= self.config.most_vectors else flat[self._some(flat)]
+            plan = transport(some, self.codebook, self.config.epsilon, self.config.iterations)
+            cost = transport_cost(some, self.codebook, plan) / self.config.code_dim
             losses = {"transport": self.config.weight * cost}
             estimated = straight_through(latents, self.lookup(codes))
             return Quantized(estimated, codes, losses, flat.detach())
 
     def _some(self, flat: Float[Tensor, "n d"]) -> Tensor:
-        """Places of `most_vectors` of the vectors: at random in training, else evenly spread."""
+        """Indices of `most_vectors` of the vectors: at random in training, else evenly spread."""
         most = self.config.most_vectors
         if self.training:
             return torch.randperm(len(flat), device=flat.device)[:most]
@@ -90,7 +100,7 @@ def transport(
     return (logs + of_vectors + of_codes).exp_() / n
 
 
-def moved(
+def transport_cost(
     latents: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"], plan: Float[Tensor, "n k"]
 ) -> Float[Tensor, ""]:
     """The cost sum_ij plan_ij |z_i - c_j|^2, without the matrix of the distances."""

@@ -211,8 +211,9 @@ def load_clips(config: SpeechDataConfig, split: str, *, sample_rate: int) -> Spe
 
 def clip_rows(config: SpeechDataConfig, split: str) -> Dataset:
     """The rows of a split."""
-    if config.source == "spoken_digits":
-        return spoken_digits(split)
-    rows = load_rows(config, split, audio_folder_rows)
+    embedded = {"spoken_digits": spoken_digits}
+    rows = load_rows(
+        config, split, embedded, audio_folder_rows, speaker_column=config.speaker_column
+    )
     assert isinstance(rows, Dataset)
     return rows

@@ -1,7 +1,6 @@
 """Speech as files to look at and to listen to: spectrograms on one scale, and WAV."""
 
 import io
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from common.figures import save_figure
+from common.files import replaced_file
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
@@ -70,7 +70,5 @@ def wav_bytes(waveform: Float[Tensor, " t"], sample_rate: int) -> bytes:
 
 def save_waveform(waveform: Float[Tensor, " t"], sample_rate: int, path: Path) -> None:
     """Writes 16-bit WAV, samples beyond [-1, 1] clipped, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    partial.write_bytes(wav_bytes(waveform, sample_rate))
-    os.replace(partial, path)
+    with replaced_file(path) as partial:
+        partial.write_bytes(wav_bytes(waveform, sample_rate))

@@ -11,7 +11,7 @@ import benchmarks.scoring
 import benchmarks.speech
 from benchmarks.codecs import NAMES, codec
 from benchmarks.speech import noise
-from pipelines.fidelity import coverage
+from pipelines.evaluation.fidelity import coverage
 
 SMALL_SPEECH = (
     *("seconds=0.64", "thinner=8", "prior=1m", "batches=[1,2]", "sampled_seconds=0.1"),

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers.priors import drawn_anew
+from helpers.priors import randomized
 
 from benchmarks import prior_step, sampling
 from benchmarks.stock import stock_model
@@ -41,12 +41,12 @@ def test_a_line_for_each_case_of_training() -> None:
 
 @pytest.mark.parametrize("cache", ["dynamic", "static"])
 def test_both_sides_draw_the_same_likeliest_codes(cache: str) -> None:
-    prior = drawn_anew(sampling.new_prior(SAMPLING, 6))
+    prior = randomized(sampling.new_prior(SAMPLING, 6))
     stock = stock_model(prior).eval()
     labels = torch.tensor([0, 2, 1])
     greedy = sampling.ours(prior, labels, 2.5, temperature=0.0)
     how = {"cache_implementation": "static"} if cache == "static" else {}
-    codes = sampling.theirs(stock, labels, prior.no_condition, 6, 2.5, do_sample=False, **how)
+    codes = sampling.theirs(stock, labels, prior.config.classes, 6, 2.5, do_sample=False, **how)
     assert torch.equal(greedy, codes)
 
 

@@ -1,4 +1,4 @@
-"""How robust a recipe is: thresholds beside each, a table that says worst, median and best, and README within it."""
+"""How robust a recipe is: thresholds beside each, a table that says worst, median and best, and the pages' tables within it."""
 
 import json
 import re
@@ -9,10 +9,11 @@ from statistics import median
 
 import pytest
 
-from benchmarks.robustness import Thresholds, own_configs, table, thresholds
+from benchmarks.robustness import Thresholds, command, table, thresholds
+from pipelines.experiment import read_experiment
 
 ROOT = Path(__file__).parents[2]
-RECIPES = sorted(path.parent.name for path in (ROOT / "configs").glob("*/thresholds.yaml"))
+RECIPES = sorted(path.stem for path in (ROOT / "benchmarks" / "thresholds").iterdir())
 TABLES = sorted((ROOT / "docs" / "robustness").glob("*.json"))
 ASKED = Thresholds(at_least={"codes used": 0.9}, at_most={"mel distance": 2.0})
 
@@ -25,6 +26,7 @@ def test_every_threshold_is_of_a_number_that_runs_have(recipe: str, monkeypatch)
     of_samples = {
         name for name in {*asked.at_least, *asked.at_most} if name.startswith("label acc")
     }
+    assert (ROOT / "configs" / f"{recipe}.yaml").is_file()
     assert asked.at_least and {*asked.at_least, *asked.at_most} - of_samples <= known
     assert not of_samples or asked.steps is None
 
@@ -46,17 +48,20 @@ def test_the_table_puts_the_worst_first() -> None:
     ]
 
 
-def test_a_run_has_configs_and_paths_of_its_own(tmp_path: Path, monkeypatch) -> None:
+def test_a_run_has_a_folder_and_seeds_of_its_own(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
-    own_configs("digits", tmp_path / "one")
-    names = {path.name for path in (tmp_path / "one" / "configs").iterdir()}
-    assert names == {p.name for p in (ROOT / "configs/digits").iterdir()} - {"thresholds.yaml"}
-    for path in (tmp_path / "one" / "configs").iterdir():
-        assert "runs/digits" not in path.read_text() and str(tmp_path / "one") in path.read_text()
+    path, *words = command("digits", 3, None, tmp_path, ("data.validation=10%",))[3:]
+    assert words.pop() == "allow_failed=true"
+    configs = read_experiment(Path(path), words).configs
+    assert {configs[name].seed for name in ("tokenizer", "classifier", "prior")} == {3}
+    assert configs["tokenizer"].run_dir == tmp_path / "tokenizer"
+    assert configs["codes"].data.validation == "10%"
+    short = command("librispeech_cpu", 3, 500, tmp_path, ())
+    assert "tokenizer.seed=3" in short and "classifier.seed=3" not in short
 
 
 def test_first_steps_are_those_of_the_recipe(tmp_path: Path) -> None:
-    config, out = str(ROOT / "configs/smoke/train-tokenizer.yaml"), tmp_path / "line.json"
+    config, out = str(ROOT / "configs/smoke.yaml"), tmp_path / "line.json"
     command = ["-m", "benchmarks.first_steps", config, "2", str(out), f"run_dir={tmp_path / 'run'}"]
     subprocess.run([sys.executable, *command], cwd=ROOT, check=True, capture_output=True)
     line = json.loads(out.read_text())
@@ -78,10 +83,11 @@ def recorded(recipe: str) -> list[dict[str, float]]:
     return [numbers for runs in json.loads(text).values() for numbers in runs]
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
 @pytest.mark.parametrize("recipe", ["digits", "spoken_digits"])
-def test_readmes_quickstart_numbers_are_medians_of_the_recorded_runs(recipe: str) -> None:
+def test_the_quickstarts_tables_are_medians_of_the_recorded_runs(recipe: str, page: str) -> None:
     """`median [least to most]` in each cell, of the metric that its row and its column name."""
-    text = (ROOT / "README.md").read_text()
+    text = (ROOT / page).read_text()
     (table,) = re.findall(rf"^\| {recipe.replace('_', ' ')} \|.*\n(?:\|.*\n)+", text, re.MULTILINE)
     header, _, *rows = [[c.strip() for c in line.split("|")[1:-1]] for line in table.splitlines()]
     cells = 0

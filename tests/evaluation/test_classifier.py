@@ -1,4 +1,4 @@
-"""The classifier: it learns digits, repeats itself exactly, and stops where it is done."""
+"""The training of classifiers repeats itself exactly, and stops where it is done."""
 
 import dataclasses
 from pathlib import Path
@@ -6,40 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from common.seeding import generator_at
-from common.tracking import read_metrics
-from pipelines.classifier import (
-    Classifier,
-    ClassifierConfig,
-    TrainImageClassifierConfig,
-    shifted,
-    train_classifier,
-)
-from stage1_tokenizer.images.data import ImageDataConfig
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainImageClassifierConfig:
-    config = TrainImageClassifierConfig(run_dir=tmp_path_factory.mktemp("classifier") / "run")
-    train_classifier(config)
-    return config
-
-
-def test_the_defaults_learn_the_digits(trained: TrainImageClassifierConfig) -> None:
-    rows = read_metrics(trained.run_dir)
-    assert [row["step"] for row in rows] == list(range(50, 501, 50))
-    assert rows[-1]["heldout/accuracy"] > 0.97
-    assert {"config.yaml", "metrics.jsonl", "model"} <= {p.name for p in trained.run_dir.iterdir()}
-
-
-def test_the_saved_model_has_names_features_and_logits(trained: TrainImageClassifierConfig) -> None:
-    model = Classifier.from_pretrained(trained.run_dir / "model")
-    assert model.config.name == "digits-classifier"
-    assert model.config.classes == tuple("0123456789")
-    images = torch.randn(5, 1, 8, 8)
-    assert model.features(images).shape == (5, 64) and model(images).shape == (5, 10)
-    with pytest.raises(ValueError, match=r"\(3, 8, 8\).*trained on \(1, 8, 8\); set classifier"):
-        model(torch.randn(5, 3, 8, 8))
+from pipelines.evaluation.classifier import train_classifier
+from pipelines.evaluation.config import TrainImageClassifierConfig
+from pipelines.evaluation.images.classifier import ImageClassifier
 
 
 def test_a_finished_run_is_not_run_again(trained: TrainImageClassifierConfig) -> None:
@@ -55,33 +24,9 @@ def test_the_seed_decides_everything(tmp_path: Path) -> None:
     def weights(name: str, seed: int) -> torch.Tensor:
         torch.manual_seed(torch.seed())  # what the process did before must not matter
         config = TrainImageClassifierConfig(run_dir=tmp_path / name, steps=3, seed=seed, flip=True)
-        model = Classifier.from_pretrained(train_classifier(config))
+        model = ImageClassifier.from_pretrained(train_classifier(config))
         return torch.cat([p.flatten() for p in model.parameters()])
 
     first = weights("first", 1)
     assert torch.equal(first, weights("again", 1))
     assert not torch.equal(first, weights("other", 2))
-
-
-def test_streams_and_pictures_without_labels_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"set data\.streaming=false"):
-        data = ImageDataConfig(streaming=True)
-        train_classifier(TrainImageClassifierConfig(run_dir=tmp_path, data=data))
-    with pytest.raises(ValueError, match=r"set data\.label_column"):
-        data = ImageDataConfig(label_column=None)
-        train_classifier(TrainImageClassifierConfig(run_dir=tmp_path, data=data))
-
-
-def test_a_shift_keeps_the_middle_of_the_picture() -> None:
-    image = torch.arange(64.0).reshape(1, 8, 8)
-    seen = {tuple(shifted(image, 1, generator_at(0, i))[0, 4, 4:6].tolist()) for i in range(100)}
-    around = {(8.0 * y + x, 8.0 * y + x + 1) for y in (3, 4, 5) for x in (3, 4, 5)}
-    assert seen == around
-
-
-@pytest.mark.parametrize(
-    ("size", "width", "dimensions"), [(8, 16, 64), (32, 32, 128), (64, 64, 256)]
-)
-def test_sizes(size: int, width: int, dimensions: int) -> None:
-    config = ClassifierConfig(image_size=size, in_channels=3, classes=("a", "b"), width=width)
-    assert Classifier(config).features(torch.randn(2, 3, size, size)).shape == (2, dimensions)

@@ -13,7 +13,7 @@ def vectors(count: int, dim: int = 4, seed: int = 1) -> Tensor:
     return torch.randn(count, dim, generator=torch.Generator().manual_seed(seed))
 
 
-def noted(quantizer: Quantizer, latents: Tensor) -> Tensor:
+def upkeep_step(quantizer: Quantizer, latents: Tensor) -> Tensor:
     """One step without an optimizer; returns the codes."""
     codes = quantizer.encode(latents)
     quantizer.accumulate(latents, codes)

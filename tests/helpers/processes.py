@@ -5,6 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from omegaconf import OmegaConf
+
+from common.config import to_plain, write_text
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -17,3 +21,9 @@ def run_on_two(folder: Path, *words: str) -> None:
         command, cwd=folder, env=os.environ | known, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def save_experiment(path: Path, **configs: object) -> None:
+    """Writes an experiment with these configs as its sections."""
+    sections = {name: to_plain(config) for name, config in configs.items()}
+    write_text(path, OmegaConf.to_yaml(OmegaConf.create({"run_dir": "runs", **sections})))

@@ -1,4 +1,4 @@
-"""The quantizers that the contract is over, one step of each, and a watch on the size of tensors."""
+"""The quantizers that the contract is over, and a watch on the size of tensors."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +23,6 @@ from stage1_tokenizer.quantizers import (
     WAE,
     Affine,
     QINCo,
-    Quantized,
     Quantizer,
     SimVQ,
 )
@@ -38,7 +37,7 @@ class Case:
     kind: type[Quantizer]
     options: dict[str, Any]
     nearest: bool = True
-    """Whether encode finds the nearest row of `codebook`."""
+    """Whether encode finds the nearest entry of `codebook`."""
     straight: bool = True
     """Whether the gradient that reaches the encoder is the decoder's, unchanged."""
     exact: bool = True
@@ -47,6 +46,10 @@ class Case:
     """Whether gradients train anything in it."""
     soft: bool = False
     """Whether latents in training are mixtures of codes."""
+
+    def make(self) -> Quantizer:
+        """A new quantizer."""
+        return self.kind(**self.options)
 
 
 CASES = {
@@ -115,25 +118,13 @@ CASES = {
 }
 
 
-def made(case: Case, batch: Tensor | None = None) -> Quantizer:
-    torch.manual_seed(0)
-    quantizer = case.kind(**case.options)
-    quantizer.init_from(vectors() if batch is None else batch)
-    return quantizer
+def normal(*shape: int, seed: int = 1) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def vectors(b: int = 3, n: int = 50, seed: int = 1, offset: float = 1.5) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(b, n, DIM, generator=generator) + offset
-
-
-def step(quantizer: Quantizer, latents: Tensor) -> Quantized:
-    """What the trainer does to a quantizer in one step, its optimizer aside."""
-    out = quantizer(latents)
-    codes = out.codes.flatten(0, 1)
-    quantizer.accumulate(out.inputs, codes)
-    quantizer.after_step()
-    return out
 
 
 class LargestTensor(TorchDispatchMode):

@@ -11,12 +11,12 @@ import torch
 
 from common.config import load_config
 from common.tracking import read_metrics
-from pipelines.cli import VERBS, config_class
 from pipelines.compare.config import CompareConfig, CompareRow
 from pipelines.compare.numbers import Measured, number
-from pipelines.compare.runs import verb_config
+from pipelines.compare.runs import experiment_values
 from pipelines.compare.study import compare, prepare
 from pipelines.compare.table import csv_text, drawn, indistinguishable, lines_of, markdown
+from pipelines.experiment import read_experiment
 from stage1_tokenizer import ImageTokenizer
 
 ROOT = Path(__file__).parents[2]
@@ -61,9 +61,12 @@ def test_every_row_goes_through_both_stages(study: CompareConfig) -> None:
 
 def test_the_rows_differ_in_the_quantizer_alone(study: CompareConfig) -> None:
     runs = sorted((study.out / "rows").iterdir())
-    configs = [(run / "configs" / "train-tokenizer.yaml").read_text() for run in runs]
-    same = {text.partition("quantizer:")[0].partition("\n")[2] for text in configs}
-    assert len(same) == 1 and len(set(configs)) == 4
+    configs = [read_experiment(run / "experiment.yaml").config("tokenizer") for run in runs]
+    model = replace(configs[0].model, quantizer=configs[0].model.quantizer)
+    own = [config.model.quantizer for config in configs]
+    same = [replace(c, run_dir=Path(), model=replace(model, quantizer=own[0])) for c in configs]
+    assert same == [same[0]] * 4 and len(set(own)) == 4
+    assert all(replace(c.model, quantizer=own[0]) == model for c in configs)
     first = ImageTokenizer.from_pretrained(study.out / "rows/fsq-k64-s0/tokenizer/model")
     assert first.config.quantizer.method == "fsq"
     assert first.decode(torch.zeros(1, 4, 4).long()).shape == (1, 1, 8, 8)
@@ -92,18 +95,18 @@ def test_every_row_of_every_study_makes_valid_configs(name: str, tmp_path: Path)
     given = load_config(CompareConfig, ROOT / "configs/compare" / name, [f"out={tmp_path}"])
     config = replace(given, experiment=ROOT / given.experiment)
     for row in config.rows:
-        for path in (prepare(config, row, seed=0) / "configs").iterdir():
-            load_config(config_class(VERBS[path.stem], path, []), path)
+        read_experiment(prepare(config, row, seed=0) / "experiment.yaml")
 
 
 def test_a_tokenizer_from_elsewhere_is_a_row_too(tmp_path: Path) -> None:
     row = CompareRow(name="theirs", codebook_size=64, tokenizer=Path("official/model"))
-    config = CompareConfig(experiment=ROOT / "configs/smoke", out=tmp_path, rows=(row,))
+    config = CompareConfig(experiment=ROOT / "configs/smoke.yaml", out=tmp_path, rows=(row,))
     folder = prepare(config, row, seed=3)
-    assert not (folder / "configs" / "train-tokenizer.yaml").exists()
-    for verb in ("encode", "train-prior", "score"):
-        assert "tokenizer: official/model" in (folder / "configs" / f"{verb}.yaml").read_text()
-    assert "seed: 3" in (folder / "configs" / "train-prior.yaml").read_text()
+    configs = read_experiment(folder / "experiment.yaml").configs
+    assert "tokenizer" not in configs and configs["prior"].seed == 3
+    for section in ("codes", "prior", "score"):
+        assert configs[section].tokenizer == Path("official/model")
+    assert configs["score"].classifier == tmp_path / "classifier/model"
 
 
 def test_mistakes_are_told_in_a_sentence(tmp_path: Path) -> None:
@@ -113,8 +116,11 @@ def test_mistakes_are_told_in_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="differ in name, codebook_size or code_dim"):
         CompareConfig(experiment=tmp_path, out=tmp_path, rows=(row, row))
     config = CompareConfig(experiment=tmp_path, out=tmp_path, rows=(row,))
-    with pytest.raises(ValueError, match=r"has no encode\.yaml: set experiment"):
-        verb_config(config, "encode", ())
+    with pytest.raises(ValueError, match=r"is not a file: set experiment"):
+        experiment_values(config, {})
+    (tmp_path / "a.yaml").write_text("tokenizer:\n")
+    with pytest.raises(ValueError, match=r"has no section codes: set experiment"):
+        experiment_values(replace(config, experiment=tmp_path / "a.yaml"), {})
 
 
 def measured(
@@ -160,10 +166,10 @@ def test_without_its_classifier_a_study_stops_at_once(
     row = CompareRow(name="a", codebook_size=64, quantizer={"method": "continuous"})
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     config = CompareConfig(
-        experiment=ROOT / "configs/smoke",
+        experiment=ROOT / "configs/smoke.yaml",
         out=tmp_path,
         rows=(row,),
-        settings=("train-classifier.steps=none",),
+        settings={"classifier": {"steps": "none"}},
     )
     with pytest.raises(
         ValueError, match=r"classifier that all rows share failed: .*classifier\.txt"

@@ -12,13 +12,12 @@ from pipelines.compare.config import CompareConfig, CompareTuning
 from pipelines.compare.study import compare
 
 ROOT = Path(__file__).parents[2]
-READERS = ("train-tokenizer", "encode", "train-classifier", "score")
 TINY = (
-    *("train-tokenizer.steps=2", "train-tokenizer.batch_size=2", "train-tokenizer.model.width=4"),
-    *(f"train-tokenizer.model.decoder_{key}=32" for key in ("width", "hidden")),
-    *("train-tokenizer.model.decoder_layers=1", "train-classifier.steps=2"),
-    *("train-prior.steps=2", "train-prior.batch_size=4", "train-prior.condition=label"),
-    *("sample.count=4", "sample.batch_size=4", "sample.max_codes=40", "score.slow_count=1"),
+    *("tokenizer.steps=2", "tokenizer.batch_size=2", "tokenizer.model.width=4"),
+    *(f"tokenizer.model.decoder_{key}=32" for key in ("width", "hidden")),
+    *("tokenizer.model.decoder_layers=1", "classifier.steps=2"),
+    *("prior.steps=2", "prior.batch_size=4", "prior.condition=label"),
+    *("samples.count=4", "samples.batch_size=4", "samples.max_codes=40", "score.slow_count=1"),
 )
 
 
@@ -30,15 +29,16 @@ def test_speech_goes_through_both_stages_and_so_does_its_ceiling(
     monkeypatch.chdir(tmp_path)
     for split, number in (("train", 6), ("validation", 2)):
         few_digits(tmp_path / "data" / split, split, number)
-    settings = [f"{verb}.data.{key}={split}" for verb in READERS for key, split in (
-        ("source", tmp_path / "data"), ("train", "train"), ("validation", "validation"),
-        ("speaker_column", "null"), ("text_column", "null"),
-    )]  # fmt: skip
-    real = load_config(CompareConfig, ROOT / "configs/compare/fsdd_cpu.yaml")
+    keys = [
+        f"data.source={tmp_path / 'data'}",
+        "data.validation=validation",
+        "data.text_column=null",
+    ]
+    settings = [f"settings.{key}" for key in (*keys, *TINY)]
+    real = load_config(CompareConfig, ROOT / "configs/compare/fsdd_cpu.yaml", settings)
     config = replace(
         real,
-        experiment=ROOT / "configs/fsdd",
-        settings=(*real.settings, *settings, *TINY),
+        experiment=ROOT / "configs/fsdd.yaml",
         at_once=1,
         rows=(real.rows[0], real.rows[-1]),
         tuning=CompareTuning(steps=1, factors=(1.0,)),

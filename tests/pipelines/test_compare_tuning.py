@@ -30,11 +30,11 @@ def study(out: Path, rows: tuple[CompareRow, ...], **tuning: Any) -> CompareConf
     """Four steps for every candidate on the smoke experiment."""
     keys: dict[str, Any] = {"steps": 4, "factors": (0.3, 1.0)} | tuning
     return CompareConfig(
-        experiment=ROOT / "configs/smoke",
+        experiment=ROOT / "configs/smoke.yaml",
         out=out,
         rows=rows,
         seeds=(5, 6),
-        settings=("train-tokenizer.max_skipped_steps=1",),
+        settings={"tokenizer": {"max_skipped_steps": 1}},
         tuning=CompareTuning(**keys),
     )
 
@@ -62,7 +62,7 @@ def test_the_weight_that_does_best_reaches_all_rows_of_its_name(
     run = tmp_path / "tuning" / "vq-k16-d8" / "weight-0.5"
     told = read_metrics(run / "tokenizer")[-1]
     assert told["step"] == 4 and float(lines[0]["score"]) == told["heldout/psnr"]
-    assert "seed: 5" in (run / "configs" / "train-tokenizer.yaml").read_text()
+    assert "seed: 5" in (run / "experiment.yaml").read_text()
 
 
 def test_what_is_tuned_is_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,7 +96,7 @@ def test_every_weight_is_a_multiple_of_the_methods_own(tmp_path: Path) -> None:
     assert values(replace(lc(), tune={"beta": [0.1, 0.2, 0.4]}))[2] == ("beta", 0.4)
     assert values(row("FSQ", 64, quantizer={"method": "fsq", "levels": [4, 4]})) == []
     assert values(CompareRow(name="theirs", codebook_size=64, tokenizer=Path("model"))) == []
-    steps = {candidate.config["steps"] for candidate in candidates(config, lc())}
+    steps = {candidate.config["tokenizer"]["steps"] for candidate in candidates(config, lc())}
     assert steps == {4}  # the same for all
 
 
@@ -140,7 +140,7 @@ def test_mistakes_are_told_in_a_sentence(tmp_path: Path) -> None:
         study(tmp_path, (row("VQ", 64, tune={"weight": [1.0]}),), steps=0)
     path = tmp_path / "study.yaml"
     path.write_text(
-        "experiment: configs/smoke\nout: out\ntuning: {steps: 3, codebook_size: 64}\nrows:\n"
+        "experiment: configs/smoke.yaml\nout: out\ntuning: {steps: 3, codebook_size: 64}\nrows:\n"
         "  - {name: a, codebook_size: 64, quantizer: {method: vq}, tune: {beta: [0.1, 1]}}\n"
     )
     config = load_config(CompareConfig, path)

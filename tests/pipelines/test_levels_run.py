@@ -12,12 +12,14 @@ import torch
 from helpers.speech_runs import MODEL, RATE, words
 
 from common.codes import read_codes, read_manifest
+from common.figures import from_uint8
 from common.tracking import read_metrics
 from common.training import OptimConfig
 from pipelines import ImageGenerationPipeline
 from pipelines.cli import main
-from pipelines.score_rows import Reconstructor
-from pipelines.speech.generation import SpeechGenerationPipeline
+from pipelines.evaluation.images.data import image_batches
+from pipelines.evaluation.reconstruction import Reconstructor
+from pipelines.generation.speech import SpeechGenerationPipeline
 from pipelines.verbs import train_prior
 from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
 from stage1_tokenizer.codebook_usage import code_counts
@@ -26,7 +28,7 @@ from stage1_tokenizer.images.data import ImageDataConfig, load_images
 from stage1_tokenizer.quantizers import RQConfig
 from stage1_tokenizer.speech.data import load_clips
 from stage1_tokenizer.speech.encode import EncodeSpeechConfig
-from stage2_prior.train import TrainSpeechPriorConfig
+from stage2_prior.train_config import TrainPriorConfig
 
 ROOT = Path(__file__).parents[2]
 QUANTIZERS = {
@@ -52,13 +54,13 @@ def encoded(
     """A folder in which a tokenizer was trained for two steps and the digits encoded; levels' sizes."""
     quantizer, sizes = QUANTIZERS[request.param]
     folder = tmp_path_factory.mktemp(request.param)
-    text = (ROOT / "configs/smoke/train-tokenizer.yaml").read_text()
-    file = folder / "train-tokenizer.yaml"
+    text = (ROOT / "configs/smoke.yaml").read_text()
+    file = folder / "smoke.yaml"
     file.write_text(text.replace("{codebook_size: 64, code_dim: 8}", quantizer))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        main(["train-tokenizer", str(file), "steps=2"])
-        main(["encode", str(ROOT / "configs/smoke/encode.yaml"), "views=[centre]"])
+        main(["train-tokenizer", str(file), "tokenizer.steps=2"])
+        main(["encode", str(file), "codes.views=[centre]"])
     return folder, sizes
 
 
@@ -89,16 +91,14 @@ def test_a_prior_learns_the_codes_and_draws_pictures(
 ) -> None:
     folder, sizes = encoded
     monkeypatch.chdir(folder)
-    config = str(ROOT / "configs/smoke/train-prior.yaml")
-    run = f"runs/{levels_by}"
-    main(["train-prior", config, f"run_dir={run}", "steps=2", f"levels_by={levels_by}"])
+    run, out = f"runs/{levels_by}", f"runs/samples-{levels_by}"
+    keys = [f"prior.run_dir={run}", f"prior.levels_by={levels_by}", "prior.steps=2"]
+    main(["train-prior", "smoke.yaml", *keys])
     last = [row for row in read_metrics(folder / run) if "baseline/chance_nats" in row][-1]
     bits = sum(map(math.log, sizes))
     assert last["baseline/chance_nats"] == pytest.approx(bits / len(sizes))
     assert 0 < last["baseline/unigram_nats"] < last["baseline/chance_nats"] + 0.01
-    out = f"runs/samples-{levels_by}"
-    sample = str(ROOT / "configs/smoke/sample.yaml")
-    main(["sample", sample, f"pipeline={run}/pipeline", f"out={out}", "count=3"])
+    main(["sample", "smoke.yaml", *keys, f"samples.out={out}", "samples.count=3"])
     with np.load(folder / out / "samples.npz") as archive:
         pictures = archive["arr_0"]
     pipeline = ImageGenerationPipeline.from_pretrained(folder / run / "pipeline")
@@ -111,11 +111,12 @@ def test_a_score_counts_each_level(encoded: tuple[Path, tuple[int, ...]]) -> Non
     folder, sizes = encoded
     tokenizer = ImageTokenizer.from_pretrained(folder / "runs/smoke/tokenizer/model")
     pictures = load_images(ImageDataConfig(source="digits"), "validation", channels=1, size=8)
-    reconstructor = Reconstructor(tokenizer, pictures, "no LPIPS")
-    assert sum(len(batch.images) for batch in reconstructor.batches(256)) == 360
-    said = reconstructor.numbers()
-    assert said["bits per position"].value == pytest.approx(math.log2(math.prod(sizes)))
-    assert said["codes used"].note == f"of {sum(sizes)} codes, over {360 * 16:,} positions"
+    reconstructor = Reconstructor(tokenizer)
+    batches = image_batches(pictures, 256)
+    assert sum(len(reconstructor(from_uint8(batch.images))) for batch in batches) == 360
+    metrics = reconstructor.metrics()
+    assert metrics["bits per position"].value == pytest.approx(math.log2(math.prod(sizes)))
+    assert metrics["codes used"].note == f"of {sum(sizes)} codes, over {360 * 16:,} positions"
     codes = torch.tensor(read_codes(folder / "runs/smoke/codes", "validation")["codes"][:])
     assert torch.equal(reconstructor.histogram, code_counts(codes, tokenizer.quantizer.spec))
 
@@ -137,11 +138,12 @@ def test_speech_of_several_levels_is_encoded_learned_and_gone_on_with(
     waveform = recordings.decode(recordings[3])
     assert rows[3]["codes"] == tokenizer.encode(waveform[None])[0].flatten().tolist()
     assert 2 * manifest["positions"] == sum(map(len, rows["codes"]))
-    config = TrainSpeechPriorConfig(
+    config = TrainPriorConfig(
         run_dir=tmp_path / "prior",
         codes=tmp_path / "codes",
         tokenizer=tmp_path / "tokenizer",
         size="1m",
+        condition="none",
         levels_by=levels_by,
         optim=OptimConfig(lr=1e-3, warmup_steps=1),
         steps=2,

@@ -9,9 +9,9 @@ from helpers.speech_runs import run_config
 from helpers.speech_runs import words as spoken
 
 import pipelines.profile
-from common.config import load_config
 from common.stopwatch import Stopwatch, part
-from pipelines.cli import VERBS, config_class, main
+from pipelines.cli import main
+from pipelines.experiment import read_experiment
 from pipelines.profile import MOST_STEPS, Profile, profile, profile_table
 from stage1_tokenizer.encode import encode
 from stage1_tokenizer.images.encode import EncodeImagesConfig
@@ -19,23 +19,27 @@ from stage1_tokenizer.images.training import TrainImageTokenizerConfig
 from stage1_tokenizer.train import begin, take_step, train_tokenizer
 from stage2_prior.train_config import TrainPriorConfig
 
-SMOKE = Path(__file__).parents[2] / "configs" / "smoke"
+SMOKE = Path(__file__).parents[2] / "configs" / "smoke.yaml"
 CPU = torch.device("cpu")
 TRAINED = {"data", "forward", "losses", "backward", "optimizer"}
 
 
-def smoke(verb: str, *changes: str) -> object:
-    path = SMOKE / f"{verb}.yaml"
-    return load_config(config_class(VERBS[verb], path, []), path, changes)
+def smoke(section: str, *changes: str) -> object:
+    return read_experiment(SMOKE, [f"{section}.{change}" for change in changes]).config(section)
 
 
 def images(run_dir: Path, *changes: str) -> TrainImageTokenizerConfig:
     """A training with a discriminator whose turn comes after the steps that are profiled."""
     config = smoke(
-        "train-tokenizer", f"run_dir={run_dir}", "batch_size=4", "loss.adversarial_weight=0.1",
-        "loss.adversarial_start=10_000", "loss.discriminator_layers=1", "loss.discriminator_width=8",
+        "tokenizer",
+        f"run_dir={run_dir}",
+        "batch_size=4",
+        "loss.adversarial_weight=0.1",
+        "loss.adversarial_start=10_000",
+        "loss.discriminator_layers=1",
+        "loss.discriminator_width=8",
         *changes,
-    )  # fmt: skip
+    )
     assert isinstance(config, TrainImageTokenizerConfig)
     return config
 
@@ -103,13 +107,16 @@ def test_speech_and_priors_have_their_parts(
     speech = profile(run_config(tmp_path / "speech", spoken(tmp_path / "words")))
     assert set(speech.watch.calls) == {*TRAINED, "search"} and speech.kind == "clips"
     model = train_tokenizer(images(tmp_path / "tokenizer", "steps=1"))
-    codes = smoke("encode", f"tokenizer={model}", f"out={tmp_path / 'codes'}", "views=[centre]")
+    codes = smoke("codes", f"tokenizer={model}", f"out={tmp_path / 'codes'}", "views=[centre]")
     assert isinstance(codes, EncodeImagesConfig)
     encode(codes)
     config = smoke(
-        "train-prior", f"run_dir={tmp_path / 'prior'}", f"codes={codes.out}", f"tokenizer={model}",
+        "prior",
+        f"run_dir={tmp_path / 'prior'}",
+        f"codes={codes.out}",
+        f"tokenizer={model}",
         "batch_size=2",
-    )  # fmt: skip
+    )
     assert isinstance(config, TrainPriorConfig)
     prior = profile(config)
     assert set(prior.watch.calls) == TRAINED and prior.items == 2 * 16 * prior.steps
@@ -134,7 +141,7 @@ def test_a_watched_training_is_the_same_bit_for_bit(tmp_path: Path) -> None:
 def test_what_has_no_steps_is_refused_in_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for words in (["sample", "configs/smoke/sample.yaml"], ["no-such-verb", "no.yaml"]):
+    for words in (["sample", "configs/smoke.yaml"], ["no-such-verb", "no.yaml"]):
         with pytest.raises(SystemExit) as caught:
             main(["profile", *words])
         said = capsys.readouterr().err
@@ -144,8 +151,8 @@ def test_what_has_no_steps_is_refused_in_one_sentence(
 
 
 def test_the_command_prints_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = str(SMOKE / "train-tokenizer.yaml")
-    main(["profile", "train-tokenizer", path, f"run_dir={tmp_path / 'run'}", "batch_size=2"])
+    small = [f"run_dir={tmp_path / 'run'}", "tokenizer.batch_size=2"]
+    main(["profile", "train-tokenizer", str(SMOKE), *small])
     said = capsys.readouterr().out
     assert said.startswith("part") and "images per second" in said
     assert not (tmp_path / "run").exists()

@@ -11,8 +11,7 @@ from torch import Tensor
 
 import stage2_prior.cross_entropy
 from stage2_prior.cross_entropy import linear_cross_entropy
-from stage2_prior.model import CodebookTables, LearnedTables, PriorConfig
-from stage2_prior.speech_model import SpeechPriorConfig
+from stage2_prior.embeddings import CodebookVocabulary, LearnedVocabulary
 
 IGNORED = -1
 
@@ -45,16 +44,19 @@ def loss_and_gradients(loss, tensors: list[Tensor], biased: bool) -> list[Tensor
 
 @settings(max_examples=30, deadline=None)
 @given(
-    n=st.integers(1, 12), k=st.integers(2, 30), rows=st.integers(1, 13), biased=st.booleans(),
+    n=st.integers(1, 12),
+    k=st.integers(2, 30),
+    height=st.integers(1, 13),
+    biased=st.booleans(),
     seed=st.integers(0, 10**6),
-)  # fmt: skip
+)
 def test_loss_and_gradients_are_those_of_all_logits(
-    n: int, k: int, rows: int, biased: bool, seed: int
+    n: int, k: int, height: int, biased: bool, seed: int
 ) -> None:
     tensors = case(n, k, 5, seed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stage2_prior.cross_entropy, "LOGITS_AT_ONCE", rows * k)
-        patch.setattr(stage2_prior.cross_entropy, "LEAST_ROWS", 1)
+        patch.setattr(stage2_prior.cross_entropy, "LOGITS_AT_ONCE", height * k)
+        patch.setattr(stage2_prior.cross_entropy, "LEAST_STATES", 1)
         ours = loss_and_gradients(by_chunks, tensors, biased)
     for mine, theirs in zip(ours, loss_and_gradients(at_once, tensors, biased), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-5)
@@ -65,14 +67,14 @@ def test_gradients_in_float64_are_those_of_differences() -> None:
     assert torch.autograd.gradcheck(lambda *x: by_chunks(*x, codes), (states, weight, bias))
 
 
-def test_chunks_have_as_many_rows_as_fit_but_not_too_few(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_have_as_many_states_as_fit_but_not_too_few(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
 
-    def watched(grads: list, rows: Tensor, *rest: Tensor) -> None:
-        seen.append(len(rows))
+    def record(grads: list, states: Tensor, *rest: Tensor) -> None:
+        seen.append(len(states))
 
-    monkeypatch.setattr(stage2_prior.cross_entropy, "add_gradients", watched)
-    monkeypatch.setattr(stage2_prior.cross_entropy, "LEAST_ROWS", 4)
+    monkeypatch.setattr(stage2_prior.cross_entropy, "add_gradients", record)
+    monkeypatch.setattr(stage2_prior.cross_entropy, "LEAST_STATES", 4)
     for fitting, sizes in ((7, [7, 3]), (2, [4, 4, 2]), (40, [10])):
         monkeypatch.setattr(stage2_prior.cross_entropy, "LOGITS_AT_ONCE", fitting * 9)
         seen.clear()
@@ -113,18 +115,21 @@ def test_what_needs_no_gradient_gets_none() -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("head", ["learned", "codebook"])
-@pytest.mark.parametrize("speech", [False, True])
-def test_what_tables_hand_over_makes_their_logits(head: str, speech: bool, precision: str) -> None:
-    schema = SpeechPriorConfig if speech else PriorConfig
-    config = schema(codebook_size=20, code_dim=6, length=4, head=head)  # type: ignore[arg-type]
+@pytest.mark.parametrize("ends", [False, True])
+def test_the_linear_map_of_a_vocabulary_makes_its_logits(
+    head: str, ends: bool, precision: str
+) -> None:
     torch.manual_seed(0)
-    tables = (LearnedTables if head == "learned" else CodebookTables)(config, 8)
-    if isinstance(tables, CodebookTables):
-        tables.take(torch.randn(20, 6))
-        torch.nn.init.normal_(tables.output_bias)
+    vocabulary: LearnedVocabulary | CodebookVocabulary
+    if head == "learned":
+        vocabulary = LearnedVocabulary((20,), 20, ends, 8)
+    else:
+        vocabulary = CodebookVocabulary(20, 6, ends, 8)
+        vocabulary.set_codebook(torch.randn(20, 6))
+        torch.nn.init.normal_(vocabulary.output_bias)
     hidden = torch.randn(5, 8)
     low = torch.autocast("cpu", torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
     with low, torch.no_grad():
-        logits = tables.logits(hidden)
-        torch.testing.assert_close(F.linear(*tables.linear(hidden)), logits)
-    assert logits.shape[1] == config.symbols
+        logits = vocabulary.logits(hidden)
+        torch.testing.assert_close(F.linear(*vocabulary.linear(hidden)), logits)
+    assert logits.shape[1] == 20 + ends

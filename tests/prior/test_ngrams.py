@@ -10,11 +10,10 @@ from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stage2_prior.findings import prior_findings
 from stage2_prior.ngrams import baselines
 
 
-def rows(codes: list[list[int]]) -> Dataset:
+def items(codes: list[list[int]]) -> Dataset:
     return Dataset.from_dict({"codes": codes})
 
 
@@ -43,21 +42,21 @@ def by_hand(train: list[list[int]], held_out: list[list[int]], k: int, ends: boo
 @settings(max_examples=25, deadline=None)
 @given(st.integers(2, 6), st.integers(1, 8), st.booleans(), st.integers(0, 999))
 def test_bigrams_equal_counting_by_hand(k: int, n: int, ends: bool, seed: int) -> None:
-    draw = np.random.default_rng(seed)
-    lengths = draw.integers(1, 7, 2 * n) if ends else np.full(2 * n, 5)
-    codes = [draw.integers(0, k, length).tolist() for length in lengths]
-    found = baselines(rows(codes[:n]), rows(codes[n:]), (k,), ends)
+    random = np.random.default_rng(seed)
+    lengths = random.integers(1, 7, 2 * n) if ends else np.full(2 * n, 5)
+    codes = [random.integers(0, k, length).tolist() for length in lengths]
+    found = baselines(items(codes[:n]), items(codes[n:]), (k,), ends)
     assert found["baseline/bigram_nats"] == pytest.approx(by_hand(codes[:n], codes[n:], k, ends))
     assert found["baseline/chance_nats"] == pytest.approx(math.log(k))
 
 
 def test_known_sources_give_their_known_entropies() -> None:
-    draw = np.random.default_rng(0)
-    uniform = rows(draw.integers(0, 8, (4000, 16)).tolist())
+    random = np.random.default_rng(0)
+    uniform = items(random.integers(0, 8, (4000, 16)).tolist())
     found = baselines(uniform, uniform, (8,), False)
     assert found["baseline/unigram_nats"] == pytest.approx(math.log(8), abs=1e-3)
     assert found["baseline/bigram_nats"] == pytest.approx(math.log(8), abs=1e-2)
-    counting = rows([[(i + j) % 8 for j in range(64)] for i in range(8)] * 20)
+    counting = items([[(i + j) % 8 for j in range(64)] for i in range(8)] * 20)
     found = baselines(counting, counting, (8,), False)
     assert found["baseline/unigram_nats"] == pytest.approx(math.log(8), abs=1e-3)
     assert found["baseline/bigram_nats"] < 0.05
@@ -65,42 +64,10 @@ def test_known_sources_give_their_known_entropies() -> None:
 
 def test_levels_have_alphabets_of_their_own() -> None:
     """A position's second code is known, its first one of four: a mean of ln 4 and nothing."""
-    draw = np.random.default_rng(1)
-    codes = rows([[c for first in draw.integers(0, 4, 32) for c in (first, 1)] for _ in range(500)])
+    random = np.random.default_rng(1)
+    codes = items(
+        [[c for first in random.integers(0, 4, 32) for c in (first, 1)] for _ in range(500)]
+    )
     found = baselines(codes, codes, (4, 2), False)
     assert found["baseline/chance_nats"] == pytest.approx((math.log(4) + math.log(2)) / 2)
     assert found["baseline/unigram_nats"] == pytest.approx(math.log(4) / 2, abs=1e-3)
-
-
-def course(*nats: float, pair: float = 3.0, single: float = 4.0) -> list[dict[str, float]]:
-    last = {"optim/skipped": 0, "optim/clipped": 0.1, "optim/grad_norm": 1.0}
-    return [
-        {
-            "step": 10 * i,
-            "heldout/nats_per_code": value,
-            "baseline/bigram_nats": pair,
-            "baseline/unigram_nats": single,
-        }
-        | last
-        for i, value in enumerate(nats, 1)
-    ]
-
-
-@pytest.mark.parametrize(
-    ("rows", "names"),
-    [
-        (course(2.9, 2.5, 2.4, 2.39), []),
-        (
-            course(3.6, 3.4, 3.3, 3.29),
-            ["the prior is no better than a bigram table"],
-        ),
-        (course(4.2, 4.1, 4.1, 4.1), ["the prior is no better than a unigram table"]),
-        (course(2.0, 2.1, 2.2), ["the prior was best at its first look at the held-out codes"]),
-        (course(2.9, 2.6, 2.3), ["the prior was still learning"]),
-        (course(2.9), []),
-    ],
-)
-def test_a_priors_course_gives_itself_away(rows: list[dict[str, float]], names: list[str]) -> None:
-    found = prior_findings(rows)
-    assert [finding.name for finding in found] == names
-    assert [f.failed for f in found] == ["unigram" in name for name in names]

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 import torch
 import torch.multiprocessing
-from helpers.quantizer_cases import CASES, made, vectors
+from helpers.quantizer_cases import CASES, vectors
 from torch import Tensor
 
 from stage1_tokenizer.quantizers import Quantized, Quantizer
+from stage1_tokenizer.quantizers.contract import initialized
 
 
 def outcome(forward: Any, seed: int = 3) -> tuple[Quantized, Tensor]:
@@ -39,11 +40,11 @@ def difference(quantizer: Quantizer) -> str:
 def compile_all(_: int, path: Path) -> None:
     """What the other process runs: the checks of types, which only tests have, would break graphs here."""
     torch.set_num_threads(1)
-    found = {}
+    differences = {}
     for name, case in CASES.items():
         for training in (True, False):
-            found[f"{name}, {training}"] = difference(made(case).train(training))
-    path.write_text(json.dumps(found))
+            differences[f"{name}, {training}"] = difference(initialized(case.make).train(training))
+    path.write_text(json.dumps(differences))
 
 
 @pytest.fixture(scope="module")

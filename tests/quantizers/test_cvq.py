@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers.codebook_upkeep import FAR, noted, vectors
+from helpers.codebook_upkeep import FAR, upkeep_step, vectors
 
 from stage1_tokenizer.quantizers import CVQ
-from stage1_tokenizer.quantizers.cvq import closest, contrast, near
+from stage1_tokenizer.quantizers.cvq import closest, contrastive_loss, sample_near
 
 
 def test_cvq_moves_unused_codes_to_anchors_and_leaves_used_ones() -> None:
@@ -20,7 +20,7 @@ def test_cvq_moves_unused_codes_to_anchors_and_leaves_used_ones() -> None:
         cvq.table.data[5] = FAR
         before = cvq.table.detach().clone()
         counts = cvq.encode(latents).bincount(minlength=8)
-        noted(cvq, latents)
+        upkeep_step(cvq, latents)
         usage = 0.01 * counts / 400
         torch.testing.assert_close(cvq.usage, usage)
         way = torch.exp(-10 * 8 * usage / 0.01 - 1e-3)
@@ -39,29 +39,29 @@ def test_the_closest_vector_is_that_of_brute_force() -> None:
     assert torch.equal(closest(codebook, latents), expected)
 
 
-def test_near_vectors_are_drawn_by_the_softmax_of_the_distance() -> None:
+def test_near_vectors_are_sampled_by_the_softmax_of_the_distance() -> None:
     code, pool = torch.zeros(1, 2), torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.5], [5.0, 5.0]])
-    draws = (torch.arange(100_000) + 0.5) / 100_000
-    chosen = near(code.expand(100_000, 2), pool, draws)
-    shares = torch.tensor([(chosen == row).all(1).float().mean() for row in pool])
+    uniform = (torch.arange(100_000) + 0.5) / 100_000
+    chosen = sample_near(code.expand(100_000, 2), pool, uniform)
+    frequencies = torch.tensor([(chosen == vector).all(1).float().mean() for vector in pool])
     expected = torch.softmax(-torch.tensor([0.0, 1.0, 2.25, 50.0]), 0)
-    torch.testing.assert_close(shares, expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(frequencies, expected, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("count", [1, 25, 200])
 def test_the_contrastive_loss_is_cross_entropy_over_sorted_distances(count: int) -> None:
-    """N / K nearest vectors as one mean against the farther half, whichever tiles it is computed in."""
+    """N / K nearest vectors as one mean against the farther half, whichever chunks it is computed in."""
     codebook, latents = vectors(30, seed=3).requires_grad_(), vectors(count) + 2
     sorted_ = -torch.cdist(codebook.double(), latents.double()).square().sort(1).values
     positive = sorted_[:, : max(count // 30, 1)].mean(1, keepdim=True)
     logits = torch.cat([positive, sorted_[:, count - count // 2 :]], 1) / 0.07
     expected = F.cross_entropy(logits, torch.zeros(30, dtype=torch.int64))
     (slope,) = torch.autograd.grad(expected, codebook)
-    for tile in (None, 7 * count):
-        found = contrast(codebook, latents, tile)
-        torch.testing.assert_close(found.double(), expected, atol=1e-4, rtol=1e-4)
-        (found_slope,) = torch.autograd.grad(found, codebook)
-        torch.testing.assert_close(found_slope, slope.float(), atol=1e-3, rtol=1e-4)
+    for most in (None, 7 * count):
+        actual = contrastive_loss(codebook, latents, most)
+        torch.testing.assert_close(actual.double(), expected, atol=1e-4, rtol=1e-4)
+        (actual_slope,) = torch.autograd.grad(actual, codebook)
+        torch.testing.assert_close(actual_slope, slope.float(), atol=1e-3, rtol=1e-4)
 
 
 def test_the_contrastive_loss_by_hand_for_one_code() -> None:
@@ -70,7 +70,7 @@ def test_the_contrastive_loss_by_hand_for_one_code() -> None:
     near = sum(-value / 100 for value in (1, 4, 9, 16)) / 4  # one code: all four are its N / K
     terms = [math.exp(value / 0.07) for value in (near, -0.09, -0.16)]
     expected = -math.log(terms[0] / sum(terms))
-    assert contrast(code, latents).item() == pytest.approx(expected, rel=1e-5)
+    assert contrastive_loss(code, latents).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_contrastive_loss_is_off_by_default_and_moves_codes_alone() -> None:
@@ -79,6 +79,6 @@ def test_the_contrastive_loss_is_off_by_default_and_moves_codes_alone() -> None:
     assert "contrastive" not in CVQ(codebook_size=8, code_dim=4)(latents).losses
     cvq = CVQ(codebook_size=8, code_dim=4, contrastive_weight=0.5)
     loss = cvq(latents).losses["contrastive"]
-    torch.testing.assert_close(loss, 0.5 * contrast(cvq.codebook, latents.detach()[0]))
+    torch.testing.assert_close(loss, 0.5 * contrastive_loss(cvq.codebook, latents.detach()[0]))
     slope, nothing = torch.autograd.grad(loss, [cvq.table, latents], allow_unused=True)
     assert slope.abs().sum(1).gt(0).all() and nothing is None

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from stage1_tokenizer.quantizers import IBQ
 from stage1_tokenizer.quantizers.ibq import by_index, entropy_term
+from stage1_tokenizer.quantizers.losses import entropy
 from stage1_tokenizer.quantizers.search import most_alike
-from stage1_tokenizer.quantizers.shares import entropy
 
 
 def doubles(*shape: int, seed: int) -> Tensor:
@@ -21,29 +21,29 @@ def test_attention_gives_the_value_and_gradients_of_one_hot_codes() -> None:
     latents, codebook = doubles(60, 5, seed=0), doubles(30, 5, seed=1)
     codes = (latents @ codebook.T).argmax(1)
     ours = by_index(latents, codebook, codebook[codes])
-    shares = (latents @ codebook.T).softmax(1)
-    hard = F.one_hot(codes, 30).to(shares)
-    theirs = (hard - shares.detach() + shares) @ codebook
+    probabilities = (latents @ codebook.T).softmax(1)
+    hard = F.one_hot(codes, 30).to(probabilities)
+    theirs = (hard - probabilities.detach() + probabilities) @ codebook
     torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=0)
     assert torch.equal(ours, codebook[codes])
     probe = doubles(60, 5, seed=2).detach()
-    found = torch.autograd.grad((ours * probe).sum(), (latents, codebook))
-    wanted = torch.autograd.grad((theirs * probe).sum(), (latents, codebook))
-    for a, b in zip(found, wanted, strict=True):
+    actual = torch.autograd.grad((ours * probe).sum(), (latents, codebook))
+    expected = torch.autograd.grad((theirs * probe).sum(), (latents, codebook))
+    for a, b in zip(actual, expected, strict=True):
         torch.testing.assert_close(a, b, atol=1e-12, rtol=1e-12)
-    assert (found[1].abs().sum(1) > 0).all()
+    assert (actual[1].abs().sum(1) > 0).all()
 
 
 @pytest.mark.parametrize("tile", [None, 1, 30, 100, 10_000])
-def test_entropies_in_tiles_are_the_dense_ones(tile: int | None) -> None:
+def test_entropies_in_chunks_are_the_dense_ones(tile: int | None) -> None:
     latents, codebook = doubles(60, 5, seed=0), doubles(30, 5, seed=1)
-    shares = (latents @ codebook.T).softmax(1)
-    wanted = entropy(shares).mean() - entropy(shares.mean(0))
-    found = entropy_term(latents, codebook, tile)
-    torch.testing.assert_close(found, wanted)
+    probabilities = (latents @ codebook.T).softmax(1)
+    expected = entropy(probabilities).mean() - entropy(probabilities.mean(0))
+    actual = entropy_term(latents, codebook, tile)
+    torch.testing.assert_close(actual, expected)
     for a, b in zip(
-        torch.autograd.grad(found, (latents, codebook)),
-        torch.autograd.grad(wanted, (latents, codebook)),
+        torch.autograd.grad(actual, (latents, codebook)),
+        torch.autograd.grad(expected, (latents, codebook)),
         strict=True,
     ):
         torch.testing.assert_close(a, b)
@@ -53,8 +53,8 @@ def test_entropies_in_tiles_are_the_dense_ones(tile: int | None) -> None:
 def test_codes_have_the_largest_dot_product(tile: int | None) -> None:
     latents, codebook = doubles(80, 4, seed=3).detach(), doubles(50, 4, seed=4).detach()
     products = latents @ codebook.T
-    found = products.gather(1, most_alike(latents, codebook, tile)[:, None])[:, 0]
-    torch.testing.assert_close(found, products.amax(1), atol=1e-5, rtol=1e-5)
+    actual = products.gather(1, most_alike(latents, codebook, tile)[:, None])[:, 0]
+    torch.testing.assert_close(actual, products.amax(1), atol=1e-5, rtol=1e-5)
     assert most_alike(torch.eye(2), torch.eye(2).repeat(3, 1), tile).tolist() == [0, 1]
 
 

@@ -7,7 +7,7 @@ import vector_quantize_pytorch as library
 from torch import Tensor
 
 from stage1_tokenizer.quantizers import RQ, QINCo
-from stage1_tokenizer.quantizers.search import TILE
+from stage1_tokenizer.quantizers.chunks import SCORES
 
 DIM, LEVELS, K = 6, 3, 12
 
@@ -18,9 +18,9 @@ def vectors(seed: int = 1, n: int = 150) -> Tensor:
 
 def qinco(**options: object) -> QINCo:
     torch.manual_seed(0)
-    made = QINCo(codebook_size=K, code_dim=DIM, levels=LEVELS, hidden=8, **options)
-    made.init_from(vectors())
-    return made
+    quantizer = QINCo(codebook_size=K, code_dim=DIM, levels=LEVELS, hidden=8, **options)
+    quantizer.init_from(vectors())
+    return quantizer
 
 
 def away_from_zero(quantizer: QINCo) -> QINCo:
@@ -34,9 +34,9 @@ def residual_by_hand(latents: Tensor, tables: Tensor) -> tuple[Tensor, list[Tens
     """Codes and sums after each level, by brute force in float64."""
     left, total, codes, sums = latents.double(), 0, [], []
     for table in tables.double():
-        found = torch.cdist(left, table, compute_mode="donot_use_mm_for_euclid_dist").argmin(-1)
-        left, total = left - table[found], total + table[found]
-        codes.append(found)
+        chosen = torch.cdist(left, table, compute_mode="donot_use_mm_for_euclid_dist").argmin(-1)
+        left, total = left - table[chosen], total + table[chosen]
+        codes.append(chosen)
         sums.append(total)
     return torch.stack(codes, -1), sums
 
@@ -53,11 +53,13 @@ def test_qinco_starts_as_a_residual_quantizer_with_gradient_codebooks() -> None:
     expected.backward()
     out.loss.backward()
     torch.testing.assert_close(quantizer.tables.grad.double(), tables.grad, atol=1e-6, rtol=1e-5)
-    pull = 2 * 0.5 * 2 * (latents.detach() - sums[-1].detach().float()) / latents.numel()
-    torch.testing.assert_close(latents.grad, pull)
+    gradient = 2 * 0.5 * 2 * (latents.detach() - sums[-1].detach().float()) / latents.numel()
+    torch.testing.assert_close(latents.grad, gradient)
 
 
-def test_qincos_tiles_find_what_all_candidates_at_once_say(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_qincos_chunks_find_what_all_candidates_at_once_say(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     quantizer, latents = away_from_zero(qinco()), vectors(3, n=20).flatten(0, 1)
     total, expected = torch.zeros_like(latents), []
     for level, table in enumerate(quantizer.tables):
@@ -67,8 +69,8 @@ def test_qincos_tiles_find_what_all_candidates_at_once_say(monkeypatch: pytest.M
         distances = (latents[:, None] - total[:, None] - candidates).square().sum(-1)
         expected.append(distances.argmin(1))
         total = total + candidates[torch.arange(len(latents)), expected[-1]]
-    for tile in (2**21, 8 * 7, 8 * 5 * K, 8):
-        monkeypatch.setitem(TILE, "cpu", tile)
+    for scores in (2**21, 8 * 7, 8 * 5 * K, 8):
+        monkeypatch.setitem(SCORES, "cpu", scores)
         assert torch.equal(quantizer.encode(latents), torch.stack(expected, -1))
     torch.testing.assert_close(quantizer.lookup(torch.stack(expected, -1)), total)
 
@@ -111,9 +113,11 @@ def test_one_level_is_refused_in_words() -> None:
 
 def rq(**options: object) -> RQ:
     torch.manual_seed(0)
-    made = RQ(**{"codebook_size": K, "code_dim": DIM, "levels": LEVELS, "decay": 0.9} | options)
-    made.init_from(vectors())
-    return made
+    quantizer = RQ(
+        **{"codebook_size": K, "code_dim": DIM, "levels": LEVELS, "decay": 0.9} | options
+    )
+    quantizer.init_from(vectors())
+    return quantizer
 
 
 def step(quantizer: RQ, latents: Tensor) -> Tensor:
@@ -130,13 +134,13 @@ both = pytest.mark.parametrize("shared", [True, False])
 @both
 def test_rq_codes_and_loss_are_those_by_hand(shared: bool) -> None:
     quantizer, latents = rq(shared=shared, weight=2.0, beta=0.5), vectors(2).requires_grad_()
-    tables = torch.stack([quantizer.table(level).codebook for level in range(LEVELS)])
+    tables = torch.stack([quantizer.averages(level).codebook for level in range(LEVELS)])
     codes, sums = residual_by_hand(latents.detach(), tables)
     out = quantizer(latents)
     assert torch.equal(out.codes, codes)
     torch.testing.assert_close(out.latents.detach().double(), sums[-1])
-    pulls = [F.mse_loss(latents.detach().double(), part) for part in sums]
-    expected = 2.0 * 0.5 * torch.stack(pulls).mean()
+    losses = [F.mse_loss(latents.detach().double(), part) for part in sums]
+    expected = 2.0 * 0.5 * torch.stack(losses).mean()
     torch.testing.assert_close(out.loss.detach().double(), expected)
     for levels in range(1, LEVELS + 1):
         prefix = quantizer.sums(codes[..., :levels])[-1]
@@ -150,7 +154,7 @@ def test_rq_is_the_library_of_others(shared: bool) -> None:
         dim=DIM, codebook_size=K, num_quantizers=LEVELS, shared_codebook=shared
     ).eval()
     for level, layer in enumerate(theirs.layers):
-        layer._codebook.embed.data.copy_(quantizer.table(level).codebook[None])
+        layer._codebook.embed.data.copy_(quantizer.averages(level).codebook[None])
         layer._codebook.initted.data.fill_(True)
     quantized, codes, _ = theirs(latents)
     assert torch.equal(quantizer.encode(latents), codes)
@@ -160,7 +164,7 @@ def test_rq_is_the_library_of_others(shared: bool) -> None:
 @both
 def test_rq_averages_what_was_left_before_each_level(shared: bool) -> None:
     quantizer, latents = rq(shared=shared, reset="none"), vectors(4)
-    tables = [quantizer.table(level).codebook.clone() for level in range(LEVELS)]
+    tables = [quantizer.averages(level).codebook.clone() for level in range(LEVELS)]
     codes = step(quantizer, latents).flatten(0, 1)
     left, size = latents.flatten(0, 1), 1 if shared else LEVELS
     counts, sums = torch.zeros(size, K), torch.zeros(size, K, DIM)
@@ -170,7 +174,7 @@ def test_rq_averages_what_was_left_before_each_level(shared: bool) -> None:
             sums[level % size, code] += vector
         left = left - table[codes[:, level]]
     for level in range(size):
-        averages = quantizer.table(level)
+        averages = quantizer.averages(level)
         count, total = 0.9 + 0.1 * counts[level], 0.9 * tables[level] + 0.1 * sums[level]
         torch.testing.assert_close(averages.counts, count)
         torch.testing.assert_close(averages.sums, total, atol=1e-5, rtol=1e-5)
@@ -188,7 +192,7 @@ def test_rqs_levels_each_lessen_the_error_once_trained(shared: bool) -> None:
 
 def test_rqs_rare_codes_come_back_as_what_is_left_before_a_level() -> None:
     quantizer, latents = rq(shared=False), vectors(6)
-    last = quantizer.table(LEVELS - 1)
+    last = quantizer.averages(LEVELS - 1)
     for own in (last.table, last.sums):
         own[0] = 100.0
     last.counts[0] = 0.0

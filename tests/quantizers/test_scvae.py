@@ -15,25 +15,25 @@ def vectors(seed: int = 1, n: int = 40) -> Tensor:
 
 
 def scvae(**options: object) -> SCVAE:
-    made = SCVAE(code_dim=DIM, atoms=ATOMS, **options)
-    made.init_from(vectors())
-    return made
+    quantizer = SCVAE(code_dim=DIM, atoms=ATOMS, **options)
+    quantizer.init_from(vectors())
+    return quantizer
 
 
 def test_many_steps_reach_the_lasso_solution() -> None:
     quantizer, latents = scvae(iterations=4000, sparsity=0.3), vectors(n=10).flatten(0, 1)
     dictionary = quantizer.dictionary.double()
-    found = quantizer.coefficients(latents).detach().double()
+    actual = quantizer.coefficients(latents).detach().double()
     lasso = Lasso(alpha=0.3 / DIM, fit_intercept=False, tol=1e-12, max_iter=10**6)
     solved = [lasso.fit(dictionary.T.numpy(), z.double().numpy()).coef_ for z in latents]
-    expected = torch.stack([torch.from_numpy(row) for row in solved])
+    expected = torch.stack([torch.from_numpy(i) for i in solved])
 
     def objective(coefficients: Tensor) -> Tensor:
         left = latents.double() - coefficients @ dictionary
         return left.square().sum(1) / 2 + 0.3 * coefficients.abs().sum(1)
 
-    torch.testing.assert_close(found @ dictionary, expected @ dictionary, atol=1e-3, rtol=1e-3)
-    torch.testing.assert_close(objective(found), objective(expected), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(actual @ dictionary, expected @ dictionary, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(objective(actual), objective(expected), atol=1e-4, rtol=1e-4)
 
 
 def test_atoms_are_unit_vectors_and_a_larger_threshold_leaves_fewer() -> None:
@@ -50,10 +50,10 @@ def test_codes_are_the_largest_coefficients_rounded_largest_first() -> None:
     coefficients = quantizer.coefficients(latents).detach()
     rebuilt = torch.zeros_like(latents)
     step = float(quantizer.largest) / 4
-    for row, own in enumerate(coefficients):
+    for i, own in enumerate(coefficients):
         for atom in sorted(range(ATOMS), key=lambda k: -abs(float(own[k])))[:3]:
             value = max(-4, min(4, round(float(own[atom]) / step))) * step
-            rebuilt[row] += value * quantizer.dictionary[atom]
+            rebuilt[i] += value * quantizer.dictionary[atom]
     codes = quantizer.encode(latents)
     torch.testing.assert_close(quantizer.lookup(codes), rebuilt, atol=1e-5, rtol=1e-5)
     sizes = (codes[:, 1::2] - 4).abs()

@@ -1,4 +1,4 @@
-"""The search's ways of computing the same scores, which a device or a switch chooses among, give the same codes."""
+"""The search: exact whatever the tiles, and the same codes in each way of computing the scores."""
 
 import pytest
 import torch
@@ -6,23 +6,86 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from stage1_tokenizer.quantizers import SimVQ
 from stage1_tokenizer.quantizers.search import COLUMNS, most_alike, nearest
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:TF32 acceleration"
-)  # of the switch, on its way back
+
+def seeded(**options: object) -> SimVQ:
+    torch.manual_seed(0)
+    return SimVQ(**options)
+
+
+# of the switch, on its way back
+pytestmark = pytest.mark.filterwarnings("ignore:TF32 acceleration")
 ONEDNN = [True, False] if torch.backends.mkldnn.is_available() else [False]
 
 
-def small_integers(rows: int, dim: int, seed: int) -> Tensor:
+def small_integers(count: int, dim: int, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return torch.randint(-2, 3, (rows, dim), generator=generator).float()
+    return torch.randint(-2, 3, (count, dim), generator=generator).float()
 
 
 def dense(latents: Tensor, codebook: Tensor) -> Tensor:
     """The paper's expression; in float64, integers and their halves have no rounding."""
     z, c = latents.double(), codebook.double()
     return (z.square().sum(1, keepdim=True) + c.square().sum(1) - 2 * z @ c.T).argmin(1)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    n=st.integers(1, 70),
+    k=st.integers(1, 90),
+    d=st.integers(1, 12),
+    tile=st.integers(1, 4000),
+    offset=st.sampled_from([0.0, 3.0, 100.0]),
+    seed=st.integers(0, 10**6),
+)
+def test_nearest_is_brute_force_in_float64(
+    n: int, k: int, d: int, tile: int, offset: float, seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    z = torch.randn(n, d, generator=generator) + offset
+    codebook = torch.randn(k, d, generator=generator) + offset
+    distances = torch.cdist(
+        z.double(), codebook.double(), compute_mode="donot_use_mm_for_euclid_dist"
+    )
+    chosen = distances.gather(1, nearest(z, codebook, tile)[:, None]).squeeze(1)
+    torch.testing.assert_close(chosen, distances.min(1).values, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("centre", [100.0, 1000.0])
+def test_vectors_far_from_zero_get_their_right_codes(centre: float) -> None:
+    torch.manual_seed(0)
+    z, codebook = (centre + 0.1 * torch.randn(size, 16) for size in (500, 300))
+    distances = torch.cdist(
+        z.double(), codebook.double(), compute_mode="donot_use_mm_for_euclid_dist"
+    )
+    assert torch.equal(nearest(z, codebook), distances.argmin(1))
+
+
+def test_of_equal_codes_the_lowest_wins_in_any_tile() -> None:
+    codebook = torch.tensor([[1.0, 0.0], [0.0, 1.0]]).repeat(8, 1)
+    for tile in (1, 2, 3, 7, 100):
+        assert nearest(torch.eye(2), codebook, tile).tolist() == [0, 1]
+
+
+def test_search_holds_no_matrix_of_n_by_k() -> None:
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Largest(TorchDispatchMode):
+        numel = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            out = func(*args, **(kwargs or {}))
+            for tensor in out if isinstance(out, tuple | list) else [out]:
+                if isinstance(tensor, torch.Tensor):
+                    self.numel = max(self.numel, tensor.numel())
+            return out
+
+    quantizer = seeded(codebook_size=16_384, code_dim=8)
+    with Largest() as largest:
+        quantizer(torch.randn(4, 1024, 8, requires_grad=True)).loss.backward()
+    assert largest.numel < 4096 * 16_384 / 8
 
 
 @pytest.mark.parametrize("onednn", ONEDNN)
@@ -71,8 +134,8 @@ def test_codes_a_rounding_error_apart_are_told_by_what_float32_sees(onednn: bool
     codebook = torch.cat([half, moved])
     latents = codebook[torch.randperm(3000)[:400]]
     with torch.backends.mkldnn.flags(enabled=onednn):
-        found = nearest(latents, codebook)
-    apart = (codebook[found].double() - latents.double()).norm(dim=1)
+        chosen = nearest(latents, codebook)
+    apart = (codebook[chosen].double() - latents.double()).norm(dim=1)
     assert apart.max() <= 1e-6
 
 

@@ -6,10 +6,10 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from stage1_tokenizer.quantizers import WAE, WAEConfig
-from stage1_tokenizer.quantizers.wae import moved, transport
+from stage1_tokenizer.quantizers.wae import transport, transport_cost
 
 
-def numbers(*shape: int, seed: int) -> Tensor:
+def normal(*shape: int, seed: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
@@ -20,7 +20,7 @@ def test_vectors_and_codes_are_equally_heavy(
     n: int, k: int, d: int, scale: float, offset: float
 ) -> None:
     defaults = WAEConfig()
-    latents, codebook = scale * numbers(n, d, seed=0) + offset, numbers(k, d, seed=1)
+    latents, codebook = scale * normal(n, d, seed=0) + offset, normal(k, d, seed=1)
     plan = transport(latents, codebook, defaults.epsilon, defaults.iterations)
     torch.testing.assert_close(n * plan.sum(1), torch.ones(n), atol=1e-3, rtol=0)
     torch.testing.assert_close(k * plan.sum(0), torch.ones(k), atol=0.05, rtol=0)
@@ -29,26 +29,26 @@ def test_vectors_and_codes_are_equally_heavy(
 
 
 def test_the_cost_is_that_of_the_best_matching() -> None:
-    latents, codebook = numbers(100, 4, seed=0), numbers(100, 4, seed=1)
+    latents, codebook = normal(100, 4, seed=0), normal(100, 4, seed=1)
     squares = torch.cdist(latents, codebook).square()
     best = squares[linear_sum_assignment(squares.numpy())].mean().item()
-    cost = moved(latents, codebook, transport(latents, codebook, 0.01, 3000)).item()
+    cost = transport_cost(latents, codebook, transport(latents, codebook, 0.01, 3000)).item()
     assert cost == pytest.approx(best, rel=0.02)
     assert best >= squares.amin(1).mean().item()
-    blunt = moved(latents, codebook, transport(latents, codebook, 0.1, 50)).item()
+    blunt = transport_cost(latents, codebook, transport(latents, codebook, 0.1, 50)).item()
     assert blunt >= best
 
 
 def test_the_cost_and_its_gradients_are_those_of_the_matrix_of_distances() -> None:
-    latents = (numbers(60, 3, seed=0).double() + 5).requires_grad_()
-    codebook = (numbers(20, 3, seed=1).double() + 5).requires_grad_()
+    latents = (normal(60, 3, seed=0).double() + 5).requires_grad_()
+    codebook = (normal(20, 3, seed=1).double() + 5).requires_grad_()
     plan = transport(latents.detach(), codebook.detach(), 0.1, 50)
-    found = moved(latents, codebook, plan)
-    wanted = (plan * torch.cdist(latents, codebook).square()).sum()
-    torch.testing.assert_close(found, wanted)
+    actual = transport_cost(latents, codebook, plan)
+    expected = (plan * torch.cdist(latents, codebook).square()).sum()
+    torch.testing.assert_close(actual, expected)
     for a, b in zip(
-        torch.autograd.grad(found, (latents, codebook)),
-        torch.autograd.grad(wanted, (latents, codebook)),
+        torch.autograd.grad(actual, (latents, codebook)),
+        torch.autograd.grad(expected, (latents, codebook)),
         strict=True,
     ):
         torch.testing.assert_close(a, b)
@@ -61,7 +61,7 @@ def test_unused_codes_are_pulled_to_the_vectors() -> None:
     with torch.no_grad():
         quantizer.table[1:] += 10
     optimizer = torch.optim.Adam(quantizer.parameters(), lr=0.1)
-    latents = numbers(1, 500, 2, seed=3)
+    latents = normal(1, 500, 2, seed=3)
     assert len(quantizer(latents).codes.unique()) == 1
     for _ in range(200):
         optimizer.zero_grad()
@@ -74,11 +74,11 @@ def test_unused_codes_are_pulled_to_the_vectors() -> None:
 def test_of_more_vectors_some_take_part() -> None:
     torch.manual_seed(0)
     quantizer = WAE(codebook_size=8, code_dim=2, most_vectors=10, weight=3.0)
-    latents = numbers(1, 100, 2, seed=0).requires_grad_()
+    latents = normal(1, 100, 2, seed=0).requires_grad_()
     for training in (True, False):
         losses = quantizer.train(training)(latents).losses
         (gradient,) = torch.autograd.grad(losses["transport"], latents)
         assert (gradient[0].abs().sum(1) > 0).sum() == 10
-    rows = latents[0, ::10]
-    cost = moved(rows, quantizer.codebook, transport(rows, quantizer.codebook, 0.1, 50))
+    some = latents[0, ::10]
+    cost = transport_cost(some, quantizer.codebook, transport(some, quantizer.codebook, 0.1, 50))
     torch.testing.assert_close(losses["transport"], 3 * cost / 2)

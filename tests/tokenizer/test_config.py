@@ -7,7 +7,7 @@ from helpers.speech_runs import run_config, words
 from omegaconf import OmegaConf
 
 from common.config import save_config
-from pipelines.speech.classifier import TrainSpeechClassifierConfig
+from pipelines.evaluation.config import TrainSpeechClassifierConfig
 from stage1_tokenizer.config import load_saved_config
 
 

@@ -57,7 +57,7 @@ def test_held_out_images_pass_the_encoder_once(tmp_path: Path) -> None:
     positions = latents.unflatten(1, (len(modality.held_out), -1))[0]
     assert evaluated == pytest.approx(
         {
-            "heldout/psnr": float(psnr(decoded, modality.held_out).mean()),
+            "heldout/psnr": float(psnr(modality.held_out, decoded, 2).mean()),
             "heldout/quantization_error": quantization_error(modality.tokenizer.quantizer, latents),
             "latents/position_share": position_share(positions),
         },
@@ -79,6 +79,5 @@ def test_lpips_without_its_weights_names_the_file_and_the_key(
 
 def test_psnr_is_known_for_a_constant_error() -> None:
     images = torch.zeros(2, 1, 4, 4)
-    assert psnr(
-        images, images + torch.tensor([0.2, 0.02]).view(2, 1, 1, 1)
-    ).tolist() == pytest.approx([20, 40], abs=1e-3)
+    others = images + torch.tensor([0.2, 0.02]).view(2, 1, 1, 1)
+    assert psnr(images, others, 2).tolist() == pytest.approx([20, 40], abs=1e-3)

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from common.codes import code_dtype, read_codes
 from common.tracking import read_metrics
-from pipelines.cli import VERBS, config_class
 from stage1_tokenizer.batches import Batch, Item, training_batches
 from stage1_tokenizer.codebook_usage import quantization_error
 from stage1_tokenizer.config import AdversarialLossConfig, EncodeConfig, TrainTokenizerConfig
@@ -82,7 +81,7 @@ class VectorDataset(ItemDataset):
 
 def load_vectors(config: DataConfig, split: str) -> VectorDataset:
     def rows(name: str) -> datasets.Dataset:
-        return load_rows(config, name, lambda folder, where: datasets.Dataset.from_list([]))
+        return load_rows(config, name, {}, lambda folder, where: datasets.Dataset.from_list([]))
 
     classes = value_names(rows(split), lambda: rows("train"), config, "label_column")
     return VectorDataset(rows(split), config, classes, fingerprint(rows(split), "stored", split))
@@ -203,13 +202,6 @@ def test_a_third_modality_needs_its_classes_and_one_line(tmp_path: Path, data: D
     assert codes["codes"] == expected.tolist()
     # labels of the validation split, all of one class, have the indices of the training split
     assert set(read_codes(request.out, "validation")["label"]) == {2}
-
-
-def test_the_command_line_takes_its_configs(data: DataConfig) -> None:
-    path = Path("none.yaml")
-    assert config_class(VERBS["encode"], path, ["modality=vectors"]) is EncodeVectorsConfig
-    chosen = config_class(VERBS["train-tokenizer"], path, ["modality=vectors"])
-    assert chosen is TrainVectorTokenizerConfig
 
 
 @pytest.mark.parametrize("name", list(MODALITIES))

@@ -15,18 +15,15 @@ from helpers.speech_runs import LOSS, MODEL, RATE, run_config, words
 from safetensors.torch import load_file
 
 from common.codes import code_files, read_codes
-from common.config import load_config
 from common.tracking import read_metrics
-from pipelines.cli import VERBS, config_class, describe
 from stage1_tokenizer import SpeechTokenizer
 from stage1_tokenizer.batches import bad_items_of
 from stage1_tokenizer.codebook_usage import CodebookUse, position_share, quantization_error
 from stage1_tokenizer.encode import encode
-from stage1_tokenizer.images.training import TrainImageTokenizerConfig
 from stage1_tokenizer.quantizers import CodeSpec
 from stage1_tokenizer.speech.data import SpeechDataConfig, load_clips
 from stage1_tokenizer.speech.encode import EncodeSpeechConfig
-from stage1_tokenizer.speech.training import SpeechTraining, TrainSpeechTokenizerConfig
+from stage1_tokenizer.speech.training import SpeechTraining
 from stage1_tokenizer.train import train_tokenizer
 
 WITHOUT_DISCRIMINATOR = dataclasses.replace(LOSS, adversarial_weight=0.0)
@@ -226,23 +223,3 @@ def test_encode_writes_whole_clips_once(
     assert kept == [files[0], files[2]]
     with pytest.raises(ValueError, match="set out to another"):
         encode(dataclasses.replace(config, shard_items=6))
-
-
-@pytest.mark.parametrize("folder", ["spoken_digits", "fsdd"])
-def test_the_configs_are_for_speech(folder: str) -> None:
-    for name in ("train-tokenizer", "encode"):
-        path = CONFIGS / folder / f"{name}.yaml"
-        schema = config_class(VERBS[name], path, [])
-        assert load_config(schema, path).modality == "speech"
-
-
-def test_modality_chooses_the_keys(tmp_path: Path) -> None:
-    verb, path = VERBS["train-tokenizer"], CONFIGS / "digits" / "train-tokenizer.yaml"
-    assert config_class(verb, path, []) is TrainImageTokenizerConfig
-    assert config_class(verb, path, ["modality=speech"]) is TrainSpeechTokenizerConfig
-    with pytest.raises(ValueError, match="modality=music is not one of images, speech"):
-        config_class(verb, path, ["modality=music"])
-    told = describe([TrainImageTokenizerConfig, TrainSpeechTokenizerConfig])
-    assert all(
-        told.count(words) == 1 for words in ("run_dir: Path", "crop_seconds: float", "flip:")
-    )

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipelines.cli import VERBS, read_config
+from pipelines.experiment import read_experiment
 from stage1_tokenizer import (
     ImageTokenizer,
     ImageTokenizerConfig,
@@ -23,10 +23,10 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 
 def shipped(modality: str) -> Iterator[tuple[str, object]]:
     """Each recipe's architecture, by its name, and the one that keys have by default."""
-    for path in sorted(CONFIGS.glob("*/train-tokenizer.yaml")):
-        config = read_config(VERBS["train-tokenizer"], path, [])
+    for path in sorted(CONFIGS.glob("*.yaml")):
+        config = read_experiment(path).config("tokenizer")
         if config.modality == modality:
-            yield path.parent.name, config.model
+            yield path.stem, config.model
     yield "default", SpeechTokenizerConfig() if modality == "speech" else ImageTokenizerConfig()
 
 

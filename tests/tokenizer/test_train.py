@@ -7,14 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.image_runs import tokenizer_config
-from helpers.processes import run_on_two
+from helpers.processes import run_on_two, save_experiment
 from safetensors.torch import load_file
 
 import stage1_tokenizer.train
 import stage2_prior.train
 from common.checkpoints import list_checkpoints
 from common.codes import read_codes, read_manifest
-from common.config import save_config
 from common.tracking import read_metrics
 from common.training import OptimConfig
 from stage1_tokenizer import ImageTokenizer
@@ -23,7 +22,8 @@ from stage1_tokenizer.images.data import ImageAugmentConfig, ImageDataConfig, lo
 from stage1_tokenizer.images.encode import EncodeImagesConfig
 from stage1_tokenizer.images.losses import ImageLossConfig
 from stage1_tokenizer.train import train_tokenizer
-from stage2_prior.train import TrainPriorConfig, train_prior
+from stage2_prior.train import train_prior
+from stage2_prior.train_config import TrainPriorConfig
 
 
 def prior_config(
@@ -227,7 +227,7 @@ def test_two_processes_train_and_encode_as_one(trained: Path, tmp_path: Path) ->
         steps=4,
         augment=ImageAugmentConfig(flip=True),
     )
-    save_config(config, tmp_path / "t.yaml")
+    save_experiment(tmp_path / "t.yaml", tokenizer=config)
     run_on_two(tmp_path, "train-tokenizer", "t.yaml")
     environment = json.loads((tmp_path / "tokenizer" / "environment.json").read_text())
     assert environment["processes"] == 2
@@ -237,7 +237,8 @@ def test_two_processes_train_and_encode_as_one(trained: Path, tmp_path: Path) ->
         for key in ("loss/l1", "loss/codebook", "heldout/psnr", "codebook/perplexity"):
             assert a[key] == pytest.approx(b[key], rel=1e-3), (a["step"], key)
     options = {"tokenizer": trained / "tokenizer" / "model", "shard_items": 300}
-    save_config(EncodeImagesConfig(out=tmp_path / "codes", **options), tmp_path / "e.yaml")
+    encoding = EncodeImagesConfig(out=tmp_path / "codes", **options)
+    save_experiment(tmp_path / "e.yaml", codes=encoding)
     run_on_two(tmp_path, "encode", "e.yaml")
     ours, theirs = (
         read_codes(folder, "train") for folder in (tmp_path / "codes", trained / "codes")
@@ -246,7 +247,7 @@ def test_two_processes_train_and_encode_as_one(trained: Path, tmp_path: Path) ->
     prior = prior_config(
         tmp_path / "prior", trained / "codes", trained / "tokenizer" / "model", dropout=0.0, steps=5
     )
-    save_config(prior, tmp_path / "p.yaml")
+    save_experiment(tmp_path / "p.yaml", prior=prior)
     run_on_two(tmp_path, "train-prior", "p.yaml")
     train_prior(dataclasses.replace(prior, run_dir=tmp_path / "prior alone"))
     two, one = (read_metrics(tmp_path / name) for name in ("prior", "prior alone"))

@@ -1,0 +1,97 @@
+"""README's figure: `python docs/studies/quickstart.py runs/digits runs/spoken_digits`, two finished runs of the quickstart."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+from dimension import digits
+from matplotlib import pyplot
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from page import HERE
+from torch import Tensor
+
+from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
+from stage1_tokenizer.speech.data import SpeechDataConfig, load_clips
+from stage1_tokenizer.speech.figures import RANGE_DB, decibel_spectrogram
+
+LABELS, SAMPLES, WORD = 10, 3, 3
+
+
+@torch.no_grad()
+def image_grid(run: Path) -> np.ndarray:
+    """Held-out digits, their reconstructions, and samples of every label, each a line of the grid."""
+    tokenizer = ImageTokenizer.from_pretrained(run / "tokenizer" / "model")
+    size = tokenizer.config.image_size
+    images = digits("validation").unflatten(1, (1, size, size))[:LABELS]
+    decoded = tokenizer.decode(tokenizer.encode(images)).clamp(-1, 1)
+    lines = [(part[:, 0].numpy() + 1) / 2 for part in (images, decoded)]
+    labels = np.array(json.loads((run / "samples" / "sample.json").read_text())["labels"])
+    with np.load(run / "samples" / "samples.npz") as archive:
+        samples = archive["arr_0"][..., 0] / 255
+    of_label = np.stack([samples[labels == label][:SAMPLES] for label in range(LABELS)])
+    lines += [of_label[:, i] for i in range(SAMPLES)]
+    tiles = [[np.pad(tile, 1, constant_values=1) for tile in line] for line in lines]
+    return np.block([[*line] for line in tiles])
+
+
+@torch.no_grad()
+def waveforms(run: Path) -> dict[str, Tensor]:
+    """A held-out clip, its reconstruction, and a sample of the same word."""
+    tokenizer = SpeechTokenizer.from_pretrained(run / "tokenizer" / "model")
+    rate = tokenizer.config.sample_rate
+    held_out = load_clips(SpeechDataConfig(source="spoken_digits"), "validation", sample_rate=rate)
+    clip = held_out.decode(next(item for item in held_out.rows if held_out.label(item) == WORD))
+    decoded = tokenizer.decode(tokenizer.encode(clip[None]))[0, : len(clip)]
+    labels = json.loads((run / "samples" / "sample.json").read_text())["labels"]
+    sample, _ = soundfile.read(run / "samples" / f"{labels.index(WORD):06d}.wav", dtype="float32")
+    return {
+        "held-out clip": clip,
+        "its reconstruction": decoded,
+        "a sample": torch.from_numpy(sample),
+    }
+
+
+def show_images(axis: Axes, run: Path) -> None:
+    """The grid of digits, its lines named."""
+    grid = image_grid(run)
+    axis.imshow(grid, cmap="gray", vmin=0, vmax=1)
+    tile = grid.shape[0] // (2 + SAMPLES)
+    names = ["held-out images", "reconstructions", *["samples by label"] * SAMPLES]
+    axis.set_yticks([tile * (line + 0.5) for line in range(len(names))], names)
+    axis.set_xticks([])
+    axis.axhline(2 * tile - 0.5, color="C1", lw=2)
+    axis.tick_params(length=0)
+    axis.spines[:].set_visible(False)
+
+
+def write(images: Path, speech: Path) -> Figure:
+    """Digits, and under them three spectrograms on one scale."""
+    figure = pyplot.figure(figsize=(8, 5), layout="constrained")
+    above, below = figure.subfigures(2, 1, height_ratios=(1.1, 1))
+    show_images(above.subplots(), images)
+    rate = SpeechTokenizer.from_pretrained(speech / "tokenizer" / "model").config.sample_rate
+    clips = waveforms(speech)
+    axes = below.subplots(1, len(clips), sharey=True)
+    low, high = RANGE_DB
+    for axis, (name, waveform) in zip(axes, clips.items(), strict=True):
+        shown = axis.imshow(
+            decibel_spectrogram(waveform, rate).numpy(),
+            origin="lower",
+            aspect="auto",
+            extent=(0, len(waveform) / rate, 0, rate / 2000),
+            vmin=low,
+            vmax=high,
+        )
+        axis.set(title=name, xlabel="seconds")
+    axes[0].set_ylabel("kHz")
+    below.suptitle('the word "three"')
+    below.colorbar(shown, ax=axes, label="dB")
+    return figure
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]), Path(sys.argv[2])).savefig(HERE.parent / "quickstart.png", dpi=100)

@@ -1,0 +1,231 @@
+"""What a data set is: looked at before a recipe is written for it."""
+
+import io
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import soundfile
+from datasets import ClassLabel, Dataset, Value
+from PIL import Image
+
+from stage1_tokenizer.parquet import parquet_rows
+from stage1_tokenizer.speech.audio_folder import SUFFIXES, audio_folder_rows
+
+LOOKED_AT = 100
+"""Items that are opened, spread over the training split."""
+VALIDATION = ("validation", "valid", "val", "dev", "test")
+"""Names of a held-out split, the first that is there is taken."""
+LABELS = ("label", "labels", "class", "digit", "category", "target", "fine_label")
+SPEAKERS = ("speaker", "speaker_id", "speaker_name")
+TEXTS = ("text", "sentence", "transcript", "transcription", "normalized_text")
+"""Names of columns, the first that is there is taken."""
+MOST_LABELS = 1000
+"""More values than this, or than a quarter of the items, are no labels."""
+HELD_OUT, FEWEST = 0.1, 16
+"""The share held out where there is no validation split, or so many items where that is fewer, but half at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """A data set as the block `data:` of a recipe needs it."""
+
+    source: str
+    subset: str | None = None
+    train: str
+    validation: str
+    column: str
+    """Of the images or clips."""
+    label_column: str | None
+    labels: int
+    """How many different ones there are; 0 without."""
+    speaker_column: str | None = None
+    speakers: int = 0
+    text_column: str | None = None
+    count: int
+    """Training items."""
+    bad: int
+    """Items that could not be opened, of those looked at."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFacts(Facts):
+    sizes: tuple[tuple[int, int], ...]
+    """(width, height) of those looked at."""
+    grey: bool
+    """Whether all of those looked at are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeechFacts(Facts):
+    rates: tuple[int, ...]
+    """Samples per second of the clips looked at."""
+    seconds: tuple[float, ...]
+    """Their lengths."""
+    channels: int
+    """The most of them."""
+    quiet: float
+    """Root mean square, in dB of full scale, that nine of ten clips are above."""
+
+
+def look(data: str) -> ImageFacts | SpeechFacts:
+    """The facts of a folder, a Parquet file or a data set on the Hub.
+
+    Raises ValueError for a place without images or sound, or one that can't be read.
+    """
+    source, subset, splits, items = opened(data)
+    column, modality = item_column(items, data)
+    train, count = splits[0], len(items)
+    label, labels = named(items, LABELS)
+    speaker, speakers = named(items, SPEAKERS) if modality == "speech" else (None, 0)
+    texts = [name for name in TEXTS if name in items.column_names and modality == "speech"]
+    share = round(min(max(HELD_OUT, FEWEST / count), 0.5), 2)
+    common: dict[str, Any] = {
+        "source": source,
+        "subset": subset,
+        "train": train,
+        "validation": splits[1] or f"{share:.0%}",
+        "column": column,
+        "label_column": label,
+        "labels": labels,
+        "speaker_column": speaker,
+        "speakers": speakers,
+        "text_column": texts[0] if texts else None,
+        "count": count if splits[1] else round(count * (1 - share)),
+    }
+    some = list(stored(items, column))
+    return image_facts(some, common) if modality == "images" else speech_facts(some, common)
+
+
+def opened(data: str) -> tuple[str, str | None, tuple[str, str | None], Dataset]:
+    """data.source, data.subset, the training split and the held-out one, where there is one, and the items."""
+    path = Path(data)
+    if path.is_file():
+        held_out = sibling(path)
+        try:
+            items = parquet_rows(data)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{data} can't be read as a Parquet file ({error})") from None
+        return "parquet", None, (data, held_out and str(held_out)), items  # type: ignore[return-value]
+    if path.is_dir() and sum(is_sound(file) for file in path.rglob("*")) > sum(
+        file.suffix.lower() in Image.registered_extensions() for file in path.rglob("*")
+    ):
+        folders = [name for name in VALIDATION if (path / name).is_dir()]
+        return data, None, ("train", next(iter(folders), None)), audio_folder_rows(path, "train")
+    try:
+        if path.is_dir():
+            subset, found = None, datasets.load_dataset("imagefolder", data_dir=data)
+        else:
+            names = datasets.get_dataset_config_names(data)
+            subset = None if len(names) == 1 or "default" in names else names[0]
+            found = datasets.load_dataset(data, subset)
+    except (OSError, ValueError, KeyError) as error:
+        reason = (str(error).splitlines() or [repr(error)])[0]
+        raise ValueError(
+            f"{data} is no folder with images or sound, no file and no data set of the Hub that can be read "
+            f"({reason})"
+        ) from None
+    train = "train" if "train" in found else next(iter(found))
+    held_out_name = next((name for name in VALIDATION if name in found and name != train), None)
+    return data, subset, (train, held_out_name), found[train]
+
+
+def is_sound(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES
+
+
+def sibling(path: Path) -> Path | None:
+    """The held-out file beside train.parquet, by its name."""
+    places = [path.with_name(path.name.replace("train", name)) for name in VALIDATION]
+    return next((place for place in places if place != path and place.is_file()), None)
+
+
+def item_column(items: Dataset, data: str) -> tuple[str, str]:
+    """The column of images or sound, and which of the two it holds."""
+    for name, feature in items.features.items():
+        if isinstance(feature, datasets.Image):
+            return name, "images"
+        if isinstance(feature, datasets.Audio):
+            return name, "speech"
+        if isinstance(feature, dict) and {"bytes", "path"} <= feature.keys():
+            return name, "images" if image_of(items[0][name]) else "speech"
+    raise ValueError(f"{data} has no column of images or sound: it has {', '.join(items.features)}")
+
+
+def named(items: Dataset, names: tuple[str, ...]) -> tuple[str | None, int]:
+    """The column of labels or speakers and how many there are, where there are several of them."""
+    for name in names:
+        feature = items.features.get(name)
+        if isinstance(feature, ClassLabel) and feature.num_classes > 1:
+            return name, feature.num_classes
+        if isinstance(feature, Value) and re.match("int|uint|string|large_string", feature.dtype):
+            values = set(items[name][:])
+            numbers = all(isinstance(value, int) and value >= 0 for value in values)
+            whole = numbers or all(isinstance(value, str) and value for value in values)
+            if whole and 1 < len(values) <= min(MOST_LABELS, max(len(items) // 4, 2)):
+                return name, max(values) + 1 if numbers else len(values)
+    return None, 0
+
+
+def stored(items: Dataset, column: str) -> Iterator[dict[str, Any]]:
+    """The undecoded bytes or paths of some items."""
+    feature = items.features[column]
+    if isinstance(feature, datasets.Image | datasets.Audio):
+        items = items.cast_column(column, type(feature)(decode=False))
+    for index in range(0, len(items), max(len(items) // LOOKED_AT, 1)):
+        yield items[index][column]
+
+
+def image_of(item: dict[str, Any]) -> Image.Image | None:
+    """The opened image; None for what is none."""
+    try:
+        return Image.open(item["path"] if item["bytes"] is None else io.BytesIO(item["bytes"]))
+    except (OSError, ValueError):
+        return None
+
+
+def image_facts(some: list[dict[str, Any]], common: dict[str, Any]) -> ImageFacts:
+    """Sizes and modes of some images. Raises ValueError where none can be opened."""
+    images = [image for item in some if (image := image_of(item)) is not None]
+    if not images:
+        raise ValueError(
+            f"none of {len(some)} images looked at in {common['source']} can be opened"
+        )
+    grey = all(image.mode in ("1", "L", "LA", "I;16") for image in images)
+    sizes = tuple(image.size for image in images)
+    return ImageFacts(**common, bad=len(some) - len(images), sizes=sizes, grey=grey)
+
+
+def speech_facts(some: list[dict[str, Any]], common: dict[str, Any]) -> SpeechFacts:
+    """Rates, lengths and loudness of some clips. Raises ValueError where none can be opened."""
+    rates, seconds, channels, loudness = [], [], 1, []
+    for item in some:
+        try:
+            source = item["path"] if item["bytes"] is None else io.BytesIO(item["bytes"])
+            samples, rate = soundfile.read(source, dtype="float32", always_2d=True)
+        except (OSError, soundfile.SoundFileError):
+            continue
+        rates.append(rate)
+        seconds.append(len(samples) / rate)
+        channels = max(channels, samples.shape[1])
+        loudness.append(20 * np.log10(np.sqrt(np.mean(samples.mean(1) ** 2)) + 1e-10))
+    if not rates:
+        raise ValueError(f"none of {len(some)} clips looked at in {common['source']} can be opened")
+    return SpeechFacts(
+        **common,
+        bad=len(some) - len(rates),
+        rates=tuple(rates),
+        seconds=tuple(seconds),
+        channels=channels,
+        quiet=float(np.quantile(loudness, 0.1)),
+    )
+
+
+def commonest(values: tuple[Any, ...]) -> Any:
+    """The value that occurs most often."""
+    return Counter(values).most_common(1)[0][0]

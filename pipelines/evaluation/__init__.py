@@ -1,0 +1,1 @@
+"""Scores: reconstructions and samples against real items, and the classifiers whose features compare them."""

@@ -1,0 +1,115 @@
+"""Trains the classifiers whose features and labels scores rest on; one loop for both modalities."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from common.hub import HubModel
+from common.progress import Progress, machine, parameters
+from common.runs import start_run
+from common.training import decay_groups, learning_rate
+from pipelines.evaluation.config import (
+    ClassifierTrainingConfig,
+    TrainImageClassifierConfig,
+    TrainSpeechClassifierConfig,
+)
+from pipelines.evaluation.images.classifier import ImageClassifierTask
+from pipelines.evaluation.speech.classifier import SpeechClassifierTask
+from stage1_tokenizer.config import load_saved_config
+
+Batches = Iterator[tuple[tuple[Tensor, ...], Tensor]]
+"""What a classifier is called with, and the labels."""
+
+
+class ClassifierTask(Protocol):
+    """What a modality adds to the training: the network and its batches."""
+
+    def new_model(self) -> HubModel:
+        """The network with new weights, which is called with a batch's inputs."""
+
+    def train_batches(self, device: torch.device) -> Batches:
+        """Endless batches of augmented items."""
+
+    def heldout_batches(self, device: torch.device) -> Batches:
+        """All held-out items, once."""
+
+
+def train_classifier(config: TrainImageClassifierConfig | TrainSpeechClassifierConfig) -> Path:
+    """The folder of the trained classifier; one that is there already, of the same config, is left as is.
+
+    Raises ValueError where a classifier of another config is in the way. The last line of metrics.jsonl
+    has `heldout/accuracy`.
+    """
+    folder = config.run_dir / "model"
+    if is_finished(config, folder):
+        return folder
+    task: ClassifierTask
+    if isinstance(config, TrainSpeechClassifierConfig):
+        task = SpeechClassifierTask(config)
+    else:
+        task = ImageClassifierTask(config)
+    torch.manual_seed(config.seed)
+    model = task.new_model()
+    train(model, task, config)
+    model.save_pretrained(folder)
+    return folder
+
+
+def is_finished(config: ClassifierTrainingConfig, folder: Path) -> bool:
+    """Whether the folder holds a classifier of this config.
+
+    Raises ValueError where it holds one of another config.
+    """
+    if not folder.exists():
+        (config.run_dir / "metrics.jsonl").unlink(missing_ok=True)  # of a run that was stopped
+        return False
+    if load_saved_config(type(config), config.run_dir / "config.yaml") == config:
+        return True
+    raise ValueError(f"{folder} holds a classifier of another config: set run_dir, or delete it")
+
+
+def train(model: HubModel, task: ClassifierTask, config: ClassifierTrainingConfig) -> None:
+    """Trains the model; the last line of the log has its accuracy."""
+    accelerator = start_run(config, config.run_dir, "fp32", ())
+    device = accelerator.device
+    model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = torch.optim.AdamW(
+        decay_groups(model.named_parameters(), config.optim.weight_decay), betas=config.optim.betas
+    )
+    batches = task.train_batches(device)
+    total = torch.zeros((), device=device)
+    progress = Progress("train-classifier", 0, config.steps, accelerator.is_main_process)
+    progress.say(f"train-classifier in {config.run_dir}: {parameters(model)}; {machine(device, 1)}")
+    for step in progress:
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, config.steps, config.optim)
+        inputs, labels = next(batches)
+        loss = F.cross_entropy(model(*inputs), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), config.optim.grad_clip)
+        optimizer.step()
+        total += loss.detach()
+        if (step + 1) % config.log_every == 0 and step + 1 < config.steps:
+            mean = float(total) / config.log_every
+            accelerator.log({"loss/train": mean}, step=step + 1)
+            total.zero_()
+            if progress.overdue():
+                progress.line(step + 1, f"loss {mean:.3f}")
+    mean = float(total) / (config.steps % config.log_every or config.log_every)
+    heldout = accuracy(model.eval(), task.heldout_batches(device))
+    accelerator.log({"loss/train": mean, "heldout/accuracy": heldout}, step=config.steps)
+    if not math.isfinite(mean):
+        raise ValueError(f"optim.lr={config.optim.lr} made the loss infinite: set a lower optim.lr")
+
+
+@torch.no_grad()
+def accuracy(model: HubModel, batches: Batches) -> float:
+    """Share of the items whose label the model finds."""
+    correct = [model(*inputs).argmax(1) == labels for inputs, labels in batches]
+    return float(torch.cat(correct).double().mean())

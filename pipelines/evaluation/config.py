@@ -1,0 +1,152 @@
+"""What scoring and the training of its classifiers read from an experiment's file."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from common.training import OptimConfig
+from stage1_tokenizer.images.data import ImageDataConfig
+from stage1_tokenizer.speech.data import SpeechDataConfig
+
+Voicing = Literal["pyin", "crepe", "none"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreConfig:
+    """What scoring reads, whatever the items are."""
+
+    tokenizer: Path
+    """The tokenizer's folder `model`."""
+    samples: Path | None = None
+    """The folder that `simvq sample` has written; null scores the tokenizer alone."""
+    classifier: Path | None = None
+    """The folder `model` of `simvq train-classifier`: label accuracy, and features to compare sets by."""
+    codes: Path | None = None
+    """The folder with the codes' manifest.json: its histogram is plotted."""
+    tokenizer_run: Path | None = None
+    """The tokenizer's run folder: its curves are plotted."""
+    prior_run: Path | None = None
+    """The prior's run folder: its curves are plotted; of speech its bits per second are among the scores."""
+    reference_count: int | None = None
+    """Training items to compare with, chosen at random by the seed; null for all."""
+    out: Path | None = None
+    """Where score.json and report.html are written; null for the folder `samples`."""
+    cache: Path = Path("runs/.cache")
+    """Where features of real items are kept."""
+    seed: int = 0
+    """Of random subsets in the metrics, and of the training items chosen."""
+
+    def __post_init__(self) -> None:
+        if self.reference_count is not None and self.reference_count < 4:
+            raise ValueError(f"reference_count={self.reference_count} must be at least 4: set it")
+        if self.samples is None and self.out is None:
+            raise ValueError("samples=None leaves no folder for the scores: set samples or out")
+
+    @property
+    def folder(self) -> Path:
+        """Where score.json and report.html are written."""
+        folder = self.out or self.samples
+        assert folder is not None
+        return folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreImagesConfig(ScoreConfig):
+    """Scores a tokenizer's reconstructions and a prior's samples against real images."""
+
+    modality: Literal["images"] = "images"
+    """The key by which a file says what it is for: `speech` is ScoreSpeechConfig's."""
+    data: ImageDataConfig = field(default_factory=ImageDataConfig)
+    """The images that the tokenizer and the prior were trained on."""
+    inception_weights: Path | None = None
+    """torch-fidelity's file of Inception weights; null looks for it where torch-fidelity puts it."""
+    allow_download: bool = False
+    """Download the weights of Inception and LPIPS where they are missing."""
+    batch_size: int = 64
+    """Images at a time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreSpeechConfig(ScoreConfig):
+    """Scores a tokenizer's reconstructions and a prior's samples against real speech."""
+
+    modality: Literal["speech"] = "speech"
+    """A file without this key is for images."""
+    data: SpeechDataConfig = field(default_factory=SpeechDataConfig)
+    """The clips that the tokenizer and the prior were trained on."""
+    voicing: Voicing = "pyin"
+    """The detector of voice: `pyin` on a CPU, `crepe` for published numbers, or `none`."""
+    slow_count: int = 32
+    """Most clips of each set that V/UV F1, opinions and word errors are computed on, spread evenly over it."""
+    whisper: str | None = None
+    """Folder or Hub name of a Whisper model in safetensors: word error rate, of speech in English."""
+    utmos: Path | None = None
+    """TorchScript file that maps waveforms (b, t) at 16 kHz to UTMOS's opinions (b,); the published
+    checkpoints are pickles, which are never opened here."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.slow_count < 1:
+            raise ValueError(f"slow_count={self.slow_count} must be at least 1: set slow_count")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierTrainingConfig:
+    """What the training of a classifier reads, whatever the items are."""
+
+    run_dir: Path
+    """Where the run is written; the classifier is its folder `model`."""
+    steps: int = 500
+    """Optimizer steps."""
+    batch_size: int = 64
+    """Items per step."""
+    optim: OptimConfig = field(
+        default_factory=lambda: OptimConfig(
+            lr=4e-3, betas=(0.9, 0.99), weight_decay=0.05, warmup_steps=50, final_lr_ratio=0.01
+        )
+    )
+    """The optimizer."""
+    seed: int = 0
+    """Of the weights, the order and the augmentation."""
+    log_every: int = 50
+    """Steps between two lines of metrics.jsonl."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainImageClassifierConfig(ClassifierTrainingConfig):
+    """Trains a classifier of labelled images, whose features stand in for Inception's."""
+
+    modality: Literal["images"] = "images"
+    """The key by which a file says what it is for: `speech` is TrainSpeechClassifierConfig's."""
+    data: ImageDataConfig = field(default_factory=ImageDataConfig)
+    """Labelled images."""
+    image_size: int = 8
+    """Side of the square images, in pixels."""
+    in_channels: int = 1
+    """3 for colour, 1 for grey."""
+    width: int = 16
+    """Channels of the first of three stages; 32 for CIFAR-10."""
+    flip: bool = False
+    """Mirror half of the images."""
+    crop: bool = True
+    """Shift images at random by up to an eighth of their side."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSpeechClassifierConfig(ClassifierTrainingConfig):
+    """Trains a classifier of labelled clips, whose features compare sets of them."""
+
+    modality: Literal["speech"] = "speech"
+    """A file without this key is for images."""
+    data: SpeechDataConfig = field(default_factory=SpeechDataConfig)
+    """Labelled clips."""
+    sample_rate: int = 8000
+    """That of the tokenizer whose speech is to be scored."""
+    mels: int = 40
+    """Bands of the spectrogram."""
+    width: int = 64
+    """Channels of every layer, and dimensions of the features."""
+    steps: int = 300
+    """Optimizer steps."""
+    batch_size: int = 32
+    """Clips per step."""

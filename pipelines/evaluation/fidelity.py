@@ -1,0 +1,170 @@
+"""Distances between sets of items by their features: torch-fidelity's, most by its own functions."""
+
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
+from torch_fidelity.metric_isc import isc_features_to_metric
+from torch_fidelity.metric_kid import kid_features_to_metric
+
+from common.seeding import epoch_order
+from pipelines.evaluation.features import Extractor, Features, Reference, statistics
+from pipelines.evaluation.table import Metric, Unavailable
+
+KID_SUBSETS, KID_SUBSET_SIZE = 100, 1000
+NEIGHBOURHOOD = 3
+"""Precision and recall: the radius of an item reaches its third neighbour."""
+CHUNK = 1000
+"""Items whose distances from all others are held at once."""
+MOST_FOR_PRECISION = 10_000
+"""Items of a side that precision and recall, quadratic in them, are computed from."""
+SPLITS, SMALLEST_SPLIT = 10, 100
+"""Inception score: ten parts, or one where they would be smaller."""
+
+
+def frechet_distance(a: dict[str, Any], b: dict[str, Any]) -> float:
+    """Frechet distance between two Gaussians of given `mu` and `sigma`."""
+    return fid_statistics_to_metric(a, b, verbose=False)[KEY_METRIC_FID]
+
+
+def metric_name(metric: str, extractor: Extractor) -> str:
+    """The metric's usual name where the published Inception made it, else one that names the extractor."""
+    return metric if extractor.published else f"{metric.replace('FID', 'FD')}({extractor.name})"
+
+
+def distance(items: Features, real: Reference, extractor: Extractor) -> Metric:
+    """FID, or the Frechet distance by the other extractor's name."""
+    count, dimensions = min(len(items), len(real.features)), items.features.shape[1]
+    biased = f"biased upwards: {count} items are not more than the {dimensions} dimensions"
+    return Metric(
+        value=frechet_distance(statistics(items), real.statistics),
+        note=biased if count <= dimensions else None,
+        **provenance(items, real, extractor),
+    )
+
+
+def kernel_distance(items: Features, real: Reference, extractor: Extractor, seed: int) -> Metric:
+    """KID: unbiased, hence at times a little below 0."""
+    size = min(KID_SUBSET_SIZE, len(items), len(real.features))
+    kid = kid_features_to_metric(
+        items.features.double(),
+        real.features.features.double(),
+        kid_subsets=KID_SUBSETS,
+        kid_subset_size=size,
+        rng_seed=seed,
+        verbose=False,
+    )
+    return Metric(
+        value=kid["kernel_inception_distance_mean"],
+        spread=kid["kernel_inception_distance_std"],
+        note=f"± over {KID_SUBSETS} random subsets of {size}, no confidence interval",
+        **provenance(items, real, extractor),
+    )
+
+
+def precision_recall(
+    items: Features, real: Reference, extractor: Extractor, seed: int
+) -> tuple[Metric, Metric]:
+    """Share of the items near a real one, and of the real ones near an item (k = 3)."""
+    sides = []
+    for features in (items.features, real.features.features):
+        chosen = epoch_order(len(features), seed, epoch=0)[:MOST_FOR_PRECISION]
+        sides.append(features[chosen])
+    precision, recall = coverage(*sides)
+    about = provenance(items, real, extractor)
+    about |= {"count": len(sides[0]), "reference_count": len(sides[1])}
+    return Metric(value=precision, **about), Metric(value=recall, **about)
+
+
+def coverage(items: Float[Tensor, "n f"], real: Float[Tensor, "m f"]) -> tuple[float, float]:
+    """Share of the items within the radius of a real one, and of the real ones within an item's.
+
+    torch-fidelity's values, with each distance between the two sets computed once in place of twice.
+    """
+    item_radii, real_radii = radii(items), radii(real)
+    precise = []
+    recalled = torch.zeros(len(real), dtype=torch.bool)
+    for chunk, own in zip(items.split(CHUNK), item_radii.split(CHUNK), strict=True):
+        distances = torch.cdist(chunk, real)
+        precise.append((distances <= real_radii).any(1))
+        recalled |= (distances <= own[:, None]).any(0)
+    return float(torch.cat(precise).double().mean()), float(recalled.double().mean())
+
+
+def radii(features: Float[Tensor, "n f"]) -> Float[Tensor, " n"]:
+    """The distance of each to its third neighbour among them."""
+    distances = [
+        # the first is itself; `topk` selects few of many ten times as fast as `kthvalue`
+        torch.cdist(chunk, features).topk(NEIGHBOURHOOD + 1, largest=False).values[:, -1]
+        for chunk in features.split(CHUNK)
+    ]
+    return torch.cat(distances)
+
+
+def inception_score(items: Features, extractor: Extractor, seed: int) -> Metric:
+    """Inception score: how sure and how varied the predicted classes are."""
+    splits = SPLITS if len(items) >= SPLITS * SMALLEST_SPLIT else 1
+    score = isc_features_to_metric(items.logits, splits=splits, shuffle=True, rng_seed=seed)
+    return Metric(
+        value=score["inception_score_mean"],
+        spread=score["inception_score_std"] if splits > 1 else None,
+        note=f"± over {splits} parts" if splits > 1 else "in one part",
+        **provenance(items, None, extractor),
+    )
+
+
+def nearest(
+    items: Features, real: Features, neighbours: int = 1
+) -> tuple[Float[Tensor, "n m"], Int[Tensor, "n m"]]:
+    """Distances from each item's features to the nearest real ones, and their places in the source."""
+    parts = [
+        torch.cdist(part, real.features).topk(neighbours, largest=False).indices
+        for part in items.features.split(256)
+    ]
+    places = torch.cat(parts)
+    # cdist cancels digits near 0, where a copy would show: the distance is computed anew
+    offsets = items.features[:, None] - real.features[places]
+    return offsets.norm(dim=-1), real.indices[places]
+
+
+def nearest_distance(items: Features, real: Reference, extractor: Extractor) -> Metric:
+    """The mean distance from an item to the nearest training item."""
+    distances = nearest(items, real.features)[0]
+    return Metric(
+        value=float(distances.mean()),
+        spread=float(distances.std()),
+        note="± over the items; far below the held-out value, samples are copies",
+        **provenance(items, real, extractor),
+    )
+
+
+def provenance(items: Features, real: Reference | None, extractor: Extractor) -> dict[str, Any]:
+    """The fields of a Metric that say what it was computed from."""
+    about = {"count": len(items), "extractor": extractor.name, "extractor_sha256": extractor.sha256}
+    if real is not None:
+        about |= {
+            "reference": real.name,
+            "reference_count": len(real.features),
+            "reference_sha256": real.sha256,
+        }
+    return about
+
+
+class Classifier(Extractor, Protocol):
+    """An extractor that also names classes."""
+
+    classes: tuple[str, ...]
+
+
+def label_accuracy(
+    classifier: Classifier, items: Features, classes: tuple[str, ...]
+) -> Metric | Unavailable:
+    """Share of the items that the classifier gives their label; `classes` are those of the labels."""
+    if not classes:
+        return Unavailable("there are no labels")
+    if classes != classifier.classes:
+        return Unavailable("the classifier was trained on other classes")
+    correct = items.logits.argmax(1) == items.labels
+    return Metric(value=float(correct.double().mean()), **provenance(items, None, classifier))

@@ -1,0 +1,73 @@
+"""The figures that reports of both modalities have: use of the codes, and curves of the runs."""
+
+import json
+from functools import partial
+from pathlib import Path
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from common.figures import save_curves, save_histogram
+from common.tracking import read_metrics
+from pipelines.evaluation.reconstruction import Reconstructor
+from pipelines.evaluation.report import Figure, figure
+from stage1_tokenizer.quantizers import CodeSpec
+
+CURVES: dict[str, dict[str, tuple[str, ...]]] = {
+    "tokenizer": {
+        "loss": ("loss/total", "loss/l1"),
+        "PSNR (dB)": ("heldout/psnr",),
+        "mel distance": ("heldout/mel",),
+        "share of codes used": ("codebook/used",),
+        "codes": ("codebook/perplexity",),
+        "dimensions": ("codebook/effective_rank",),
+    },
+    "prior": {"nats per code": ("loss/train", "heldout/nats_per_code")},
+}
+"""Of each run, what is plotted together, by the label of its axis."""
+
+
+def read_histogram(codes: Path | None, spec: CodeSpec) -> Int[Tensor, " k"] | None:
+    """How often each code was chosen, by a codes folder's manifest.json; None for no folder."""
+    if codes is None:
+        return None
+    path = codes / "manifest.json"
+    if not path.is_file():
+        raise ValueError(f"codes={codes} has no manifest.json: run `simvq encode`, or set codes")
+    histogram = json.loads(path.read_text())["histogram"]
+    size = sum(spec.sizes)
+    if len(histogram) != size:
+        raise ValueError(
+            f"codes={codes} has {len(histogram)} codes, the tokenizer has {size}: set codes or tokenizer"
+        )
+    return torch.tensor(histogram)
+
+
+def codes_figures(
+    reconstructor: Reconstructor, training: Int[Tensor, " k"] | None, items: str
+) -> list[Figure]:
+    """How often each code is chosen: in the training items if that is known, else in the held-out ones."""
+    if not reconstructor.spec.has_codes:
+        return []
+    split = "held-out" if training is None else "training"
+    counts = reconstructor.histogram if training is None else training
+    save = partial(save_histogram, counts)
+    return [figure("Use of the codes", f"In the {split} {items}.", save)]
+
+
+def curve_figures(name: str, run_dir: Path | None) -> list[Figure]:
+    """The curves of a run's metrics.jsonl; none for no run."""
+    lines = read_metrics(run_dir) if run_dir else []
+    figures = []
+    for axis, keys in CURVES[name].items():
+        points = {key: [(line["step"], line[key]) for line in lines if key in line] for key in keys}
+        curves = {key: tuple(zip(*pairs, strict=True)) for key, pairs in points.items() if pairs}
+        if curves:
+            figures.append(curve_figure(f"Training of the {name}: {axis}", curves, axis))
+    return figures
+
+
+def curve_figure(title: str, curves: dict[str, tuple[tuple[float, ...], ...]], axis: str) -> Figure:
+    """Named curves over the steps."""
+    return figure(title, ", ".join(curves), lambda path: save_curves(curves, path, axis))  # type: ignore[arg-type]

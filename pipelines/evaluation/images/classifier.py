@@ -1,0 +1,171 @@
+"""A small classifier of images: the feature extractor where Inception's weights can't be had."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from common.figures import from_uint8
+from common.hub import HubModel
+from common.seeding import EndlessSampler, generator_at
+from pipelines.evaluation.config import TrainImageClassifierConfig
+from pipelines.evaluation.extractors import data_name
+from pipelines.evaluation.images.data import image_batches
+from stage1_tokenizer.images.data import ImageDataset, augmented, load_images
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageClassifierConfig:
+    """The architecture: saved beside the weights, needed to rebuild the model."""
+
+    name: str = "classifier"
+    """What distances between its features are called after: FD(name)."""
+    image_size: int = 8
+    """Side of the square images, in pixels."""
+    in_channels: int = 1
+    """3 for colour, 1 for grey."""
+    classes: tuple[str, ...] = ()
+    """Names of the labels."""
+    width: int = 16
+    """Channels of the first of three stages; features have four times as many dimensions."""
+
+    def __post_init__(self) -> None:
+        if len(self.classes) < 2:
+            raise ValueError(
+                f"classes={self.classes} must be at least 2: a classifier needs labelled images, set "
+                "data.label_column"
+            )
+        if self.image_size < 8:
+            raise ValueError(f"image_size={self.image_size} must be at least 8: set image_size")
+
+
+class Residual(nn.Module):
+    """Two 3 x 3 convolutions with BatchNorm, beside the identity or a strided 1 x 1 convolution."""
+
+    def __init__(self, channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, out_channels, 3, stride, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(out_channels)
+        same = channels == out_channels and stride == 1
+        self.skip = (
+            nn.Identity() if same else nn.Conv2d(channels, out_channels, 1, stride, bias=False)
+        )
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h2 w2"]:
+        inner = F.relu(self.norm1(self.conv1(x)))
+        return F.relu(self.skip(x) + self.norm2(self.conv2(inner)))
+
+
+class ImageClassifier(HubModel):
+    """Seven convolutions in three residual stages. Images are in [-1, 1]."""
+
+    config_class = ImageClassifierConfig
+    config: ImageClassifierConfig
+
+    def __init__(self, config: ImageClassifierConfig) -> None:
+        super().__init__(config)
+        width = config.width
+        self.stem = nn.Sequential(
+            nn.Conv2d(config.in_channels, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            # most of the time would go into full-size images: the stages see 8 to 31 pixels
+            nn.MaxPool2d(max(config.image_size // 16, 1)),
+        )
+        self.stages = nn.Sequential(
+            Residual(width, width, 1),
+            Residual(width, 2 * width, 2),
+            Residual(2 * width, 4 * width, 2),
+        )
+        self.head = nn.Linear(4 * width, len(config.classes))
+
+    def features(self, images: Float[Tensor, "b c y x"]) -> Float[Tensor, "b f"]:
+        """The last stage's output, averaged over the image. Raises ValueError for a wrong size."""
+        wanted = self.config.in_channels, self.config.image_size, self.config.image_size
+        if images.shape[1:] != wanted:
+            raise ValueError(
+                f"images of {tuple(images.shape[1:])} (channels, height, width): this classifier was "
+                f"trained on {wanted}; set classifier"
+            )
+        return self.stages(self.stem(images)).mean((2, 3))
+
+    def forward(self, images: Float[Tensor, "b c y x"]) -> Float[Tensor, "b k"]:
+        """Unnormalised log-probabilities of the classes."""
+        return self.head(self.features(images))
+
+
+class AugmentedImages(Dataset[tuple[Tensor, int]]):
+    """(image, label) of a (position, index): the position decides the augmentation."""
+
+    def __init__(self, images: ImageDataset, config: TrainImageClassifierConfig) -> None:
+        self.images, self.config = images, config
+
+    def __getitem__(self, place: tuple[int, int]) -> tuple[Float[Tensor, "c y x"], int]:
+        position, index = place
+        config, item = self.config, self.images[index]
+        generator = generator_at(config.seed, position)
+        image = augmented(
+            self.images.decode(item),
+            config.image_size,
+            generator,
+            crop=config.crop,
+            flip=config.flip,
+        )
+        if config.crop:
+            image = shifted(image, config.image_size // 8, generator)
+        return image, self.images.label(item)
+
+
+def shifted(
+    image: Float[Tensor, "c y x"], margin: int, generator: torch.Generator
+) -> Float[Tensor, "c y x"]:
+    """The image moved by up to `margin` pixels, its border mirrored."""
+    size = image.shape[-1]
+    top, left = torch.randint(0, 2 * margin + 1, (2,), generator=generator).tolist()
+    wide = F.pad(image[None], [margin] * 4, mode="reflect")[0]
+    return wide[:, top : top + size, left : left + size]
+
+
+class ImageClassifierTask:
+    """The parts of training a classifier of images that the loop calls."""
+
+    def __init__(self, config: TrainImageClassifierConfig) -> None:
+        if config.data.streaming:
+            raise ValueError(
+                "data.streaming=true can't be trained on in random order: set data.streaming=false"
+            )
+        shape = {"channels": config.in_channels, "size": config.image_size}
+        self.config = config
+        self.train = load_images(config.data, "train", **shape)
+        self.heldout = load_images(config.data, "validation", **shape)
+
+    def new_model(self) -> ImageClassifier:
+        """The network with new weights."""
+        config = self.config
+        return ImageClassifier(
+            ImageClassifierConfig(
+                name=f"{data_name(config.data)}-classifier",
+                classes=self.train.classes,
+                width=config.width,
+                image_size=config.image_size,
+                in_channels=config.in_channels,
+            )
+        )
+
+    def train_batches(self, device: torch.device) -> Iterator[tuple[tuple[Tensor], Tensor]]:
+        """Endless batches of augmented images, and their labels."""
+        sampler = EndlessSampler(len(self.train), seed=self.config.seed)
+        augmented_images = AugmentedImages(self.train, self.config)
+        for images, labels in DataLoader(augmented_images, self.config.batch_size, sampler=sampler):
+            yield (images.to(device, memory_format=torch.channels_last),), labels.to(device)
+
+    def heldout_batches(self, device: torch.device) -> Iterator[tuple[tuple[Tensor], Tensor]]:
+        """All held-out images once, and their labels."""
+        for batch in image_batches(self.heldout, batch_size=256):
+            yield (from_uint8(batch.images).to(device),), batch.labels.to(device)

@@ -1,0 +1,154 @@
+"""What turns images into features: Inception where its weights can be had, else our own classifier."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Protocol
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from torch_fidelity.feature_extractor_inceptionv3 import (
+    URL_INCEPTION_V3,
+    FeatureExtractorInceptionV3,
+)
+from tqdm.auto import tqdm
+
+from common.figures import from_uint8
+from common.hub import sha256
+from pipelines.evaluation.extractors import load_classifier, verified_sha256
+from pipelines.evaluation.features import (
+    Extractor,
+    Features,
+    Reference,
+    cache_key,
+    cached_reference,
+)
+from pipelines.evaluation.images.classifier import ImageClassifier
+from pipelines.evaluation.images.data import Batch, image_batches
+from pipelines.evaluation.images.untrained_extractor import UntrainedExtractor
+from pipelines.evaluation.table import Unavailable
+from stage1_tokenizer.images.data import ImageDataset
+
+INCEPTION_FILE = URL_INCEPTION_V3.rsplit("/", 1)[-1]
+INCEPTION_HASH = INCEPTION_FILE.removesuffix(".pth").rsplit("-", 1)[-1]
+"""The first digits of the SHA-256 of the published weights."""
+
+
+class ImageExtractor(Extractor, Protocol):
+    """An extractor of features of images."""
+
+    def extract(
+        self, images: UInt8[Tensor, "b c y x"]
+    ) -> tuple[Float[Tensor, "b f"], Float[Tensor, "b k"]]:
+        """Features, and unnormalised log-probabilities of classes, in one pass."""
+
+
+class InceptionExtractor:
+    """torch-fidelity's `inception-v3-compat`: 2048 features. Grey becomes three equal channels.
+
+    Raises ValueError for a file that doesn't have the hash in its name, or isn't Inception's.
+    """
+
+    def __init__(self, weights: Path, device: torch.device) -> None:
+        self.sha256 = verified_sha256(weights)
+        self.published = self.sha256.startswith(INCEPTION_HASH)
+        digits = self.sha256[:8]
+        self.name = "inception-v3-compat" if self.published else f"inception-of-{digits}"
+        try:
+            state = torch.load(weights, map_location="cpu", weights_only=True)
+            # torch-fidelity unpickles what it is given: it is given our own copy
+            trusted = io.BytesIO()
+            torch.save(state, trusted)
+            trusted.seek(0)
+            self.network = FeatureExtractorInceptionV3(
+                self.name, ["2048", "logits_unbiased"], feature_extractor_weights_path=trusted
+            ).to(device)
+        except (RuntimeError, TypeError, EOFError, UnpicklingError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(
+                f"inception_weights={weights} are not those of Inception v3 ({reason}): give {INCEPTION_FILE}"
+            ) from None
+        self.device = device
+
+    @torch.no_grad()
+    def extract(
+        self, images: UInt8[Tensor, "b c y x"]
+    ) -> tuple[Float[Tensor, "b f"], Float[Tensor, "b k"]]:
+        features, logits = self.network(images.to(self.device).expand(-1, 3, -1, -1))
+        return features, logits
+
+
+class ClassifierExtractor:
+    """Our own classifier: its pooled last stage."""
+
+    published = False
+
+    def __init__(self, folder: Path, device: torch.device) -> None:
+        self.model: ImageClassifier = load_classifier(ImageClassifier, folder).to(device)
+        self.name, self.classes = self.model.config.name, self.model.config.classes
+        self.sha256 = sha256(folder / "model.safetensors")
+        self.device = device
+
+    @torch.no_grad()
+    def extract(
+        self, images: UInt8[Tensor, "b c y x"]
+    ) -> tuple[Float[Tensor, "b f"], Float[Tensor, "b k"]]:
+        inputs = from_uint8(images).to(self.device, memory_format=torch.channels_last)
+        features = self.model.features(inputs)
+        return features, self.model.head(features)
+
+
+def choose_extractor(
+    inception_weights: Path | None,
+    allow_download: bool,
+    classifier: ClassifierExtractor | Unavailable,
+    device: torch.device,
+) -> ImageExtractor:
+    """Inception from the given file, torch-fidelity's own place or a download; else the classifier; else, where
+    no download was asked for, a network with random weights. Raises ValueError for weights that can't be had.
+    """
+    if inception_weights is not None and not inception_weights.is_file():
+        raise ValueError(
+            f"inception_weights={inception_weights} is not a file: set inception_weights"
+        )
+    standard = Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE
+    failure = ""
+    if inception_weights is None and not standard.is_file() and allow_download:
+        standard.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(
+                URL_INCEPTION_V3, str(standard), hash_prefix=INCEPTION_HASH, progress=False
+            )
+        except (OSError, RuntimeError) as error:
+            failure = f" (the download failed: {error})"
+    weights = inception_weights or standard
+    if weights.is_file():
+        return InceptionExtractor(weights, device)
+    if not isinstance(classifier, Unavailable):
+        return classifier
+    if failure:
+        raise ValueError(
+            f"there are no features to compare by{failure}: set inception_weights=PATH to {INCEPTION_FILE}, or "
+            "allow_download=false"
+        )
+    return UntrainedExtractor(device)
+
+
+def extract(extractor: ImageExtractor, batches: Iterator[Batch]) -> Features:
+    """The features of all images; only they, not the images, are held in memory."""
+    progress = tqdm(batches, desc=f"features of {extractor.name}", leave=False, disable=None)
+    parts = [(*extractor.extract(b.images), b.indices, b.labels) for b in progress]
+    features, logits, indices, labels = (torch.cat(part).cpu() for part in zip(*parts, strict=True))
+    return Features(features.float(), logits.float(), indices, labels)
+
+
+def reference(
+    split: str, dataset: ImageDataset, extractor: ImageExtractor, batch_size: int, cache: Path
+) -> Reference:
+    """The features of a split and their statistics, from the cache if they are there."""
+    key = cache_key(split, dataset, extractor, channels=dataset.channels, size=dataset.size)
+    return cached_reference(
+        split, key, cache, lambda: extract(extractor, image_batches(dataset, batch_size))
+    )

@@ -1,0 +1,72 @@
+"""The figures of the report on images."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import UInt8
+from torch import Tensor
+
+from common.figures import from_uint8, save_grid
+from pipelines.evaluation.features import Features, References
+from pipelines.evaluation.fidelity import nearest
+from pipelines.evaluation.images.data import SampledImages, image_batches, select
+from pipelines.evaluation.images.extractors import ImageExtractor
+from pipelines.evaluation.report import Figure, figure
+from stage1_tokenizer.images.data import ImageDataset
+
+SHOWN = 10
+"""Originals, reconstructions and samples in a figure."""
+MOST_CLASSES, PER_CLASS, NEIGHBOURS = 20, 10, 3
+
+
+def grid(lines: Sequence[UInt8[Tensor, "b c y x"]], path: Path) -> None:
+    """Writes lines of images under each other."""
+    save_grid([from_uint8(line) for line in lines], path)
+
+
+def samples_figure(sampled: SampledImages, sampling: dict[str, Any]) -> Figure:
+    """The first samples of each label, uncurated."""
+    labels = sampling["labels"] or [0] * sampled.shape[0]
+    shown = sorted(set(labels))[:MOST_CLASSES]
+    places = [[i for i, own in enumerate(labels) if own == label] for label in shown]
+    columns = min(PER_CLASS, *map(len, places), len(labels))
+    images = select(sampled.batches(256), [place for own in places for place in own[:columns]])
+    caption = f"The first {columns} samples of each label, uncurated."
+    if sampling["labels"]:
+        names = sampling["classes"] or ()
+        named = [names[label] if label < len(names) else str(label) for label in shown]
+        caption += f" From top to bottom: {', '.join(named)}."
+    return figure("Samples", caption, lambda path: grid(images.split(columns), path))
+
+
+def reconstructions_figure(examples: Sequence[UInt8[Tensor, "b c y x"]]) -> Figure:
+    """Originals and reconstructions."""
+    return figure(
+        "Reconstructions",
+        "Held-out images above their reconstructions.",
+        lambda path: grid(examples, path),
+    )
+
+
+def neighbours_figure(
+    sampled: SampledImages,
+    features: Features,
+    real: References[ImageExtractor],
+    train: ImageDataset,
+) -> Figure:
+    """The first samples above the training images nearest to them in feature space."""
+    count = min(SHOWN, len(features))
+    first = Features(**{name: value[:count] for name, value in vars(features).items()})
+    wide = min(NEIGHBOURS, len(real.train.features))
+    distances, places = nearest(first, real.train.features, wide)
+    batches = image_batches(train, 256, wanted=set(places.flatten().tolist()))
+    neighbours = select(batches, places.T.flatten().tolist())
+    lines = [select(sampled.batches(256), list(range(count))), *neighbours.split(count)]
+    listed = ", ".join(f"{distance:.3g}" for distance in distances[:, 0].tolist())
+    return figure(
+        "Nearest training images",
+        f"The first samples above the {wide} training images nearest to each by the features of "
+        f"{real.extractor.name}. Distances to the nearest: {listed}.",
+        lambda path: grid(lines, path),
+    )

@@ -1,0 +1,195 @@
+"""Scores a tokenizer and samples against real items: score.json and report.html."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Protocol
+
+from common.config import to_plain, write_text
+from common.hub import sha256
+from common.processes import processes
+from common.runs import environment
+from pipelines.evaluation.config import ScoreImagesConfig, ScoreSpeechConfig
+from pipelines.evaluation.features import Extractor, References
+from pipelines.evaluation.figures import codes_figures, curve_figures, read_histogram
+from pipelines.evaluation.images.evaluation import ImageEvaluation
+from pipelines.evaluation.reconstruction import Reconstructor
+from pipelines.evaluation.report import AudioPlayers, Figure, render
+from pipelines.evaluation.speech.evaluation import SpeechEvaluation
+from pipelines.evaluation.table import Metrics, ScoreRow, read_scores, text_table, write_scores
+from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
+
+MEANINGS = {
+    "ground truth": "held-out {items} as they are",
+    "reconstruction": "held-out {items}, encoded to integers and decoded: what the tokenizer loses",
+    "samples": "what the prior makes",
+    "held-out vs train": "held-out {items} in the place of samples: what a perfect prior and tokenizer would reach",
+    "train vs train": "the training {items} against themselves: 0 but for rounding, or the metric is broken",
+}
+"""What each row of the table is."""
+PACKAGES = (
+    *("torchmetrics", "pesq", "pystoi", "librosa", "torchcrepe", "speechmos", "resemblyzer"),
+    "pocketsphinx",
+)
+"""Packages whose version the metrics depend on."""
+
+
+class Evaluation(Protocol):
+    """What a modality adds to scoring: its real items, its samples, and how they are measured."""
+
+    items: str
+    """What the items are called."""
+
+    @property
+    def references(self) -> Sequence[References[Extractor]]:
+        """For each extractor that sets are compared by, the real items by its features."""
+
+    @property
+    def extractors(self) -> Sequence[Extractor]:
+        """All networks that the metrics depend on."""
+
+    def metrics(self) -> dict[str, Metrics]:
+        """The metrics of each row of the table, by the row's name."""
+
+    def figures(self) -> Sequence[Figure | AudioPlayers]:
+        """Samples and reconstructions; called after `metrics`."""
+
+    def data(self) -> dict[str, dict[str, Any]]:
+        """For provenance: what the training and the held-out items are."""
+
+
+def score(config: ScoreImagesConfig | ScoreSpeechConfig, findings: Sequence[str] = ()) -> Path:
+    """Writes score.json and report.html; returns the path of the latter.
+
+    `findings` are lines that stand first in the report. Raises ValueError for samples of another
+    tokenizer, or where there is nothing to extract features with.
+    """
+    if not (config.tokenizer / "model.safetensors").is_file():
+        raise ValueError(
+            f"tokenizer={config.tokenizer} is not a tokenizer's `model` folder: set tokenizer"
+        )
+    sampling = read_sampling(config) if config.samples else None
+    tokenizer_class = SpeechTokenizer if config.modality == "speech" else ImageTokenizer
+    tokenizer = tokenizer_class.from_pretrained(config.tokenizer).to(processes().device)
+    reconstructor = Reconstructor(tokenizer)
+    histogram = read_histogram(config.codes, reconstructor.spec)
+    evaluation: Evaluation
+    if isinstance(config, ScoreSpeechConfig):
+        evaluation = SpeechEvaluation(config, reconstructor, sampling)
+    else:
+        evaluation = ImageEvaluation(config, reconstructor, sampling)
+    rows = [
+        ScoreRow(name, MEANINGS[name].format(items=evaluation.items), metrics)
+        for name, metrics in evaluation.metrics().items()
+    ]
+    about = provenance(config, evaluation, sampling)
+    write_scores(config.folder, rows, about)
+    figures = [
+        *evaluation.figures(),
+        *codes_figures(reconstructor, histogram, evaluation.items),
+        *curve_figures("tokenizer", config.tokenizer_run),
+        *curve_figures("prior", config.prior_run),
+    ]
+    title = f"Scores of {config.samples or config.tokenizer}"
+    report = config.folder / "report.html"
+    write_text(report, render(title, rows, figures, about, findings))
+    return report
+
+
+def finished(config: ScoreImagesConfig | ScoreSpeechConfig) -> Path | None:
+    """The report of this config over these very samples and this tokenizer, if there is one."""
+    report, saved = config.folder / "report.html", config.folder / "score.json"
+    if not (report.is_file() and saved.is_file()):
+        return None
+    about = json.loads(saved.read_text())["provenance"]
+    same = (
+        about["config"] == to_plain(config)
+        and about["samples_sha256"] == samples_sha256(config)
+        and about["tokenizer_sha256"] == sha256(config.tokenizer / "model.safetensors")
+    )
+    return report if same else None
+
+
+def score_table(report: Path) -> str:
+    """The table of a report, from the score.json beside it, as plain text for the terminal."""
+    return text_table(read_scores(report.parent))
+
+
+def read_sampling(config: ScoreImagesConfig | ScoreSpeechConfig) -> dict[str, Any]:
+    """sample.json. Raises ValueError where it or the samples are missing, or another tokenizer decoded them."""
+    samples = config.samples
+    assert samples is not None
+    files = "WAV files" if config.modality == "speech" else "samples.npz"
+    if not (samples / "sample.json").is_file() or not sample_files(config):
+        raise ValueError(
+            f"samples={samples} has no sample.json with {files}: run `simvq sample`, or set samples"
+        )
+    sampling = json.loads((samples / "sample.json").read_text())
+    ours = sha256(config.tokenizer / "model.safetensors")
+    if sampling["tokenizer_sha256"] != ours:
+        raise ValueError(
+            f"samples={samples} were decoded by the tokenizer {sampling['tokenizer_sha256']}, "
+            f"tokenizer={config.tokenizer} is {ours}: set tokenizer or samples"
+        )
+    return sampling
+
+
+def sample_files(config: ScoreImagesConfig | ScoreSpeechConfig) -> list[Path]:
+    """The files that hold the samples, in order; none without samples."""
+    pattern = "*.wav" if config.modality == "speech" else "samples.npz"
+    return sorted(config.samples.glob(pattern)) if config.samples else []
+
+
+def samples_sha256(config: ScoreImagesConfig | ScoreSpeechConfig) -> str | None:
+    """The SHA-256 of the samples' file, or of the hashes of all files in order; None without samples."""
+    hashes = [*map(sha256, sample_files(config))]
+    if len(hashes) > 1:
+        return hashlib.sha256("".join(hashes).encode()).hexdigest()
+    return hashes[0] if hashes else None
+
+
+def provenance(
+    config: ScoreImagesConfig | ScoreSpeechConfig,
+    evaluation: Evaluation,
+    sampling: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """All that the metrics depend on."""
+    return {
+        "config": to_plain(config),
+        "extractors": {each.name: each.sha256 for each in evaluation.extractors},
+        "references": evaluation.data(),
+        "statistics_sha256": {
+            each.extractor.name: each.statistics_sha256 for each in evaluation.references
+        },
+        "tokenizer_sha256": sha256(config.tokenizer / "model.safetensors"),
+        "samples_sha256": samples_sha256(config),
+        "sampling": sampling and summary(sampling),
+        "environment": environment(),
+        "packages": {name: own for name in PACKAGES if (own := version_of(name))},
+    }
+
+
+def summary(sampling: dict[str, Any]) -> dict[str, Any]:
+    """sample.json, its longest entries in short: counts of labels and speakers, `first..last` of seeds."""
+    short = dict(sampling)
+    for name in ("labels", "speakers"):
+        if sampling.get(name):
+            short[name] = dict(sorted(Counter(sampling[name]).items()))
+    return short | {"seeds": compact(sampling["seeds"])}
+
+
+def compact(seeds: list[int]) -> str | list[int]:
+    """`first..last` for consecutive seeds, else the seeds."""
+    consecutive = seeds == list(range(seeds[0], seeds[0] + len(seeds)))
+    return f"{seeds[0]}..{seeds[-1]}" if consecutive else seeds
+
+
+def version_of(package: str) -> str | None:
+    """The installed version, None where there is none."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,178 @@
+"""What scoring does with speech: the rows of the table, and what is played and shown beside it."""
+
+from dataclasses import replace
+from functools import cached_property, partial
+from typing import Any
+
+from pipelines.evaluation.config import ScoreSpeechConfig
+from pipelines.evaluation.extractors import NO_CLASSIFIER
+from pipelines.evaluation.features import (
+    Extractor,
+    References,
+    cache_key,
+    cached_reference,
+    limited,
+)
+from pipelines.evaluation.fidelity import distance, metric_name
+from pipelines.evaluation.reconstruction import Reconstructor
+from pipelines.evaluation.report import AudioPlayers, Figure
+from pipelines.evaluation.speech.data import Clips, read_clips, sampled_clips
+from pipelines.evaluation.speech.extractors import (
+    NO_UTMOS,
+    ClassifierExtractor,
+    SpeechExtractor,
+    Utmos,
+    VoiceExtractor,
+    load_whisper,
+)
+from pipelines.evaluation.speech.figures import (
+    durations_figure,
+    reconstruction_figures,
+    sample_figures,
+)
+from pipelines.evaluation.speech.packages import MissingPackageError
+from pipelines.evaluation.speech.rows import (
+    ClipSet,
+    as_set,
+    bitrate,
+    closeness,
+    compared,
+    distances,
+    heldout_bits,
+    heldout_compared,
+    sound,
+)
+from pipelines.evaluation.table import Metrics, Unavailable
+from stage1_tokenizer.speech.data import load_clips
+
+
+class SpeechEvaluation:
+    """The parts of scoring speech that `score` calls."""
+
+    items = "clips"
+
+    def __init__(
+        self,
+        config: ScoreSpeechConfig,
+        reconstructor: Reconstructor,
+        sampling: dict[str, Any] | None,
+    ) -> None:
+        self.config, self.reconstructor = config, reconstructor
+        rate, device = reconstructor.tokenizer.config.sample_rate, reconstructor.device
+        if sampling and sampling["sample_rate"] != rate:
+            raise ValueError(
+                f"samples={config.samples} are at {sampling['sample_rate']} Hz, tokenizer="
+                f"{config.tokenizer} at {rate} Hz: set tokenizer or samples"
+            )
+        train_data = load_clips(config.data, "train", sample_rate=rate)
+        self.datasets = {
+            "train": limited(train_data, config.reference_count, config.seed),
+            "held-out": load_clips(config.data, "validation", sample_rate=rate),
+        }
+        self.sampled: Clips | None = None
+        if config.samples and sampling:
+            self.sampled = sampled_clips(config.samples, sampling, train_data.speakers)
+        self.real = {split: read_clips(dataset) for split, dataset in self.datasets.items()}
+        self.by_classifier: References[SpeechExtractor] | Unavailable = NO_CLASSIFIER
+        if config.classifier:
+            classifier = ClassifierExtractor(config.classifier, rate, device)
+            self.by_classifier = self.compare_by(classifier)
+        self.by_voice: References[SpeechExtractor] | Unavailable
+        try:
+            self.by_voice = self.compare_by(VoiceExtractor(device))
+        except MissingPackageError as error:
+            self.by_voice = Unavailable(str(error))
+        self.whisper = load_whisper(config.whisper, device)
+        self.utmos = Utmos(config.utmos, device) if config.utmos else NO_UTMOS
+
+    def compare_by(self, extractor: SpeechExtractor) -> References[SpeechExtractor]:
+        """The real clips by an extractor's features, from the cache if they are there."""
+        train, heldout = (
+            cached_reference(
+                split,
+                cache_key(split, dataset, extractor, sample_rate=dataset.sample_rate),
+                self.config.cache,
+                partial(extractor.extract, self.real[split]),
+            )
+            for split, dataset in self.datasets.items()
+        )
+        return References(extractor, train, heldout)
+
+    def extracted(self, clips: Clips) -> ClipSet:
+        """Clips and their features by each extractor."""
+        sides = compared(clips, self.by_classifier), compared(clips, self.by_voice)
+        return ClipSet(clips, *sides)
+
+    def metrics(self) -> dict[str, Metrics]:
+        """The metrics of each row of the table."""
+        config, networks = self.config, (self.utmos, self.whisper, self.config.slow_count)
+        sides = heldout_compared(self.by_classifier), heldout_compared(self.by_voice)
+        real, train = ClipSet(self.real["held-out"], *sides), self.real["train"]
+        rebuilt = self.extracted(self.reconstructions)
+        rows = {
+            "ground truth": sound(real, *networks),
+            "reconstruction": closeness(real, rebuilt, config.voicing, config.slow_count)
+            | bitrate(self.reconstructor)
+            | self.reconstructor.metrics()
+            | sound(rebuilt, *networks)
+            | distances(rebuilt, "held-out")
+            | distances(rebuilt, "train"),
+        }
+        if self.sampled:
+            samples = self.extracted(self.sampled)
+            rows["samples"] = (
+                {"held-out bits per second of audio": heldout_bits(config.prior_run)}
+                | sound(samples, *networks)
+                | as_set(samples, train)
+            )
+        rows["held-out vs train"] = as_set(real, train)
+        rows["train vs train"] = {
+            f"{metric_name('FID', each.extractor)} vs train": distance(
+                each.train.features, each.train, each.extractor
+            )
+            for each in self.references
+        }
+        return rows
+
+    @cached_property
+    def reconstructions(self) -> Clips:
+        """The held-out clips through integers and back, each exactly as long as its original."""
+        rebuilt = [
+            self.reconstructor(waveform[None])[0, : len(waveform)].cpu()
+            for waveform in self.real["held-out"].waveforms
+        ]
+        return replace(self.real["held-out"], waveforms=rebuilt)
+
+    def figures(self) -> list[Figure | AudioPlayers]:
+        """Samples and reconstructions to hear and to see, and durations."""
+        sets = dict(self.real)
+        figures: list[Figure | AudioPlayers] = []
+        if self.sampled:
+            sets["samples"] = self.sampled
+            figures += sample_figures(self.sampled)
+        figures += reconstruction_figures(self.real["held-out"], self.reconstructions)
+        return [*figures, durations_figure(sets)]
+
+    @property
+    def references(self) -> list[References[SpeechExtractor]]:
+        sides = self.by_classifier, self.by_voice
+        return [side for side in sides if not isinstance(side, Unavailable)]
+
+    @property
+    def extractors(self) -> list[Extractor]:
+        others = self.whisper, self.utmos
+        return [each.extractor for each in self.references] + [
+            network for network in others if not isinstance(network, Unavailable)
+        ]
+
+    def data(self) -> dict[str, dict[str, Any]]:
+        """What the training and the held-out clips are, and what decoding them changes."""
+        return {
+            split: {
+                "count": len(self.real[split]),
+                "not_decoded": len(self.real[split].bad),
+                "data_fingerprint": dataset.fingerprint,
+                "conversions": dataset.conversions(),
+            }
+            for split, dataset in self.datasets.items()
+        }

@@ -1,0 +1,95 @@
+"""The sounds and figures of the report on speech."""
+
+from functools import partial
+from pathlib import Path
+
+import matplotlib
+from torch import Tensor
+
+from common.figures import save_figure
+from pipelines.evaluation.report import AudioPlayers, Figure, figure
+from pipelines.evaluation.speech.data import Clips
+from stage1_tokenizer.speech.figures import save_spectrograms, wav_bytes
+
+matplotlib.use("Agg")
+from matplotlib import pyplot
+
+PLAYED, SHOWN = 10, 4
+"""Samples and reconstructions that can be played, and whose spectrograms are shown."""
+BINS = 40
+SCALE = "Seconds, kHz, and one scale of dB for all; 0 dB is a sine at full scale."
+
+
+def sample_figures(clips: Clips) -> list[Figure | AudioPlayers]:
+    """The first samples, to hear and to see."""
+    columns = [
+        {f"sample {i}{description(clips, i)}": waveform}
+        for i, waveform in enumerate(clips.waveforms[:PLAYED])
+    ]
+    players = {name: waveform for column in columns for name, waveform in column.items()}
+    caption = "The first samples, uncurated."
+    return players_and_spectrograms("Samples", caption, players, columns, clips.sample_rate)
+
+
+def reconstruction_figures(originals: Clips, rebuilt: Clips) -> list[Figure | AudioPlayers]:
+    """The first held-out clips and their reconstructions, to hear and to see."""
+    pairs = [*zip(originals.waveforms, rebuilt.waveforms, strict=True)][:PLAYED]
+    columns = [{f"original {i}": a, f"reconstruction {i}": b} for i, (a, b) in enumerate(pairs)]
+    players = {
+        f"{name}{description(originals, i)}": waveform
+        for i, column in enumerate(columns)
+        for name, waveform in column.items()
+    }
+    caption = "Held-out clips, and after encode and decode."
+    rate = originals.sample_rate
+    return players_and_spectrograms("Reconstructions", caption, players, columns, rate)
+
+
+def players_and_spectrograms(
+    title: str,
+    caption: str,
+    players: dict[str, Tensor],
+    columns: list[dict[str, Tensor]],
+    sample_rate: int,
+) -> list[Figure | AudioPlayers]:
+    """Players of named waveforms, and the spectrograms of the first columns of them."""
+    wavs = {name: wav_bytes(waveform, sample_rate) for name, waveform in players.items()}
+    save = partial(save_spectrograms, columns[:SHOWN], sample_rate)
+    return [
+        AudioPlayers(title, caption, wavs),
+        figure(f"Spectrograms of {title.lower()}", SCALE, save),
+    ]
+
+
+def description(clips: Clips, index: int) -> str:
+    """The label and speaker of a clip, as far as they are known."""
+    parts = []
+    if clips.classes:
+        parts.append(clips.classes[int(clips.labels[index])])
+    if clips.speaker_names:
+        parts.append(clips.speaker_names[int(clips.speakers[index])])
+    return f": {', '.join(parts)}" if parts else ""
+
+
+def durations_figure(sets: dict[str, Clips]) -> Figure:
+    """How long the clips of the named sets are."""
+    caption = f"Of {', '.join(sets)} clips, as shares of each set."
+    return figure("Durations", caption, partial(save_durations, sets))
+
+
+def save_durations(sets: dict[str, Clips], path: Path) -> None:
+    """Plots histograms of the named sets over common bins."""
+    longest = max(max(clips.seconds) for clips in sets.values())
+    plot, axis = pyplot.subplots(figsize=(7, 3), layout="constrained")
+    for name, clips in sets.items():
+        axis.hist(
+            clips.seconds,
+            bins=BINS,
+            range=(0, longest),
+            weights=[1 / len(clips)] * len(clips),
+            histtype="step",
+            label=f"{name} ({len(clips):,})",
+        )
+    axis.set(xlabel="seconds", ylabel="share of clips")
+    axis.legend()
+    save_figure(plot, path)

@@ -1,0 +1,1 @@
+"""Pipelines that generate images and speech, and their files."""

@@ -1,0 +1,84 @@
+"""What is particular to images in sample: labels, PNG files, and all of them as one array."""
+
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from common.figures import ROUNDING, save_pil
+from common.files import replaced_file
+from pipelines.generation.images import ImageGenerationPipeline
+from pipelines.sample_config import SampleImagesConfig
+
+
+class ImageSamples:
+    """The parts of sampling images that `sample` calls."""
+
+    def __init__(self, config: SampleImagesConfig, folder: Path, device: torch.device) -> None:
+        self.config = config
+        self.pipeline = ImageGenerationPipeline.from_pretrained(folder).to(device)
+        classes = len(self.pipeline.classes) if self.pipeline.prior.config.classes else 0
+        self.labels = sample_labels(config, classes)
+
+    @property
+    def request(self) -> dict[str, Any]:
+        """What decides the samples beside the config."""
+        return {
+            "labels": self.labels,
+            "classes": list(self.pipeline.classes),
+            "rounding": ROUNDING,
+        }
+
+    def path(self, i: int) -> Path:
+        """The file of sample i."""
+        return self.config.out / f"{i:06d}.png"
+
+    def generate(self, chosen: list[int]) -> None:
+        """Generates the samples of these indices and writes their files."""
+        config = self.config
+        output = self.pipeline(
+            [self.labels[i] for i in chosen] if self.labels else None,
+            seeds=[config.seed + i for i in chosen],
+            guidance=config.guidance,
+            schedule=config.schedule,
+            power=config.power,
+            temperature=config.temperature,
+            top_k=config.top_k,
+            top_p=config.top_p,
+        )
+        for i, image in zip(chosen, output.images, strict=True):
+            save_pil(image, self.path(i))
+
+    def finish(self) -> None:
+        """Writes samples.npz, when all files are there."""
+        count = self.config.count
+        images = (np.asarray(Image.open(self.path(i))) for i in range(count))
+        save_npz(images, count, self.config.out / "samples.npz")
+
+
+def sample_labels(config: SampleImagesConfig, classes: int) -> list[int] | None:
+    """The label of each sample, or None for a prior without labels."""
+    if not classes and config.labels is None:
+        return None
+    chosen = config.labels or tuple(range(classes))
+    return [chosen[i % len(chosen)] for i in range(config.count)]
+
+
+def save_npz(images: Iterator[np.ndarray[Any, Any]], count: int, path: Path) -> None:
+    """Writes uint8 images as `arr_0` (n, y, x, c) of an .npz, one at a time, whole or not at all."""
+    with (
+        replaced_file(path) as partial,
+        zipfile.ZipFile(partial, "w") as archive,
+        archive.open("arr_0.npy", "w", force_zip64=True) as file,
+    ):
+        for i, image in enumerate(images):
+            pixels = image[..., None] if image.ndim == 2 else image
+            if i == 0:
+                shape = (count, *pixels.shape)
+                header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(file, header)
+            file.write(np.ascontiguousarray(pixels).tobytes())

@@ -1,0 +1,110 @@
+"""ImageGenerationPipeline: labels and seeds to new images."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import torch
+from jaxtyping import Int
+from PIL import Image
+from torch import Tensor
+
+from common.figures import to_pil, to_uint8
+from common.hub import local_folder
+from pipelines.generation.pipeline_folder import read_pipeline, write_pipeline
+from stage1_tokenizer import ImageTokenizer
+from stage2_prior import Prior
+from stage2_prior.build import load_prior
+from stage2_prior.sampling import SamplingOptions, Schedule, sample_codes
+
+
+@dataclass
+class GenerationOutput:
+    """What a call of the pipeline gives."""
+
+    images: list[Image.Image]
+    codes: Int[Tensor, "b h w *levels"]
+    seeds: list[int]
+    """`pipeline([labels[i]], seeds=[seeds[i]])` makes image i again."""
+
+
+class ImageGenerationPipeline:
+    """A tokenizer and a prior that fit each other.
+
+    On disk, a folder or a Hub repository:
+
+        pipeline.json     names of the classes, and the SHA-256 of both weights
+        tokenizer/        ImageTokenizer.save_pretrained
+        prior/            Prior.save_pretrained
+    """
+
+    def __init__(self, tokenizer: ImageTokenizer, prior: Prior, classes: Sequence[str]) -> None:
+        rows, columns = tokenizer.config.grid
+        spec = tokenizer.quantizer.spec
+        made = rows * columns * spec.levels, spec.sizes
+        known = prior.config.length, prior.config.level_sizes
+        if made != known:
+            raise ValueError(
+                f"the tokenizer makes {codes_of(*made)}, the prior was trained on {codes_of(*known)}"
+            )
+        self.tokenizer, self.prior, self.classes = tokenizer.eval(), prior.eval(), tuple(classes)
+
+    @classmethod
+    def from_pretrained(cls, name_or_dir: str | Path, revision: str | None = None) -> Self:
+        """The saved pipeline, on the CPU. Raises ValueError for a tokenizer that is not the prior's."""
+        folder = local_folder(name_or_dir, revision)
+        known = read_pipeline(folder)
+        tokenizer = ImageTokenizer.from_pretrained(folder / "tokenizer")
+        return cls(tokenizer, load_prior(folder / "prior"), known["classes"])
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Writes the folder whole or not at all."""
+        about = {"classes": list(self.classes)}
+        write_pipeline(folder, self.tokenizer, self.prior, about)
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same pipeline, on another device."""
+        self.tokenizer.to(device)
+        self.prior.to(device)
+        return self
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        labels: Sequence[int] | None = None,
+        *,
+        seeds: Sequence[int] | None = None,
+        guidance: float = 1.0,
+        schedule: Schedule = "constant",
+        power: float = 2.0,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+    ) -> GenerationOutput:
+        """Samples one image per label, or without labels one per seed, from no condition.
+
+        The same label and seed give the same image in any batch. Seeds are 0, 1, 2, ... unless given.
+        """
+        seeds = list(range(len(labels or [0]))) if seeds is None else list(seeds)
+        conditions = self.prior.conditions(len(seeds), labels=labels)
+        options = SamplingOptions(
+            guidance=guidance,
+            schedule=schedule,
+            power=power,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+        )
+        device = self.prior.condition_embedding.weight.device
+        codes = sample_codes(self.prior, conditions.to(device), seeds, options)
+        spec, (rows, columns) = self.tokenizer.quantizer.spec, self.tokenizer.config.grid
+        levels = (spec.levels,) if spec.levels > 1 else ()
+        grids = codes.reshape(len(codes), rows, columns, *levels)
+        pixels = to_uint8(self.tokenizer.decode(grids))
+        return GenerationOutput([to_pil(image) for image in pixels], grids.cpu(), seeds)
+
+
+def codes_of(length: int, sizes: Sequence[int]) -> str:
+    """How many codes an item has, and out of how many, in words."""
+    return f"{length} codes of {' x '.join(map(str, sizes))}"

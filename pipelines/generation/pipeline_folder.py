@@ -1,0 +1,35 @@
+"""The folder of a pipeline: a tokenizer and a prior, and a file that says that they belong together."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from common.config import write_text
+from common.hub import HubModel, replaced_folder, sha256
+
+PARTS = ("tokenizer", "prior")
+
+
+def read_pipeline(folder: Path) -> dict[str, Any]:
+    """pipeline.json. Raises ValueError for weights that are not those the pipeline was saved with."""
+    description = json.loads((folder / "pipeline.json").read_text())
+    for part in PARTS:
+        digest, saved = sha256(folder / part / "model.safetensors"), description[f"{part}_sha256"]
+        if digest != saved:
+            raise ValueError(
+                f"{folder / part} is {digest[:16]}, but the pipeline was saved with "
+                f"{saved[:16]}: restore that {part}, or save the pipeline again"
+            )
+    return description
+
+
+def write_pipeline(
+    folder: str | Path, tokenizer: HubModel, prior: HubModel, about: dict[str, Any]
+) -> None:
+    """Writes the folder whole or not at all; `about` goes into pipeline.json."""
+    with replaced_folder(Path(folder)) as partial:
+        tokenizer.save_pretrained(partial / "tokenizer")
+        prior.save_pretrained(partial / "prior")
+        hashes = {f"{part}_sha256": sha256(partial / part / "model.safetensors") for part in PARTS}
+        text = json.dumps({**about, **hashes}, indent=2)
+        write_text(partial / "pipeline.json", text + "\n")

@@ -1,0 +1,144 @@
+"""SpeechGenerationPipeline: labels, speakers, texts and seeds to new speech, or to what follows a clip."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from common.hub import local_folder
+from pipelines.generation.pipeline_folder import read_pipeline, write_pipeline
+from stage1_tokenizer import SpeechTokenizer
+from stage2_prior import Prior
+from stage2_prior.build import load_prior
+from stage2_prior.sampling import SamplingOptions, sample_codes, trimmed
+
+
+@dataclass
+class SpeechOutput:
+    """What a call of the pipeline gives."""
+
+    waveforms: list[Float[Tensor, " _"]]
+    """In [-1, 1], each of its own length."""
+    codes: list[Int[Tensor, "_ *levels"]]
+    seeds: list[int]
+    sample_rate: int
+
+
+class SpeechGenerationPipeline:
+    """A tokenizer and a prior that fit each other.
+
+    On disk, a folder or a Hub repository:
+
+        pipeline.json     names of the classes and speakers, and the SHA-256 of both weights
+        tokenizer/        SpeechTokenizer.save_pretrained
+        prior/            Prior.save_pretrained
+    """
+
+    def __init__(
+        self,
+        tokenizer: SpeechTokenizer,
+        prior: Prior,
+        classes: Sequence[str],
+        speakers: Sequence[str],
+    ) -> None:
+        made, known = tokenizer.quantizer.spec.sizes, prior.config.level_sizes
+        if made != known:
+            raise ValueError(
+                f"the tokenizer has {' x '.join(map(str, made))} codes, the prior was trained on "
+                f"{' x '.join(map(str, known))}"
+            )
+        self.tokenizer, self.prior = tokenizer.eval(), prior.eval()
+        self.classes, self.speakers = tuple(classes), tuple(speakers)
+
+    @classmethod
+    def from_pretrained(cls, name_or_dir: str | Path, revision: str | None = None) -> Self:
+        """The saved pipeline, on the CPU. Raises ValueError for a tokenizer that is not the prior's."""
+        folder = local_folder(name_or_dir, revision)
+        known = read_pipeline(folder)
+        tokenizer = SpeechTokenizer.from_pretrained(folder / "tokenizer")
+        prior = load_prior(folder / "prior")
+        return cls(tokenizer, prior, known["classes"], known["speakers"])
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Writes the folder whole or not at all."""
+        about = {"classes": list(self.classes), "speakers": list(self.speakers)}
+        write_pipeline(folder, self.tokenizer, self.prior, about)
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same pipeline, on another device."""
+        self.tokenizer.to(device)
+        self.prior.to(device)
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.prior.condition_embedding.weight.device
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        labels: Sequence[int] | None = None,
+        speakers: Sequence[int] | None = None,
+        texts: Sequence[str] | None = None,
+        *,
+        prompts: Sequence[Float[Tensor, " _"]] | None = None,
+        seeds: Sequence[int] | None = None,
+        guidance: float = 1.0,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        min_codes: int | None = None,
+        max_codes: int | None = None,
+        repetitions: int | None = None,
+    ) -> SpeechOutput:
+        """Samples one waveform per label, speaker, text or prompt, or else one per seed.
+
+        A prompt, a waveform at the tokenizer's rate, is gone on with: its whole hops are coded and
+        begin the sample. The same condition and seed give the same codes in any batch. Seeds are
+        0, 1, 2, ... unless given; the other options are SamplingOptions.
+        """
+        per_sample = next((g for g in (labels, speakers, texts, prompts) if g is not None), [0])
+        seeds = list(range(len(per_sample))) if seeds is None else list(seeds)
+        conditions = self.prior.conditions(
+            len(seeds), labels=labels, speakers=speakers, texts=texts
+        )
+        options = SamplingOptions(
+            guidance=guidance,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_codes=min_codes,
+            max_codes=max_codes,
+            repetitions=repetitions,
+        )
+        given = None if prompts is None else [self.encoded(p).flatten() for p in prompts]
+        conditions = conditions.to(self.device)
+        codes = trimmed(sample_codes(self.prior, conditions, seeds, options, given))
+        if (levels := self.prior.config.levels) > 1:
+            codes = [row.unflatten(0, (-1, levels)) for row in codes]
+        rate = self.tokenizer.config.sample_rate
+        return SpeechOutput(self.decoded(codes), [row.cpu() for row in codes], seeds, rate)
+
+    def decoded(self, codes: Sequence[Int[Tensor, "_ *levels"]]) -> list[Float[Tensor, " _"]]:
+        """The waveform of each sequence of codes."""
+        lengths = torch.tensor([len(row) for row in codes], device=codes[0].device)
+        padded = pad_sequence(list(codes), batch_first=True)
+        sizes = (lengths * self.tokenizer.config.hop).tolist()
+        rows = self.tokenizer.decode(padded, lengths).clamp(-1, 1).cpu()
+        return [row[:size] for row, size in zip(rows, sizes, strict=True)]
+
+    def encoded(self, prompt: Float[Tensor, " t"]) -> Int[Tensor, "n *levels"]:
+        """The codes of a clip's whole hops. Raises ValueError for one that has none."""
+        hop = self.tokenizer.config.hop
+        size = len(prompt) // hop * hop
+        if not size:
+            raise ValueError(
+                f"a prompt of {len(prompt)} samples is shorter than one code, {hop} samples: give more of it"
+            )
+        return self.tokenizer.encode(prompt[None, :size].to(self.device))[0]

@@ -1,0 +1,89 @@
+"""What is particular to speech in sample: labels, speakers and texts, and WAV files."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipelines.generation.prompts import Prompts, read_prompts
+from pipelines.generation.speech import SpeechGenerationPipeline
+from pipelines.sample_config import SampleSpeechConfig
+from stage1_tokenizer.speech.figures import save_waveform
+from stage2_prior.sampling import lengths_in_codes
+
+
+class SpeechSamples:
+    """The parts of sampling speech that `sample` calls."""
+
+    def __init__(self, config: SampleSpeechConfig, folder: Path, device: torch.device) -> None:
+        self.config = config
+        self.pipeline = SpeechGenerationPipeline.from_pretrained(folder).to(device)
+        prior = self.pipeline.prior.config
+        labels = config.labels or tuple(range(prior.classes))
+        speakers = config.speakers or tuple(range(prior.speakers))
+        indices = range(config.count)
+        self.labels = [labels[i % len(labels)] for i in indices] if labels else None
+        turns = [i // max(len(labels), 1) for i in indices]
+        self.speakers = [speakers[t % len(speakers)] for t in turns] if speakers else None
+        texts = config.texts
+        self.texts = [texts[i % len(texts)] for i in indices] if texts else None
+        self.pipeline.prior.conditions(
+            config.count, labels=self.labels, speakers=self.speakers, texts=self.texts
+        )  # a mistake is told before the folder is started
+        self.prompts = None if config.prompts is None else self.read_prompts(config.prompts)
+
+    def read_prompts(self, folder: Path) -> Prompts:
+        """The prompts, each of which leaves room for a code at least."""
+        config, tokenizer = self.config, self.pipeline.tokenizer.config
+        _, high = lengths_in_codes(self.pipeline.prior.config, config.min_codes, config.max_codes)
+        return read_prompts(
+            folder,
+            config.prompt_seconds,
+            config.count,
+            tokenizer.sample_rate,
+            tokenizer.hop,
+            high,
+        )
+
+    @property
+    def request(self) -> dict[str, Any]:
+        """What decides the samples beside the config."""
+        return {
+            "modality": self.config.modality,
+            "labels": self.labels,
+            "speakers": self.speakers,
+            "texts": self.texts,
+            "prompts": self.prompts and self.prompts.names,
+            "prompts_sha256": self.prompts and self.prompts.sha256,
+            "classes": list(self.pipeline.classes),
+            "speaker_names": list(self.pipeline.speakers),
+            "sample_rate": self.pipeline.tokenizer.config.sample_rate,
+            "hop": self.pipeline.tokenizer.config.hop,
+        }
+
+    def path(self, i: int) -> Path:
+        """The file of sample i."""
+        return self.config.out / f"{i:06d}.wav"
+
+    def generate(self, chosen: list[int]) -> None:
+        """Generates the samples of these indices and writes their files."""
+        config = self.config
+        output = self.pipeline(
+            [self.labels[i] for i in chosen] if self.labels else None,
+            [self.speakers[i] for i in chosen] if self.speakers else None,
+            [self.texts[i] for i in chosen] if self.texts else None,
+            prompts=[self.prompts[i] for i in chosen] if self.prompts else None,
+            seeds=[config.seed + i for i in chosen],
+            guidance=config.guidance,
+            temperature=config.temperature,
+            top_k=config.top_k,
+            top_p=config.top_p,
+            min_codes=config.min_codes,
+            max_codes=config.max_codes,
+            repetitions=config.repetitions,
+        )
+        for i, waveform in zip(chosen, output.waveforms, strict=True):
+            save_waveform(waveform, output.sample_rate, self.path(i))
+
+    def finish(self) -> None:
+        """Nothing: the files are all there is."""

@@ -1,0 +1,227 @@
+"""The keys of a section, read from the source of its dataclasses: torch is not imported, so --help answers at once."""
+
+import ast
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from common.config import read_values
+from pipelines import experiment
+
+ROOT = Path(__file__).parents[1]
+FILE = """Keys of a file with modality: {modality}.
+
+  run_dir  Path = required             Where each section's results are, in a folder of its name
+  modality  {modalities} = images   What the items are
+  allow_failed  bool = false           Go on after a training that ends no better than a constant
+"""
+
+
+class Key(NamedTuple):
+    """One key of a config; `meaning` is the first sentence of its docstring."""
+
+    name: str
+    kind: str
+    default: str
+    meaning: str
+
+
+class Field(NamedTuple):
+    """One field of a dataclass as its source has it, and the file that it stands in."""
+
+    annotation: ast.expr
+    default: ast.expr | None
+    doc: str
+    path: Path
+
+
+class Class(NamedTuple):
+    """A dataclass as its source has it."""
+
+    node: ast.ClassDef
+    path: Path
+
+
+def section_help(section: str, words: Sequence[str]) -> str:
+    """The keys of a section, for the file and the overrides among `words`, or for images."""
+    modality, values = given(words)
+    cls = section_classes(modality)[section]
+    empty: dict[str, dict[str, Any]] = {name: {} for name in experiment.SECTIONS}
+    follows = experiment.with_what_follows(Path("RUN_DIR"), empty)[section][1]
+    keys = [
+        key._replace(name=f"{section}.{key.name}", default=str(follows.get(key.name, key.default)))
+        for key in keys_of(cls, values.get(section) or {})
+        if key.name.split(".")[0] not in ("modality", "data")
+    ]
+    others = next(name for name in experiment.CONFIGS if name != modality)
+    told = f"Section {section}, modality: {modality}; --help modality={others} or --help FILE are for others."
+    data = ["  data.*: see simvq run --help"] if "data" in fields_of(cls) else []
+    return "\n".join([first_sentence(ast.get_docstring(cls.node)), told, "", *table(keys), *data])
+
+
+def file_help(words: Sequence[str]) -> str:
+    """The keys of a file that are in no section."""
+    modality, values = given(words)
+    keys = keys_of(section_classes(modality)["data"], values.get("data") or {})
+    lines = table([key._replace(name=f"data.{key.name}") for key in keys])
+    top = FILE.format(modality=modality, modalities=" | ".join(experiment.CONFIGS))
+    return top + "\n".join(lines)
+
+
+def class_help(name: str, path: Path) -> str:
+    """The keys of a dataclass in a file of its own."""
+    node, path = find(name, path)
+    assert isinstance(node, ast.ClassDef)
+    keys = list(keys_of(Class(node, path), {}))
+    return "\n".join([ast.get_docstring(node) or "", "", *table(keys)])
+
+
+def given(words: Sequence[str]) -> tuple[str, dict[str, Any]]:
+    """The modality, and all that the file and the overrides among the words of a command say."""
+    files = [Path(word) for word in words if "=" not in word]
+    values = read_values(next(iter(files), None), [word for word in words if "=" in word])
+    return values.get("modality", "images"), values
+
+
+def table(keys: Sequence[Key]) -> list[str]:
+    """A line for each key: name, type, default, meaning."""
+    left = [f"{key.name}  {key.kind} = {key.default}" for key in keys]
+    width = min(max(map(len, left)), 56)
+    return [f"  {a:<{width}}  {key.meaning}".rstrip() for a, key in zip(left, keys, strict=True)]
+
+
+def section_classes(modality: str) -> dict[str, Class]:
+    """The dataclass of each section, as the function in `pipelines/experiment.py` returns it."""
+    path = Path(experiment.__file__)
+    if modality not in experiment.CONFIGS:
+        known = ", ".join(experiment.CONFIGS)
+        raise ValueError(f"modality={modality} is not one of {known}: set modality")
+    function = next(
+        node
+        for node in tree(path).body
+        if isinstance(node, ast.FunctionDef) and node.name == experiment.CONFIGS[modality].__name__
+    )
+    result = function.body[-1]
+    assert isinstance(result, ast.Return) and isinstance(result.value, ast.Dict)
+    classes = {}
+    for key, value in zip(result.value.keys, result.value.values, strict=True):
+        node, file = find(ast.unparse(value), path, function.body)
+        assert isinstance(key, ast.Constant) and isinstance(node, ast.ClassDef)
+        classes[str(key.value)] = Class(node, file)
+    return classes
+
+
+def keys_of(
+    cls: Class, values: Mapping[str, Any], defaults: Mapping[str, ast.expr] = {}
+) -> Iterator[Key]:
+    """The keys of a dataclass and, with dots, of those it holds; `defaults` are what its holder gives it."""
+    for name, field in fields_of(cls).items():
+        default = defaults.get(name, field.default)
+        parts = dataclasses_of(field.annotation, field.path)
+        if not parts:
+            kind = kind_of(field.annotation, field.path)
+            yield Key(name, kind, default_of(default), first_sentence(field.doc))
+            continue
+        inner = values.get(name) or {}
+        methods = {method_of(part): part for part in parts}
+        method = inner.get("method", method_of(parts[0]))
+        custom = methods.pop("required", None)  # without a default: the base of users' own configs
+        known = ", ".join([*filter(None, methods), *(["an import path"] if custom else [])])
+        part = custom if custom and "." in str(method) else methods.get(method)
+        if part is None:
+            raise ValueError(f"method={method} is not one of {known}: set method")
+        options = {} if "method" in inner else keywords(default)
+        for key in keys_of(part, inner, options):
+            if key.name == "method" and len(parts) > 1:
+                note = f"One of {known}; --help with this key shows another's keys"
+                key = Key("method", "str", method, note)
+            yield key._replace(name=f"{name}.{key.name}")
+
+
+def keywords(default: ast.expr | None) -> dict[str, ast.expr]:
+    """What a field's default sets: `field(default_factory=lambda: OptimConfig(lr=4e-4))` sets lr."""
+    factory = default.keywords[0].value if isinstance(default, ast.Call) else None
+    call = factory.body if isinstance(factory, ast.Lambda) else None
+    return {k.arg: k.value for k in call.keywords if k.arg} if isinstance(call, ast.Call) else {}
+
+
+def method_of(cls: Class) -> str:
+    """The name by which a dataclass is chosen; empty for one that has none."""
+    method = fields_of(cls).get("method")
+    return default_of(method.default) if method else ""
+
+
+def fields_of(cls: Class) -> dict[str, Field]:
+    """The fields of a dataclass, those of its bases first."""
+    fields: dict[str, Field] = {}
+    for base in cls.node.bases:
+        node, file = find(ast.unparse(base), cls.path)
+        if isinstance(node, ast.ClassDef):
+            fields |= fields_of(Class(node, file))
+    body = cls.node.body
+    for node, after in zip(body, [*body[1:], ast.Pass()], strict=True):
+        if isinstance(node, ast.AnnAssign):
+            told = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+            doc = ast.literal_eval(after.value) if told else ""  # type: ignore[attr-defined]
+            name = ast.unparse(node.target)
+            fields[name] = Field(node.annotation, node.value, doc, cls.path)
+    return fields
+
+
+def dataclasses_of(annotation: ast.AST, path: Path) -> list[Class]:
+    """The dataclasses that a type names, one or several."""
+    if isinstance(annotation, ast.BinOp):
+        return dataclasses_of(annotation.left, path) + dataclasses_of(annotation.right, path)
+    node, file = find(ast.unparse(annotation), path)
+    if isinstance(node, ast.ClassDef):
+        return [Class(node, file)]
+    return dataclasses_of(node, file) if isinstance(node, ast.BinOp) else []
+
+
+def kind_of(annotation: ast.AST, path: Path) -> str:
+    """A type in words: the values of a Literal, else its name."""
+    node, file = find(ast.unparse(annotation), path)
+    if isinstance(node, ast.Subscript):
+        return kind_of(node, file)
+    text = ast.unparse(annotation)
+    if text.startswith("Literal["):
+        return text.removeprefix("Literal[").rstrip("]").replace("'", "").replace(", ", " | ")
+    return text.replace(" | None", " or null")
+
+
+def default_of(node: ast.expr | None) -> str:
+    """A default as YAML has it."""
+    if node is None:
+        return "required"
+    if isinstance(node, ast.Call):  # Path("runs"), or field(default_factory=dict)
+        return ast.unparse(node.args[0]).strip("'") if node.args else "{}"
+    text = ast.unparse(node).strip("'").replace(",)", ")").replace("(", "[").replace(")", "]")
+    return {"None": "null", "True": "true", "False": "false"}.get(text, text)
+
+
+def first_sentence(text: str | None) -> str:
+    """The first sentence of a docstring, on one line."""
+    return " ".join((text or "").split()).partition(". ")[0].removesuffix(".")
+
+
+def find(name: str, path: Path, body: Sequence[ast.stmt] | None = None) -> tuple[ast.AST, Path]:
+    """What defines a name that a file uses, in that file or in one that it imports from; else nothing."""
+    for node in tree(path).body if body is None else body:
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            return node, path
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
+            return node.value, path
+        if isinstance(node, ast.ImportFrom) and node.module:
+            file = ROOT / node.module.replace(".", "/")
+            file = file / "__init__.py" if file.is_dir() else file.with_suffix(".py")
+            for alias in node.names:
+                if (alias.asname or alias.name) == name and file.is_file():
+                    return find(alias.name, file)
+    return ast.Pass(), path
+
+
+@functools.cache
+def tree(path: Path) -> ast.Module:
+    """The source of a file."""
+    return ast.parse(path.read_text())

@@ -1,1 +1,0 @@
-"""ImageDataset: drawing, keeping and measuring them."""

@@ -1,1 +1,0 @@
-"""SpeechDataset: drawing, keeping and measuring them."""

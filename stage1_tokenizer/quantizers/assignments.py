@@ -1,0 +1,74 @@
+"""The vectors of one optimizer step and the codes assigned to them, for averages and resets of codes."""
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from common.processes import gather_over_processes, sum_over_processes
+from common.seeding import generator_at
+
+SEED = 1
+"""Of the random choices of resets, which are a function of the step alone: alike on all processes."""
+
+
+class Assignments:
+    """Vectors and their codes since the last `clear`; counts, sums and samples of them over all processes.
+
+    Vectors that are not finite count for nothing, else one overflow would stay in the averages forever. It
+    is no module and has no buffers: the wrapper for several processes copies the first one's buffers to
+    the others, and these differ by right.
+    """
+
+    def __init__(self) -> None:
+        self._inputs: list[Tensor] = []
+        self._codes: list[Tensor] = []
+
+    def add(self, inputs: Float[Tensor, "m d"], codes: Int[Tensor, " m"]) -> None:
+        """Takes in one batch."""
+        self._inputs.append(inputs.detach().float())
+        self._codes.append(codes)
+
+    def clear(self) -> None:
+        """Forgets all batches."""
+        self._inputs, self._codes = [], []
+
+    @property
+    def inputs(self) -> Float[Tensor, "m d"]:
+        """The vectors of this process; zeros where one is not finite."""
+        vectors = torch.cat(self._inputs)
+        return vectors.where(vectors.isfinite().all(1, keepdim=True), 0)
+
+    def counts_and_sums(self, size: int) -> tuple[Float[Tensor, " k"], Float[Tensor, "k d"]]:
+        """How many vectors each code has, and their sum, over all processes, with one reduction."""
+        vectors, codes = torch.cat(self._inputs), torch.cat(self._codes)
+        ones = vectors.isfinite().all(1, keepdim=True).float()
+        sums = vectors.new_zeros(size, vectors.shape[1] + 1)
+        sums.index_add_(0, codes, torch.cat([vectors.where(ones > 0, 0), ones], 1))
+        sum_over_processes(sums)
+        return sums[:, -1], sums[:, :-1]
+
+    def sample(self, count: int, step: int) -> Float[Tensor, "k d"]:
+        """`count` of the vectors of all processes, in random order, each as often as the others.
+
+        Which ones depends on `step` and on the vectors, not on their division among processes. Where
+        they are fewer than `count` each comes several times, a hundredth of their spread apart.
+        """
+        generator = generator_at(SEED, step)
+        vectors = self.inputs
+        device = vectors.device
+        sizes = gather_over_processes(torch.tensor([len(vectors)], device=device))
+        before = sizes[: dist.get_rank() if len(sizes) > 1 else 0].sum()
+        total = sizes.sum()
+        # every (total / count)-th vector from a random one on: none twice, and no size leaves the device
+        offset = (
+            (torch.rand((), generator=generator, dtype=torch.float64) * 2**20).long().to(device)
+        )
+        order = torch.randperm(count, generator=generator).to(device)
+        indices = (order * total + offset * total // 2**20) // count - before
+        mine = (indices >= 0) & (indices < len(vectors))
+        sampled = vectors[indices.clamp(0, len(vectors) - 1)] * mine[:, None]
+        sum_over_processes(sampled)
+        apart = torch.randn(sampled.shape, generator=generator).to(device)
+        spread = sampled.std(0, correction=0).mean()
+        return sampled + (total < count) * 0.01 * spread * apart

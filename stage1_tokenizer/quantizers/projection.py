@@ -1,0 +1,88 @@
+"""The learned maps that may take a basis to a codebook, from none to a small network."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.func import functional_call
+
+
+class Scaling(nn.Module):
+    """Vectors times a weight for each dimension or for all, plus a bias for each."""
+
+    def __init__(self, dim: int, weights: int, bias: bool) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(weights))
+        self.bias = nn.Parameter(torch.zeros(dim)) if bias else None
+
+    def forward(self, vectors: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
+        """The scaled and shifted vectors."""
+        scaled = vectors * self.weight
+        return scaled if self.bias is None else scaled + self.bias
+
+
+def build_projection(kind: str, dim: int, bias: bool) -> nn.Module:
+    """The map that SimVQ's key `map` names."""
+    match kind:
+        case "full":
+            return nn.Linear(dim, dim, bias=bias)
+        case "diagonal":
+            return Scaling(dim, dim, bias)
+        case "scalar":
+            return Scaling(dim, 1, bias)
+        case "mlp":
+            return nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim, bias=bias))
+        case _:
+            return nn.Identity()
+
+
+def project(projection: nn.Module, vectors: Float[Tensor, "*k m"]) -> Float[Tensor, "*k d"]:
+    """The vectors after the map; in float32, whatever the autocast and the weights' type."""
+    with torch.autocast(vectors.device.type, enabled=False):
+        weights = {name: value.float() for name, value in projection.named_parameters()}
+        return functional_call(projection, weights, (vectors.float(),))
+
+
+class ProjectedCodebook:
+    """The projected basis; in eval mode computed once, and again when the basis or the map changes."""
+
+    def __init__(self) -> None:
+        self._cache: tuple[list[Tensor], tuple[object, ...], Tensor] | None = None
+
+    def __call__(self, projection: nn.Module, basis: Float[Tensor, "k m"]) -> Float[Tensor, "k d"]:
+        """The codebook, in float32; with a gradient to the map in training mode alone."""
+        fresh = projection.training or (torch.is_grad_enabled() and basis.requires_grad)
+        if fresh or torch.compiler.is_compiling():  # a graph can't ask what it was made of
+            return project(projection, basis)
+        weights = [p.detach() for p in projection.parameters()]
+        identity = (basis.data_ptr(), basis._version, basis.device)
+        if self._cache is not None:
+            old_weights, old_identity, codebook = self._cache
+            if old_identity == identity and all(map(_same, old_weights, weights)):
+                return codebook
+        with torch.no_grad():
+            codebook = project(projection, basis)
+        self._cache = ([w.clone() for w in weights], identity, codebook)
+        return codebook
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return a.device == b.device and a.dtype == b.dtype and torch.equal(a, b)
+
+
+@torch.no_grad()
+def match_moments(projection: nn.Module, basis: Tensor, vectors: Float[Tensor, "n d"]) -> None:
+    """Scales the map's last layer, and sets its bias, so that the projected basis has mean and spread of
+    `vectors`. Without a bias only the scale is set; without a map the basis itself is changed.
+    """
+    last = projection[-1] if isinstance(projection, nn.Sequential) else projection
+    codebook = project(projection, basis)
+    spread = codebook.std(0).square().mean().sqrt()
+    factor = vectors.std(0).square().mean().sqrt() / spread.clamp_min(1e-12)
+    if isinstance(last, nn.Identity):
+        basis.sub_(basis.mean(0)).mul_(factor).add_(vectors.mean(0))
+        return
+    assert isinstance(last, nn.Linear | Scaling)
+    last.weight.mul_(factor)
+    if last.bias is not None:
+        centre = factor * (codebook.mean(0) - last.bias)
+        last.bias.copy_(vectors.mean(0) - centre)

@@ -1,0 +1,152 @@
+"""RQ-VAE: each code stands for what those before it leave of the vector (arXiv 2203.01941, section 3.1)."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from stage1_tokenizer.quantizers.base import CodeSpec, Quantized, Quantizer
+from stage1_tokenizer.quantizers.ema import EMA
+from stage1_tokenizer.quantizers.estimators import straight_through
+from stage1_tokenizer.quantizers.residual import check_levels, encode_levels, partial_sums
+
+
+@dataclass(frozen=True, kw_only=True)
+class RQConfig:
+    """The codebooks, and the averages that make them."""
+
+    method: Literal["rq"] = "rq"
+    codebook_size: int = 1024
+    """Number of codes of each level, K (16,384 in the paper)."""
+    code_dim: int = 64
+    """Dimension of the latents, d (256 in the paper)."""
+    levels: int = 4
+    """Codes of one position, each of which refines those before it; D in the paper."""
+    shared: bool = True
+    """Whether one codebook serves all levels, as in the paper, or each level has its own."""
+    decay: float = 0.99
+    """What of the averages stays in each step, gamma."""
+    beta: float = 0.25
+    """Weight of the commitment loss, the mean over the sums after each level."""
+    weight: float = 1.0
+    """Weight of the commitment loss in the total loss, once more."""
+    reset: Literal["none", "redraw", "state"] = "state"
+    """Of rarely chosen codes, by what is left before a level of vectors of the batch; see `EMAConfig`."""
+    reset_share: float = 0.03
+    """The threshold of the averaged count, as a share of what each code has where all are chosen alike."""
+
+    def __post_init__(self) -> None:
+        check_levels(self.levels, self.codebook_size)
+
+
+class RQ(Quantizer):
+    """Vectors to one code per level, the nearest to what is left; no gradient trains the codebooks.
+
+    Different from the paper: a shared codebook takes what all levels chose as one step of its averages, not
+    as one step for each; and it begins as vectors and what is left of them in the first batch.
+    """
+
+    config_class = RQConfig
+    config: RQConfig
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(**options)
+        config = self.config
+        self.tables = nn.ModuleList(
+            EMA(
+                codebook_size=config.codebook_size,
+                code_dim=config.code_dim,
+                decay=config.decay,
+                reset=config.reset,
+                reset_share=config.reset_share,
+            )
+            for _ in range(1 if config.shared else config.levels)
+        )
+
+    @property
+    def spec(self) -> CodeSpec:
+        """One code out of K for each level."""
+        return CodeSpec(sizes=(self.config.codebook_size,) * self.config.levels, order="residual")
+
+    @property
+    def codebook(self) -> Float[Tensor, "k d"]:
+        """The first level's, or that of all."""
+        return self.averages(0).codebook
+
+    def averages(self, level: int) -> EMA:
+        """The averages that serve a level."""
+        ema = self.tables[0 if self.config.shared else level]
+        assert isinstance(ema, EMA)
+        return ema
+
+    def forward(self, latents: Float[Tensor, "b n d"]) -> Quantized:
+        """Codes, the last level's sums and the loss; in float32, whatever the autocast.
+
+        `commitment` is beta times the mean over levels of |z - sg x_m|^2, which moves the encoder alone.
+        """
+        with torch.autocast(latents.device.type, enabled=False):
+            latents = latents.float()
+            codes = self.encode(latents)
+            sums = self.sums(codes)
+            estimated = straight_through(latents, sums[-1])
+            each = [F.mse_loss(latents, part.detach()) for part in sums]
+            weight = self.config.weight * self.config.beta
+            losses = {"commitment": weight * torch.stack(each).mean()}
+            return Quantized(estimated, codes, losses, latents.detach().flatten(0, 1))
+
+    def encode(self, latents: Float[Tensor, "*b d"]) -> Int[Tensor, "*b levels"]:
+        """Codes alone, level by level, without gradient."""
+        return encode_levels(latents, self.config.levels, self.best, self.added)
+
+    def lookup(self, codes: Int[Tensor, "*b levels"]) -> Float[Tensor, "*b d"]:
+        """The sum over all levels."""
+        return self.sums(codes)[-1]
+
+    def sums(self, codes: Int[Tensor, "*b m"]) -> list[Float[Tensor, "*b d"]]:
+        """The sum after each level of the first m."""
+        return partial_sums(codes, self.config.code_dim, self.added)
+
+    def best(
+        self, level: int, left: Float[Tensor, "n d"], sums: Float[Tensor, "n d"]
+    ) -> Int[Tensor, " n"]:
+        """The nearest to what is left, whatever the sums."""
+        return self.averages(level).encode(left)
+
+    def added(
+        self, level: int, codes: Int[Tensor, "*b"], sums: Float[Tensor, "*b d"]
+    ) -> Float[Tensor, "*b d"]:
+        """The level's code vectors, whatever the sums."""
+        return self.averages(level).lookup(codes)
+
+    @torch.no_grad()
+    def accumulate(self, inputs: Float[Tensor, "m d"], codes: Int[Tensor, "m levels"]) -> None:
+        """Takes in what was left before each level, and the code that it chose.
+
+        Vector by vector, so that batches one after the other count as all of them at once.
+        """
+        before = [torch.zeros_like(inputs, dtype=torch.float32), *self.sums(codes)[:-1]]
+        left = inputs.float()[:, None] - torch.stack(before, 1)
+        if self.config.shared:
+            self.averages(0).accumulate(left.flatten(0, 1), codes.flatten())
+        else:
+            for level in range(self.config.levels):
+                self.averages(level).accumulate(left[:, level], codes[:, level])
+
+    def after_step(self) -> None:
+        """The averages and resets of each codebook."""
+        for level in range(len(self.tables)):
+            self.averages(level).after_step()
+
+    @torch.no_grad()
+    def init_from(self, latents: Float[Tensor, "*b d"]) -> None:
+        """Each codebook begins as vectors of what is left before its level, a shared one of all levels'."""
+        left = latents.reshape(-1, self.config.code_dim).float()
+        seen: list[Tensor] = []
+        for level in range(self.config.levels):
+            ema = self.averages(level)
+            seen = [*seen, left] if self.config.shared else [left]
+            ema.init_from(torch.cat(seen))
+            left = left - ema.lookup(ema.encode(left))

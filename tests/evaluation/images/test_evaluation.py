@@ -1,0 +1,74 @@
+"""A whole score of images, with the features of a classifier and without network."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from helpers.scores import metrics_by_row
+
+from pipelines.evaluation.config import ScoreImagesConfig
+from pipelines.evaluation.images.metrics import LPIPS, SSIM
+from pipelines.evaluation.score import score
+
+
+def test_the_rows_and_their_metrics(report: Path) -> None:
+    metrics = metrics_by_row(report)
+    assert list(metrics) == ["reconstruction", "samples", "held-out vs train", "train vs train"]
+    name = "(digits-classifier)"
+    sets = [
+        f"FD{name} vs train",
+        f"KID{name} vs train",
+        f"precision{name}",
+        f"recall{name}",
+        f"IS{name}",
+        "label accuracy",
+        f"nearest train picture{name}",
+    ]
+    assert list(metrics["held-out vs train"]) == sets
+    assert list(metrics["samples"]) == [*sets, f"gFD - rFD{name} vs train"]
+    assert list(metrics["train vs train"]) == sets[:1]
+    assert set(metrics["reconstruction"]) == {
+        "PSNR (dB)",
+        SSIM,
+        LPIPS,
+        "bits per position",
+        "codes used",
+        "code perplexity",
+        f"FD{name} vs held-out",
+        *sets[:4],
+    }
+    assert not any("FID" in name for row in metrics.values() for name in row)
+
+
+def test_the_metrics_know_the_real_images_from_noise(report: Path) -> None:
+    metrics = metrics_by_row(report)
+    key = "FD(digits-classifier) vs train"
+    assert abs(metrics["train vs train"][key]["value"]) < 1e-6
+    assert metrics["held-out vs train"][key]["value"] < 0.1 * metrics["samples"][key]["value"]
+    gap = metrics["samples"]["gFD - rFD(digits-classifier) vs train"]["value"]
+    parts = metrics["samples"][key]["value"] - metrics["reconstruction"][key]["value"]
+    assert gap == pytest.approx(parts)
+
+
+def test_without_labels_and_on_a_part_of_the_references(
+    setting: ScoreImagesConfig, tmp_path: Path, no_weights: None
+) -> None:
+    (tmp_path / "samples.npz").write_bytes((setting.samples / "samples.npz").read_bytes())
+    sampling = json.loads((setting.samples / "sample.json").read_text()) | {"labels": None}
+    (tmp_path / "sample.json").write_text(json.dumps(sampling))
+    part = dataclasses.replace(
+        setting,
+        samples=tmp_path,
+        out=None,
+        codes=None,
+        tokenizer_run=None,
+        prior_run=None,
+        reference_count=50,
+    )
+    report = score(part)
+    assert report == tmp_path / "report.html"
+    metrics = metrics_by_row(report)["samples"]
+    assert metrics["label accuracy"]["reason"] == "there are no labels"
+    assert metrics["FD(digits-classifier) vs train"]["reference_count"] == 50
+    assert "biased upwards" in metrics["FD(digits-classifier) vs train"]["note"]

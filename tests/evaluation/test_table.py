@@ -1,0 +1,43 @@
+"""Metrics in the table, and those that are missing."""
+
+from pathlib import Path
+
+import pytest
+
+from pipelines.evaluation.table import (
+    Metric,
+    ScoreRow,
+    Unavailable,
+    difference,
+    read_scores,
+    text_table,
+    write_scores,
+)
+
+
+def test_a_number_that_is_not_finite_is_a_dash() -> None:
+    perfect = Metric(value=float("inf"))
+    assert Metric(value=float("nan"), spread=float("nan")).spread is None
+    assert perfect.text == "-" and perfect.reason == "the value is inf, not a finite number"
+    gap = difference(Metric(value=1.0), perfect, "")
+    assert gap.value is None and gap.reason == perfect.reason
+    table = text_table(
+        [ScoreRow("a", "", {"x": Metric(value=1.23456, spread=0.1)}), ScoreRow("b", "")]
+    )
+    assert table.splitlines()[1] == "x  1.235 ± 0.1"
+
+
+def test_what_is_unavailable_is_a_dash_with_its_reason_once() -> None:
+    rows = [ScoreRow(name, "", {"x": Unavailable("no x")}) for name in ("a", "b")]
+    assert text_table(rows).splitlines() == ["   a  b", "x  -  -", "", "x, a; x, b: no x"]
+
+
+@pytest.mark.parametrize("key", ["metrics", "numbers"])
+def test_scores_are_read_as_they_were_written_also_by_the_key_s_first_name(
+    key: str, tmp_path: Path
+) -> None:
+    rows = [ScoreRow("a", "an a", {"x": Metric(value=1.5, note="?"), "y": Unavailable("no y")})]
+    write_scores(tmp_path, rows, {})
+    path = tmp_path / "score.json"
+    path.write_text(path.read_text().replace('"metrics"', f'"{key}"'))
+    assert read_scores(tmp_path) == rows

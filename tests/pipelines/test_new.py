@@ -1,0 +1,181 @@
+"""`simvq new`: a recipe for many kinds of data that runs to samples and a report without an edit."""
+
+import json
+import shutil
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image
+
+import pipelines.new
+from pipelines.cli import main
+from pipelines.data_facts import look
+from pipelines.experiment import read_experiment
+from pipelines.recipes import codebook_size
+
+RATE = 44_100
+SHORT = [
+    *(f"{section}.steps=2" for section in ("tokenizer", "prior")),
+    *("tokenizer.batch_size=4", "prior.batch_size=4", "samples.count=5"),
+]
+
+
+def save_images(
+    folder: Path, count: int, mode: str = "RGB", size: tuple[int, int] = (32, 32)
+) -> None:
+    folder.mkdir(parents=True)
+    for i in range(count):
+        pixels = np.random.default_rng(i).integers(0, 255, (*size[::-1], 3), dtype=np.uint8)
+        Image.fromarray(pixels).convert(mode).save(folder / f"{i}.png")
+
+
+def save_clips(folder: Path, count: int, rate: int = RATE, channels: int = 2) -> None:
+    folder.mkdir(parents=True)
+    for i in range(count):
+        t = np.arange(int(rate * (0.3 + 0.05 * (i % 4)))) / rate
+        tone = 0.3 * np.sin(2 * np.pi * (150 + 30 * i) * t)
+        soundfile.write(folder / f"{i}.wav", np.stack([tone] * channels, 1), rate)
+
+
+def labelled_folder(folder: Path) -> str:
+    for label in ("cat", "dog"):
+        save_images(folder / label, 10)
+    return str(folder)
+
+
+def split_folder(folder: Path) -> str:
+    for label in ("cat", "dog"):
+        save_images(folder / "train" / label, 8)
+        save_images(folder / "test" / label, 3)
+    return str(folder)
+
+
+def flat_folder(folder: Path) -> str:
+    save_images(folder, 12, size=(16, 16))
+    return str(folder)
+
+
+def mixed_folder(folder: Path) -> str:
+    """Grey, colour and palette images of several sizes, and one that is broken."""
+    for i, mode in enumerate(("L", "RGB", "P", "RGBA")):
+        save_images(folder / f"class {i % 2}" / mode, 5, mode, (20 + 9 * i, 40 - 5 * i))
+    for path in (folder / "class 0").rglob("*.png"):
+        path.rename(folder / "class 0" / f"{path.parent.name}-{path.name}")
+    for path in (folder / "class 1").rglob("*.png"):
+        path.rename(folder / "class 1" / f"{path.parent.name}-{path.name}")
+    return str(folder)
+
+
+def parquet_file(folder: Path) -> str:
+    source = datasets.load_dataset("imagefolder", data_dir=labelled_folder(folder / "images"))
+    source["train"].to_parquet(str(folder / "train.parquet"))
+    return str(folder / "train.parquet")
+
+
+def hub_name(folder: Path) -> str:
+    """A data set of the Hub that was loaded before: with its own column names, and a split `test`."""
+    data = datasets.load_dataset("imagefolder", data_dir=split_folder(folder / "images"))
+    for split, items in data.items():
+        items.rename_column("image", "img").to_parquet(str(folder / "own" / f"{split}.parquet"))
+    files = {split: str(folder / "own" / f"{split}.parquet") for split in data}
+    built = datasets.load_dataset("parquet", data_files=files, cache_dir=str(folder / "cache"))
+    place = Path(built["train"].cache_files[0]["filename"]).parent
+    home = Path(datasets.config.HF_DATASETS_CACHE)
+    shutil.copytree(place, home / "someone___small" / "default" / "0.0.0" / place.name)
+    for file in (home / "someone___small").rglob("parquet-*.arrow"):
+        file.rename(file.with_name(file.name.replace("parquet-", "small-")))
+    return "someone/small"
+
+
+def metadata_csv(folder: Path) -> str:
+    """44.1 kHz stereo with text and speaker, and no label."""
+    save_clips(folder, 12)
+    lines = [f"{i}.wav,the words number {i},speaker {i % 2}" for i in range(12)]
+    (folder / "metadata.csv").write_text("\n".join(["file_name,text,speaker", *lines]) + "\n")
+    return str(folder)
+
+
+def folders_of_sound(folder: Path) -> str:
+    for label in ("yes", "no"):
+        save_clips(folder / label, 6, rate=8000, channels=1)
+    return str(folder)
+
+
+def flat_sound(folder: Path) -> str:
+    save_clips(folder, 10, rate=16_000, channels=1)
+    return str(folder)
+
+
+QUICK = ("flat", "csv")
+KINDS = {
+    "labelled": (labelled_folder, {"labels": 2, "validation": "50%"}),
+    "split": (split_folder, {"labels": 2, "validation": "test"}),
+    "flat": (flat_folder, {"labels": 0, "validation": "50%"}),
+    "mixed": (mixed_folder, {"labels": 2, "grey": False}),
+    "parquet": (parquet_file, {"labels": 2, "column": "image"}),
+    "hub": (hub_name, {"labels": 2, "column": "img", "validation": "test"}),
+    "csv": (metadata_csv, {"labels": 0, "speakers": 2, "text_column": "text", "channels": 2}),
+    "sound": (folders_of_sound, {"labels": 2, "speakers": 0}),
+    "flat sound": (flat_sound, {"labels": 0, "speakers": 0}),
+}
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [kind if kind in QUICK else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS],
+)
+def test_new_and_run_end_with_samples_and_a_report_without_an_edit(
+    kind: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(pipelines.new, "MEASURED", 1)
+    make, expected = KINDS[kind]
+    data = make(tmp_path / "data")
+    facts = look(data)
+    assert {key: getattr(facts, key) for key in expected} == expected
+    capsys.readouterr()
+    main(["new", data, "minutes=1"])
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text(capsys.readouterr().out)
+    assert recipe.read_text().startswith("# Written by")
+    configs = read_experiment(recipe).configs
+    assert ("classifier" in configs) == bool(facts.labels)
+    short = ["classifier.steps=2"] if facts.labels else []
+    main(["run", "mine.yaml", "run_dir=run", *SHORT, *short])
+    assert json.loads((tmp_path / "run/samples/sample.json").read_text())["complete"]
+    score = json.loads((tmp_path / "run/score/score.json").read_text())
+    assert [part["name"] for part in score["rows"]][:1] and (
+        tmp_path / "run/score/report.html"
+    ).is_file()
+
+
+def test_a_recipe_fits_the_data(tmp_path: Path) -> None:
+    facts = look(mixed_folder(tmp_path / "mixed"))
+    text = pipelines.recipes.recipe(facts, 30)
+    assert "run_dir: runs/mixed\n" in text
+    assert "image_size: 16 # sides of 20 to 47 pixels" in text and "multipliers: [1, 2]" in text
+    assert [codebook_size(n) for n in (10, 64 * 64, 64 * 1000, 10**9)] == [64, 64, 512, 16384]
+
+
+def test_mistakes_are_told_in_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.parquet").write_bytes(b"no Parquet")
+    for words, said in (
+        ([str(tmp_path / "empty")], "is no folder with images or sound"),
+        ([str(tmp_path / "text.parquet")], "text.parquet"),
+        ([str(tmp_path), "hours=3"], "'hours=3' is no option: give minutes=30"),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            main(["new", *words])
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert caught.value.code == 2 and said in error
