@@ -16,7 +16,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from common.config import build, load_config, read_values
+from common.config import build, read_values
 
 SECTIONS = ("tokenizer", "codes", "classifier", "prior", "samples", "score")
 """In the order in which they are made."""
@@ -188,4 +188,6 @@ def with_what_follows(
 
 def saved_config(section: str, path: Path) -> Any:
     """The config that a run of a section left in its folder."""
-    return load_config(config_classes(read_values(path), path)[section], path)
+    from stage1_tokenizer.config import load_saved_config
+
+    return load_saved_config(config_classes(read_values(path), path)[section], path)

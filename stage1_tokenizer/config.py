@@ -1,11 +1,17 @@
 """What train-tokenizer and encode are told, whatever the items are; images/ and speech/ add their own keys."""
 
-from dataclasses import dataclass, field
+import tempfile
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
+from omegaconf import OmegaConf
+
+from common.config import load_config
 from common.training import LoopConfig, OptimConfig
 from stage1_tokenizer.data import DataConfig
+
+Config = TypeVar("Config")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,3 +65,18 @@ class EncodeConfig:
     threads: int = 4
     """Threads that decode items."""
     format: Literal["arrow", "parquet"] = "arrow"
+
+
+def load_saved_config(schema: type[Config], path: Path) -> Config:
+    """The config.yaml of a run, also of one from before augmentation was a group of its own."""
+    values: Any = OmegaConf.to_container(OmegaConf.load(path))
+    of_clips = ("crop_seconds", "silence_db", "gain_db")
+    augment = {key: values["data"].pop(key) for key in of_clips if key in values["data"]}
+    if "random_crop" in values:
+        augment = {"crop": values.pop("random_crop"), "flip": values.pop("flip")}
+    if augment and "augment" in {key.name for key in fields(schema)}:  # type: ignore[arg-type]
+        values["augment"] = augment
+    with tempfile.TemporaryDirectory() as folder:
+        moved = Path(folder) / path.name
+        moved.write_text(OmegaConf.to_yaml(OmegaConf.create(values)))
+        return load_config(schema, moved)

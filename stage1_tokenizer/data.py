@@ -1,7 +1,7 @@
 """Items of any modality: where their rows come from, what their labels are called, and which are held out."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -166,13 +166,21 @@ def fingerprint(rows: Rows, item_column: str, origin: str) -> str:
 def held_out_items(
     dataset: ItemDataset, count: int, decode: Callable[[Row], Tensor]
 ) -> list[Tensor]:
-    """At most `count` decodable items, spread over a split. Raises ValueError for a split without any."""
-    items = []
-    for index in range(0, len(dataset), -(-len(dataset) // count)):
+    """At most `count` decodable items, spread over a split; of a stream the first.
+
+    Raises ValueError for a split without any.
+    """
+    rows: Iterable[Row] = dataset.rows
+    if not dataset.is_stream:
+        rows = map(dataset.__getitem__, range(0, len(dataset), -(-len(dataset) // count)))
+    items: list[Tensor] = []
+    for row in rows:
         try:
-            items.append(decode(dataset[index]))
+            items.append(decode(row))
         except BadItemError:
             continue
+        if len(items) == count:
+            break
     if not items:
         raise ValueError("the validation split has no decodable item: set data.validation")
     return items

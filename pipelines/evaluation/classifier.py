@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.config import load_config
 from common.hub import HubModel
 from common.progress import Progress, machine, parameters
 from common.runs import start_run
@@ -21,6 +20,7 @@ from pipelines.evaluation.config import (
 )
 from pipelines.evaluation.images.classifier import ImageClassifierTask
 from pipelines.evaluation.speech.classifier import SpeechClassifierTask
+from stage1_tokenizer.config import load_saved_config
 
 Batches = Iterator[tuple[tuple[Tensor, ...], Tensor]]
 """What a classifier is called with, and the labels."""
@@ -68,7 +68,7 @@ def is_finished(config: ClassifierTrainingConfig, folder: Path) -> bool:
     if not folder.exists():
         (config.run_dir / "metrics.jsonl").unlink(missing_ok=True)  # of a run that was stopped
         return False
-    if load_config(type(config), config.run_dir / "config.yaml") == config:
+    if load_saved_config(type(config), config.run_dir / "config.yaml") == config:
         return True
     raise ValueError(f"{folder} holds a classifier of another config: set run_dir, or delete it")
 

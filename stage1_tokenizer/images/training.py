@@ -18,11 +18,10 @@ from common.stopwatch import part
 from stage1_tokenizer.batches import Batch, training_batches
 from stage1_tokenizer.codebook_usage import position_share, quantization_error
 from stage1_tokenizer.config import TrainTokenizerConfig
-from stage1_tokenizer.data import BadItemError
+from stage1_tokenizer.data import held_out_items
 from stage1_tokenizer.images.data import (
     ImageAugmentConfig,
     ImageDataConfig,
-    ImageDataset,
     load_images,
 )
 from stage1_tokenizer.images.discriminator import PatchDiscriminator
@@ -53,7 +52,7 @@ class TrainImageTokenizerConfig(TrainTokenizerConfig):
 
 
 HELD_OUT = 64
-"""Held-out images that are evaluated,"""
+"""Held-out images that are evaluated, at the most, spread over the split,"""
 EXAMPLES = 16
 """of which the first are saved as examples."""
 
@@ -69,7 +68,11 @@ class ImageTraining:
         load = partial(load_images, config.data, channels=model.in_channels, size=model.image_size)
         self.loss, self.augment = loss, config.augment
         self.train_set = load("train")
-        self.held_out = held_out_images(load("validation")).to(device)
+        held_out = load("validation")
+        images = held_out_items(
+            held_out, HELD_OUT, lambda row: held_out.fixed(held_out.decode(row))
+        )
+        self.held_out = torch.stack(images).to(device)
         self.tokenizer = ImageTokenizer(model)
         self.perceptual = perceptual_distance().to(device) if loss.perceptual_weight else None
         self.discriminator: nn.Module | None = None
@@ -149,18 +152,3 @@ class ImageTraining:
         """Held-out originals above their reconstructions."""
         originals = self.held_out[:EXAMPLES]
         save_grid([originals, self.tokenizer.reconstruct(originals)], path.with_suffix(".png"))
-
-
-def held_out_images(dataset: ImageDataset) -> Float[Tensor, "b c y x"]:
-    """The first decodable images of a split, at most 64."""
-    images = []
-    for row in dataset.rows:
-        try:
-            images.append(dataset.fixed(dataset.decode(row)))
-        except BadItemError:
-            continue
-        if len(images) == HELD_OUT:
-            break
-    if not images:
-        raise ValueError("the validation split has no decodable image: set data.validation")
-    return torch.stack(images)

@@ -19,7 +19,7 @@ from pyarrow.parquet import ParquetWriter, write_table
 
 from common.seeding import generator_at
 from stage1_tokenizer.batches import BadItems, item_loader
-from stage1_tokenizer.data import BadItemError
+from stage1_tokenizer.data import BadItemError, held_out_items
 from stage1_tokenizer.images.data import (
     ImageAugmentConfig,
     ImageDataConfig,
@@ -165,6 +165,17 @@ def test_a_stream_gives_the_same_batches_resumed_and_shared(tmp_path: Path) -> N
     for step in range(3):
         merged = torch.stack([share[step] for share in shares], 1).flatten(0, 1)
         assert torch.equal(merged, whole[step])
+
+
+def test_held_out_images_are_spread_over_a_split_but_the_first_of_a_stream(tmp_path: Path) -> None:
+    config = parquet(tmp_path, count=40, bad=(0,), labels=False)
+    for streaming, places in ((False, [14, 28]), (True, [1, 2, 3])):
+        images = load(replace(config, streaming=streaming))
+        expected = [images.decode(row) for i, row in enumerate(images.rows) if i in places]
+        chosen = held_out_items(
+            images, 3, lambda row, images=images: images.fixed(images.decode(row))
+        )
+        assert torch.equal(torch.stack(chosen), torch.stack(list(map(images.fixed, expected))))
 
 
 def test_a_stream_reads_all_files_of_a_pattern_and_says_what_it_can_not(tmp_path: Path) -> None:

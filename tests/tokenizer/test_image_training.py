@@ -9,6 +9,7 @@ from helpers.image_runs import tokenizer_config
 
 from common.training import TrainingDivergedError
 from stage1_tokenizer.codebook_usage import position_share, quantization_error
+from stage1_tokenizer.images.data import load_images
 from stage1_tokenizer.images.losses import ImageLossConfig
 from stage1_tokenizer.images.training import ImageTraining, psnr
 from stage1_tokenizer.train import train_tokenizer
@@ -34,6 +35,13 @@ def test_the_discriminator_has_no_gradient_of_the_generators(tmp_path: Path) -> 
     sum(losses.values()).backward()
     assert all(p.grad is None for p in modality.discriminator.parameters())
     assert modality.tokenizer.decoder.conv_out.weight.grad is not None
+
+
+def test_held_out_images_are_spread_over_the_split(tmp_path: Path) -> None:
+    config = tokenizer_config(tmp_path)
+    data = load_images(config.data, "validation", channels=1, size=8)
+    expected = torch.stack([data.fixed(data.decode(data[i])) for i in range(0, 360, 6)])
+    assert torch.equal(ImageTraining(config, torch.device("cpu")).held_out, expected)
 
 
 def test_held_out_images_pass_the_encoder_once(tmp_path: Path) -> None:

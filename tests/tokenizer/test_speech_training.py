@@ -212,7 +212,9 @@ def test_encode_writes_whole_clips_once(
         assert 0 <= decoded.shape[1] - len(waveform) < MODEL.hop
     # a shard that is missing is written again, and no other
     before = {file: (file.read_bytes(), file.stat().st_mtime_ns) for file in files}
-    unfinished = json.loads((config.out / "manifest.json").read_text()) | {"complete": False}
+    # also in a folder of the version whose data block held the crops
+    older = {"data": manifest["data"] | {"crop_seconds": 0.25}, "complete": False}
+    unfinished = json.loads((config.out / "manifest.json").read_text()) | older
     (config.out / "manifest.json").write_text(json.dumps(unfinished))
     files[1].unlink()
     assert encode(config) == manifest

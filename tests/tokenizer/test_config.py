@@ -1,0 +1,28 @@
+"""The config.yaml of runs from before augmentation was a group of its own."""
+
+from pathlib import Path
+
+from helpers.image_runs import tokenizer_config
+from helpers.speech_runs import run_config, words
+from omegaconf import OmegaConf
+
+from common.config import save_config
+from pipelines.evaluation.config import TrainSpeechClassifierConfig
+from stage1_tokenizer.config import load_saved_config
+
+
+def test_configs_of_older_runs_are_read(tmp_path: Path) -> None:
+    images, speech = tokenizer_config(tmp_path), run_config(tmp_path, words(tmp_path / "words"))
+    classifier = TrainSpeechClassifierConfig(run_dir=tmp_path, data=speech.data)
+    path = tmp_path / "config.yaml"
+    for config in (images, speech, classifier):
+        save_config(config, path)
+        assert load_saved_config(type(config), path) == config
+        older = OmegaConf.load(path)
+        augment = older.pop("augment", {"crop_seconds": 1.0})
+        if config is images:
+            older |= {"random_crop": augment["crop"], "flip": augment["flip"]}
+        else:
+            older["data"] |= augment
+        OmegaConf.save(older, path)
+        assert load_saved_config(type(config), path) == config
