@@ -1,13 +1,10 @@
 """What train-tokenizer and encode are told, whatever the items are; images/ and speech/ add their own keys."""
 
-import tempfile
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from omegaconf import OmegaConf
-
-from common.config import load_config
+from common.config import build, read_values
 from common.training import LoopConfig, OptimConfig
 from stage1_tokenizer.data import DataConfig
 
@@ -69,14 +66,12 @@ class EncodeConfig:
 
 def load_saved_config(schema: type[Config], path: Path) -> Config:
     """The config.yaml of a run, also of one from before augmentation was a group of its own."""
-    values: Any = OmegaConf.to_container(OmegaConf.load(path))
+    values: dict[str, Any] = dict(read_values(path))
+    data = values.get("data") or {}
     of_clips = ("crop_seconds", "silence_db", "gain_db")
-    augment = {key: values["data"].pop(key) for key in of_clips if key in values["data"]}
+    augment = {key: data.pop(key) for key in of_clips if key in data}
     if "random_crop" in values:
         augment = {"crop": values.pop("random_crop"), "flip": values.pop("flip")}
     if augment and "augment" in {key.name for key in fields(schema)}:  # type: ignore[arg-type]
         values["augment"] = augment
-    with tempfile.TemporaryDirectory() as folder:
-        moved = Path(folder) / path.name
-        moved.write_text(OmegaConf.to_yaml(OmegaConf.create(values)))
-        return load_config(schema, moved)
+    return build(schema, values)
