@@ -1,6 +1,5 @@
 """encode: the codes of every item and view, in shards that are each whole or absent."""
 
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from itertools import islice
@@ -16,6 +15,7 @@ from tqdm.auto import tqdm
 
 from common.codes import code_files, read_codes, read_manifest
 from common.config import to_plain
+from common.files import replaced_file
 from common.hub import local_folder, sha256
 from common.manifest import start_manifest, write_manifest
 from common.processes import processes
@@ -170,12 +170,10 @@ def prefetched(
 def write_shard(config: EncodeConfig, split: str, shard: int, table: Dataset) -> None:
     """One file, under its final name only when it is whole."""
     final = config.out / split / f"shard-{shard:05d}.{config.format}"
-    final.parent.mkdir(parents=True, exist_ok=True)
-    partial = final.with_name(f".{final.name}.tmp")
-    if config.format == "parquet":
-        table.to_parquet(partial)
-    else:
-        with ArrowWriter(path=str(partial), features=table.features) as writer:
-            writer.write_table(table.data.table)
-            writer.finalize()
-    os.replace(partial, final)
+    with replaced_file(final) as partial:
+        if config.format == "parquet":
+            table.to_parquet(partial)
+        else:
+            with ArrowWriter(path=str(partial), features=table.features) as writer:
+                writer.write_table(table.data.table)
+                writer.finalize()
