@@ -3,8 +3,9 @@
 import io
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +20,16 @@ from stage1_tokenizer.speech.audio_folder import SUFFIXES, audio_folder_rows
 
 LOOKED_AT = 100
 """Items that are opened, spread over the training split."""
-VALIDATION = ("validation", "valid", "val", "dev", "test")
-"""Names of a held-out split, the first that is there is taken."""
+HELD_OUT = {"validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
+"""Names of the held-out splits; of each the first that is there is taken."""
 LABELS = ("label", "labels", "class", "digit", "category", "target", "fine_label")
 SPEAKERS = ("speaker", "speaker_id", "speaker_name")
 TEXTS = ("text", "sentence", "transcript", "transcription", "normalized_text")
 """Names of columns, the first that is there is taken."""
 MOST_LABELS = 1000
 """More values than this, or than a quarter of the items, are no labels."""
-HELD_OUT, FEWEST = 0.1, 16
-"""The share held out where there is no validation split, or so many items where that is fewer, but half at most."""
+SHARE, FEWEST = 0.1, 16
+"""The share held out in the place of a split, or so many items where that is fewer, but a third at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,7 @@ class Facts:
     subset: str | None = None
     train: str
     validation: str
+    test: str
     column: str
     """Of the images or clips."""
     label_column: str | None
@@ -80,43 +82,42 @@ def look(data: str) -> ImageFacts | SpeechFacts:
     """
     source, subset, splits, items = opened(data)
     column, modality = item_column(items, data)
-    train, count = splits[0], len(items)
+    count = len(items)
     label, labels = named(items, LABELS)
     speaker, speakers = named(items, SPEAKERS) if modality == "speech" else (None, 0)
     texts = [name for name in TEXTS if name in items.column_names and modality == "speech"]
-    share = round(min(max(HELD_OUT, FEWEST / count), 0.5), 2)
+    share = round(min(max(SHARE, FEWEST / count), 0.33), 2)
     common: dict[str, Any] = {
         "source": source,
         "subset": subset,
-        "train": train,
-        "validation": splits[1] or f"{share:.0%}",
+        **{name: splits.get(name, f"{share:.0%}") for name in ("train", *HELD_OUT)},
         "column": column,
         "label_column": label,
         "labels": labels,
         "speaker_column": speaker,
         "speakers": speakers,
         "text_column": texts[0] if texts else None,
-        "count": count if splits[1] else round(count * (1 - share)),
+        "count": round(count * (1 - share) ** (len(HELD_OUT) + 1 - len(splits))),
     }
     some = list(stored(items, column))
     return image_facts(some, common) if modality == "images" else speech_facts(some, common)
 
 
-def opened(data: str) -> tuple[str, str | None, tuple[str, str | None], Dataset]:
-    """data.source, data.subset, the training split and the held-out one, where there is one, and the items."""
+def opened(data: str) -> tuple[str, str | None, dict[str, str], Dataset]:
+    """data.source, data.subset, the splits that there are by what they are for, and the training items."""
     path = Path(data)
     if path.is_file():
-        held_out = sibling(path)
         try:
             items = parquet_rows(data)
         except (OSError, ValueError) as error:
             raise ValueError(f"{data} can't be read as a Parquet file ({error})") from None
-        return "parquet", None, (data, held_out and str(held_out)), items  # type: ignore[return-value]
+        assert isinstance(items, Dataset)
+        return "parquet", None, {"train": data} | siblings(path), items
     if path.is_dir() and sum(is_sound(file) for file in path.rglob("*")) > sum(
         file.suffix.lower() in Image.registered_extensions() for file in path.rglob("*")
     ):
-        folders = [name for name in VALIDATION if (path / name).is_dir()]
-        return data, None, ("train", next(iter(folders), None)), audio_folder_rows(path, "train")
+        there = [folder.name for folder in path.iterdir() if folder.is_dir()]
+        return data, None, {"train": "train"} | held_out(there), audio_folder_rows(path, "train")
     try:
         if path.is_dir():
             subset, found = None, datasets.load_dataset("imagefolder", data_dir=data)
@@ -131,18 +132,31 @@ def opened(data: str) -> tuple[str, str | None, tuple[str, str | None], Dataset]
             f"({reason})"
         ) from None
     train = "train" if "train" in found else next(iter(found))
-    held_out_name = next((name for name in VALIDATION if name in found and name != train), None)
-    return data, subset, (train, held_out_name), found[train]
+    return data, subset, {"train": train} | held_out([*found]), found[train]
+
+
+def held_out(there: Sequence[str]) -> dict[str, str]:
+    """Which of some names are those of the validation and of the test split."""
+    return {
+        split: name
+        for split, names in HELD_OUT.items()
+        if (name := next(filter(there.__contains__, names), None))
+    }
 
 
 def is_sound(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES
 
 
-def sibling(path: Path) -> Path | None:
-    """The held-out file beside train.parquet, by its name."""
-    places = [path.with_name(path.name.replace("train", name)) for name in VALIDATION]
-    return next((place for place in places if place != path and place.is_file()), None)
+def siblings(path: Path) -> dict[str, str]:
+    """The held-out files beside train.parquet, by their names."""
+    if "train" not in path.name:
+        return {}
+    names = {
+        name: path.with_name(path.name.replace("train", name)) for name in chain(*HELD_OUT.values())
+    }
+    there = held_out([name for name, place in names.items() if place.is_file()])
+    return {split: str(names[name]) for split, name in there.items()}
 
 
 def item_column(items: Dataset, data: str) -> tuple[str, str]:

@@ -26,7 +26,8 @@ data:
   source: $source
   subset: $subset
   train: $train # about $count items to train on$unreadable
-  validation: $validation # $held_out
+  validation: $validation # $chosen_by; the weights are chosen by it
+  test: $test # $scored; read by the scores alone
   label_column: $label_column # $labels
 """
 TRAINING = """  batch_size: $batch_size
@@ -203,7 +204,11 @@ def head(facts: Facts, modality: str) -> str:
     place = facts.train if facts.source == "parquet" else facts.source
     path = Path(place).resolve()
     name = path.parent.name if path.stem.startswith("train") else path.stem
-    share = "no validation split: this share of each label's items is held out, the same each time"
+    share = "no such split: this share of each label's items is held out, the same each time"
+    validation, test = (
+        share if where.endswith("%") else "a split of its own"
+        for where in (facts.validation, facts.test)
+    )
     return fill(
         HEAD,
         place=place,
@@ -215,7 +220,9 @@ def head(facts: Facts, modality: str) -> str:
         count=f"{facts.count:,}",
         unreadable=f"; {facts.bad} of those looked at can't be opened" if facts.bad else "",
         validation=json.dumps(facts.validation),
-        held_out=share if facts.validation.endswith("%") else "what is held out",
+        chosen_by=validation,
+        test=json.dumps(facts.test),
+        scored=test,
         label_column=facts.label_column or "null",
         labels=f"{facts.labels} labels" if facts.labels else "no labels, or one alone",
     )

@@ -122,7 +122,9 @@ def score(config: ScoreImagesConfig | ScoreSpeechConfig) -> str:
     if report is None:
         findings = run_findings(config.tokenizer_run, config.prior_run)
         report = pipelines.evaluation.score.score(config, findings)
-    return f"{pipelines.evaluation.score.score_table(report)}\n\nreport: {report}"
+    table = pipelines.evaluation.score.score_table(report)
+    note = "" if config.data.test else f"\n{pipelines.evaluation.score.NO_TEST}\n"
+    return f"{table}\n{note}\nreport: {report}"
 
 
 def summaries(config: Any) -> list[str]:

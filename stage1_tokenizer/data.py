@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -11,7 +11,7 @@ from datasets import ClassLabel, Dataset, IterableDataset, Value
 from torch import Tensor
 
 from stage1_tokenizer.parquet import parquet_rows
-from stage1_tokenizer.split import held_out_share, part_of
+from stage1_tokenizer.split import hold_out, share_of
 
 Row = dict[str, Any]
 Rows: TypeAlias = Dataset | IterableDataset
@@ -39,9 +39,29 @@ class DataConfig:
     """The split to train on, for instance `train[:95%]`; for `parquet` a file or a pattern, with or
     without a slice."""
     validation: str = "validation"
-    """The held-out split, or file; `10%` holds out that share of each label's training items."""
+    """The split, or file, that a training is evaluated on and its best weights are chosen by; `10%` holds out that
+    share of each label's training items."""
+    test: str | None = None
+    """The split, file or share that scores alone read; null scores the validation split."""
     label_column: str | None = "label"
     """null where the items have no labels."""
+
+    def __post_init__(self) -> None:
+        if self.test == self.validation and share_of("test", self.test) is None:
+            raise ValueError(
+                f"validation={self.validation!r} and test={self.test!r} are one split, which would score what "
+                "was chosen by it: set data.test to another, or to null"
+            )
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits that there are."""
+        return ("train", "validation", "test")[: 3 if self.test else 2]
+
+    @property
+    def scored(self) -> str:
+        """The split that scores are of: the test split, or the validation split where there is none."""
+        return self.splits[-1]
 
 
 @dataclass(frozen=True)
@@ -81,18 +101,36 @@ def load_rows(
     streaming: bool = False,
     speaker_column: str | None = None,
 ) -> Rows:
-    """The rows of the split `train` or `validation`, of an embedded data set, Parquet files, a folder or the Hub.
+    """The rows of a split of the config: of an embedded data set, Parquet files, a folder or the Hub.
 
-    `embedded` has, by its name, what returns a split of a data set that needs no file. Where a share of the training split is held out, it is spread over labels and, if there are any, speakers.
-    Raises ValueError, in one sentence, for a source or split that is not there.
+    `embedded` has, by its name, what returns a split of a data set that needs no file. Shares of the training split
+    are held out of it, the test split's first, spread over labels and, if there are any, speakers. Raises
+    ValueError, in one sentence, for a source or split that is not there.
     """
-    if share := held_out_share(config.validation):
-        whole = replace(config, validation=config.train)
-        rows = load_rows(whole, "train", embedded, read_folder, streaming=streaming)
-        return part_of(rows, split, share, config.label_column, speaker_column)
-    if config.source in embedded:
-        return embedded[config.source](split)
+    shares = {name: share_of(name, getattr(config, name)) for name in ("test", "validation")}
+    if shares.get(split) is None and split != "train":
+        return read_split(config, split, embedded, read_folder, streaming=streaming)
+    rows = read_split(config, "train", embedded, read_folder, streaming=streaming)
+    for name, share in shares.items():
+        if share is not None:
+            rows, held_out = hold_out(rows, share, config.label_column, speaker_column)
+            if name == split:
+                return held_out
+    return rows
+
+
+def read_split(
+    config: DataConfig,
+    split: str,
+    embedded: Mapping[str, Callable[[str], Dataset]],
+    read_folder: Callable[[Path, str], Dataset],
+    *,
+    streaming: bool,
+) -> Rows:
+    """The rows that data.`split` names, as they are. Raises ValueError as `load_rows` does."""
     where = getattr(config, split)
+    if config.source in embedded:
+        return embedded[config.source](where)
     try:
         if config.source == "parquet":
             return parquet_rows(where, streaming=streaming)

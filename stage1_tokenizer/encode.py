@@ -31,7 +31,7 @@ Out = TypeVar("Out")
 
 
 def encode(config: EncodeConfig) -> dict[str, Any]:
-    """Writes out/train, out/validation and out/manifest.json; returns the manifest.
+    """Writes a folder of codes for each split and out/manifest.json; returns the manifest.
 
     Raises ValueError when the folder holds codes of another tokenizer, data set or choice of views.
     """

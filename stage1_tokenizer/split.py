@@ -1,4 +1,4 @@
-"""A validation part of a data set that has none: a share of every label's items, the same each time."""
+"""A part of the training split that is held out: a share of every label's items, the same each time."""
 
 import re
 from collections import Counter
@@ -6,33 +6,30 @@ from collections import Counter
 from datasets import Dataset, IterableDataset
 
 SHARE = re.compile(r"(\d+(?:\.\d+)?)%")
-"""The key data.validation, where it names a share of the training split and not a split of its own."""
+"""The key data.validation or data.test, where it is a share of the training split and not a split of its own."""
 
 
-def held_out_share(validation: str) -> float | None:
-    """The share that data.validation names; None where it names a split or a file.
+def share_of(key: str, where: str | None) -> float | None:
+    """The share that data.`key` is; None where it names a split or a file, or nothing.
 
     Raises ValueError for a share that leaves nothing on one side.
     """
-    found = SHARE.fullmatch(validation)
-    if found is None:
+    match = SHARE.fullmatch(where or "")
+    if match is None:
         return None
-    share = float(found[1]) / 100
+    share = float(match[1]) / 100
     if not 0 < share < 1:
-        raise ValueError(
-            f"validation={validation!r} must lie between 0% and 100%: set data.validation"
-        )
+        raise ValueError(f"{key}={where!r} must lie between 0% and 100%: set data.{key}")
     return share
 
 
-def part_of(
+def hold_out(
     items: Dataset | IterableDataset,
-    split: str,
     share: float,
     label_column: str | None,
     speaker_column: str | None = None,
-) -> Dataset:
-    """The items of the split `train` or `validation` of a data set without one.
+) -> tuple[Dataset, Dataset]:
+    """The items that stay, and those that are held out.
 
     Of each label's n items round(share * n) are held out, of several at least one: evenly spaced in the order of
     their speakers, or of the data set. The only item of a label or of a speaker is never held out. Raises ValueError
@@ -40,8 +37,8 @@ def part_of(
     """
     if isinstance(items, IterableDataset):
         raise ValueError(
-            "data.validation can't be a share of a stream: set data.streaming=false, or "
-            "data.validation to a split"
+            "data.validation and data.test can't be a share of a stream: set data.streaming=false, or "
+            "each of them to a split"
         )
     labels = column(items, label_column)
     speakers = labels if speaker_column is None else column(items, speaker_column)
@@ -59,8 +56,8 @@ def part_of(
                     chosen.add(index)
                     left[speakers[index]] -= 1
                     break
-    held_out = split != "train"
-    return items.select([i for i in range(len(items)) if (i in chosen) == held_out])
+    rest = [index for index in range(len(items)) if index not in chosen]
+    return items.select(rest), items.select(sorted(chosen))
 
 
 def column(items: Dataset, name: str | None) -> list[object]:

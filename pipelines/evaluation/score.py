@@ -35,6 +35,10 @@ PACKAGES = (
     "pocketsphinx",
 )
 """Packages whose version the metrics depend on."""
+NO_TEST = (
+    "the scores are of the validation split, by which the weights were chosen: set data.test to a split, or to a "
+    "share such as 10%"
+)
 
 
 class Evaluation(Protocol):
@@ -64,7 +68,7 @@ class Evaluation(Protocol):
 def score(config: ScoreImagesConfig | ScoreSpeechConfig, findings: Sequence[str] = ()) -> Path:
     """Writes score.json and report.html; returns the path of the latter.
 
-    `findings` are lines that stand first in the report. Raises ValueError for samples of another
+    `findings` are lines that stand first in the report; without a test split one more is told. Raises ValueError for samples of another
     tokenizer, or where there is nothing to extract features with.
     """
     if not (config.tokenizer / "model.safetensors").is_file():
@@ -93,6 +97,8 @@ def score(config: ScoreImagesConfig | ScoreSpeechConfig, findings: Sequence[str]
         *curve_figures("tokenizer", config.tokenizer_run),
         *curve_figures("prior", config.prior_run),
     ]
+    if config.data.test is None:
+        findings = [*findings, NO_TEST]
     title = f"Scores of {config.samples or config.tokenizer}"
     report = config.folder / "report.html"
     write_text(report, render(title, rows, figures, about, findings))

@@ -85,7 +85,7 @@ class ImageDataset(ItemDataset):
 
 
 def load_images(config: ImageDataConfig, split: str, *, channels: int, size: int) -> ImageDataset:
-    """The split `train` or `validation` of the config.
+    """A split of the config: `train`, `validation` or `test`.
 
     Raises ValueError, in one sentence, for a source, split or column that is not there.
     """

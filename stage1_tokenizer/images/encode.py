@@ -52,7 +52,7 @@ class ImageEncoding:
             split: load_images(
                 config.data, split, channels=architecture.in_channels, size=architecture.image_size
             )
-            for split in ("train", "validation")
+            for split in config.data.splits
         }
         spec = self.tokenizer.quantizer.spec
         height, width = architecture.grid

@@ -22,7 +22,8 @@ def audio_folder_rows(folder: Path, where: str) -> Dataset:
     """
     split, bracket, _ = where.partition("[")
     root = folder / split
-    if not root.is_dir() and split == "train" and not (folder / "validation").is_dir():
+    has_splits = any((folder / name).is_dir() for name in ("validation", "test"))
+    if not root.is_dir() and split == "train" and not has_splits:
         root = folder
     files = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not files and any(path.suffix.lower() in SUFFIXES for path in folder.rglob("*")):

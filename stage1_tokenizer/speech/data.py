@@ -186,7 +186,7 @@ def decibels(waveform: Float[Tensor, " t"]) -> float:
 
 
 def load_clips(config: SpeechDataConfig, split: str, *, sample_rate: int) -> SpeechDataset:
-    """The split `train` or `validation` of the config.
+    """A split of the config: `train`, `validation` or `test`.
 
     Raises ValueError, in one sentence, for a source, split or column that is not there.
     """

@@ -37,8 +37,7 @@ class SpeechEncoding:
         )
         rate = self.tokenizer.config.sample_rate
         self.splits = {
-            split: load_clips(config.data, split, sample_rate=rate)
-            for split in ("train", "validation")
+            split: load_clips(config.data, split, sample_rate=rate) for split in config.data.splits
         }
         self.dtype = code_dtype(self.tokenizer.quantizer.spec.alphabet)
         self.columns = Features(

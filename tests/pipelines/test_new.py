@@ -111,12 +111,12 @@ def flat_sound(folder: Path) -> str:
 
 QUICK = ("flat", "csv")
 KINDS = {
-    "labelled": (labelled_folder, {"labels": 2, "validation": "50%"}),
-    "split": (split_folder, {"labels": 2, "validation": "test"}),
-    "flat": (flat_folder, {"labels": 0, "validation": "50%"}),
+    "labelled": (labelled_folder, {"labels": 2, "validation": "33%", "test": "33%"}),
+    "split": (split_folder, {"labels": 2, "validation": "33%", "test": "test"}),
+    "flat": (flat_folder, {"labels": 0, "validation": "33%", "test": "33%"}),
     "mixed": (mixed_folder, {"labels": 2, "grey": False}),
     "parquet": (parquet_file, {"labels": 2, "column": "image"}),
-    "hub": (hub_name, {"labels": 2, "column": "img", "validation": "test"}),
+    "hub": (hub_name, {"labels": 2, "column": "img", "validation": "33%", "test": "test"}),
     "csv": (metadata_csv, {"labels": 0, "speakers": 2, "text_column": "text", "channels": 2}),
     "sound": (folders_of_sound, {"labels": 2, "speakers": 0}),
     "flat sound": (flat_sound, {"labels": 0, "speakers": 0}),

@@ -67,7 +67,7 @@ class ImageEvaluation:
         )
         train = load_images(config.data, "train", channels=channels, size=size)
         self.train = limited(train, config.reference_count, config.seed)
-        self.heldout = load_images(config.data, "validation", channels=channels, size=size)
+        self.heldout = load_images(config.data, config.data.scored, channels=channels, size=size)
         self.real = References(
             extractor,
             reference("train", self.train, extractor, config.batch_size, config.cache),

@@ -67,7 +67,7 @@ class SpeechEvaluation:
         train_data = load_clips(config.data, "train", sample_rate=rate)
         self.datasets = {
             "train": limited(train_data, config.reference_count, config.seed),
-            "held-out": load_clips(config.data, "validation", sample_rate=rate),
+            "held-out": load_clips(config.data, config.data.scored, sample_rate=rate),
         }
         self.sampled: Clips | None = None
         if config.samples and sampling:
