@@ -72,9 +72,9 @@ def encode(config: EncodeConfig) -> str:
 
 def train_classifier(config: TrainImageClassifierConfig | TrainSpeechClassifierConfig) -> str:
     with processes().main_process_first():
-        model = pipelines.evaluation.classifier.train_classifier(config)
-    last = read_metrics(config.run_dir)[-1]
-    return f"{model}: held-out accuracy {last['heldout/accuracy']:.2%}"
+        models = pipelines.evaluation.classifier.train_classifiers(config)
+    lines = [(model, read_metrics(model.parent)[-1]) for model in models]
+    return "\n".join(f"{m}: held-out accuracy {line['heldout/accuracy']:.2%}" for m, line in lines)
 
 
 def train_prior(config: TrainPriorConfig) -> str:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -37,6 +38,23 @@ class ClassifierTask(Protocol):
 
     def heldout_batches(self, device: torch.device) -> Batches:
         """All held-out items, once."""
+
+
+SECOND = {"images": "patches", "speech": "recurrent"}
+"""The architecture of the classifier that scores are checked by, so that none rests on one network alone."""
+
+
+def train_classifiers(
+    config: TrainImageClassifierConfig | TrainSpeechClassifierConfig,
+) -> list[Path]:
+    """The folders of the classifier and of a second one, of another architecture and seed, in run_dir/second."""
+    second = replace(
+        config,
+        run_dir=config.run_dir / "second",
+        seed=config.seed + 1,
+        architecture=SECOND[config.modality],
+    )
+    return [train_classifier(config), train_classifier(second)]
 
 
 def train_classifier(config: TrainImageClassifierConfig | TrainSpeechClassifierConfig) -> Path:

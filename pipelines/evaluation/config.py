@@ -9,6 +9,8 @@ from stage1_tokenizer.images.data import ImageDataConfig
 from stage1_tokenizer.speech.data import SpeechDataConfig
 
 Voicing = Literal["pyin", "crepe", "none"]
+ImageArchitecture = Literal["residual", "patches"]
+SpeechArchitecture = Literal["convolutional", "recurrent"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +128,8 @@ class TrainImageClassifierConfig(ClassifierTrainingConfig):
     """3 for colour, 1 for grey."""
     width: int = 16
     """Channels of the first of three stages; 32 for CIFAR-10."""
+    architecture: ImageArchitecture = "residual"
+    """The classifier beside it, by which scores are checked, is of `patches`."""
     flip: bool = False
     """Mirror half of the images."""
     crop: bool = True
@@ -146,6 +150,8 @@ class TrainSpeechClassifierConfig(ClassifierTrainingConfig):
     """Bands of the spectrogram."""
     width: int = 64
     """Channels of every layer, and dimensions of the features."""
+    architecture: SpeechArchitecture = "convolutional"
+    """The classifier beside it, by which scores are checked, is `recurrent`."""
     steps: int = 300
     """Optimizer steps."""
     batch_size: int = 32

@@ -19,6 +19,12 @@ def data_name(data: ImageDataConfig | SpeechDataConfig) -> str:
     return Path(data.train).parent.name if data.source == "parquet" else Path(data.source).name
 
 
+def classifier_name(data: ImageDataConfig | SpeechDataConfig, architecture: str, usual: str) -> str:
+    """What distances by a classifier's features are called after; its architecture is named unless it is the usual one."""
+    parts = (data_name(data), "classifier", *([architecture] if architecture != usual else []))
+    return "-".join(parts)
+
+
 def load_classifier(network: type[HubModel], folder: Path) -> Any:
     """A trained classifier, on the CPU. Raises ValueError for a folder that holds none."""
     if not (folder / "model.safetensors").is_file():
@@ -26,6 +32,11 @@ def load_classifier(network: type[HubModel], folder: Path) -> Any:
             f"classifier={folder} is not the `model` folder of `simvq train-classifier`: set classifier"
         )
     return network.from_pretrained(folder)
+
+
+def second_classifier(folder: Path) -> Path:
+    """Where the second classifier is, beside the folder `model` of the first."""
+    return folder.parent / "second" / "model"
 
 
 def verified_sha256(path: Path) -> str:

@@ -26,6 +26,10 @@ MEANINGS = {
     "ground truth": "held-out {items} as they are",
     "reconstruction": "held-out {items}, encoded to integers and decoded: what the tokenizer loses",
     "samples": "what the prior makes",
+    "i.i.d. codes": "each code one of all training codes, decoded: what a prior of no use makes",
+    "marginals": "each code one of those at its place in training {items}, decoded",
+    "bigrams": "each code one of those that follow the code before it in training, decoded: what a prior must beat",
+    "scrambled": "held-out {items} whose parts have changed places: real, but in disorder",
     "held-out vs train": "held-out {items} in the place of samples: what a perfect prior and tokenizer would reach",
     "train vs train": "the training {items} against themselves: 0 but for rounding, or the metric is broken",
 }

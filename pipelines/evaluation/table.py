@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -70,13 +70,6 @@ class ScoreRow:
     metrics: Metrics = field(default_factory=dict)
 
 
-def difference(a: Metric | Unavailable, b: Metric | Unavailable, note: str) -> Metric | Unavailable:
-    """a - b with the provenance of a, or the first reason why there is none."""
-    if isinstance(a, Unavailable) or a.value is None or b.value is None:
-        return Unavailable(str(a.reason or b.reason))
-    return replace(a, value=a.value - b.value, spread=None, note=note)
-
-
 def metric_names(rows: list[ScoreRow]) -> list[str]:
     """Every metric once, in the order of their first appearance."""
     return list(dict.fromkeys(name for row in rows for name in row.metrics))
@@ -96,16 +89,29 @@ def footnotes(rows: list[ScoreRow]) -> dict[str, str]:
 def text_table(rows: list[ScoreRow]) -> str:
     """The table for a terminal: a line per metric, a column per row, then the reasons and notes.
 
-    An empty cell means that the metric isn't defined there, a dash that it could not be computed.
+    An empty cell means that the metric isn't defined there, a dash that it could not be computed. Where the
+    counts of a line's items differ, so that its values do not compare quite, each cell has its own.
     """
     lines = [["", *(row.name for row in rows)]]
     for name in metric_names(rows):
-        cells = (row.metrics[name].text if name in row.metrics else "" for row in rows)
-        lines.append([name, *cells])
+        lines.append([name, *cells([row.metrics.get(name) for row in rows])])
     alignment = ["left", *["right"] * len(rows)]
     table = tabulate(lines, tablefmt="plain", colalign=alignment, disable_numparse=True)
     notes = [f"{places}: {text}" for text, places in footnotes(rows).items()]
     return "\n".join([table, "", *notes])
+
+
+def cells(metrics: list[Metric | Unavailable | None]) -> list[str]:
+    """The texts of a line of the table."""
+    counts = {metric.count for metric in metrics if isinstance(metric, Metric) and metric.count}
+    return [
+        ""
+        if metric is None
+        else f"{metric.text} ({metric.count:,})"
+        if isinstance(metric, Metric) and len(counts) > 1 and metric.count
+        else metric.text
+        for metric in metrics
+    ]
 
 
 def write_scores(folder: Path, rows: list[ScoreRow], provenance: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.codes import write_codes
 from helpers.features import CPU
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
@@ -120,7 +121,9 @@ def setting(tmp_path_factory: pytest.TempPathFactory) -> ScoreImagesConfig:
         {"step": s, "loss/total": 2.0 - s, "heldout/psnr": 9.0, "loss/train": 1.0} for s in (1, 2)
     ]
     (root / "run" / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    (root / "codes").mkdir()
+    random = np.random.default_rng(1)
+    codes = [random.integers(0, 16, 16).tolist() for _ in range(30)]
+    write_codes(root / "codes" / "train", codes)
     manifest = {"codebook_size": 16, "histogram": list(range(16))}
     (root / "codes" / "manifest.json").write_text(json.dumps(manifest))
     return ScoreImagesConfig(

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipelines.evaluation.classifier import train_classifier
+from common.tracking import read_metrics
+from pipelines.evaluation.classifier import train_classifier, train_classifiers
 from pipelines.evaluation.config import TrainImageClassifierConfig
+from pipelines.evaluation.extractors import second_classifier
 from pipelines.evaluation.images.classifier import ImageClassifier
 
 
@@ -18,6 +20,17 @@ def test_a_finished_run_is_not_run_again(trained: TrainImageClassifierConfig) ->
     assert weights.stat().st_mtime_ns == before
     with pytest.raises(ValueError, match="another config: set run_dir"):
         train_classifier(dataclasses.replace(trained, steps=3))
+
+
+def test_a_second_classifier_has_another_architecture_and_learns_too(
+    trained: TrainImageClassifierConfig,
+) -> None:
+    first, second = train_classifiers(trained)
+    assert first == trained.run_dir / "model" and second == second_classifier(first)
+    model = ImageClassifier.from_pretrained(second)
+    assert model.config.architecture == "patches"
+    assert model.config.name == "digits-classifier-patches"
+    assert read_metrics(second.parent)[-1]["heldout/accuracy"] > 0.95
 
 
 def test_the_seed_decides_everything(tmp_path: Path) -> None:

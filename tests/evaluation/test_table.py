@@ -8,7 +8,6 @@ from pipelines.evaluation.table import (
     Metric,
     ScoreRow,
     Unavailable,
-    difference,
     read_scores,
     text_table,
     write_scores,
@@ -19,12 +18,23 @@ def test_a_number_that_is_not_finite_is_a_dash() -> None:
     perfect = Metric(value=float("inf"))
     assert Metric(value=float("nan"), spread=float("nan")).spread is None
     assert perfect.text == "-" and perfect.reason == "the value is inf, not a finite number"
-    gap = difference(Metric(value=1.0), perfect, "")
-    assert gap.value is None and gap.reason == perfect.reason
     table = text_table(
         [ScoreRow("a", "", {"x": Metric(value=1.23456, spread=0.1)}), ScoreRow("b", "")]
     )
     assert table.splitlines()[1] == "x  1.235 ± 0.1"
+
+
+def test_counts_stand_in_the_cells_of_a_line_where_they_differ() -> None:
+    def row(name: str, count: int) -> ScoreRow:
+        return ScoreRow(name, "", {"x": Metric(value=1.5, count=count)})
+
+    assert text_table([row("a", 1000), row("b", 1000)]).splitlines()[1].split() == [
+        "x",
+        "1.5",
+        "1.5",
+    ]
+    unequal = text_table([row("a", 1000), row("b", 360)]).splitlines()[1]
+    assert unequal.split("  ")[1:] == ["1.5 (1,000)", "1.5 (360)"]
 
 
 def test_what_is_unavailable_is_a_dash_with_its_reason_once() -> None:

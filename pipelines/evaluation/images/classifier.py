@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader, Dataset
 from common.figures import from_uint8
 from common.hub import HubModel
 from common.seeding import EndlessSampler, generator_at
-from pipelines.evaluation.config import TrainImageClassifierConfig
-from pipelines.evaluation.extractors import data_name
+from pipelines.evaluation.config import ImageArchitecture, TrainImageClassifierConfig
+from pipelines.evaluation.extractors import classifier_name
 from pipelines.evaluation.images.data import image_batches
 from stage1_tokenizer.images.data import ImageDataset, augmented, load_images
 
@@ -32,6 +32,7 @@ class ImageClassifierConfig:
     """Names of the labels."""
     width: int = 16
     """Channels of the first of three stages; features have four times as many dimensions."""
+    architecture: ImageArchitecture = "residual"
 
     def __post_init__(self) -> None:
         if len(self.classes) < 2:
@@ -62,28 +63,55 @@ class Residual(nn.Module):
         return F.relu(self.skip(x) + self.norm2(self.conv2(inner)))
 
 
+class Mixing(nn.Module):
+    """A convolution of each channel beside the identity, then one across channels (ConvMixer, arXiv 2201.09792)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        within = nn.Conv2d(width, width, 5, padding=2, groups=width)
+        self.space = nn.Sequential(within, nn.GELU(), nn.BatchNorm2d(width))
+        self.channels = nn.Sequential(nn.Conv2d(width, width, 1), nn.GELU(), nn.BatchNorm2d(width))
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        return self.channels(x + self.space(x))
+
+
+def residual_stages(channels: int, width: int, image_size: int) -> tuple[nn.Module, nn.Module]:
+    """Seven convolutions: the first, and three stages of two."""
+    stem = nn.Sequential(
+        nn.Conv2d(channels, width, 3, padding=1, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(),
+        # most of the time would go into full-size images: the stages see 8 to 31 pixels
+        nn.MaxPool2d(max(image_size // 16, 1)),
+    )
+    stages = nn.Sequential(
+        Residual(width, width, 1),
+        Residual(width, 2 * width, 2),
+        Residual(2 * width, 4 * width, 2),
+    )
+    return stem, stages
+
+
+def patch_stages(channels: int, width: int, image_size: int) -> tuple[nn.Module, nn.Module]:
+    """About 8 x 8 patches without overlap, and four mixing layers."""
+    side = max(image_size // 8, 1)
+    embedding = nn.Conv2d(channels, 4 * width, side, side)
+    stem = nn.Sequential(embedding, nn.GELU(), nn.BatchNorm2d(4 * width))
+    return stem, nn.Sequential(*(Mixing(4 * width) for _ in range(4)))
+
+
 class ImageClassifier(HubModel):
-    """Seven convolutions in three residual stages. Images are in [-1, 1]."""
+    """Either architecture, then the mean over the image and a linear map. Images are in [-1, 1]."""
 
     config_class = ImageClassifierConfig
     config: ImageClassifierConfig
 
     def __init__(self, config: ImageClassifierConfig) -> None:
         super().__init__(config)
-        width = config.width
-        self.stem = nn.Sequential(
-            nn.Conv2d(config.in_channels, width, 3, padding=1, bias=False),
-            nn.BatchNorm2d(width),
-            nn.ReLU(),
-            # most of the time would go into full-size images: the stages see 8 to 31 pixels
-            nn.MaxPool2d(max(config.image_size // 16, 1)),
-        )
-        self.stages = nn.Sequential(
-            Residual(width, width, 1),
-            Residual(width, 2 * width, 2),
-            Residual(2 * width, 4 * width, 2),
-        )
-        self.head = nn.Linear(4 * width, len(config.classes))
+        new_stages = patch_stages if config.architecture == "patches" else residual_stages
+        self.stem, self.stages = new_stages(config.in_channels, config.width, config.image_size)
+        self.head = nn.Linear(4 * config.width, len(config.classes))
 
     def features(self, images: Float[Tensor, "b c y x"]) -> Float[Tensor, "b f"]:
         """The last stage's output, averaged over the image. Raises ValueError for a wrong size."""
@@ -150,7 +178,8 @@ class ImageClassifierTask:
         config = self.config
         return ImageClassifier(
             ImageClassifierConfig(
-                name=f"{data_name(config.data)}-classifier",
+                name=classifier_name(config.data, config.architecture, "residual"),
+                architecture=config.architecture,
                 classes=self.train.classes,
                 width=config.width,
                 image_size=config.image_size,

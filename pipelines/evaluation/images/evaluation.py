@@ -1,14 +1,22 @@
 """What scoring does with images: the rows of the table, and what is shown beside it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from jaxtyping import UInt8
+import torch
+from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from common.figures import ROUNDING, from_uint8, to_uint8
+from common.seeding import epoch_order
 from pipelines.evaluation.config import ScoreImagesConfig
+from pipelines.evaluation.controls import (
+    code_tables,
+    control_sequences,
+    scrambled_image,
+    share_of_the_way,
+)
 from pipelines.evaluation.extractors import NO_CLASSIFIER
 from pipelines.evaluation.features import Extractor, Features, References, limited
 from pipelines.evaluation.fidelity import (
@@ -23,8 +31,7 @@ from pipelines.evaluation.fidelity import (
 from pipelines.evaluation.images.data import Batch, image_batches, sampled_images
 from pipelines.evaluation.images.extractors import (
     ClassifierExtractor,
-    ImageExtractor,
-    choose_extractor,
+    choose_extractors,
     extract,
     reference,
 )
@@ -37,7 +44,7 @@ from pipelines.evaluation.images.figures import (
 from pipelines.evaluation.images.metrics import ReconstructionMetrics, load_lpips
 from pipelines.evaluation.reconstruction import Reconstructor
 from pipelines.evaluation.report import Figure
-from pipelines.evaluation.table import Metric, Metrics, Unavailable, difference
+from pipelines.evaluation.table import Metrics
 from stage1_tokenizer.images.data import load_images
 
 
@@ -58,22 +65,19 @@ class ImageEvaluation:
         self.sampled = None
         if config.samples and sampling:
             self.sampled = sampled_images(config.samples, sampling, (size, size, channels))
-        device = reconstructor.device
-        self.classifier: ClassifierExtractor | Unavailable = NO_CLASSIFIER
-        if config.classifier:
-            self.classifier = ClassifierExtractor(config.classifier, device)
-        extractor = choose_extractor(
-            config.inception_weights, config.allow_download, self.classifier, device
-        )
+        self.extractors = choose_extractors(config, reconstructor.device)
         train = load_images(config.data, "train", channels=channels, size=size)
         self.train = limited(train, config.reference_count, config.seed)
         self.heldout = load_images(config.data, config.data.scored, channels=channels, size=size)
-        self.real = References(
-            extractor,
-            reference("train", self.train, extractor, config.batch_size, config.cache),
-            reference("held-out", self.heldout, extractor, config.batch_size, config.cache),
-        )
-        lpips = load_lpips(size, config.allow_download, device)
+        self.references = [
+            References(
+                extractor,
+                reference("train", self.train, extractor, config.batch_size, config.cache),
+                reference("held-out", self.heldout, extractor, config.batch_size, config.cache),
+            )
+            for extractor in self.extractors
+        ]
+        lpips = load_lpips(size, config.allow_download, reconstructor.device)
         self.reconstruction_metrics = ReconstructionMetrics(lpips)
         self.examples: list[UInt8[Tensor, "b c y x"]] = []
         """The first originals and their reconstructions; `metrics` makes these and the next."""
@@ -81,25 +85,45 @@ class ImageEvaluation:
 
     def metrics(self) -> dict[str, Metrics]:
         """The metrics of each row of the table."""
-        size, fid_name = self.config.batch_size, self.name("FID", "train")
-        features = extract(self.extractor, self.reconstructions())
-        rows = {"reconstruction": self.of_reconstructions(features)}
+        sets = {name: extract(self.extractors, batches) for name, batches in self.sets()}
+        rows = {name: self.to_train(features) for name, features in sets.items()}
+        rows["reconstruction"] = (
+            self.reconstruction_metrics.compute()
+            | self.reconstructor.metrics()
+            | self.to_heldout(sets["reconstruction"])
+            | rows["reconstruction"]
+            | self.accuracies(sets["reconstruction"], self.heldout.classes)
+        )
         if self.sampled:
-            batches, labels = self.sampled.batches(size), self.sampling["labels"]
-            classes = tuple(self.sampling["classes"] or ()) if labels is not None else ()
-            self.sample_features = extract(self.extractor, self.sampled.batches(size))
-            rows["samples"] = self.of_set(self.sample_features, batches, classes)
-            rows["samples"][self.name("gFID - rFID", "train")] = difference(
-                rows["samples"][fid_name],
-                rows["reconstruction"][fid_name],
-                "samples minus reconstruction: what the prior loses",
+            labelled = self.sampling["labels"] is not None
+            classes = tuple(self.sampling["classes"] or ()) if labelled else ()
+            self.sample_features = sets["samples"][0]
+            rows["samples"] |= self.of_originals(sets["samples"], classes) | self.shares(sets)
+        real = [each.heldout.features for each in self.references]
+        rows["held-out vs train"] = self.to_train(real) | self.of_originals(
+            real, self.heldout.classes
+        )
+        rows["train vs train"] = {
+            self.name("FID", each.extractor): distance(
+                each.train.features, each.train, each.extractor
             )
-        real = self.real.heldout.features
-        heldout_batches = image_batches(self.heldout, size)
-        rows["held-out vs train"] = self.of_set(real, heldout_batches, self.heldout.classes)
-        train = self.real.train
-        rows["train vs train"] = {fid_name: distance(train.features, train, self.extractor)}
+            for each in self.references
+        }
         return rows
+
+    def sets(self) -> Iterator[tuple[str, Iterator[Batch]]]:
+        """The images of each row but those of real ones; the controls of samples have as many, if so many are held out."""
+        size, seed = self.config.batch_size, self.config.seed
+        yield "reconstruction", self.reconstructions()
+        if not self.sampled:
+            return
+        yield "samples", self.sampled.batches(size)
+        count = min(len(self.references[0].heldout.features), self.sampled.shape[0])
+        if self.config.codes and self.reconstructor.spec.has_codes:
+            tables = code_tables(self.config.codes, self.reconstructor.spec.levels)
+            for name, sequences in control_sequences(tables, count, seed):
+                yield name, self.decoded(torch.stack(sequences))
+        yield "scrambled", self.scrambled(count)
 
     def reconstructions(self) -> Iterator[Batch]:
         """The reconstructions of the held-out images, in bytes, measured on the way."""
@@ -110,52 +134,79 @@ class ImageEvaluation:
                 self.examples = [batch.images[:SHOWN], rebuilt[:SHOWN].cpu()]
             yield replace(batch, images=rebuilt)
 
-    def of_reconstructions(self, features: Features) -> Metrics:
-        """What the tokenizer loses."""
-        return (
-            self.reconstruction_metrics.compute()
-            | self.reconstructor.metrics()
-            | {self.name("FID", "held-out"): distance(features, self.real.heldout, self.extractor)}
-            | self.to_train(features)
-        )
+    def decoded(self, codes: Int[Tensor, "b n"]) -> Iterator[Batch]:
+        """The images of sequences of codes, in bytes."""
+        tokenizer, levels = self.reconstructor.tokenizer, self.reconstructor.spec.levels
+        shape = (*tokenizer.config.grid, *((levels,) if levels > 1 else ()))
+        indices = torch.arange(len(codes))
+        for part, places in zip(
+            codes.split(self.config.batch_size), indices.split(self.config.batch_size), strict=True
+        ):
+            grids = part.unflatten(1, shape).to(self.reconstructor.device)
+            with torch.no_grad():
+                images = to_uint8(tokenizer.decode(grids))
+            yield Batch(images, places, torch.zeros_like(places))
 
-    def of_set(
-        self, features: Features, batches: Iterator[Batch], classes: tuple[str, ...]
-    ) -> Metrics:
-        """How images that are no copies of others lie to the training images; `classes` name their labels."""
-        extractor = self.extractor
-        return self.to_train(features) | {
-            self.name("IS"): inception_score(features, extractor, self.config.seed),
-            "label accuracy": self.accuracy(features, batches, classes),
-            self.name("nearest train picture"): nearest_distance(
-                features, self.real.train, extractor
-            ),
+    def scrambled(self, count: int) -> Iterator[Batch]:
+        """Held-out images, chosen at random by the seed, whose blocks have changed places."""
+        chosen = set(epoch_order(len(self.heldout), self.config.seed, 0)[:count].tolist())
+        for batch in image_batches(self.heldout, self.config.batch_size, chosen):
+            pairs = zip(batch.images, batch.indices.tolist(), strict=True)
+            yield replace(batch, images=torch.stack([scrambled_image(*pair) for pair in pairs]))
+
+    def to_train(self, sides: Sequence[Features]) -> Metrics:
+        """The distances of any set to the training images, by each extractor's features of it."""
+        real, extractor, seed = self.references[0].train, self.extractors[0], self.config.seed
+        precision, recall = precision_recall(sides[0], real, extractor, seed)
+        frechet = {
+            self.name("FID", each.extractor): distance(side, each.train, each.extractor)
+            for side, each in zip(sides, self.references, strict=True)
+        }
+        return frechet | {
+            self.name("KID", extractor): kernel_distance(sides[0], real, extractor, seed),
+            metric_name("precision", extractor): precision,
+            metric_name("recall", extractor): recall,
         }
 
-    def to_train(self, features: Features) -> Metrics:
-        """The distances of any set to the training images."""
-        real, extractor, seed = self.real.train, self.extractor, self.config.seed
-        precision, recall = precision_recall(features, real, extractor, seed)
+    def to_heldout(self, sides: Sequence[Features]) -> Metrics:
+        """The Frechet distance of reconstructions to their originals."""
+        real, extractor = self.references[0].heldout, self.extractors[0]
+        return {self.name("FID", extractor, "held-out"): distance(sides[0], real, extractor)}
+
+    def of_originals(self, sides: Sequence[Features], classes: tuple[str, ...]) -> Metrics:
+        """What can be said of images that are no copies of others; `classes` name their labels."""
+        real, extractor = self.references[0].train, self.extractors[0]
+        nearest = metric_name("nearest train image", extractor)
         return {
-            self.name("FID", "train"): distance(features, real, extractor),
-            self.name("KID", "train"): kernel_distance(features, real, extractor, seed),
-            self.name("precision"): precision,
-            self.name("recall"): recall,
+            metric_name("IS", extractor): inception_score(sides[0], extractor, self.config.seed),
+            **self.accuracies(sides, classes),
+            nearest: nearest_distance(sides[0], real, extractor),
         }
 
-    def accuracy(
-        self, features: Features, batches: Iterator[Batch], classes: tuple[str, ...]
-    ) -> Metric | Unavailable:
-        """Label accuracy, whose features are extracted anew where the others are Inception's."""
-        if isinstance(self.classifier, Unavailable):
-            return self.classifier
-        if self.extractor is not self.classifier:
-            features = extract(self.classifier, batches)
-        return label_accuracy(self.classifier, features, classes)
+    def accuracies(self, sides: Sequence[Features], classes: tuple[str, ...]) -> Metrics:
+        """Label accuracy by each classifier."""
+        metrics: Metrics = {}
+        for extractor, side in zip(self.extractors, sides, strict=True):
+            if isinstance(extractor, ClassifierExtractor):
+                name = "label accuracy" + (f" ({extractor.name})" if metrics else "")
+                metrics[name] = label_accuracy(extractor, side, classes)
+        return metrics or {"label accuracy": NO_CLASSIFIER}
 
-    def name(self, metric: str, against: str = "") -> str:
-        """The name of a metric in the table."""
-        return metric_name(metric, self.extractor) + (f" vs {against}" if against else "")
+    def shares(self, sets: dict[str, list[Features]]) -> Metrics:
+        """The share of the way from bigrams to reconstructions, by each extractor."""
+        return {
+            metric_name("share of the way", each.extractor): share_of_the_way(
+                {name: sides[i] for name, sides in sets.items()},
+                each.train,
+                each.extractor,
+                self.config.seed,
+            )
+            for i, each in enumerate(self.references)
+        }
+
+    def name(self, metric: str, extractor: Extractor, against: str = "train") -> str:
+        """The name of a distance in the table."""
+        return f"{metric_name(metric, extractor)} vs {against}"
 
     def figures(self) -> list[Figure]:
         """Samples, reconstructions, and the samples' nearest training images."""
@@ -165,22 +216,8 @@ class ImageEvaluation:
         return [
             samples_figure(self.sampled, self.sampling),
             reconstructions,
-            neighbours_figure(self.sampled, self.sample_features, self.real, self.train),
+            neighbours_figure(self.sampled, self.sample_features, self.references[0], self.train),
         ]
-
-    @property
-    def extractor(self) -> ImageExtractor:
-        return self.real.extractor
-
-    @property
-    def references(self) -> list[References[ImageExtractor]]:
-        return [self.real]
-
-    @property
-    def extractors(self) -> list[Extractor]:
-        if isinstance(self.classifier, Unavailable) or self.classifier is self.extractor:
-            return [self.extractor]
-        return [self.extractor, self.classifier]
 
     def data(self) -> dict[str, dict[str, Any]]:
         """What the training and the held-out images are, and how their pixels are made."""
@@ -188,12 +225,13 @@ class ImageEvaluation:
             "resize": "shorter side to the size (bilinear, antialiased), centre crop; none if it fits",
             "rounding": ROUNDING,
         }
-        parts = (self.real.train, self.train), (self.real.heldout, self.heldout)
+        real = self.references[0]
+        parts = (real.train, self.train), (real.heldout, self.heldout)
         return {
-            real.name: {
-                "count": len(real.features),
+            part.name: {
+                "count": len(part.features),
                 "data_fingerprint": dataset.fingerprint,
                 **preparation,
             }
-            for real, dataset in parts
+            for part, dataset in parts
         }

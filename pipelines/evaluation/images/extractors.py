@@ -1,7 +1,7 @@
 """What turns images into features: Inception where its weights can be had, else our own classifier."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Protocol
@@ -17,7 +17,8 @@ from tqdm.auto import tqdm
 
 from common.figures import from_uint8
 from common.hub import sha256
-from pipelines.evaluation.extractors import load_classifier, verified_sha256
+from pipelines.evaluation.config import ScoreImagesConfig
+from pipelines.evaluation.extractors import load_classifier, second_classifier, verified_sha256
 from pipelines.evaluation.features import (
     Extractor,
     Features,
@@ -34,6 +35,7 @@ from stage1_tokenizer.images.data import ImageDataset
 INCEPTION_FILE = URL_INCEPTION_V3.rsplit("/", 1)[-1]
 INCEPTION_HASH = INCEPTION_FILE.removesuffix(".pth").rsplit("-", 1)[-1]
 """The first digits of the SHA-256 of the published weights."""
+NO_INCEPTION = Unavailable("Inception's weights are not there")
 
 
 class ImageExtractor(Extractor, Protocol):
@@ -100,21 +102,39 @@ class ClassifierExtractor:
         return features, self.model.head(features)
 
 
-def choose_extractor(
-    inception_weights: Path | None,
-    allow_download: bool,
-    classifier: ClassifierExtractor | Unavailable,
-    device: torch.device,
-) -> ImageExtractor:
-    """Inception from the given file, torch-fidelity's own place or a download; else the classifier; else, where
-    no download was asked for, a network with random weights. Raises ValueError for weights that can't be had.
+def choose_extractors(config: ScoreImagesConfig, device: torch.device) -> list[ImageExtractor]:
+    """What sets are compared by, the first by all metrics: Inception where it can be had, then the classifiers.
+
+    Where there are neither, and no download was asked for, two networks with random weights. Raises ValueError for
+    weights that can't be had.
     """
+    extractors: list[ImageExtractor] = []
+    inception = load_inception(config.inception_weights, config.allow_download, device)
+    if isinstance(inception, InceptionExtractor):
+        extractors.append(inception)
+    if config.classifier:
+        extractors.append(ClassifierExtractor(config.classifier, device))
+        second = second_classifier(config.classifier)
+        extractors += [ClassifierExtractor(second, device)] if second.is_dir() else []
+    if extractors:
+        return extractors
+    if inception.reason is not NO_INCEPTION.reason:
+        raise ValueError(
+            f"there are no features to compare by ({inception.reason}): set inception_weights=PATH to "
+            f"{INCEPTION_FILE}, or allow_download=false"
+        )
+    return [UntrainedExtractor(device), UntrainedExtractor(device, kernel=7, seed=1)]
+
+
+def load_inception(
+    inception_weights: Path | None, allow_download: bool, device: torch.device
+) -> InceptionExtractor | Unavailable:
+    """Inception from the given file, torch-fidelity's own place or a download."""
     if inception_weights is not None and not inception_weights.is_file():
         raise ValueError(
             f"inception_weights={inception_weights} is not a file: set inception_weights"
         )
     standard = Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE
-    failure = ""
     if inception_weights is None and not standard.is_file() and allow_download:
         standard.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -122,26 +142,22 @@ def choose_extractor(
                 URL_INCEPTION_V3, str(standard), hash_prefix=INCEPTION_HASH, progress=False
             )
         except (OSError, RuntimeError) as error:
-            failure = f" (the download failed: {error})"
+            return Unavailable(f"the download failed: {error}")
     weights = inception_weights or standard
-    if weights.is_file():
-        return InceptionExtractor(weights, device)
-    if not isinstance(classifier, Unavailable):
-        return classifier
-    if failure:
-        raise ValueError(
-            f"there are no features to compare by{failure}: set inception_weights=PATH to {INCEPTION_FILE}, or "
-            "allow_download=false"
-        )
-    return UntrainedExtractor(device)
+    return InceptionExtractor(weights, device) if weights.is_file() else NO_INCEPTION
 
 
-def extract(extractor: ImageExtractor, batches: Iterator[Batch]) -> Features:
-    """The features of all images; only they, not the images, are held in memory."""
-    progress = tqdm(batches, desc=f"features of {extractor.name}", leave=False, disable=None)
-    parts = [(*extractor.extract(b.images), b.indices, b.labels) for b in progress]
-    features, logits, indices, labels = (torch.cat(part).cpu() for part in zip(*parts, strict=True))
-    return Features(features.float(), logits.float(), indices, labels)
+def extract(extractors: Sequence[ImageExtractor], batches: Iterator[Batch]) -> list[Features]:
+    """The features of all images by each extractor; only they, not the images, are held in memory."""
+    parts: list[list[tuple[Tensor, ...]]] = [[] for _ in extractors]
+    for batch in tqdm(batches, desc="features", leave=False, disable=None):
+        for extractor, own in zip(extractors, parts, strict=True):
+            own.append((*extractor.extract(batch.images), batch.indices, batch.labels))
+    sides = []
+    for own in parts:
+        features, logits, *places = (torch.cat(part).cpu() for part in zip(*own, strict=True))
+        sides.append(Features(features.float(), logits.float(), *places))
+    return sides
 
 
 def reference(
@@ -150,5 +166,5 @@ def reference(
     """The features of a split and their statistics, from the cache if they are there."""
     key = cache_key(split, dataset, extractor, channels=dataset.channels, size=dataset.size)
     return cached_reference(
-        split, key, cache, lambda: extract(extractor, image_batches(dataset, batch_size))
+        split, key, cache, lambda: extract([extractor], image_batches(dataset, batch_size))[0]
     )

@@ -13,19 +13,19 @@ CHANNELS = (3, 32, 64, 128)
 
 
 class UntrainedExtractor:
-    """Three convolutions with random weights, always the same: 128 features. Grey becomes three equal channels.
+    """Three convolutions with random weights, a function of the seed: 128 features. Grey becomes three equal channels.
 
     Distances between such features tell sets of images apart, but not as people would.
     """
 
-    name = "untrained-network"
     published = False
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, kernel: int = 3, seed: int = 0) -> None:
+        self.name = "untrained-network" + (f"-{kernel}x{kernel}" if kernel != 3 else "")
         with torch.random.fork_rng():
-            torch.manual_seed(0)
+            torch.manual_seed(seed)
             layers = [
-                nn.Sequential(nn.Conv2d(i, o, 3, 2, padding=1), nn.ReLU())
+                nn.Sequential(nn.Conv2d(i, o, kernel, 2, padding=kernel // 2), nn.ReLU())
                 for i, o in itertools.pairwise(CHANNELS)
             ]
         self.network = nn.Sequential(*layers).to(device)

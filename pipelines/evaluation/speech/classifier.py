@@ -7,15 +7,15 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from torchaudio.functional import melscale_fbanks
 
 from common.hub import HubModel
 from common.seeding import EndlessSampler, generator_at
-from pipelines.evaluation.config import TrainSpeechClassifierConfig
-from pipelines.evaluation.extractors import data_name
+from pipelines.evaluation.config import SpeechArchitecture, TrainSpeechClassifierConfig
+from pipelines.evaluation.extractors import classifier_name
 from pipelines.evaluation.speech.data import Clips, read_clips
 from stage1_tokenizer.speech.data import load_clips
 from stage1_tokenizer.speech.net import inside
@@ -44,6 +44,7 @@ class SpeechClassifierConfig:
     """Bands of the spectrogram."""
     width: int = 64
     """Channels of every layer, and dimensions of the features."""
+    architecture: SpeechArchitecture = "convolutional"
 
     def __post_init__(self) -> None:
         if len(self.classes) < 2:
@@ -71,7 +72,7 @@ class Residual(nn.Module):
 
 
 class SpeechClassifier(HubModel):
-    """Seven convolutions over log-mels of each clip's own mean. Waveforms are in [-1, 1]."""
+    """Seven convolutions, or a recurrent layer both ways, over log-mels of each clip's own mean. Waveforms are in [-1, 1]."""
 
     config_class = SpeechClassifierConfig
     config: SpeechClassifierConfig
@@ -89,9 +90,12 @@ class SpeechClassifier(HubModel):
         )
         self.register_buffer("window", window, persistent=False)
         self.register_buffer("filters", filters, persistent=False)
-        self.stem = nn.Conv1d(config.mels, width, 5, padding=2, bias=False)
-        self.norm = nn.BatchNorm1d(width)
-        self.blocks = nn.ModuleList(Residual(width, dilation) for dilation in DILATIONS)
+        if config.architecture == "recurrent":
+            self.recurrent = nn.GRU(config.mels, width // 2, batch_first=True, bidirectional=True)
+        else:
+            self.stem = nn.Conv1d(config.mels, width, 5, padding=2, bias=False)
+            self.norm = nn.BatchNorm1d(width)
+            self.blocks = nn.ModuleList(Residual(width, dilation) for dilation in DILATIONS)
         self.head = nn.Linear(width, len(config.classes))
 
     def log_mel(
@@ -116,10 +120,22 @@ class SpeechClassifier(HubModel):
     ) -> Float[Tensor, "b f"]:
         """The last layer's output, averaged over each clip; lengths are in samples."""
         mel, mask = self.log_mel(waveforms, lengths)
-        x = F.relu(self.norm(self.stem(mel))) * mask
-        for block in self.blocks:
-            x = block(x, mask)
+        if self.config.architecture == "recurrent":
+            x = self.both_ways(mel, mask)
+        else:
+            x = F.relu(self.norm(self.stem(mel))) * mask
+            for block in self.blocks:
+                x = block(x, mask)
         return x.sum(2) / mask.sum(2)
+
+    def both_ways(
+        self, mel: Float[Tensor, "b m n"], mask: Float[Tensor, "b 1 n"]
+    ) -> Float[Tensor, "b c n"]:
+        """The recurrent layer's states, each item read to its end and back; zero past it."""
+        lengths = mask.sum((1, 2)).long().cpu()
+        packed = pack_padded_sequence(mel.mT, lengths, batch_first=True, enforce_sorted=False)
+        states, _ = self.recurrent(packed)
+        return pad_packed_sequence(states, batch_first=True, total_length=mel.shape[2])[0].mT
 
     def forward(
         self, waveforms: Float[Tensor, "b t"], lengths: Int[Tensor, " b"]
@@ -162,7 +178,8 @@ class SpeechClassifierTask:
         config = self.config
         return SpeechClassifier(
             SpeechClassifierConfig(
-                name=f"{data_name(config.data)}-classifier",
+                name=classifier_name(config.data, config.architecture, "convolutional"),
+                architecture=config.architecture,
                 sample_rate=config.sample_rate,
                 classes=self.train.classes,
                 mels=config.mels,

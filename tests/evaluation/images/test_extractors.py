@@ -9,13 +9,15 @@ from torch import Tensor
 from torch_fidelity import calculate_metrics
 
 from common.hub import sha256
-from pipelines.evaluation.extractors import NO_CLASSIFIER
+from pipelines.evaluation.config import ScoreImagesConfig
+from pipelines.evaluation.extractors import second_classifier
 from pipelines.evaluation.fidelity import distance
 from pipelines.evaluation.images.extractors import (
     INCEPTION_FILE,
     ClassifierExtractor,
+    ImageExtractor,
     InceptionExtractor,
-    choose_extractor,
+    choose_extractors,
 )
 
 
@@ -80,23 +82,26 @@ def test_a_file_that_is_not_inception_s_is_refused(inception_file: Path, tmp_pat
 
 
 def test_the_choice_falls_back_and_says_how_to_get_features(
-    classifier: ClassifierExtractor, inception_file: Path, tmp_path: Path
+    classifier: ClassifierExtractor, inception_file: Path, no_weights: None, tmp_path: Path
 ) -> None:
-    before = torch.hub.get_dir()
-    torch.hub.set_dir(tmp_path)
-    try:
-        assert choose_extractor(None, False, classifier, CPU) is classifier
-        given_file = choose_extractor(inception_file, False, classifier, CPU)
-        assert given_file.sha256 == sha256(inception_file)
-        neither = choose_extractor(None, False, NO_CLASSIFIER, CPU)
-        assert neither.name == "untrained-network"
-        grey = torch.randint(256, (3, 1, 8, 8), dtype=torch.uint8)
-        again = choose_extractor(None, False, NO_CLASSIFIER, CPU)
-        assert neither.extract(grey)[0].shape == (3, 128) and again.sha256 == neither.sha256
-        assert torch.equal(neither.extract(grey)[0], again.extract(grey)[0])
-        with pytest.raises(ValueError, match="is not a file: set inception_weights"):
-            choose_extractor(tmp_path / "absent.pth", False, classifier, CPU)
-    finally:
-        torch.hub.set_dir(before)
+    def chosen(**keys: Path) -> list[ImageExtractor]:
+        config = ScoreImagesConfig(tokenizer=tmp_path, out=tmp_path, **keys)  # type: ignore[arg-type]
+        return choose_extractors(config, CPU)
+
+    first = tmp_path / "classifiers" / "model"
+    classifier.model.save_pretrained(first)
+    assert [each.sha256 for each in chosen(classifier=first)] == [classifier.sha256]
+    classifier.model.save_pretrained(second_classifier(first))
+    assert [each.sha256 for each in chosen(classifier=first)] == [classifier.sha256] * 2
+    by_file = chosen(inception_weights=inception_file, classifier=first)
+    assert len(by_file) == 3 and by_file[0].sha256 == sha256(inception_file)
+    neither, again = chosen(), chosen()
+    assert [e.name for e in neither] == ["untrained-network", "untrained-network-7x7"]
+    grey = torch.randint(256, (3, 1, 8, 8), dtype=torch.uint8)
+    assert neither[0].sha256 == again[0].sha256 != neither[1].sha256
+    assert neither[0].extract(grey)[0].shape == (3, 128)
+    assert torch.equal(neither[0].extract(grey)[0], again[0].extract(grey)[0])
+    with pytest.raises(ValueError, match="is not a file: set inception_weights"):
+        chosen(inception_weights=tmp_path / "absent.pth")
     with pytest.raises(ValueError, match="set classifier"):
         ClassifierExtractor(tmp_path, CPU)

@@ -1,0 +1,181 @@
+"""Controls: what samples must be better than, from sequences of codes that know frequencies alone."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from common.codes import read_codes
+from common.seeding import epoch_order, generator_at
+from pipelines.evaluation.features import Extractor, Features, Reference
+from pipelines.evaluation.fidelity import distance
+from pipelines.evaluation.table import Metric, Unavailable
+
+MOST_CODES = 2**24
+"""Codes of the training sequences that the tables hold, at most; the sequences are spread over all of them."""
+NO_CODES = Unavailable(
+    "the training codes are not at hand: set codes to the folder of `simvq encode`"
+)
+BLOCKS = 4
+"""Blocks of an image's side that are shuffled, and half of the pieces of a clip."""
+
+Uniforms = np.ndarray[Any, Any]
+"""Random values in [0, 1), one for each code of a sequence and one more, (n, longest + 1)."""
+
+
+@dataclass(frozen=True)
+class CodeTables:
+    """The training sequences one after the other, and where each begins."""
+
+    codes: np.ndarray[Any, Any]
+    starts: np.ndarray[Any, Any]
+    lengths: np.ndarray[Any, Any]
+    levels: int
+    """Codes of one position."""
+
+    def independent(self, uniforms: Uniforms) -> list[Int[Tensor, " _"]]:
+        """Each code one of all training codes of its level, whatever its place."""
+        positions = len(self.codes) // self.levels
+
+        def choose(place: int, u: Uniforms) -> np.ndarray[Any, Any]:
+            return self.codes[(u * positions).astype(int) * self.levels + place % self.levels]
+
+        return self.sequences(uniforms, choose)
+
+    def marginals(self, uniforms: Uniforms) -> list[Int[Tensor, " _"]]:
+        """Each code one of those that stand at its place of a training sequence."""
+        longest_first = np.argsort(-self.lengths, kind="stable")
+        sorted_lengths = self.lengths[longest_first]
+
+        def choose(place: int, u: Uniforms) -> np.ndarray[Any, Any]:
+            reaching = np.searchsorted(-sorted_lengths, -place)
+            return self.codes[self.starts[longest_first[(u * reaching).astype(int)]] + place]
+
+        return self.sequences(uniforms, choose)
+
+    def sequences(
+        self, uniforms: Uniforms, choose: Callable[[int, Uniforms], np.ndarray[Any, Any]]
+    ) -> list[Int[Tensor, " _"]]:
+        """Sequences as long as training sequences, each of whose codes `choose` gives for its place."""
+        lengths = self.lengths[(uniforms[:, -1] * len(self.lengths)).astype(int)]
+        columns = [choose(place, uniforms[:, place]) for place in range(int(lengths.max()))]
+        codes = np.stack(columns, 1).astype(np.int64)
+        return [torch.from_numpy(row[:size]) for row, size in zip(codes, lengths, strict=True)]
+
+    def bigrams(self, uniforms: Uniforms) -> list[Int[Tensor, " _"]]:
+        """Each code one of those that follow the code before it somewhere in training; the first begins a sequence.
+
+        Where sequences differ in length, the end is among what may follow. A code that nothing follows is
+        followed by a code of the same place.
+        """
+        ends = self.lengths.min() < self.lengths.max()
+        last = np.zeros(len(self.codes), dtype=bool)
+        last[self.starts + self.lengths - 1] = True
+        levels = np.arange(len(self.codes)) % self.levels
+        keys = self.codes.astype(np.int64) * self.levels + levels
+        followed = np.flatnonzero(np.ones_like(last) if ends else ~last)
+        order = followed[np.argsort(keys[followed], kind="stable")]
+        sorted_keys = keys[order]
+        place = self.starts[(uniforms[:, 0] * len(self.starts)).astype(int)]
+        chosen, ended = [place], np.zeros(len(place), dtype=bool)
+        for column in range(1, int(self.lengths.max())):
+            low = np.searchsorted(sorted_keys, keys[place])
+            count = np.searchsorted(sorted_keys, keys[place], side="right") - low
+            at = order[np.minimum(low + (uniforms[:, column] * count).astype(int), len(order) - 1)]
+            ended = ended | (last[at] & ends)
+            place = np.where(count > 0, np.minimum(at + 1, len(keys) - 1), self.starts[0] + column)
+            chosen.append(np.where(ended, -1, place))
+        places = np.stack(chosen, 1)
+        return [torch.from_numpy(self.codes[row[row >= 0]].astype(np.int64)) for row in places]
+
+
+def code_tables(folder: Path, levels: int) -> CodeTables:
+    """The tables of the training codes of a folder."""
+    items = read_codes(folder, "train").select_columns(["codes"]).with_format("numpy")
+    stride = max(1, -(-len(items) * len(items[0]["codes"]) // MOST_CODES))
+    sequences = [
+        sequence
+        for batch in items.select(range(0, len(items), stride)).iter(10_000)
+        for sequence in batch["codes"]
+    ]
+    lengths = np.array([*map(len, sequences)])
+    starts = np.cumsum(lengths) - lengths
+    return CodeTables(np.concatenate(sequences), starts, lengths, levels)
+
+
+def control_sequences(
+    tables: CodeTables, count: int, seed: int
+) -> Iterator[tuple[str, list[Int[Tensor, " _"]]]]:
+    """The name of each table, and `count` sequences from it; sequence i is a function of the seed and of i."""
+    size = int(tables.lengths.max()) + 1
+    rows = [
+        torch.rand(size, generator=generator_at(seed, i), dtype=torch.float64) for i in range(count)
+    ]
+    uniforms = torch.stack(rows).numpy()
+    for name, table in (
+        ("i.i.d. codes", tables.independent),
+        ("marginals", tables.marginals),
+        ("bigrams", tables.bigrams),
+    ):
+        yield name, table(uniforms)
+
+
+def scrambled_image(image: Tensor, index: int) -> Tensor:
+    """A real image (c, y, x) cut into 4 x 4 blocks, which change places; a side's remainder stays where it is."""
+    side = image.shape[-1] // BLOCKS
+    inner = image[:, : side * BLOCKS, : side * BLOCKS]
+    blocks = inner.unfold(1, side, side).unfold(2, side, side).flatten(1, 2)
+    mixed = blocks[:, epoch_order(BLOCKS**2, index, 0)].unflatten(1, (BLOCKS, BLOCKS))
+    scrambled = image.clone()
+    scrambled[:, : side * BLOCKS, : side * BLOCKS] = mixed.transpose(2, 3).flatten(3).flatten(1, 2)
+    return scrambled
+
+
+def scrambled_clip(waveform: Float[Tensor, " t"], index: int) -> Float[Tensor, " t"]:
+    """A real clip in eight pieces, which change places."""
+    pieces = waveform.tensor_split(2 * BLOCKS)
+    return torch.cat([pieces[i] for i in epoch_order(2 * BLOCKS, index, 0).tolist()])
+
+
+def share_of_the_way(
+    sets: dict[str, Features], real: Reference, extractor: Extractor, seed: int
+) -> Metric | Unavailable:
+    """(FD(bigrams) - FD(samples)) / (FD(bigrams) - FD(reconstruction)), of as many items of each.
+
+    0 is a table of bigrams, 1 is as good as the tokenizer allows.
+    """
+    if "bigrams" not in sets:
+        return NO_CODES
+    chosen = [sets[name] for name in ("samples", "bigrams", "reconstruction")]
+    count = min(map(len, chosen))
+    samples, bigrams, best = (distance(some(each, count, seed), real, extractor) for each in chosen)
+    assert samples.value is not None and bigrams.value is not None and best.value is not None
+    if bigrams.value <= best.value:
+        return Unavailable("bigrams lie no further away than reconstructions do")
+    share = (bigrams.value - samples.value) / (bigrams.value - best.value)
+    return Metric(
+        value=share,
+        count=count,
+        extractor=extractor.name,
+        extractor_sha256=extractor.sha256,
+        reference=real.name,
+        note=f"0 is a table of bigrams, 1 what the tokenizer allows; {count:,} items of each",
+    )
+
+
+def some(features: Features, count: int, seed: int) -> Features:
+    """`count` of the items, chosen at random by the seed."""
+    chosen = epoch_order(len(features), seed, 0)[:count]
+    parts = (features.features, features.logits, features.indices, features.labels)
+    return Features(*(part[chosen] for part in parts))
+
+
+def in_batches(sequences: Sequence[Tensor], size: int) -> Iterator[tuple[int, Sequence[Tensor]]]:
+    """The index of the first sequence of each batch, and the batch."""
+    for first in range(0, len(sequences), size):
+        yield first, sequences[first : first + size]
