@@ -73,6 +73,12 @@ def read_clips(dataset: SpeechDataset) -> Clips:
     )
 
 
+def unlabelled(waveforms: list[Float[Tensor, " t"]], sample_rate: int) -> Clips:
+    """Clips of which nothing is known."""
+    none = torch.zeros(len(waveforms), dtype=torch.int64)
+    return Clips(waveforms, sample_rate, torch.arange(len(waveforms)), none, none, (), ())
+
+
 def sampled_clips(folder: Path, sampling: dict[str, Any], speaker_names: tuple[str, ...]) -> Clips:
     """The samples that sample.json describes. A text that is the name of a label is that label.
 

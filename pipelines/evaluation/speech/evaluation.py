@@ -1,11 +1,18 @@
 """What scoring does with speech: the rows of the table, and what is played and shown beside it."""
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from common.seeding import epoch_order
 from pipelines.evaluation.config import ScoreSpeechConfig
-from pipelines.evaluation.extractors import NO_CLASSIFIER
+from pipelines.evaluation.controls import code_tables, control_sequences, scrambled_clip
 from pipelines.evaluation.features import (
     Extractor,
     References,
@@ -16,13 +23,13 @@ from pipelines.evaluation.features import (
 from pipelines.evaluation.fidelity import distance, metric_name
 from pipelines.evaluation.reconstruction import Reconstructor
 from pipelines.evaluation.report import AudioPlayers, Figure
-from pipelines.evaluation.speech.data import Clips, read_clips, sampled_clips
+from pipelines.evaluation.speech.data import Clips, read_clips, sampled_clips, unlabelled
 from pipelines.evaluation.speech.extractors import (
     NO_UTMOS,
-    ClassifierExtractor,
     SpeechExtractor,
     Utmos,
     VoiceExtractor,
+    classifiers,
     load_whisper,
 )
 from pipelines.evaluation.speech.figures import (
@@ -33,13 +40,13 @@ from pipelines.evaluation.speech.figures import (
 from pipelines.evaluation.speech.packages import MissingPackageError
 from pipelines.evaluation.speech.rows import (
     ClipSet,
+    Comparison,
     as_set,
     bitrate,
     closeness,
-    compared,
     distances,
     heldout_bits,
-    heldout_compared,
+    shares,
     sound,
 )
 from pipelines.evaluation.table import Metrics, Unavailable
@@ -73,15 +80,10 @@ class SpeechEvaluation:
         if config.samples and sampling:
             self.sampled = sampled_clips(config.samples, sampling, train_data.speakers)
         self.real = {split: read_clips(dataset) for split, dataset in self.datasets.items()}
-        self.by_classifier: References[SpeechExtractor] | Unavailable = NO_CLASSIFIER
-        if config.classifier:
-            classifier = ClassifierExtractor(config.classifier, rate, device)
-            self.by_classifier = self.compare_by(classifier)
-        self.by_voice: References[SpeechExtractor] | Unavailable
-        try:
-            self.by_voice = self.compare_by(VoiceExtractor(device))
-        except MissingPackageError as error:
-            self.by_voice = Unavailable(str(error))
+        extractors: list[SpeechExtractor] = [*classifiers(config.classifier, rate, device)]
+        with contextlib.suppress(MissingPackageError):
+            extractors.append(VoiceExtractor(device))
+        self.references = [self.compare_by(extractor) for extractor in extractors]
         self.whisper = load_whisper(config.whisper, device)
         self.utmos = Utmos(config.utmos, device) if config.utmos else NO_UTMOS
 
@@ -100,14 +102,14 @@ class SpeechEvaluation:
 
     def extracted(self, clips: Clips) -> ClipSet:
         """Clips and their features by each extractor."""
-        sides = compared(clips, self.by_classifier), compared(clips, self.by_voice)
-        return ClipSet(clips, *sides)
+        sides = (Comparison(real.extractor.extract(clips), real) for real in self.references)
+        return ClipSet(clips, tuple(sides))
 
     def metrics(self) -> dict[str, Metrics]:
         """The metrics of each row of the table."""
         config, networks = self.config, (self.utmos, self.whisper, self.config.slow_count)
-        sides = heldout_compared(self.by_classifier), heldout_compared(self.by_voice)
-        real, train = ClipSet(self.real["held-out"], *sides), self.real["train"]
+        sides = tuple(Comparison(each.heldout.features, each) for each in self.references)
+        real, train = ClipSet(self.real["held-out"], sides), self.real["train"]
         rebuilt = self.extracted(self.reconstructions)
         rows = {
             "ground truth": sound(real, *networks),
@@ -120,11 +122,14 @@ class SpeechEvaluation:
         }
         if self.sampled:
             samples = self.extracted(self.sampled)
+            controls = {name: self.extracted(clips) for name, clips in self.controls()}
             rows["samples"] = (
                 {"held-out bits per second of audio": heldout_bits(config.prior_run)}
                 | sound(samples, *networks)
                 | as_set(samples, train)
+                | shares({"samples": samples, "reconstruction": rebuilt} | controls, config.seed)
             )
+            rows |= {name: distances(control, "train") for name, control in controls.items()}
         rows["held-out vs train"] = as_set(real, train)
         rows["train vs train"] = {
             f"{metric_name('FID', each.extractor)} vs train": distance(
@@ -133,6 +138,28 @@ class SpeechEvaluation:
             for each in self.references
         }
         return rows
+
+    def controls(self) -> Iterator[tuple[str, Clips]]:
+        """What samples must be better than: as many clips as there are samples, if so many are held out."""
+        assert self.sampled is not None
+        real = self.real["held-out"]
+        count = min(len(self.sampled), len(real))
+        if self.config.codes and self.reconstructor.spec.has_codes:
+            tables = code_tables(self.config.codes, self.reconstructor.spec.levels)
+            for name, sequences in control_sequences(tables, count, self.config.seed):
+                yield name, unlabelled([*map(self.decoded, sequences)], real.sample_rate)
+        chosen = epoch_order(len(real), self.config.seed, 0)[:count].tolist()
+        scrambled = [scrambled_clip(real.waveforms[i], i) for i in chosen]
+        yield "scrambled", unlabelled(scrambled, real.sample_rate)
+
+    @torch.no_grad()
+    def decoded(self, codes: Int[Tensor, " n"]) -> Float[Tensor, " t"]:
+        """The waveform of a sequence of codes."""
+        tokenizer, levels = self.reconstructor.tokenizer, self.reconstructor.spec.levels
+        by_position = codes.unflatten(0, (-1, levels)) if levels > 1 else codes
+        return (
+            tokenizer.decode(by_position[None].to(self.reconstructor.device))[0].cpu().clamp(-1, 1)
+        )
 
     @cached_property
     def reconstructions(self) -> Clips:
@@ -152,11 +179,6 @@ class SpeechEvaluation:
             figures += sample_figures(self.sampled)
         figures += reconstruction_figures(self.real["held-out"], self.reconstructions)
         return [*figures, durations_figure(sets)]
-
-    @property
-    def references(self) -> list[References[SpeechExtractor]]:
-        sides = self.by_classifier, self.by_voice
-        return [side for side in sides if not isinstance(side, Unavailable)]
 
     @property
     def extractors(self) -> list[Extractor]:

@@ -8,19 +8,29 @@ from typing import Any, Protocol
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError
+from safetensors.torch import save
 from torch import Tensor
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
 from transformers.utils import cached_file
 
 from common.hub import sha256
-from pipelines.evaluation.extractors import load_classifier
+from pipelines.evaluation.config import SpeechArchitecture
+from pipelines.evaluation.extractors import load_classifier, second_classifier
 from pipelines.evaluation.features import Extractor, Features
-from pipelines.evaluation.speech.classifier import SpeechClassifier, padded
+from pipelines.evaluation.speech.classifier import (
+    SpeechClassifier,
+    SpeechClassifierConfig,
+    padded,
+)
 from pipelines.evaluation.speech.data import Clips
 from pipelines.evaluation.speech.packages import WIDE, package, resampled
 from pipelines.evaluation.table import Unavailable
 
+UNTRAINED: list[tuple[str, SpeechArchitecture]] = [
+    ("untrained-network", "convolutional"),
+    ("untrained-network-recurrent", "recurrent"),
+]
 BATCH, WHISPER_BATCH = 64, 8
 """Clips at once, for the classifier and for Whisper."""
 NO_UTMOS = Unavailable("there is no network of opinions: set utmos to a TorchScript file of UTMOS")
@@ -41,15 +51,10 @@ class ClassifierExtractor:
 
     published = False
 
-    def __init__(self, folder: Path, sample_rate: int, device: torch.device) -> None:
-        self.model: SpeechClassifier = load_classifier(SpeechClassifier, folder).to(device)
-        if self.model.config.sample_rate != sample_rate:
-            raise ValueError(
-                f"classifier={folder} was trained at {self.model.config.sample_rate} Hz, the tokenizer at "
-                f"{sample_rate}: train a classifier with sample_rate={sample_rate}, or set classifier"
-            )
-        self.name, self.classes = self.model.config.name, self.model.config.classes
-        self.sha256 = sha256(folder / "model.safetensors")
+    def __init__(self, model: SpeechClassifier, *, is_trained: bool) -> None:
+        self.model, self.is_trained = model.eval(), is_trained
+        self.name, self.classes = model.config.name, model.config.classes
+        self.sha256 = hashlib.sha256(save(model.state_dict())).hexdigest()
 
     @torch.no_grad()
     def extract(self, clips: Clips) -> Features:
@@ -59,6 +64,37 @@ class ClassifierExtractor:
             parts.append(self.model.features(*padded(waveforms, device)))
         features, logits = torch.cat(parts).cpu(), torch.cat([*map(self.model.head, parts)]).cpu()
         return Features(features, logits, clips.indices, clips.labels)
+
+
+def classifiers(
+    folder: Path | None, sample_rate: int, device: torch.device
+) -> list[ClassifierExtractor]:
+    """The classifier and, where there is one, the second; without, two with random weights, always the same.
+
+    Raises ValueError for one of another rate.
+    """
+    if folder is None:
+        return [untrained(sample_rate, device, *which) for which in UNTRAINED]
+    folders = [folder, *([second] if (second := second_classifier(folder)).is_dir() else [])]
+    models = [load_classifier(SpeechClassifier, each).to(device) for each in folders]
+    if (rate := models[0].config.sample_rate) != sample_rate:
+        raise ValueError(
+            f"classifier={folder} was trained at {rate} Hz, the tokenizer at {sample_rate}: train a "
+            f"classifier with sample_rate={sample_rate}, or set classifier"
+        )
+    return [ClassifierExtractor(model, is_trained=True) for model in models]
+
+
+def untrained(
+    sample_rate: int, device: torch.device, name: str, architecture: SpeechArchitecture
+) -> ClassifierExtractor:
+    """A network that has learned nothing: its features tell sets of clips apart, but not as people would."""
+    config = SpeechClassifierConfig(
+        name=name, sample_rate=sample_rate, classes=("none", "other"), architecture=architecture
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return ClassifierExtractor(SpeechClassifier(config).to(device), is_trained=False)
 
 
 class VoiceExtractor:

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from common.tracking import read_metrics
 from pipelines.evaluation.config import Voicing
+from pipelines.evaluation.controls import share_of_the_way
+from pipelines.evaluation.extractors import NO_CLASSIFIER
 from pipelines.evaluation.features import Features, References
 from pipelines.evaluation.fidelity import distance, label_accuracy, metric_name, nearest_distance
 from pipelines.evaluation.reconstruction import Reconstructor
@@ -18,6 +20,7 @@ from pipelines.evaluation.speech.extractors import (
     ClassifierExtractor,
     SpeechExtractor,
     Utmos,
+    VoiceExtractor,
     Whisper,
 )
 from pipelines.evaluation.speech.metrics import (
@@ -34,6 +37,10 @@ from pipelines.evaluation.speech.packages import NARROW, WIDE, MissingPackageErr
 from pipelines.evaluation.table import Metric, Metrics, Unavailable
 from stage1_tokenizer.speech.losses import MelDistance
 
+NO_VOICES = Unavailable(
+    "resemblyzer is not installed: pip install --no-deps resemblyzer webrtcvad-wheels"
+)
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -48,24 +55,14 @@ class ClipSet:
     """Clips, and what the extractors make of them."""
 
     clips: Clips
-    by_classifier: Comparison | Unavailable
-    by_voice: Comparison | Unavailable
+    sides: tuple[Comparison, ...]
+    """By each extractor, the first by all metrics."""
 
-
-def compared(
-    clips: Clips, real: References[SpeechExtractor] | Unavailable
-) -> Comparison | Unavailable:
-    """The clips' features beside those of the real clips."""
-    if isinstance(real, Unavailable):
-        return real
-    return Comparison(real.extractor.extract(clips), real)
-
-
-def heldout_compared(real: References[SpeechExtractor] | Unavailable) -> Comparison | Unavailable:
-    """The held-out clips, as if they were samples."""
-    if isinstance(real, Unavailable):
-        return real
-    return Comparison(real.heldout.features, real)
+    @property
+    def by_voice(self) -> Comparison | Unavailable:
+        """By resemblyzer's network of voices, the last where it is installed."""
+        last = self.sides[-1]
+        return last if last.real.extractor.name == VoiceExtractor.name else NO_VOICES
 
 
 def closeness(originals: ClipSet, rebuilt: ClipSet, voicing: Voicing, slow_count: int) -> Metrics:
@@ -115,7 +112,7 @@ def sound(
     return {
         **dnsmos_opinions(clips, slow_count),
         "UTMOS": utmos_opinion(utmos, clips, slow_count),
-        "label accuracy (classifier)": classifier_accuracy(scored),
+        **accuracies(scored),
         "label accuracy (pocketsphinx)": recogniser_accuracy(clips),
         "word error rate (Whisper)": word_error_rate(whisper, clips, slow_count),
         "duration (s)": over_clips(clips.seconds),
@@ -147,13 +144,15 @@ def utmos_opinion(
     return over_clips(opinions, extractor=utmos)
 
 
-def classifier_accuracy(scored: ClipSet) -> Metric | Unavailable:
-    """Share of the clips that the classifier gives their label."""
-    if isinstance(scored.by_classifier, Unavailable):
-        return scored.by_classifier
-    classifier, features = scored.by_classifier.real.extractor, scored.by_classifier.features
-    assert isinstance(classifier, ClassifierExtractor)
-    return label_accuracy(classifier, features, scored.clips.classes)
+def accuracies(scored: ClipSet) -> Metrics:
+    """Share of the clips that each classifier gives their label."""
+    metrics: Metrics = {}
+    for side in scored.sides:
+        classifier, classes = side.real.extractor, scored.clips.classes
+        if isinstance(classifier, ClassifierExtractor) and classifier.is_trained:
+            name = f"label accuracy ({classifier.name if metrics else 'classifier'})"
+            metrics[name] = label_accuracy(classifier, side.features, classes)
+    return metrics or {"label accuracy (classifier)": NO_CLASSIFIER}
 
 
 def recogniser_accuracy(clips: Clips) -> Metric | Unavailable:
@@ -200,28 +199,33 @@ def heldout_bits(prior_run: Path | None) -> Metric | Unavailable:
 def distances(scored: ClipSet, against: str) -> Metrics:
     """The Frechet distance to real clips by each extractor's features."""
     metrics: Metrics = {}
-    for name, side in (("classifier", scored.by_classifier), ("resemblyzer", scored.by_voice)):
-        if isinstance(side, Unavailable):
-            metrics[f"FD({name}) vs {against}"] = side
-        else:
-            real = side.real.train if against == "train" else side.real.heldout
-            key = f"{metric_name('FID', side.real.extractor)} vs {against}"
-            metrics[key] = distance(side.features, real, side.real.extractor)
+    for side in scored.sides:
+        real = side.real.train if against == "train" else side.real.heldout
+        key = f"{metric_name('FID', side.real.extractor)} vs {against}"
+        metrics[key] = distance(side.features, real, side.real.extractor)
     return metrics
 
 
 def as_set(scored: ClipSet, train: Clips) -> Metrics:
     """How clips that are no copies of others lie to the training clips."""
     metrics = distances(scored, "train")
-    for name, side in (("classifier", scored.by_classifier), ("resemblyzer", scored.by_voice)):
-        if isinstance(side, Unavailable):
-            metrics[f"nearest train clip ({name})"] = side
-        else:
-            extractor = side.real.extractor
-            metrics[f"nearest train clip ({extractor.name})"] = nearest_distance(
-                side.features, side.real.train, extractor
-            )
+    for side in scored.sides:
+        extractor = side.real.extractor
+        metrics[f"nearest train clip ({extractor.name})"] = nearest_distance(
+            side.features, side.real.train, extractor
+        )
     return metrics | {"speaker similarity to the speaker's mean": to_speakers(scored, train)}
+
+
+def shares(sets: dict[str, ClipSet], seed: int) -> Metrics:
+    """The share of the way from bigrams to reconstructions, by each extractor."""
+    metrics: Metrics = {}
+    for i, side in enumerate(sets["samples"].sides):
+        extractor = side.real.extractor
+        features = {name: each.sides[i].features for name, each in sets.items()}
+        name = metric_name("share of the way", extractor)
+        metrics[name] = share_of_the_way(features, side.real.train, extractor, seed)
+    return metrics
 
 
 def to_speakers(scored: ClipSet, train: Clips) -> Metric | Unavailable:

@@ -9,6 +9,7 @@ import pytest
 import soundfile
 import torch
 from helpers.clips import RATE
+from helpers.codes import write_codes
 from helpers.speech_runs import few_digits
 
 from common.hub import sha256
@@ -72,9 +73,14 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> ScoreSpeechConfig:
     (folder / "sample.json").write_text(json.dumps(sampling))
     mean = torch.nn.Sequential(torch.nn.AdaptiveAvgPool1d(1), torch.nn.Flatten(0))
     torch.jit.script(mean).save(folder / "utmos.pt")  # its opinion is the mean sample
+    codes = [random.integers(0, 64, 8 + i).tolist() for i in range(12)]
+    write_codes(folder / "codes" / "train", codes)
+    manifest = {"histogram": np.bincount(np.concatenate(codes), minlength=64).tolist()}
+    (folder / "codes" / "manifest.json").write_text(json.dumps(manifest))
     return ScoreSpeechConfig(
         tokenizer=folder / "model",
         samples=folder,
+        codes=folder / "codes",
         data=source,
         classifier=classifier,
         utmos=folder / "utmos.pt",
@@ -91,8 +97,13 @@ def test_a_whole_score_writes_its_table_and_its_report(scored: ScoreSpeechConfig
         row["name"]: row["metrics"]
         for row in json.loads((report.parent / "score.json").read_text())["rows"]
     }
-    names = ["ground truth", "reconstruction", "samples", "held-out vs train", "train vs train"]
-    assert list(rows) == names
+    controls = ["i.i.d. codes", "marginals", "bigrams", "scrambled"]
+    assert list(rows) == [
+        *("ground truth", "reconstruction", "samples", *controls),
+        *("held-out vs train", "train vs train"),
+    ]
+    assert all(rows[name]["FD(data-classifier) vs train"]["count"] == 4 for name in controls)
+    assert "share of the way(data-classifier)" in rows["samples"]
     rebuilt = rows["reconstruction"]
     assert rebuilt["bitrate (kbps)"]["value"] == pytest.approx(RATE / 256 * 6 / 1000)
     assert rebuilt["PESQ (wide-band, 16000 Hz)"]["value"] is None
@@ -126,6 +137,7 @@ def test_a_tokenizer_without_codes_is_scored_alone(
         scored,
         tokenizer=tmp_path / "model",
         samples=None,
+        codes=None,
         out=tmp_path / "scores",
         utmos=None,
         whisper=None,
