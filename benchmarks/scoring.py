@@ -30,9 +30,8 @@ from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from benchmarks.side_by_side import Timing, alternate, report, weighed
 from common.config import load_config
 from common.processes import processes
-from pipelines.evaluation.features import cached_reference
+from pipelines.evaluation.features import Features, cached_reference
 from pipelines.evaluation.fidelity import (
-    KID_SUBSET_SIZE,
     SMALLEST_SPLIT,
     SPLITS,
     distance,
@@ -135,14 +134,19 @@ def prepare(folder: Path, sizes: Sizes) -> None:
         save_npz(bytes_, sizes.count, folder / f"{name}.npz")
 
 
+def features_of(extractor: ClassifierExtractor, path: Path, batch_size: int) -> Features:
+    """The features of an .npz of images."""
+    return extract([extractor], SampledImages(path, None).batches(batch_size))[0]
+
+
 def ours(folder: Path, batch_size: int, cache: Path | None) -> dict[str, float]:
     """The numbers as `simvq score` computes them; without a cache nothing is known."""
     with tempfile.TemporaryDirectory() as new:
         extractor = ClassifierExtractor(folder / "model", processes().device)
         made, real = (
-            partial(extract, extractor, SampledImages(folder / f"{name}.npz", None).batches(batch_size))
+            partial(features_of, extractor, folder / f"{name}.npz", batch_size)
             for name in ("made", "real")
-        )  # fmt: skip
+        )
         known = cached_reference("real", {"classifier": extractor.sha256}, cache or Path(new), real)
         features = made()
         precision, recall = precision_recall(features, known, extractor, SEED)
@@ -173,7 +177,8 @@ def theirs(folder: Path, batch_size: int, cache: Path | None) -> dict[str, float
         fid=True,
         kid=True,
         prc=True,
-        kid_subset_size=min(KID_SUBSET_SIZE, len(made)),
+        kid_subsets=1,  # ours is over all items
+        kid_subset_size=len(made),
         isc_splits=SPLITS if len(made) >= SPLITS * SMALLEST_SPLIT else 1,
         rng_seed=SEED,
         verbose=False,

@@ -25,6 +25,7 @@ from pipelines.evaluation.training_report import write_training_report
 from pipelines.findings import run_findings
 from pipelines.generation.images import ImageGenerationPipeline
 from pipelines.generation.speech import SpeechGenerationPipeline
+from pipelines.prior_metrics import prior_metrics
 from pipelines.sample import SampleImagesConfig, SampleSpeechConfig
 from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
 from stage1_tokenizer.config import EncodeConfig, TrainTokenizerConfig
@@ -121,7 +122,8 @@ def score(config: ScoreImagesConfig | ScoreSpeechConfig) -> str:
     report = pipelines.evaluation.score.finished(config)
     if report is None:
         findings = run_findings(config.tokenizer_run, config.prior_run)
-        report = pipelines.evaluation.score.score(config, findings)
+        further = prior_metrics(config.prior_run, config.codes)
+        report = pipelines.evaluation.score.score(config, findings, further)
     table = pipelines.evaluation.score.score_table(report)
     note = "" if config.data.test else f"\n{pipelines.evaluation.score.NO_TEST}\n"
     return f"{table}\n{note}\nreport: {report}"

@@ -42,20 +42,25 @@ class DepthPrior(Prior):
         config = self.config
         return LevelVocabulary(config.level_sizes, config.codebook_size, config.ends, width)
 
-    def forward(
+    def states_and_targets(
         self, conditions: Int[Tensor, "b p"], codes: Int[Tensor, "b n"]
-    ) -> Float[Tensor, ""]:
-        """The mean cross-entropy of the targets, in nats: over all levels, as a flattened prior's is."""
+    ) -> tuple[Float[Tensor, "b m levels w"], Int[Tensor, "b t"]]:
+        """What each target is predicted from, and the targets."""
         targets = self.targets(codes)
         filled = F.pad(codes.clamp_min(0), (0, targets.shape[1] - codes.shape[1]))
-        hidden = self.hidden(conditions, filled).flatten(0, 1)
-        by_level = self.by_position(targets).flatten(0, 1)
+        return self.hidden(conditions, filled), targets
+
+    def summed(
+        self, hidden: Float[Tensor, "b m levels w"], targets: Int[Tensor, "b t"]
+    ) -> Float[Tensor, ""]:
+        """The sum of the cross-entropies, in nats: over all levels, as a flattened prior's is."""
+        states, by_level = hidden.flatten(0, 1), self.by_position(targets).flatten(0, 1)
         sums = [
             # The end, K among the targets, is the one after this level's codes here.
-            self.summed_cross_entropy(hidden[:, level], by_level[:, level].clamp_max(size), level)
+            self.summed_cross_entropy(states[:, level], by_level[:, level].clamp_max(size), level)
             for level, size in enumerate(self.config.level_sizes)
         ]
-        return torch.stack(sums).sum() / self.num_targets(codes)
+        return torch.stack(sums).sum()
 
     def hidden(
         self, conditions: Int[Tensor, "b p"], codes: Int[Tensor, "b n"]

@@ -166,10 +166,29 @@ class Prior(HubModel):
         self, conditions: Int[Tensor, "b p"], codes: Int[Tensor, "b n"]
     ) -> Float[Tensor, ""]:
         """The mean cross-entropy of the targets, in nats per code."""
-        targets = self.targets(codes)
-        hidden = self.hidden(conditions, codes[:, : targets.shape[1] - 1].clamp_min(0))
-        total = self.summed_cross_entropy(hidden.flatten(0, 1), targets.flatten())
+        total = self.summed(*self.states_and_targets(conditions, codes))
         return total / self.num_targets(codes)
+
+    @torch.no_grad()
+    def nats(
+        self, conditions: Int[Tensor, "b p"], codes: Int[Tensor, "b n"]
+    ) -> Float[Tensor, " b"]:
+        """-log p(codes | condition) of each sequence, its end included."""
+        pairs = zip(*self.states_and_targets(conditions, codes), strict=True)
+        return torch.stack([self.summed(states[None], own[None]) for states, own in pairs])
+
+    def states_and_targets(
+        self, conditions: Int[Tensor, "b p"], codes: Int[Tensor, "b n"]
+    ) -> tuple[Float[Tensor, "b m *levels w"], Int[Tensor, "b t"]]:
+        """What each target is predicted from, and the targets."""
+        targets = self.targets(codes)
+        return self.hidden(conditions, codes[:, : targets.shape[1] - 1].clamp_min(0)), targets
+
+    def summed(
+        self, hidden: Float[Tensor, "b m *levels w"], targets: Int[Tensor, "b t"]
+    ) -> Float[Tensor, ""]:
+        """The sum of the cross-entropies, in nats."""
+        return self.summed_cross_entropy(hidden.flatten(0, 1), targets.flatten())
 
     def targets(self, codes: Int[Tensor, "b n"]) -> Int[Tensor, "b m"]:
         """What is to be predicted: the codes and, where sequences end, K after each one's last; else IGNORED."""

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -48,12 +48,12 @@ def train_classifiers(
     config: TrainImageClassifierConfig | TrainSpeechClassifierConfig,
 ) -> list[Path]:
     """The folders of the classifier and of a second one, of another architecture and seed, in run_dir/second."""
-    second = replace(
-        config,
-        run_dir=config.run_dir / "second",
-        seed=config.seed + 1,
-        architecture=SECOND[config.modality],
-    )
+    changes: dict[str, Any] = {
+        "run_dir": config.run_dir / "second",
+        "seed": config.seed + 1,
+        "architecture": SECOND[config.modality],
+    }
+    second = replace(config, **changes)
     return [train_classifier(config), train_classifier(second)]
 
 

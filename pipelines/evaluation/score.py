@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
@@ -69,9 +69,14 @@ class Evaluation(Protocol):
         """For provenance: what the training and the held-out items are."""
 
 
-def score(config: ScoreImagesConfig | ScoreSpeechConfig, findings: Sequence[str] = ()) -> Path:
+def score(
+    config: ScoreImagesConfig | ScoreSpeechConfig,
+    findings: Sequence[str] = (),
+    further: Mapping[str, Metrics] | None = None,
+) -> Path:
     """Writes score.json and report.html; returns the path of the latter.
 
+    `further` are metrics from elsewhere, by the rows of the table that they go to where these are there.
     `findings` are lines that stand first in the report; without a test split one more is told. Raises ValueError for samples of another
     tokenizer, or where there is nothing to extract features with.
     """
@@ -90,7 +95,11 @@ def score(config: ScoreImagesConfig | ScoreSpeechConfig, findings: Sequence[str]
     else:
         evaluation = ImageEvaluation(config, reconstructor, sampling)
     rows = [
-        ScoreRow(name, MEANINGS[name].format(items=evaluation.items), metrics)
+        ScoreRow(
+            name,
+            MEANINGS[name].format(items=evaluation.items),
+            metrics | (further or {}).get(name, {}),
+        )
         for name, metrics in evaluation.metrics().items()
     ]
     about = provenance(config, evaluation, sampling)

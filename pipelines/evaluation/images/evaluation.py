@@ -158,7 +158,7 @@ class ImageEvaluation:
         """The distances of any set to the training images, by each extractor's features of it."""
         real, extractor, seed = self.references[0].train, self.extractors[0], self.config.seed
         precision, recall = precision_recall(sides[0], real, extractor, seed)
-        frechet = {
+        frechet: Metrics = {
             self.name("FID", each.extractor): distance(side, each.train, each.extractor)
             for side, each in zip(sides, self.references, strict=True)
         }

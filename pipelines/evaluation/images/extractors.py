@@ -110,7 +110,7 @@ def choose_extractors(config: ScoreImagesConfig, device: torch.device) -> list[I
     """
     extractors: list[ImageExtractor] = []
     inception = load_inception(config.inception_weights, config.allow_download, device)
-    if isinstance(inception, InceptionExtractor):
+    if not isinstance(inception, Unavailable):
         extractors.append(inception)
     if config.classifier:
         extractors.append(ClassifierExtractor(config.classifier, device))
@@ -118,7 +118,8 @@ def choose_extractors(config: ScoreImagesConfig, device: torch.device) -> list[I
         extractors += [ClassifierExtractor(second, device)] if second.is_dir() else []
     if extractors:
         return extractors
-    if inception.reason is not NO_INCEPTION.reason:
+    if inception != NO_INCEPTION:
+        assert isinstance(inception, Unavailable)
         raise ValueError(
             f"there are no features to compare by ({inception.reason}): set inception_weights=PATH to "
             f"{INCEPTION_FILE}, or allow_download=false"

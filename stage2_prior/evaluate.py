@@ -1,0 +1,75 @@
+"""What a prior says of held-out codes when it is asked itself: their bits, and which label they have."""
+
+import gzip
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from datasets import Dataset
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from stage2_prior.data import Batch, CodeDataset, held_out_batches
+from stage2_prior.model import Prior
+from stage2_prior.ngrams import baselines
+
+BATCH = 64
+"""Sequences at a time."""
+MOST_LABELLED = 1000
+"""Sequences that are asked for their label, which takes a forward for each label."""
+
+
+def evaluate_prior(prior: Prior, train: Dataset, held_out: Dataset) -> dict[str, float]:
+    """Bits per item of the prior, of n-grams counted from `train`, and of gzip; for labels the prior's accuracy.
+
+    `label_accuracy` is the share of `labelled` items whose label y is the one with the largest p(codes | y).
+    """
+    dataset = CodeDataset(held_out, prior, 0.0, 0)
+    nats = torch.cat([prior.nats(*batch) for batch in batches(dataset, prior)])
+    config = prior.config
+    per_item = sum(map(len, held_out["codes"])) / len(held_out) + config.ends
+    tables = baselines(train, held_out, config.level_sizes, config.ends)
+    to_bits = per_item / math.log(2)
+    metrics = {
+        "items": len(held_out),
+        "bits_per_item": float(nats.double().mean()) / math.log(2),
+        "unigram_bits_per_item": tables["baseline/unigram_nats"] * to_bits,
+        "bigram_bits_per_item": tables["baseline/bigram_nats"] * to_bits,
+        "gzip_bits_per_item": gzip_bits(held_out) / len(held_out),
+    }
+    if "label" in config.parts:
+        chosen = range(0, len(held_out), -(-len(held_out) // MOST_LABELLED))
+        part = held_out.select(chosen)
+        right = likeliest_labels(prior, part) == torch.tensor(part["label"][:])
+        metrics |= {"labelled": len(part), "label_accuracy": float(right.double().mean())}
+    return metrics
+
+
+def gzip_bits(items: Dataset) -> float:
+    """Bits of all codes, one sequence after the other, as gzip writes them; it has seen no others."""
+    codes = np.concatenate([*items.with_format("numpy")["codes"]])
+    return 8.0 * len(gzip.compress(codes.tobytes(), compresslevel=9))
+
+
+def likeliest_labels(prior: Prior, items: Dataset) -> Int[Tensor, " n"]:
+    """argmax_y p(codes | y) of each sequence, all else of its condition as it is."""
+    dataset = CodeDataset(items, prior, 0.0, 0)
+    place, size = list(prior.config.parts).index("label"), prior.config.classes
+    first = prior.config.no_condition[place] - size
+
+    def of_label(label: int) -> Float[Tensor, " n"]:
+        parts = []
+        for conditions, codes in batches(dataset, prior):
+            conditions[:, place] = first + label
+            parts.append(prior.nats(conditions, codes))
+        return torch.cat(parts)
+
+    return torch.stack([of_label(label) for label in range(size)]).argmin(0).cpu()
+
+
+def batches(dataset: CodeDataset, prior: Prior) -> Iterator[Batch]:
+    """All items in order, on the prior's device."""
+    device = prior.condition_embedding.weight.device
+    for conditions, codes in held_out_batches(dataset, batch_size=BATCH, rank=0, world=1):
+        yield conditions.to(device), codes.to(device)
