@@ -18,7 +18,8 @@ from statistics import median
 
 from benchmarks.side_by_side import report
 from common.codes import read_manifest
-from common.config import load_config, read_values, write_text
+from common.config import load_config, read_values
+from common.files import write_text
 from common.tracking import read_metrics
 from pipelines.evaluation.table import read_scores
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from common.config import write_text
+from common.files import write_text
 from common.memory import peak_memory
 
 OUT = Path("runs/benchmarks")

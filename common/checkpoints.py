@@ -16,7 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from common.hub import replaced_folder
+from common.files import replaced_folder
 
 
 @runtime_checkable

@@ -22,7 +22,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from common.files import replaced_file
+from common.files import write_text
 
 Config = TypeVar("Config")
 KINDS = {
@@ -99,12 +99,6 @@ def save_config(config: Any, path: Path) -> None:
         write_text(path, json.dumps(plain, indent=2) + "\n")
     else:
         write_text(path, OmegaConf.to_yaml(OmegaConf.create(plain)))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes under another name, then renames: the file is whole or absent."""
-    with replaced_file(path) as partial:
-        partial.write_text(text)
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:

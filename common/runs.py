@@ -17,7 +17,8 @@ from accelerate.utils import DistributedDataParallelKwargs, LoggerType
 from omegaconf import OmegaConf
 
 from common.checkpoints import list_checkpoints
-from common.config import save_config, to_plain, write_text
+from common.config import save_config, to_plain
+from common.files import write_text
 from common.processes import processes
 from common.tracking import JSONLTracker
 from common.training import Precision

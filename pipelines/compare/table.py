@@ -11,8 +11,8 @@ from statistics import fmean, stdev
 
 import matplotlib
 
-from common.config import write_text
 from common.figures import save_figure
+from common.files import write_text
 from pipelines.compare.config import CompareConfig
 from pipelines.compare.numbers import IMAGES, RUN, SPEECH, Measured
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from common.config import write_text
+from common.files import write_text
 from common.tracking import read_metrics
 from pipelines.compare.config import CompareConfig, CompareRow
 from pipelines.compare.runs import EXPERIMENT, experiment_values, row_name, run_all, write

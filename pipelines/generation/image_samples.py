@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from common.figures import ROUNDING, save_pil
 from common.files import replaced_file
+from common.images import ROUNDING, save_pil
 from pipelines.generation.images import ImageGenerationPipeline
 from pipelines.sample_config import SampleImagesConfig
 

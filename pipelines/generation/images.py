@@ -10,8 +10,8 @@ from jaxtyping import Int
 from PIL import Image
 from torch import Tensor
 
-from common.figures import to_pil, to_uint8
 from common.hub import local_folder
+from common.images import to_pil, to_uint8
 from pipelines.generation.pipeline_folder import read_pipeline, write_pipeline
 from stage1_tokenizer import ImageTokenizer
 from stage2_prior import Prior

@@ -12,7 +12,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from common.figures import save_grid
+from common.images import save_grid
 from common.metrics import psnr
 from common.stopwatch import part
 from stage1_tokenizer.batches import Batch, training_batches

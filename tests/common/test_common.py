@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from common.checkpoints import list_checkpoints, resume, save_checkpoint
 from common.config import load_config, save_config
-from common.figures import from_uint8, save_grid, save_pil, to_pil, to_uint8
-from common.hub import replaced_folder
+from common.files import replaced_folder
+from common.images import from_uint8, save_grid, save_pil, to_pil, to_uint8
 from common.seeding import EndlessSampler, epoch_order
 from common.tracking import JSONLTracker, read_metrics
 from common.training import (

@@ -9,7 +9,7 @@ from helpers.features import CPU, as_reference, features
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.hub import sha256
+from common.files import sha256
 from pipelines.evaluation.fidelity import (
     distance,
     frechet_distance,

@@ -7,7 +7,7 @@ from typing import Any
 from jaxtyping import UInt8
 from torch import Tensor
 
-from common.figures import ROUNDING, from_uint8, to_uint8
+from common.images import ROUNDING, from_uint8, to_uint8
 from pipelines.evaluation.config import ScoreImagesConfig
 from pipelines.evaluation.extractors import NO_CLASSIFIER
 from pipelines.evaluation.features import Extractor, Features, References, limited

@@ -13,7 +13,7 @@ from transformers import WhisperForConditionalGeneration, WhisperProcessor
 from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
 from transformers.utils import cached_file
 
-from common.hub import sha256
+from common.files import sha256
 from pipelines.evaluation.extractors import load_classifier
 from pipelines.evaluation.features import Extractor, Features
 from pipelines.evaluation.speech.classifier import SpeechClassifier, padded
