@@ -11,7 +11,7 @@ from common.runs import differences
 def start_manifest(path: Path, request: dict[str, Any]) -> dict[str, Any]:
     """The manifest at `path`; where there is none, a new one of this request, not complete.
 
-    Raises ValueError when the folder was begun for another request. A key that only one of them has is of
+    Raises ValueError when the folder was started for another request. A key that only one of them has is of
     another version, and not compared.
     """
     if not path.exists():

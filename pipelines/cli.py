@@ -79,7 +79,7 @@ def examine(place: Path | None, latents: Path | None, codebook: Path | None) -> 
 def run(path: Path, overrides: Sequence[str]) -> None:
     """Makes every section that the file has, in order; what is done is skipped.
 
-    All of them are checked before the first is begun. What goes wrong is told with the verb and the file, and the
+    All of them are checked before the first starts. An error names the verb and the file, and the
     summary of the trainings that are done comes last.
     """
     with stopped_at_once():

@@ -1,4 +1,4 @@
-"""What train-tokenizer and encode are told, whatever the items are; images/ and speech/ add their own keys."""
+"""What train-tokenizer and encode read, whatever the items are; images/ and speech/ add their own keys."""
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path

@@ -116,7 +116,7 @@ def train_prior(config: TrainPriorConfig) -> Path:
         if ends_epoch(done, config.batch_size, len(run.train)) or done == config.steps:
             nats = validate(run, done)
             progress.line(done, f"held-out {nats:.3f} nats per code, best {run.best.nats:.3f}")
-            clock.rate()  # what was held out took none of a step's time
+            clock.rate()  # the evaluation took none of a step's time
         if done % config.save_every == 0 or done == config.steps:
             if accelerator.is_main_process:
                 save_checkpoint(config.run_dir, done, run.parts, config.keep_checkpoints)
@@ -223,7 +223,7 @@ def optimize(run: Training, loss: Tensor, step: int) -> Tensor:
     scaled = accelerator.scaler is not None
     for group in run.optimizer.param_groups:
         group["lr"] = learning_rate(step, config.steps, config.optim)
-    skip = run.guard.watch(step, {"train": loss}, [norm], scaled=scaled)
+    skip = run.guard.inspect(step, {"train": loss}, [norm], scaled=scaled)
     run.optimizer.optimizer.found_inf = skip
     with part("optimizer"):
         run.optimizer.step()

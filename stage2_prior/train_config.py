@@ -1,4 +1,4 @@
-"""What the training of a prior is told."""
+"""The config of a prior's training."""
 
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -29,7 +29,7 @@ class SpeechSamples:
         self.texts = [texts[i % len(texts)] for i in indices] if texts else None
         self.pipeline.prior.conditions(
             config.count, labels=self.labels, speakers=self.speakers, texts=self.texts
-        )  # a mistake is told before the folder is started
+        )  # a mistake is an error before the folder is there
         self.prompts = None if config.prompts is None else self.read_prompts(config.prompts)
 
     def read_prompts(self, folder: Path) -> Prompts:

@@ -72,7 +72,7 @@ class ImageDataset(ItemDataset):
                 str((stored or {}).get("path") or "an image without a name")
             ) from None
 
-    def fixed(self, image: Image.Image, name: str = "centre") -> Float[Tensor, "c y x"]:
+    def view(self, image: Image.Image, name: str = "centre") -> Float[Tensor, "c y x"]:
         """A fixed view of an image, in [-1, 1]: as it is scored, `centre`."""
         return view(image, self.size, name)
 

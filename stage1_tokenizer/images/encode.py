@@ -74,7 +74,7 @@ class ImageEncoding:
         """The views of one image. Raises BadItemError."""
         dataset = self.splits[split]
         image = dataset.decode(row)
-        return {"views": torch.stack([dataset.fixed(image, name) for name in self.views(split)])}
+        return {"views": torch.stack([dataset.view(image, name) for name in self.views(split)])}
 
     def encode(self, split: str, items: list[dict[str, Any]]) -> dict[str, list[Any]]:
         """The codes of each view of a batch of images, position by position, in raster order."""

@@ -69,9 +69,7 @@ class ImageTraining:
         self.loss, self.augment = loss, config.augment
         self.train_set = load("train")
         held_out = load("validation")
-        images = held_out_items(
-            held_out, HELD_OUT, lambda row: held_out.fixed(held_out.decode(row))
-        )
+        images = held_out_items(held_out, HELD_OUT, lambda row: held_out.view(held_out.decode(row)))
         self.held_out = torch.stack(images).to(device)
         self.tokenizer = ImageTokenizer(model)
         self.perceptual = perceptual_distance().to(device) if loss.perceptual_weight else None

@@ -1,4 +1,4 @@
-"""The frame: configs, checkpoints, order, averages, the guard, pictures."""
+"""The frame: configs, checkpoints, order, averages, the guard, images."""
 
 import itertools
 import math
@@ -168,7 +168,7 @@ def test_a_step_that_is_not_finite_is_skipped_counted_and_at_last_refused() -> N
         before.append(module.weight.detach().clone())
         (module(torch.ones(1, 2)).sum() * value).backward()
         norm = torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-        optimizer.found_inf = guard.watch(
+        optimizer.found_inf = guard.inspect(
             step, {"l1": torch.tensor(1.0), "gan": value}, [norm], False
         )
         optimizer.step()
