@@ -1,4 +1,4 @@
-"""What compare is told: one experiment, and the quantizers that go through it."""
+"""What compare reads: one experiment, and the quantizers that go through it."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,8 +79,8 @@ class CompareConfig:
 
     def __post_init__(self) -> None:
         names = [(row.name, row.codebook_size, row.code_dim) for row in self.rows]
-        twice = [name for name in names if names.count(name) > 1]
-        if not names or twice:
+        repeated = [name for name in names if names.count(name) > 1]
+        if not names or repeated:
             raise ValueError(
                 f"rows={names} must be there and differ in name, codebook_size or code_dim: set rows"
             )
