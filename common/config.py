@@ -195,7 +195,7 @@ def import_object(path: str) -> Any:
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise ValueError(
             f"method={path!r} can't be imported ({error}): it must be a class in a module that Python finds, "
-            "in the folder that you run in (python -m pipelines ...) or in PYTHONPATH"
+            "in the folder that you run in or in PYTHONPATH"
         ) from error
 
 

@@ -217,6 +217,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Runs a command; a mistake of the user's is answered with one sentence and exit code 2, a training that
     came to nothing with what is known of it and exit code 1.
     """
+    sys.path.append(
+        ""
+    )  # the user's own quantizer; `python -m` finds modules here by itself, `simvq` does not
     words = sys.argv[1:] if argv is None else [*argv]
     verb = words[0] if words else ""
     try:

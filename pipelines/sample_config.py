@@ -16,6 +16,7 @@ class SampleConfig:
     out: Path
     """The folder of the samples; running again goes on with those that are missing."""
     count: int = 1000
+    """Samples, in all."""
     labels: tuple[int, ...] | None = None
     """Sample i gets label i modulo their count; null for every label in turn, or none where there are none."""
     seed: int = 0
@@ -23,11 +24,13 @@ class SampleConfig:
     guidance: float = 1.0
     """Scale s of u + s (c - u), where c and u are the logits with and without the condition; 1 is no guidance."""
     temperature: float = 1.0
+    """What logits are divided by; 0 takes the likeliest code."""
     top_k: int = 0
     """Keep the k likeliest codes; 0 keeps all, as FID wants it."""
     top_p: float = 1.0
     """Keep the fewest codes that reach this probability together."""
     batch_size: int = 64
+    """Samples generated at once by each process."""
 
     def __post_init__(self) -> None:
         if self.count < 1 or self.batch_size < 1:

@@ -68,6 +68,7 @@ class CompareConfig:
     out: Path
     """Where every row's run, compare.csv, compare.md and compare.png go; running again goes on."""
     rows: tuple[CompareRow, ...] = ()
+    """The lines of the table: each a quantizer, or the tokenizer of another run."""
     seeds: tuple[int, ...] = (0,)
     """Every row is run once for each, from the tokenizer's weights to the samples."""
     settings: dict[str, Any] = field(default_factory=dict)

@@ -34,6 +34,7 @@ class ImageDataConfig(DataConfig):
     """`digits` (scikit-learn's 8 x 8 digits, embedded), `parquet`, a folder of images (subfolders are labels;
     `train` and `validation` folders are splits), or the name of a data set on the Hub."""
     image_column: str = "image"
+    """The column of the images."""
     streaming: bool = False
     """Read a Hub data set or Parquet files as a stream, without a copy on disk."""
     shuffle_buffer: int = 10_000
