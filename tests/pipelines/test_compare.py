@@ -12,7 +12,7 @@ import torch
 from common.config import load_config
 from common.tracking import read_metrics
 from pipelines.compare.config import CompareConfig, CompareRow
-from pipelines.compare.metrics import Measured
+from pipelines.compare.metrics import Measured, first_score
 from pipelines.compare.runs import experiment_values
 from pipelines.compare.study import compare, prepare
 from pipelines.compare.table import csv_text, indistinguishable, lines_of, markdown, plot
