@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, ClassVar
 
-from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub import snapshot_download
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -50,12 +50,6 @@ class HubModel(nn.Module):
     def current_name(cls, name: str) -> str:
         """The name that a weight has now, by the name in its file, which an earlier version may have written."""
         return name
-
-    def push_to_hub(self, repo_id: str, folder: str | Path, private: bool = False) -> None:
-        """Saves to `folder` and uploads it as the Hub repository `repo_id`."""
-        self.save_pretrained(folder)
-        HfApi().create_repo(repo_id, private=private, exist_ok=True)
-        HfApi().upload_folder(repo_id=repo_id, folder_path=str(folder))
 
 
 def local_folder(name_or_dir: str | Path, revision: str | None = None) -> Path:

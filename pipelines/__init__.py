@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-import common.threads  # noqa: F401  (before torch)
+import common.threads  # before torch
 
 if TYPE_CHECKING:
     from pipelines.generation.images import GenerationOutput, ImageGenerationPipeline

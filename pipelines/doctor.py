@@ -9,7 +9,6 @@ import torch
 from accelerate import Accelerator
 from einops import rearrange
 from jaxtyping import Float
-from safetensors import safe_open
 from torch import Tensor
 
 from common.codes import read_manifest
@@ -202,12 +201,8 @@ def arrays_report(latents: Path, codebook: Path) -> str:
 
 
 def array(path: Path) -> Tensor:
-    """The array of a .npy file, or the only one of a .safetensors file; nothing is unpickled."""
+    """The array of a .npy file; nothing is unpickled."""
     try:
-        if path.suffix == ".safetensors":
-            with safe_open(path, framework="pt") as file:
-                (name,) = file.keys()
-                return file.get_tensor(name).float()
         return torch.from_numpy(np.load(path, allow_pickle=False)).float()
     except (OSError, ValueError, TypeError) as error:
         raise ValueError(f"{path} is not a .npy file of numbers: {error}") from None

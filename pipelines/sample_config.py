@@ -1,10 +1,10 @@
 """What sample reads: the keys that all modalities share, and those of each."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from stage2_prior.sampling import Schedule
+from stage2_prior.sampling import SamplingOptions, Schedule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +31,12 @@ class SampleConfig:
     """Keep the fewest codes that reach this probability together."""
     batch_size: int = 64
     """Samples generated at once by each process."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keys that say how codes are sampled, for a pipeline."""
+        names = {field.name for field in fields(SamplingOptions)}
+        return {name: value for name, value in vars(self).items() if name in names}
 
     def __post_init__(self) -> None:
         if self.count < 1 or self.batch_size < 1:

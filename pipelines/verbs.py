@@ -29,11 +29,7 @@ from pipelines.generation.speech import SpeechGenerationPipeline
 from pipelines.sample import SampleImagesConfig, SampleSpeechConfig
 from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
 from stage1_tokenizer.config import EncodeConfig, TrainTokenizerConfig
-from stage1_tokenizer.findings import (
-    reconstruction_metric,
-    tokenizer_summary,
-    training_findings,
-)
+from stage1_tokenizer.findings import reconstruction_metric, tokenizer_summary, training_findings
 from stage2_prior.build import load_prior
 from stage2_prior.findings import baselines_in_words, prior_findings, prior_summary
 from stage2_prior.train_config import TrainPriorConfig

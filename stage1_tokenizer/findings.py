@@ -3,14 +3,7 @@
 import math
 from functools import partial
 
-from common.findings import (
-    Finding,
-    Topic,
-    step_findings,
-    steps_in_words,
-    summary,
-    verdict,
-)
+from common.findings import Finding, Topic, step_findings, steps_in_words, summary, verdict
 from common.metrics import NAMES
 from stage1_tokenizer.codebook_usage import CodebookHealth
 

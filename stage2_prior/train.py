@@ -18,13 +18,7 @@ from common.progress import Progress, machine, parameters
 from common.runs import finish_trackers, is_finished, start_run
 from common.seeding import seed_step
 from common.stopwatch import part
-from common.training import (
-    Average,
-    StepGuard,
-    Throughput,
-    decay_groups,
-    learning_rate,
-)
+from common.training import Average, StepGuard, Throughput, decay_groups, learning_rate
 from stage2_prior.build import build_prior
 from stage2_prior.data import Batch, CodeDataset, held_out_batches, training_batches
 from stage2_prior.model import Prior
@@ -125,9 +119,7 @@ def train_prior(config: TrainPriorConfig) -> Path:
     return best
 
 
-def begin(
-    config: TrainPriorConfig,
-) -> tuple[Training, int, Iterator[Batch]]:
+def begin(config: TrainPriorConfig) -> tuple[Training, int, Iterator[Batch]]:
     """The run as its folder has it, the number of steps that are done, and the batches that follow."""
     accelerator = start_run(config, config.run_dir, config.precision, config.trackers)
     run = prepare(config, accelerator)

@@ -57,9 +57,7 @@ class ImageEncoding:
         spec = self.tokenizer.quantizer.spec
         height, width = architecture.grid
         self.dtype = code_dtype(spec.alphabet)
-        self.columns = Features(
-            codes=List(Value(self.dtype), length=height * width * spec.levels),
-        )
+        self.columns = Features(codes=List(Value(self.dtype), length=height * width * spec.levels))
 
     @property
     def layout(self) -> dict[str, Any]:

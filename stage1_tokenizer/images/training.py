@@ -19,11 +19,7 @@ from stage1_tokenizer.batches import Batch, training_batches
 from stage1_tokenizer.codebook_usage import position_share, quantization_error
 from stage1_tokenizer.config import TrainTokenizerConfig
 from stage1_tokenizer.data import held_out_items
-from stage1_tokenizer.images.data import (
-    ImageAugmentConfig,
-    ImageDataConfig,
-    load_images,
-)
+from stage1_tokenizer.images.data import ImageAugmentConfig, ImageDataConfig, load_images
 from stage1_tokenizer.images.discriminator import PatchDiscriminator
 from stage1_tokenizer.images.losses import (
     ImageLossConfig,
