@@ -195,7 +195,7 @@ def main(recipe: str, config: RobustnessConfig) -> str | None:
 
 if __name__ == "__main__":
     NAMES_HERE = {field.name for field in fields(RobustnessConfig)}
-    HERE = [word for word in sys.argv[2:] if word.split("=")[0] in NAMES_HERE]
-    OTHERS = tuple(word for word in sys.argv[2:] if word not in HERE)
+    HERE = [argument for argument in sys.argv[2:] if argument.split("=")[0] in NAMES_HERE]
+    OTHERS = tuple(argument for argument in sys.argv[2:] if argument not in HERE)
     CONFIG = replace(load_config(RobustnessConfig, None, HERE), settings=OTHERS)
     sys.exit(main(sys.argv[1], CONFIG))

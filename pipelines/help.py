@@ -43,9 +43,9 @@ class Class(NamedTuple):
     path: Path
 
 
-def section_help(section: str, words: Sequence[str]) -> str:
-    """The keys of a section, for the file and the overrides among `words`, or for images."""
-    modality, values = given(words)
+def section_help(section: str, arguments: Sequence[str]) -> str:
+    """The keys of a section, for the file and the overrides among `arguments`, or for images."""
+    modality, values = modality_and_values(arguments)
     cls = section_classes(modality)[section]
     empty: dict[str, dict[str, Any]] = {name: {} for name in experiment.SECTIONS}
     follows = experiment.with_what_follows(Path("RUN_DIR"), empty)[section][1]
@@ -62,9 +62,9 @@ def section_help(section: str, words: Sequence[str]) -> str:
     )
 
 
-def file_help(words: Sequence[str]) -> str:
+def file_help(arguments: Sequence[str]) -> str:
     """The keys of a file that are in no section."""
-    modality, values = given(words)
+    modality, values = modality_and_values(arguments)
     keys = keys_of(section_classes(modality)["data"], values.get("data") or {})
     lines = table([key._replace(name=f"data.{key.name}") for key in keys])
     top = FILE.format(modality=modality, modalities=" | ".join(experiment.CONFIGS))
@@ -79,10 +79,12 @@ def class_help(name: str, path: Path) -> str:
     return "\n".join([ast.get_docstring(node) or "", "", *table(keys)])
 
 
-def given(words: Sequence[str]) -> tuple[str, dict[str, Any]]:
-    """The modality, and all that the file and the overrides among the words of a command say."""
-    files = [Path(word) for word in words if "=" not in word]
-    values = read_values(next(iter(files), None), [word for word in words if "=" in word])
+def modality_and_values(arguments: Sequence[str]) -> tuple[str, dict[str, Any]]:
+    """The modality, and all that the file and the overrides among a command's arguments say."""
+    files = [Path(argument) for argument in arguments if "=" not in argument]
+    values = read_values(
+        next(iter(files), None), [argument for argument in arguments if "=" in argument]
+    )
     return values.get("modality", "images"), values
 
 
@@ -182,7 +184,7 @@ def dataclasses_of(annotation: ast.AST, path: Path) -> list[Class]:
 
 
 def type_of(annotation: ast.AST, path: Path) -> str:
-    """A type in words: the values of a Literal, else its name."""
+    """A type as text: the values of a Literal, else its name."""
     node, file = find(ast.unparse(annotation), path)
     if isinstance(node, ast.Subscript):
         return type_of(node, file)
