@@ -69,8 +69,8 @@ def encodec(thinner: int) -> Codec:
     def encode(waveform: Tensor) -> Any:
         return model.encode(waveform[:, None], bandwidth=1.5)
 
-    def decode(made: Any) -> Tensor:
-        return model.decode(made.audio_codes, made.audio_scales).audio_values[:, 0]
+    def decode(encoded: Any) -> Tensor:
+        return model.decode(encoded.audio_codes, encoded.audio_scales).audio_values[:, 0]
 
     return Codec(
         network=model, sample_rate=24_000, bits_per_second=1500, encode=encode, decode=decode

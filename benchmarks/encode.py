@@ -1,11 +1,11 @@
 """Encoding a data set against a loop over `tokenizer.encode` with a plain DataLoader.
 
-The pictures are drawn from a seed, as JPEG in Parquet files; the tokenizer is that of configs/cifar10_cpu.yaml,
+The images are sampled from a seed, as JPEG in Parquet files; the tokenizer is that of configs/cifar10_cpu.yaml,
 untrained, and each item has that experiment's two views. Both ways read the files, decode, encode and write all
 codes; ours also writes the manifest. Beside them stands the rate of encoder and search alone, on
-pictures that lie in memory, which neither can pass.
+images that lie in memory, which neither can pass.
 
-Where the time goes on a CPU (one thread, the float32 that exact codes ask for): a picture costs the encoder 0.15
+Where the time goes on a CPU (one thread, the float32 that exact codes ask for): an image costs the encoder 0.15
 GFLOP and 0.8 to 0.9 ms, the search among 16,384 codes nearly as much, an item's decoding and two views
 0.1 ms. In batches of 256 the encoder took 1.3 to 1.4 ms: each layer's activations, 33 MB, are more than the
 cache holds and than the C library keeps, and a third of the time went into asking the system for
@@ -56,7 +56,7 @@ class Sizes:
     rounds: int = 5
 
     @property
-    def pictures(self) -> int:
+    def images(self) -> int:
         """All that is encoded, views counted one by one."""
         return 2 * self.train + self.validation
 
@@ -65,7 +65,7 @@ def compare(sizes: Sizes) -> dict[str, Any]:
     """Seconds of a whole data set each way, and GiB that it adds."""
     with TemporaryDirectory() as name:
         folder = Path(name)
-        draw(sizes, cifar10_cpu(sizes.batch_size).model, folder)
+        write_data(sizes, cifar10_cpu(sizes.batch_size).model, folder)
         ways = {
             "plain": plain_way(folder, sizes.batch_size),
             "plain, small": plain_way(folder, sizes.small_batch_size),
@@ -78,11 +78,11 @@ def compare(sizes: Sizes) -> dict[str, Any]:
             "plain, small": weighed(plain_way, folder, sizes.small_batch_size),
             "ours": weighed(our_way, folder, sizes.batch_size),
         }
-    return {"pictures": sizes.pictures, "seconds": seconds, "gib": gib}
+    return {"images": sizes.images, "seconds": seconds, "gib": gib}
 
 
-def draw(sizes: Sizes, model: ImageTokenizerConfig, folder: Path) -> None:
-    """Writes pictures of coarse random colours as JPEG, in a Parquet file per split, and a tokenizer."""
+def write_data(sizes: Sizes, model: ImageTokenizerConfig, folder: Path) -> None:
+    """Writes images of coarse random colours as JPEG, in a Parquet file per split, and a tokenizer."""
     rng, side = np.random.default_rng(0), model.image_size
     features = datasets.Features(image=datasets.Image(), label=datasets.Value("int64"))
     for split in SPLITS:
@@ -98,7 +98,7 @@ def draw(sizes: Sizes, model: ImageTokenizerConfig, folder: Path) -> None:
     ImageTokenizer(model).save_pretrained(folder / "model")
 
 
-class PlainPictures(TorchDataset[tuple[Tensor, int]]):
+class PlainImages(TorchDataset[tuple[Tensor, int]]):
     """Decoded rows as tensors in [-1, 1], with their mirror images in the training split."""
 
     def __init__(self, folder: Path, split: str) -> None:
@@ -121,16 +121,20 @@ def plain_way(folder: Path, batch_size: int) -> Callable[[], dict[str, np.ndarra
 
     def work() -> dict[str, np.ndarray]:
         tokenizer = ImageTokenizer.from_pretrained(folder / "model").to(DEVICE).eval()
-        found = {}
+        encoded_splits = {}
         for split in SPLITS:
             codes, labels = [], []
-            for images, label in DataLoader(PlainPictures(folder, split), batch_size):
+            for images, label in DataLoader(PlainImages(folder, split), batch_size):
                 batch = images.flatten(0, 1).to(DEVICE)
                 codes.append(tokenizer.encode(batch).flatten(1).cpu())
                 labels.append(label)
-            found[split] = torch.cat(codes).numpy().astype(np.uint16)
-            np.savez(folder / f"{split}.npz", codes=found[split], labels=torch.cat(labels).numpy())
-        return found
+            encoded_splits[split] = torch.cat(codes).numpy().astype(np.uint16)
+            np.savez(
+                folder / f"{split}.npz",
+                codes=encoded_splits[split],
+                labels=torch.cat(labels).numpy(),
+            )
+        return encoded_splits
 
     return work
 
@@ -157,20 +161,20 @@ def our_way(folder: Path, batch_size: int) -> Callable[[], Path]:
 
 
 def alone(folder: Path, sizes: Sizes) -> Callable[[], None]:
-    """Encoder and search on as many pictures, of one batch that lies in memory."""
+    """Encoder and search on as many images, of one batch that lies in memory."""
     tokenizer = ImageTokenizer.from_pretrained(folder / "model").to(DEVICE).eval()
     side, channels = tokenizer.config.image_size, tokenizer.config.in_channels
-    images = torch.rand(min(sizes.batch_size, sizes.pictures), channels, side, side) * 2 - 1
+    images = torch.rand(min(sizes.batch_size, sizes.images), channels, side, side) * 2 - 1
     images = images.to(DEVICE)
 
     def work() -> None:
-        for start in range(0, sizes.pictures, len(images)):
-            encoded(tokenizer, images[: sizes.pictures - start])
+        for start in range(0, sizes.images, len(images)):
+            encoded(tokenizer, images[: sizes.images - start])
 
     return work
 
 
-HEADER = ("way", "pictures/s", "ours against it", "of encoder and search alone", "GiB")
+HEADER = ("way", "images/s", "ours against it", "of encoder and search alone", "GiB")
 
 
 def rows(facts: dict[str, Any]) -> Sequence[Sequence[str]]:
@@ -179,7 +183,7 @@ def rows(facts: dict[str, Any]) -> Sequence[Sequence[str]]:
     return [
         [
             way,
-            f"{facts['pictures'] / took:.0f}",
+            f"{facts['images'] / took:.0f}",
             f"{took / seconds['ours']:.2f}x",
             f"{seconds['alone'] / took:.0%}",
             f"{facts['gib'][way]:.2f}" if way in facts["gib"] else "",

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from common.config import write_text
+from common.files import write_text
 from pipelines.experiment import read_experiment
 from stage1_tokenizer.train import begin, evaluate, log_line, take_step
 

@@ -37,8 +37,8 @@ from stage2_prior import Prior, PriorConfig
 from stage2_prior.decoding import Size
 
 SIDE, STORED = 16, 96
-"""Of a picture, in pixels: as the tokenizer sees it, and in its file, of 28 kB."""
-PICTURES_AT_ONCE = 64
+"""Of an image, in pixels: as the tokenizer sees it, and in its file, of 28 kB."""
+IMAGES_AT_ONCE = 64
 """Encoded together, in one shard, and in one group of rows of a file."""
 
 Work = Callable[[], object]
@@ -59,14 +59,14 @@ class GrowthSizes:
     prior: Size = "3m"
     batch_size: int = 4
     """Sequences in a step of the prior."""
-    pictures: tuple[int, ...] = (512, 1024, 2048, 4096)
+    images: tuple[int, ...] = (512, 1024, 2048, 4096)
     """Of the data set that is encoded."""
     rounds: int = 5
 
 
 def search(vectors: int, size: int, dim: int) -> Work:
     """The search alone."""
-    latents, codebook = (torch.randn(rows, dim, device=DEVICE) for rows in (vectors, size))
+    latents, codebook = (torch.randn(count, dim, device=DEVICE) for count in (vectors, size))
     nearest(latents[:64], codebook[:64])
     return partial(nearest, latents, codebook)
 
@@ -87,13 +87,13 @@ def prior_step(length: int, batch: int, size: Size) -> Work:
     return partial(run, codes)
 
 
-def encoding(pictures: int) -> Work:
+def encoding(images: int) -> Work:
     """Encodes a data set on disk, read as a stream, with a small untrained tokenizer."""
     folder = tempfile.TemporaryDirectory()
     root = Path(folder.name)
     random = np.random.default_rng(0)
-    write_pictures(root / "few.parquet", PICTURES_AT_ONCE, random)
-    write_pictures(root / "many.parquet", pictures, random)
+    write_images(root / "few.parquet", IMAGES_AT_ONCE, random)
+    write_images(root / "many.parquet", images, random)
     quantizer = SimVQConfig(codebook_size=256, code_dim=16)
     architecture = ImageTokenizerConfig(
         image_size=SIDE, width=32, multipliers=(1, 2), blocks_per_level=1, quantizer=quantizer
@@ -107,33 +107,33 @@ def encoding(pictures: int) -> Work:
         tokenizer=root / "model",
         out=root / "warm",
         data=data,
-        batch_size=PICTURES_AT_ONCE,
-        shard_items=PICTURES_AT_ONCE,
+        batch_size=IMAGES_AT_ONCE,
+        shard_items=IMAGES_AT_ONCE,
     )
     encode(config)
     config = replace(config, data=replace(data, train=many))
-    numbers = itertools.count()
+    indices = itertools.count()
 
     def run() -> None:
         assert root == Path(folder.name)  # the folder is there as long as this function
-        encode(replace(config, out=root / f"codes-{next(numbers)}"))
+        encode(replace(config, out=root / f"codes-{next(indices)}"))
 
     return run
 
 
-def write_pictures(path: Path, count: int, random: np.random.Generator) -> None:
+def write_images(path: Path, count: int, random: np.random.Generator) -> None:
     """Writes a Parquet file of noise, a group of rows at a time: what is held here would hide what is read."""
-    kind = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
-    schema = pyarrow.schema([("image", kind)])
+    struct = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
+    schema = pyarrow.schema([("image", struct)])
     with parquet.ParquetWriter(path, schema) as writer:
-        for first in range(0, count, PICTURES_AT_ONCE):
-            numbers = range(first, min(first + PICTURES_AT_ONCE, count))
-            stored = [{"bytes": noise(random), "path": f"{number}.png"} for number in numbers]
+        for first in range(0, count, IMAGES_AT_ONCE):
+            indices = range(first, min(first + IMAGES_AT_ONCE, count))
+            stored = [{"bytes": noise(random), "path": f"{index}.png"} for index in indices]
             writer.write_table(pyarrow.table({"image": stored}, schema=schema))
 
 
 def noise(random: np.random.Generator) -> bytes:
-    """A picture in which nothing can be compressed, as PNG."""
+    """An image in which nothing can be compressed, as PNG."""
     buffer = BytesIO()
     pixels = random.integers(256, size=(STORED, STORED, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(buffer, format="PNG")
@@ -193,7 +193,7 @@ def compare(sizes: GrowthSizes) -> list[Curve]:
             {x: (prior_step, (x, *step)) for x in sizes.lengths},
             sizes.rounds,
         ),
-        measured("encode", "pictures", {x: (encoding, (x,)) for x in sizes.pictures}, sizes.rounds),
+        measured("encode", "images", {x: (encoding, (x,)) for x in sizes.images}, sizes.rounds),
     ]
 
 
@@ -212,7 +212,7 @@ def line(curve: Curve) -> list[str]:
     ]
 
 
-def drawn(curves: list[Curve]) -> pyplot.Figure:
+def plot(curves: list[Curve]) -> pyplot.Figure:
     """Time and memory against size, each relative to its curve's first point."""
     figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.6), layout="constrained", sharex=True)
     for curve in curves:
@@ -233,4 +233,4 @@ if __name__ == "__main__":
     SIZES = load_config(GrowthSizes, None, sys.argv[1:])
     curves = compare(SIZES)
     report("growth", HEADER, [line(curve) for curve in curves], curves)
-    save_figure(drawn(curves), OUT / "growth.png")
+    save_figure(plot(curves), OUT / "growth.png")

@@ -66,9 +66,11 @@ class PlainTraining:
         ]
         self.optimizer = torch.optim.AdamW(groups, lr=config.optim.lr, betas=config.optim.betas)
         if discriminator is not None:
-            judge = discriminator.parameters()
-            self.judge_optimizer = torch.optim.AdamW(
-                judge, lr=config.loss.discriminator_lr, betas=config.optim.betas, weight_decay=0.0
+            self.discriminator_optimizer = torch.optim.AdamW(
+                discriminator.parameters(),
+                lr=config.loss.discriminator_lr,
+                betas=config.optim.betas,
+                weight_decay=0.0,
             )
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
         self.averaged = [p.detach().clone() for p in self.trained]
@@ -80,25 +82,26 @@ class PlainTraining:
         scheduled = learning_rate(step, self.config.steps, self.config.optim)
         self.optimizer.param_groups[0]["lr"] = scheduled
         with self.autocast():
-            latents, codes, pull = self.quantizer(self.encoder(images))
-            made = self.decoder(latents)
-            l1 = weights.l1_weight * F.l1_loss(made.float(), images)
-            loss, logged = l1 + pull, {"l1": l1.item(), "quantizer": pull.item()}
+            latents, codes, quantizer_loss = self.quantizer(self.encoder(images))
+            decoded = self.decoder(latents)
+            l1 = weights.l1_weight * F.l1_loss(decoded.float(), images)
+            loss = l1 + quantizer_loss
+            logged = {"l1": l1.item(), "quantizer": quantizer_loss.item()}
             if self.discriminator is not None:
-                judged = generator_hinge(self.discriminator(made))
-                loss = loss + weights.adversarial_weight * judged
-                logged["adversarial"] = weights.adversarial_weight * judged.item()
+                adversarial = generator_hinge(self.discriminator(decoded))
+                loss = loss + weights.adversarial_weight * adversarial
+                logged["adversarial"] = weights.adversarial_weight * adversarial.item()
         self.descend(self.optimizer, loss, self.trained)
         if self.discriminator is not None:
             share = weights.discriminator_lr / self.config.optim.lr
-            self.judge_optimizer.param_groups[0]["lr"] = share * scheduled
+            self.discriminator_optimizer.param_groups[0]["lr"] = share * scheduled
             with self.autocast():
-                real, fake = self.discriminator(images), self.discriminator(made.detach())
-                doubt = discriminator_hinge(real, fake)
+                real, fake = self.discriminator(images), self.discriminator(decoded.detach())
+                loss = discriminator_hinge(real, fake)
             # the generator's loss left a gradient here
-            self.judge_optimizer.zero_grad()
-            self.descend(self.judge_optimizer, doubt, list(self.discriminator.parameters()))
-            logged["discriminator"] = doubt.item()
+            self.discriminator_optimizer.zero_grad()
+            self.descend(self.discriminator_optimizer, loss, list(self.discriminator.parameters()))
+            logged["discriminator"] = loss.item()
         self.scaler.update()
         self.note(codes)
         return logged

@@ -190,7 +190,7 @@ MAKERS: dict[str, tuple[Callable[..., Callable[[], float]], tuple[Head, ...]]] =
     "learned": (our_step, ("learned",)),
     "codebook": (our_step, ("codebook",)),
 }
-"""How each way's step is made, and what its maker is told beside case and tokens."""
+"""What builds each way's step, and its arguments beside case and tokens."""
 
 
 def measured(case: Case, tokens: int, sizes: Sizes) -> Line:

@@ -1,4 +1,4 @@
-"""How often a recipe succeeds: its runs over seeds and numbers of threads, against what benchmarks/thresholds/RECIPE.yaml asks.
+"""How often a recipe succeeds: its runs over seeds and numbers of threads, against what benchmarks/thresholds/RECIPE.yaml demands.
 
 `python -m benchmarks.robustness digits` runs configs/digits.yaml, 10 seeds with one thread each and 5 with two, as many
 at once as there are cores. The same command again goes on: what is done stays. With `check=runs/digits` it runs
@@ -18,23 +18,18 @@ from statistics import median
 
 from benchmarks.side_by_side import report
 from common.codes import read_manifest
-from common.config import load_config, read_values, write_text
+from common.config import load_config, read_values
+from common.files import write_text
+from common.metrics import NAMES
 from common.tracking import read_metrics
 from pipelines.evaluation.table import read_scores
 
 SEEDED = ("tokenizer", "classifier", "prior")
-NAMES = {
-    "codebook/used": "codes used",
-    "codebook/perplexity": "perplexity",
-    "heldout/psnr": "PSNR (dB)",
-    "heldout/mel": "mel distance",
-}
-"""What a line of the tokenizer's metrics gives, and how it is called here."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RobustnessConfig:
-    """Which runs are made."""
+    """Which runs take place."""
 
     one_thread: int = 10
     """Seeds, from 0 on, of runs with one thread."""
@@ -42,7 +37,7 @@ class RobustnessConfig:
     """The same with two."""
     out: Path = Path("runs/robustness")
     check: Path | None = None
-    """A finished run of the recipe, which alone is looked at."""
+    """A finished run of the recipe, which alone is checked."""
     settings: tuple[str, ...] = ()
     """Keys of the recipe, each `key=value`."""
 
@@ -56,17 +51,17 @@ class Thresholds:
     at_least: dict[str, float] = field(default_factory=dict)
     at_most: dict[str, float] = field(default_factory=dict)
 
-    def missed(self, numbers: dict[str, float]) -> list[str]:
-        """In words, what the numbers of a run do not reach."""
+    def missed(self, metrics: dict[str, float]) -> list[str]:
+        """In words, which metrics of a run do not reach their limits."""
         low = [
-            f"{name} {numbers[name]:.4g} < {limit}"
+            f"{name} {metrics[name]:.4g} < {limit}"
             for name, limit in self.at_least.items()
-            if not numbers[name] >= limit
+            if not metrics[name] >= limit
         ]
         high = [
-            f"{name} {numbers[name]:.4g} > {limit}"
+            f"{name} {metrics[name]:.4g} > {limit}"
             for name, limit in self.at_most.items()
-            if not numbers[name] <= limit
+            if not metrics[name] <= limit
         ]
         return low + high
 
@@ -76,19 +71,19 @@ def thresholds(recipe: str) -> Thresholds:
     return load_config(Thresholds, Path(__file__).parent / "thresholds" / f"{recipe}.yaml")
 
 
-def run_numbers(run_dir: Path) -> dict[str, float]:
+def run_metrics(run_dir: Path) -> dict[str, float]:
     """What a whole run came to: the tokenizer's last line, its codes and its scores."""
-    found = tokenizer_numbers(read_metrics(run_dir / "tokenizer")[-1])
+    metrics = tokenizer_metrics(read_metrics(run_dir / "tokenizer")[-1])
     manifest = read_manifest(run_dir / "codes")
-    found |= {"codes used": manifest["used"], "perplexity": manifest["perplexity"]}
+    metrics |= {"codes used": manifest["used"], "perplexity": manifest["perplexity"]}
     for row in read_scores(run_dir / "score"):
         for name, metric in row.metrics.items():
             if metric.value is not None:
-                found[f"{name}: {row.name}"] = metric.value
-    return found
+                metrics[f"{name}: {row.name}"] = metric.value
+    return metrics
 
 
-def tokenizer_numbers(line: dict[str, float]) -> dict[str, float]:
+def tokenizer_metrics(line: dict[str, float]) -> dict[str, float]:
     """Those of a line of metrics that thresholds may name."""
     return {name: line[key] for key, name in NAMES.items() if key in line}
 
@@ -96,17 +91,17 @@ def tokenizer_numbers(line: dict[str, float]) -> dict[str, float]:
 def one_run(
     recipe: str, seed: int, threads: int, steps: int | None, config: RobustnessConfig
 ) -> dict[str, float]:
-    """The numbers of a run, made in a process of its own unless it is there already."""
+    """The metrics of a run, which takes place in a process of its own unless it has before."""
     folder = config.out / recipe / f"threads-{threads}-seed-{seed}"
     result = folder / "numbers.json"
     if not result.exists():
-        minutes = made(command(recipe, seed, steps, folder, config.settings), threads, folder)
+        minutes = timed(command(recipe, seed, steps, folder, config.settings), threads, folder)
         write_text(result, json.dumps({"minutes": minutes}) + "\n")
     if steps is None:
-        numbers = run_numbers(folder)
+        metrics = run_metrics(folder)
     else:
-        numbers = tokenizer_numbers(json.loads((folder / "line.json").read_text()))
-    return numbers | {"minutes": json.loads(result.read_text())["minutes"]}
+        metrics = tokenizer_metrics(json.loads((folder / "line.json").read_text()))
+    return metrics | {"minutes": json.loads(result.read_text())["minutes"]}
 
 
 def command(
@@ -122,8 +117,8 @@ def command(
     return ["-m", "pipelines", "run", str(path), *own, "allow_failed=true"]
 
 
-def made(command: list[str], threads: int, folder: Path) -> float:
-    """Makes a run in a process of its own; returns the minutes that it took."""
+def timed(command: list[str], threads: int, folder: Path) -> float:
+    """Runs a command in a process of its own; returns the minutes that it took."""
     folder.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     with (folder / "log.txt").open("a") as log:
@@ -140,7 +135,7 @@ def made(command: list[str], threads: int, folder: Path) -> float:
 def runs(
     recipe: str, steps: int | None, config: RobustnessConfig
 ) -> Iterator[tuple[int, list[dict[str, float]]]]:
-    """The number of threads and all its runs' numbers, first one, then two."""
+    """The number of threads and all its runs' metrics, first one, then two."""
     for threads, seeds in ((1, config.one_thread), (2, config.two_threads)):
         with ThreadPoolExecutor(max((os.cpu_count() or 1) // threads, 1)) as pool:
             every = pool.map(
@@ -150,19 +145,19 @@ def runs(
             yield threads, list(every)
 
 
-def table(threads: int, every: list[dict[str, float]], asked: Thresholds) -> list[list[str]]:
-    """A row for each number: worst, median and best, and how many runs reach what is asked."""
+def table(threads: int, every: list[dict[str, float]], limits: Thresholds) -> list[list[str]]:
+    """A row for each metric: worst, median and best, and how many runs reach its threshold."""
     rows = []
-    told = {*NAMES.values(), *asked.at_least, *asked.at_most}
-    for name in [name for name in every[0] if name in told]:
-        values = sorted(numbers[name] for numbers in every)
+    shown = {*NAMES.values(), *limits.at_least, *limits.at_most}
+    for name in [name for name in every[0] if name in shown]:
+        values = sorted(metrics[name] for metrics in every)
         limit, good, sign = "", len(values), ""
-        if name in asked.at_least:
-            sign, limit = ">=", f"{asked.at_least[name]:.4g}"
-            good = sum(value >= asked.at_least[name] for value in values)
-        if name in asked.at_most:
-            sign, limit = "<=", f"{asked.at_most[name]:.4g}"
-            good = sum(value <= asked.at_most[name] for value in values)
+        if name in limits.at_least:
+            sign, limit = ">=", f"{limits.at_least[name]:.4g}"
+            good = sum(value >= limits.at_least[name] for value in values)
+        if name in limits.at_most:
+            sign, limit = "<=", f"{limits.at_most[name]:.4g}"
+            good = sum(value <= limits.at_most[name] for value in values)
             values.reverse()
         if name == "mel distance" and not sign:
             values.reverse()
@@ -172,32 +167,35 @@ def table(threads: int, every: list[dict[str, float]], asked: Thresholds) -> lis
     return rows
 
 
-HEADER = ["threads", "number", "worst", "median", "best", "asked", "reached by"]
+HEADER = ["threads", "metric", "worst", "median", "best", "threshold", "reached by"]
 
 
 def main(recipe: str, config: RobustnessConfig) -> str | None:
     """Runs and prints the table; returns what was missed, in words."""
-    asked = thresholds(recipe)
+    limits = thresholds(recipe)
     if config.check is not None:
-        numbers = run_numbers(config.check)
-        missed = asked.missed(numbers)
-        said = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
-        print(f"{config.check}: {'; '.join(missed) or 'good'} ({said})")
+        metrics = run_metrics(config.check)
+        missed = limits.missed(metrics)
+        text = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+        print(f"{config.check}: {'; '.join(missed) or 'good'} ({text})")
         return "; ".join(missed) or None
-    every = dict(runs(recipe, asked.steps, config))
+    every = dict(runs(recipe, limits.steps, config))
     rows = [
-        row for threads, found in every.items() if found for row in table(threads, found, asked)
+        row
+        for threads, several in every.items()
+        if several
+        for row in table(threads, several, limits)
     ]
     report(f"robustness-{recipe}", HEADER, rows, every)
     missed = [
-        word for found in every.values() for numbers in found for word in asked.missed(numbers)
+        text for several in every.values() for metrics in several for text in limits.missed(metrics)
     ]
     return "; ".join(missed) or None
 
 
 if __name__ == "__main__":
     NAMES_HERE = {field.name for field in fields(RobustnessConfig)}
-    HERE = [word for word in sys.argv[2:] if word.split("=")[0] in NAMES_HERE]
-    OTHERS = tuple(word for word in sys.argv[2:] if word not in HERE)
+    HERE = [argument for argument in sys.argv[2:] if argument.split("=")[0] in NAMES_HERE]
+    OTHERS = tuple(argument for argument in sys.argv[2:] if argument not in HERE)
     CONFIG = replace(load_config(RobustnessConfig, None, HERE), settings=OTHERS)
     sys.exit(main(sys.argv[1], CONFIG))

@@ -1,11 +1,11 @@
-"""Drawing codes with guidance: `sample_codes` against transformers' `generate(guidance_scale=...)` of the same weights.
+"""Sampling codes with guidance: `sample_codes` against transformers' `generate(guidance_scale=...)` of the same weights.
 
 The rival is called as its documentation says: one call, with its growing and with its fixed cache, the whole
-distribution (top_k=0) and no end. It asks the model twice per code, with and without condition, where ours asks
-once with twice the rows.
+distribution (top_k=0) and no end. It calls the model two times per code, with and without condition, where ours calls it
+once with a batch of double size.
 
 The least that a code costs is one product with every weight of body and output for either half: for `3m` and
-16,384 codes 2 x 2 x 6.2 M = 25 MFLOP, half of them at the output. With few rows it is not these that take the
+16,384 codes 2 x 2 x 6.2 M = 25 MFLOP, half of them at the output. With small batches it is not these that take the
 time but how often an operator is called: per code 510 times by ours, 1,090 and 1,154 times by `generate` with its
 growing and its fixed cache.
 
@@ -38,7 +38,7 @@ class Sizes:
     lengths: tuple[int, ...] = (64, 256)
     """Codes of one sample."""
     batches: tuple[int, ...] = (1, 16, 64, 256)
-    """Samples drawn together."""
+    """Samples in one batch."""
     most_codes: int = 4096
     """Cells with more codes than this, samples times length, are left out."""
     classes: int = 10
@@ -97,16 +97,16 @@ def theirs(
 
 
 def ways(sizes: Sizes, length: int, batch: int) -> dict[str, Callable[[], Tensor]]:
-    """Each way of drawing one batch."""
+    """Each way of sampling one batch."""
     prior = new_prior(sizes, length)
     stock = stock_model(prior).eval()
     labels = torch.arange(batch, device=DEVICE) % sizes.classes
-    known = stock, labels, prior.config.classes, length, sizes.guidance
+    shared = stock, labels, prior.config.classes, length, sizes.guidance
     sampled: dict[str, Any] = {"do_sample": True, "top_k": 0}
     return {
         "ours": lambda: ours(prior, labels, sizes.guidance),
-        "dynamic": lambda: theirs(*known, **sampled),
-        "static": lambda: theirs(*known, **sampled, cache_implementation="static"),
+        "dynamic": lambda: theirs(*shared, **sampled),
+        "static": lambda: theirs(*shared, **sampled, cache_implementation="static"),
     }
 
 

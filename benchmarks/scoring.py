@@ -1,9 +1,9 @@
-"""Scoring pictures: as `simvq score` does it, beside torch-fidelity's `calculate_metrics`, by the same features.
+"""Scoring images: as `simvq score` does it, beside torch-fidelity's `calculate_metrics`, by the same features.
 
-Both read two samples.npz, of made and of real pictures, and give the Frechet distance, KID, precision, recall and the
+Both read two samples.npz, of sampled and of real images, and give the Frechet distance, KID, precision, recall and the
 inception score, with torch-fidelity's settings. Features are those of a classifier like that of configs/cifar10.yaml with new
-weights: Inception's are not at hand, and its forward would hide everything else. "Known" says that the
-features of the real pictures are in the cache of either.
+weights: Inception's are not at hand, and its forward would hide everything else. "Cached" says that the
+features of the real images are in the cache of either.
 
 Of 20,000 forwards, 10,000 x 10,000 distances in 128 dimensions (three times) and KID's products (100 times three of
 1,000 x 1,000), the first is the larger part: 5.2e11 operations against 7.7e10 and 7.7e10. What took time beyond that was
@@ -55,7 +55,7 @@ class Sizes:
     count: int = 10_000
     """ImageDataset of either kind."""
     side: int = 32
-    """Of the pictures, in pixels."""
+    """Of the images, in pixels."""
     width: int = 32
     """Of the classifier; there are four times as many features."""
     batch_size: int = 64
@@ -66,7 +66,7 @@ class Sizes:
 
 @dataclass(frozen=True, kw_only=True)
 class Compared:
-    """What both ways said of the pictures, and how long it took them."""
+    """What both ways gave for the images, and how long it took them."""
 
     ours: dict[str, float]
     theirs: dict[str, float]
@@ -94,42 +94,40 @@ class SameFeatures(FeatureExtractorBase):
         return "logits" if metric == "isc" else "features"
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        found = dict(zip(("features", "logits"), self.classifier.extract(images), strict=True))
-        return tuple(found[name] for name in self.features_list)
+        outputs = dict(zip(("features", "logits"), self.classifier.extract(images), strict=True))
+        return tuple(outputs[name] for name in self.features_list)
 
 
 torch_fidelity.register_feature_extractor("same-features", SameFeatures)
 
 
 class Bytes(Dataset[Tensor]):
-    """The pictures of a samples.npz, in memory, as torch-fidelity wants them: bytes, channels first."""
+    """The images of a samples.npz, in memory, as torch-fidelity wants them: bytes, channels first."""
 
     def __init__(self, path: Path) -> None:
         with np.load(path) as archive:
-            self.pictures = torch.from_numpy(archive["arr_0"]).permute(0, 3, 1, 2).contiguous()
+            self.images = torch.from_numpy(archive["arr_0"]).permute(0, 3, 1, 2).contiguous()
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
     def __getitem__(self, index: int) -> Tensor:
-        return self.pictures[index]
+        return self.images[index]
 
 
 def prepare(folder: Path, sizes: Sizes) -> None:
-    """Writes made.npz, real.npz and the classifier's `model`."""
+    """Writes sampled.npz, real.npz and the classifier's `model`."""
     torch.manual_seed(0)
     classes = tuple(map(str, range(10)))
     config = ImageClassifierConfig(
         image_size=sizes.side, in_channels=3, classes=classes, width=sizes.width
     )
     ImageClassifier(config).save_pretrained(folder / "model")
-    for name, contrast in (("real", 1.0), ("made", 0.8)):
+    for name, contrast in (("real", 1.0), ("sampled", 0.8)):
         coarse = torch.rand(sizes.count, 3, 4, 4).sub(0.5).mul(255 * contrast).add(127)
-        pictures = (F.interpolate(part, sizes.side, mode="bicubic") for part in coarse.split(500))
+        images = (F.interpolate(part, sizes.side, mode="bicubic") for part in coarse.split(500))
         bytes_ = (
-            picture.permute(1, 2, 0).numpy()
-            for part in pictures
-            for picture in part.clamp(0, 255).byte()
+            image.permute(1, 2, 0).numpy() for part in images for image in part.clamp(0, 255).byte()
         )
         save_npz(bytes_, sizes.count, folder / f"{name}.npz")
 
@@ -140,34 +138,36 @@ def features_of(extractor: ClassifierExtractor, path: Path, batch_size: int) -> 
 
 
 def ours(folder: Path, batch_size: int, cache: Path | None) -> dict[str, float]:
-    """The numbers as `simvq score` computes them; without a cache nothing is known."""
+    """The metrics as `simvq score` computes them; without a cache no features are stored."""
     with tempfile.TemporaryDirectory() as new:
         extractor = ClassifierExtractor(folder / "model", processes().device)
-        made, real = (
+        sampled, real = (
             partial(features_of, extractor, folder / f"{name}.npz", batch_size)
-            for name in ("made", "real")
+            for name in ("sampled", "real")
         )
-        known = cached_reference("real", {"classifier": extractor.sha256}, cache or Path(new), real)
-        features = made()
-        precision, recall = precision_recall(features, known, extractor, SEED)
-        numbers = {
-            "distance": distance(features, known, extractor),
-            "KID": kernel_distance(features, known, extractor, SEED),
+        reference = cached_reference(
+            "real", {"classifier": extractor.sha256}, cache or Path(new), real
+        )
+        features = sampled()
+        precision, recall = precision_recall(features, reference, extractor, SEED)
+        metrics = {
+            "distance": distance(features, reference, extractor),
+            "KID": kernel_distance(features, reference, extractor, SEED),
             "precision": precision,
             "recall": recall,
             "inception score": inception_score(features, extractor, SEED),
         }
-    return {name: float(number.value or 0) for name, number in numbers.items()}
+    return {name: float(metric.value or 0) for name, metric in metrics.items()}
 
 
 def theirs(folder: Path, batch_size: int, cache: Path | None) -> dict[str, float]:
-    """The numbers as torch-fidelity computes them."""
-    known = {"cache": False} if cache is None else {
+    """The metrics as torch-fidelity computes them."""
+    cached = {"cache": False} if cache is None else {
         "cache_root": str(cache), "input2_cache_name": "real",
     }  # fmt: skip
-    made = Bytes(folder / "made.npz")
-    found = torch_fidelity.calculate_metrics(
-        input1=made,
+    sampled = Bytes(folder / "sampled.npz")
+    metrics = torch_fidelity.calculate_metrics(
+        input1=sampled,
         input2=Bytes(folder / "real.npz"),
         feature_extractor="same-features",
         feature_extractor_weights_path=str(folder / "model"),
@@ -178,18 +178,18 @@ def theirs(folder: Path, batch_size: int, cache: Path | None) -> dict[str, float
         kid=True,
         prc=True,
         kid_subsets=1,  # ours is over all items
-        kid_subset_size=len(made),
-        isc_splits=SPLITS if len(made) >= SPLITS * SMALLEST_SPLIT else 1,
+        kid_subset_size=len(sampled),
+        isc_splits=SPLITS if len(sampled) >= SPLITS * SMALLEST_SPLIT else 1,
         rng_seed=SEED,
         verbose=False,
-        **known,
+        **cached,
     )
     return {
-        "distance": found["frechet_inception_distance"],
-        "KID": found["kernel_inception_distance_mean"],
-        "precision": found["precision"],
-        "recall": found["recall"],
-        "inception score": found["inception_score_mean"],
+        "distance": metrics["frechet_inception_distance"],
+        "KID": metrics["kernel_inception_distance_mean"],
+        "precision": metrics["precision"],
+        "recall": metrics["recall"],
+        "inception score": metrics["inception_score_mean"],
     }
 
 
@@ -197,46 +197,46 @@ WAYS = {"simvq": ours, "torch-fidelity": theirs}
 
 
 def scoring(name: str, folder: Path, batch_size: int) -> Callable[[], object]:
-    """A way to score, with nothing known."""
+    """A way to score, without a cache."""
     return partial(WAYS[name], folder, batch_size, None)
 
 
 def compare(sizes: Sizes) -> Compared:
-    """Both ways in turn, with nothing known and with the real pictures known."""
+    """Both ways in turn, without a cache and with the real images in it."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         prepare(folder, sizes)
-        said: dict[str, dict[str, float]] = {}
+        metrics: dict[str, dict[str, float]] = {}
         ways: dict[str, Callable[[], object]] = {}
         for way, function in WAYS.items():
             cache = folder / "cache" / way
-            said[way] = function(folder, sizes.batch_size, cache)
+            metrics[way] = function(folder, sizes.batch_size, cache)
             ways[way] = scoring(way, folder, sizes.batch_size)
-            ways[f"{way}, known"] = partial(function, folder, sizes.batch_size, cache)
+            ways[f"{way}, cached"] = partial(function, folder, sizes.batch_size, cache)
         timings = alternate(ways, sizes.rounds, processes().device)
         weighing = WAYS if sizes.memory else {}
         added = {way: weighed(scoring, way, folder, sizes.batch_size) for way in weighing}
     return Compared(
-        ours=said["simvq"], theirs=said["torch-fidelity"], timings=timings, added_gib=added
+        ours=metrics["simvq"], theirs=metrics["torch-fidelity"], timings=timings, added_gib=added
     )
 
 
-def rows(found: Compared, count: int) -> list[list[str]]:
+def rows(compared: Compared, count: int) -> list[list[str]]:
     """A line for each way."""
     lines = []
-    for way, said in zip(WAYS, (found.ours, found.theirs), strict=True):
-        medians = [found.timings[name].median for name in (way, f"{way}, known")]
-        base = [found.timings[name].median for name in ("simvq", "simvq, known")]
+    for way, metrics in zip(WAYS, (compared.ours, compared.theirs), strict=True):
+        medians = [compared.timings[name].median for name in (way, f"{way}, cached")]
+        base = [compared.timings[name].median for name in ("simvq", "simvq, cached")]
         ratios = [f"{mine / simvq:.2f}" for mine, simvq in zip(medians, base, strict=True)]
-        memory = f"{found.added_gib[way]:.2f} GiB" if found.added_gib else ""
-        numbers = [f"{value:.4f}" for value in said.values()]
+        memory = f"{compared.added_gib[way]:.2f} GiB" if compared.added_gib else ""
+        values = [f"{value:.4f}" for value in metrics.values()]
         seconds = [f"{median:.2f}" for median in medians]
-        lines.append([way, f"{count:,}", *seconds, *ratios, memory, *numbers])
+        lines.append([way, f"{count:,}", *seconds, *ratios, memory, *values])
     return lines
 
 
 HEADER = (
-    *("way", "pictures", "s", "s, real known", "/ simvq", "/ simvq, real known", "memory added"),
+    *("way", "images", "s", "s, real cached", "/ simvq", "/ simvq, real cached", "memory added"),
     *("distance", "KID", "precision", "recall", "inception score"),
 )
 
@@ -244,8 +244,8 @@ HEADER = (
 def main(overrides: list[str]) -> None:
     """Measures, prints and writes the table."""
     sizes = load_config(Sizes, None, overrides)
-    found = compare(sizes)
-    report("scoring", HEADER, rows(found, sizes.count), found)
+    compared = compare(sizes)
+    report("scoring", HEADER, rows(compared, sizes.count), compared)
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ class Dense(nn.Module):
     def forward(
         self, latents: Float[Tensor, "1 n d"]
     ) -> tuple[Float[Tensor, "1 n d"], Int[Tensor, "1 n"], Float[Tensor, ""]]:
-        """Quantized latents, codes and the sum of both pulls."""
+        """Quantized latents, codes and the sum of codebook and commitment loss."""
         codebook, flat = self.projection(self.basis), latents[0]
         with torch.no_grad():
             squares = flat.square().sum(1, keepdim=True) + codebook.square().sum(1)
@@ -210,5 +210,5 @@ def line(row: SearchRow) -> list[str]:
 
 if __name__ == "__main__":
     SIZES = load_config(SearchSizes, None, sys.argv[1:])
-    found = compare(SIZES)
-    report("search", HEADER, [line(row) for row in found], found)
+    results = compare(SIZES)
+    report("search", HEADER, [line(row) for row in results], results)

@@ -77,14 +77,14 @@ def busy(loops: int) -> Iterator[None]:
 
 def compare(config: SharedMachineConfig) -> dict[str, tuple[float, float]]:
     """Of each setting the median over the rounds, alone and beside the loops, in ms."""
-    found: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in SETTINGS}
+    seconds_of: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in SETTINGS}
     for _ in range(config.rounds):
         for name, setting in SETTINGS.items():
-            found[name][0].append(in_process(setting, config.steps))
+            seconds_of[name][0].append(in_process(setting, config.steps))
         with busy(config.loops):
             for name, setting in SETTINGS.items():
-                found[name][1].append(in_process(setting, config.steps))
-    return {name: (median(alone), median(beside)) for name, (alone, beside) in found.items()}
+                seconds_of[name][1].append(in_process(setting, config.steps))
+    return {name: (median(alone), median(beside)) for name, (alone, beside) in seconds_of.items()}
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from common.config import write_text
+from common.files import write_text
 from common.memory import peak_memory
 
 OUT = Path("runs/benchmarks")
@@ -22,7 +22,7 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """What rounds of alternating runs said of one way."""
+    """The seconds of one way over rounds of alternating runs."""
 
     median: float
     """Seconds."""

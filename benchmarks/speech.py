@@ -37,7 +37,7 @@ class Sizes:
     prior: Size = "85m"
     """The size of the prior that is sampled from, that of configs/librispeech.yaml."""
     batches: tuple[int, ...] = (1, 16)
-    """Samples drawn at once."""
+    """Samples in one batch."""
     sampled_seconds: float = 2.0
     """Of each sample."""
     rounds: int = 5
@@ -123,12 +123,12 @@ def coded_by(
 ) -> list[Coded]:
     """Encoding, then decoding, by all codecs in turn."""
     device = processes().device
-    sounds, codes, made = {}, {}, {}
+    sounds, codes, decoded = {}, {}, {}
     for name, one in codecs.items():
         one.network.to(device)
         sounds[name] = noise(sizes.seconds, one.sample_rate).to(device)
         codes[name] = one.encode(sounds[name])
-        made[name] = one.decode(codes[name])
+        decoded[name] = one.decode(codes[name])
     encode = {name: lambda n=name: codecs[n].encode(sounds[n]) for name in codecs}
     decode = {name: lambda n=name: codecs[n].decode(codes[n]) for name in codecs}
     encoding = alternate(encode, sizes.rounds, device)
@@ -137,7 +137,7 @@ def coded_by(
         Coded(
             name=name, threads=torch.get_num_threads(), parameters=one.parameters,
             bits_per_second=one.bits_per_second, sample_rate=one.sample_rate,
-            samples_in=sounds[name].shape[1], samples_out=made[name].shape[1],
+            samples_in=sounds[name].shape[1], samples_out=decoded[name].shape[1],
             encode=encoding[name], decode=decoding[name], added_gib=memory[name],
         )
         for name, one in codecs.items()
@@ -156,8 +156,7 @@ def pipeline(tokenizer: SpeechTokenizer, sizes: Sizes) -> SpeechGenerationPipeli
         min_codes=length,
         max_codes=length,
     )
-    made = SpeechGenerationPipeline(tokenizer, Prior(config), [], [])
-    return made.to(processes().device)
+    return SpeechGenerationPipeline(tokenizer, Prior(config), [], []).to(processes().device)
 
 
 def sampled_by(pipe: SpeechGenerationPipeline, sizes: Sizes) -> list[Sampled]:

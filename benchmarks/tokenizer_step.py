@@ -9,7 +9,7 @@ bfloat16, which is what fp16 training falls back to there; on CUDA under autocas
 Where a step goes on a CPU (torch.profiler, one thread, cifar10_cpu in bf16): two thirds are
 convolutions, 96 GFLOP of a step's 98, at about three quarters of the rate of a bare bf16 matrix product of
 1,024 x 1,024; about a tenth each are GroupNorm and the search, 4 % swish. Decoding JPEG adds 3 %. Of the
-paper's networks a picture is 430 GFLOP, and the convolutions take four fifths. What did not help, and is not
+paper's networks an image is 430 GFLOP, and the convolutions take four fifths. What did not help, and is not
 done: channels_last, where GroupNorm's backward pass takes twelve times as long and the whole step of cifar10_cpu
 1.6 times in fp32, 1.8 times in bf16; torch.compile, after which the networks ran as fast as before; keeping
 freed memory from the system, which saved 2 to 6 %.
@@ -144,13 +144,13 @@ def plain_way(
     batch = batch_of(config, DEVICE)
     with torch.no_grad():
         modality.tokenizer.quantizer.init_from(modality.latents(batch))
-    judge = None if modality.discriminator is None else modality.discriminator.to(DEVICE)
-    plain = PlainTraining(config, modality.tokenizer, judge, precision, DEVICE)
+    discriminator = None if modality.discriminator is None else modality.discriminator.to(DEVICE)
+    plain = PlainTraining(config, modality.tokenizer, discriminator, precision, DEVICE)
     return lambda: [plain.step(batch["images"], step) for step in range(1, steps + 1)]
 
 
 def batch_of(config: TrainImageTokenizerConfig, device: torch.device) -> dict[str, Any]:
-    """The one batch that all ways take, drawn from a seed."""
+    """The one batch that all ways take, sampled from a seed."""
     side, channels = config.model.image_size, config.model.in_channels
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(config.batch_size, channels, side, side, generator=generator) * 2 - 1

@@ -16,7 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from common.hub import replaced_folder
+from common.files import replaced_folder
 
 
 @runtime_checkable
@@ -29,8 +29,8 @@ class Stateful(Protocol):
 
 def list_checkpoints(run_dir: Path) -> list[Path]:
     """Finished checkpoints, oldest first."""
-    found = (run_dir / "checkpoints").glob("step-*")
-    return sorted(path for path in found if re.fullmatch(r"step-\d{8}", path.name))
+    folders = (run_dir / "checkpoints").glob("step-*")
+    return sorted(path for path in folders if re.fullmatch(r"step-\d{8}", path.name))
 
 
 def save_checkpoint(run_dir: Path, step: int, parts: dict[str, Stateful], keep: int) -> Path:

@@ -10,8 +10,8 @@ from datasets import Dataset
 
 def code_files(folder: Path, split: str) -> list[Path]:
     """The finished shards of a split, in order."""
-    found = (folder / split).glob("shard-*")
-    return sorted(path for path in found if path.suffix in (".arrow", ".parquet"))
+    shards = (folder / split).glob("shard-*")
+    return sorted(path for path in shards if path.suffix in (".arrow", ".parquet"))
 
 
 def read_codes(folder: Path, split: str) -> Dataset:

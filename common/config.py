@@ -1,4 +1,4 @@
-"""Configs: frozen dataclasses, filled from a YAML file and `key=value` overrides, mistakes told in words.
+"""Configs: frozen dataclasses, filled from a YAML file and `key=value` overrides; mistakes become sentences.
 
 A field may be one of several dataclasses, which are told apart by their field `method`:
 
@@ -22,10 +22,10 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from common.files import replaced_file
+from common.files import write_text
 
 Config = TypeVar("Config")
-KINDS = {
+TYPE_NAMES = {
     bool: "true or false",
     int: "a whole number",
     float: "a number",
@@ -56,10 +56,10 @@ def read_values(path: Path | None, overrides: Sequence[str] = ()) -> dict[str, A
         if "=" not in override:
             raise ValueError(f"override {override!r} must have the form key=value")
     try:
-        given = OmegaConf.merge(
+        merged = OmegaConf.merge(
             OmegaConf.load(path) if path else {}, OmegaConf.from_dotlist(list(overrides))
         )
-        return typing.cast("dict[str, Any]", OmegaConf.to_container(given, resolve=True))
+        return typing.cast("dict[str, Any]", OmegaConf.to_container(merged, resolve=True))
     except (OmegaConfBaseException, YAMLError) as error:
         raise ValueError(f"{path or 'defaults'}: {' '.join(str(error).split())}") from None
 
@@ -76,14 +76,14 @@ def build(
         raise ValueError(_unknown_key(list(hints), f"{at}{unknown[0]}"))
     chosen: dict[str, Any] = {}
     for field in dataclasses.fields(schema):  # type: ignore[arg-type]
-        given = getattr(default, field.name) if type(default) is schema else _default(field)
+        own = getattr(default, field.name) if type(default) is schema else _default(field)
         if field.name in values:
             key = f"{at}{field.name}"
-            chosen[field.name] = _convert(hints[field.name], values[field.name], key, given)
-        elif given is dataclasses.MISSING:
+            chosen[field.name] = _convert(hints[field.name], values[field.name], key, own)
+        elif own is dataclasses.MISSING:
             raise ValueError(f"{at}{field.name} is missing: set it")
         else:
-            chosen[field.name] = given
+            chosen[field.name] = own
     return schema(**chosen)
 
 
@@ -99,12 +99,6 @@ def save_config(config: Any, path: Path) -> None:
         write_text(path, json.dumps(plain, indent=2) + "\n")
     else:
         write_text(path, OmegaConf.to_yaml(OmegaConf.create(plain)))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes under another name, then renames: the file is whole or absent."""
-    with replaced_file(path) as partial:
-        partial.write_text(text)
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:
@@ -123,30 +117,32 @@ def _convert(hint: Any, value: Any, key: str, default: Any = None) -> Any:
         chosen = _chosen(nested, value, key)  # type: ignore[arg-type]
         return build(chosen, value, f"{key}.", default)
     for option in options:
-        kind, inner = typing.get_origin(option) or option, typing.get_args(option)
-        if kind is Any or (kind is typing.Literal and value in inner):
+        base, inner = typing.get_origin(option) or option, typing.get_args(option)
+        if base is Any or (base is typing.Literal and value in inner):
             return value
-        if kind in (tuple, list) and isinstance(value, list | tuple):
+        if base in (tuple, list) and isinstance(value, list | tuple):
             items = [_convert(inner[0], item, f"{key}[{i}]") for i, item in enumerate(value)]
-            return kind(items)
-        if kind is dict and isinstance(value, Mapping):
+            return base(items)
+        if base is dict and isinstance(value, Mapping):
             return {str(k): _convert(inner[1], item, f"{key}.{k}") for k, item in value.items()}
-        if kind in KINDS and _fits(kind, value):
-            return kind(value)
-    raise ValueError(f"{key}={value!r} must be {' or '.join(map(_words, options))}: set {key}")
+        if base in TYPE_NAMES and _fits(base, value):
+            return base(value)
+    raise ValueError(f"{key}={value!r} must be {' or '.join(map(_type_name, options))}: set {key}")
 
 
-def _fits(kind: type, value: Any) -> bool:
+def _fits(base: type, value: Any) -> bool:
     """Whether a value of YAML can stand for a bool, an int, a float, a string or a path."""
-    if kind in (bool, int):
-        return type(value) is kind
-    if kind is float:
-        words = ("inf", "-inf", "nan", "infinity", "-infinity")
-        return type(value) in (int, float) or str(value).lower() in words  # JSON's are words
+    if base in (bool, int):
+        return type(value) is base
+    if base is float:
+        not_finite = ("inf", "-inf", "nan", "infinity", "-infinity")
+        return (
+            type(value) in (int, float) or str(value).lower() in not_finite
+        )  # JSON has them as text
     return not isinstance(value, list | Mapping) and value is not None
 
 
-def _words(option: Any) -> str:
+def _type_name(option: Any) -> str:
     """A type, as a message calls it."""
     if typing.get_origin(option) is typing.Literal:
         return f"one of {', '.join(map(str, typing.get_args(option)))}"
@@ -154,7 +150,7 @@ def _words(option: Any) -> str:
         return "a list"
     if dataclasses.is_dataclass(option) or typing.get_origin(option) is dict:
         return "a group of keys"
-    return "null" if option is types.NoneType else KINDS.get(option, str(option))
+    return "null" if option is types.NoneType else TYPE_NAMES.get(option, str(option))
 
 
 def _options(hint: Any) -> list[Any]:
@@ -172,9 +168,9 @@ def _chosen(options: list[type[Any]], value: Any, key: str) -> type[Any]:
     name = value.get("method") if hasattr(value, "get") else None
     if len(options) == 1 or name is None:
         return options[0]
-    known = {option.method: option for option in options if hasattr(option, "method")}
-    if name in known:
-        return known[name]
+    methods = {option.method: option for option in options if hasattr(option, "method")}
+    if name in methods:
+        return methods[name]
     if "." in str(name) and (bases := [o for o in options if not hasattr(o, "method")]):
         custom = getattr(import_object(str(name)), "config_class", None)
         if isinstance(custom, type) and issubclass(custom, tuple(bases)):
@@ -182,7 +178,7 @@ def _chosen(options: list[type[Any]], value: Any, key: str) -> type[Any]:
         raise ValueError(
             f"{key}.method={name!r} has no `config_class` that is a subclass of {bases[0].__name__}"
         )
-    raise ValueError(f"{key}.method={name!r} is not one of {', '.join(known)}: set {key}.method")
+    raise ValueError(f"{key}.method={name!r} is not one of {', '.join(methods)}: set {key}.method")
 
 
 def import_object(path: str) -> Any:
@@ -199,12 +195,12 @@ def import_object(path: str) -> Any:
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise ValueError(
             f"method={path!r} can't be imported ({error}): it must be a class in a module that Python finds, "
-            "in the folder that you run in (python -m pipelines ...) or in PYTHONPATH"
+            "in the folder that you run in or in PYTHONPATH"
         ) from error
 
 
-def _unknown_key(known: list[str], key: str) -> str:
+def _unknown_key(names: list[str], key: str) -> str:
     """Says which keys there are at the place of `key`, and which one was probably meant."""
-    close = difflib.get_close_matches(key.split(".")[-1], known, n=1)
+    close = difflib.get_close_matches(key.split(".")[-1], names, n=1)
     meant = f"did you mean {close[0]!r}? " if close else ""
-    return f"there is no key {key!r}; {meant}The keys there: {', '.join(known)}"
+    return f"there is no key {key!r}; {meant}The keys there: {', '.join(names)}"

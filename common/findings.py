@@ -1,4 +1,4 @@
-"""What is wrong with a run, in words: a number, what is usual, and what to change."""
+"""What is wrong with a run, in words: what was measured, what is usual, and what to change."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ class Finding:
 
     name: str
     """In a few words, for a line of the log: `few codes are used`."""
-    number: str
+    measured: str
     """What was measured: `6.2 % of 256 codes`."""
     usual: str
     """What a healthy run has."""
@@ -27,7 +27,7 @@ class Finding:
     """Whether the run is worth nothing: it is no better than a constant."""
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.number}; usual is {self.usual}. {self.change}"
+        return f"{self.name}: {self.measured}; usual is {self.usual}. {self.change}"
 
 
 class FailedRunError(Exception):
@@ -37,12 +37,12 @@ class FailedRunError(Exception):
 def refuse_failed(findings: Sequence[Finding], text: str, allowed: bool) -> None:
     """Raises FailedRunError, with `text` and all findings, for a run that failed, unless that is allowed."""
     if any(finding.failed for finding in findings) and not allowed:
-        told = [text, *lines(findings), "To go on nevertheless, set allow_failed=true."]
-        raise FailedRunError("\n".join(told))
+        message = [text, *lines(findings), "To go on nevertheless, set allow_failed=true."]
+        raise FailedRunError("\n".join(message))
 
 
 def verdict(findings: Sequence[Finding]) -> str:
-    """`ok`, or the names of what was found."""
+    """`ok`, or the names of the findings."""
     return f"WARNING: {', '.join(finding.name for finding in findings)}" if findings else "ok"
 
 
@@ -51,21 +51,21 @@ def lines(findings: Sequence[Finding]) -> list[str]:
     return [f"{'FAILED' if f.failed else 'WARNING'}: {f}" for f in findings]
 
 
-def summary(stage: str, said: dict[Topic, str], findings: Sequence[Finding]) -> list[str]:
+def summary(stage: str, topics: dict[Topic, str], findings: Sequence[Finding]) -> list[str]:
     """A line for each topic of a stage: ok or warning, and what was measured."""
-    rows = []
-    for topic, text in said.items():
+    text = []
+    for topic, measured in topics.items():
         mine = [finding for finding in findings if finding.topic == topic]
-        rows.append(f"{stage:<10} {topic:<9} {'WARNING' if mine else 'ok':<8} {text}")
-        rows += [f"{'':<21} {finding}" for finding in mine]
-    return rows
+        text.append(f"{stage:<10} {topic:<9} {'WARNING' if mine else 'ok':<8} {measured}")
+        text += [f"{'':<21} {finding}" for finding in mine]
+    return text
 
 
 def step_findings(line: dict[str, float]) -> list[Finding]:
     """Steps that were skipped, and clipping that never ends; of either stage."""
-    found = []
+    findings = []
     if line.get("optim/skipped", 0) > 0:
-        found.append(
+        findings.append(
             Finding(
                 "steps were skipped",
                 f"{line['optim/skipped']:,.0f} of {line['step']:,.0f}, whose loss or gradient was not finite",
@@ -75,7 +75,7 @@ def step_findings(line: dict[str, float]) -> list[Finding]:
             )
         )
     if line.get("optim/clipped", 0) > CLIPPED:
-        found.append(
+        findings.append(
             Finding(
                 "every step is clipped",
                 f"{line['optim/clipped']:.0%} of the last, at a norm of {line['optim/grad_norm']:.3g}",
@@ -83,7 +83,7 @@ def step_findings(line: dict[str, float]) -> list[Finding]:
                 "Raise optim.grad_clip above the usual norm.",
             )
         )
-    return found
+    return findings
 
 
 def steps_in_words(line: dict[str, float]) -> str:

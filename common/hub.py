@@ -1,16 +1,14 @@
 """Models as folders: config.json and model.safetensors, on disk or on the Hub, loaded strictly."""
 
-import hashlib
-import os
-import shutil
 from pathlib import Path
 from typing import Any, ClassVar
 
-from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub import snapshot_download
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from common.config import load_config, save_config
+from common.files import replaced_folder
 
 
 class HubModel(nn.Module):
@@ -53,30 +51,6 @@ class HubModel(nn.Module):
         """The name that a weight has now, by the name in its file, which an earlier version may have written."""
         return name
 
-    def push_to_hub(self, repo_id: str, folder: str | Path, private: bool = False) -> None:
-        """Saves to `folder` and uploads it as the Hub repository `repo_id`."""
-        self.save_pretrained(folder)
-        HfApi().create_repo(repo_id, private=private, exist_ok=True)
-        HfApi().upload_folder(repo_id=repo_id, folder_path=str(folder))
-
-
-class replaced_folder:
-    """A context in which to fill a folder that takes its final name only when the context succeeds."""
-
-    def __init__(self, final: Path) -> None:
-        self.final = final
-        self.partial = final.with_name(f".{final.name}.tmp")
-
-    def __enter__(self) -> Path:
-        shutil.rmtree(self.partial, ignore_errors=True)
-        self.partial.mkdir(parents=True)
-        return self.partial
-
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        if kind is None:
-            shutil.rmtree(self.final, ignore_errors=True)
-            os.replace(self.partial, self.final)
-
 
 def local_folder(name_or_dir: str | Path, revision: str | None = None) -> Path:
     """The folder itself, or a downloaded copy of the Hub repository of that name."""
@@ -86,9 +60,3 @@ def local_folder(name_or_dir: str | Path, revision: str | None = None) -> Path:
     if str(name_or_dir).count("/") != 1 or str(name_or_dir).startswith("."):
         raise ValueError(f"{name_or_dir} is neither a folder nor the name of a Hub repository")
     return Path(snapshot_download(str(name_or_dir), revision=revision))
-
-
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

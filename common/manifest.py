@@ -4,14 +4,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from common.config import write_text
+from common.files import write_text
 from common.runs import differences
 
 
 def start_manifest(path: Path, request: dict[str, Any]) -> dict[str, Any]:
     """The manifest at `path`; where there is none, a new one of this request, not complete.
 
-    Raises ValueError when the folder was begun for another request. A key that only one of them has is of
+    Raises ValueError when the folder was started for another request. A key that only one of them has is of
     another version, and not compared.
     """
     if not path.exists():

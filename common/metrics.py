@@ -3,6 +3,14 @@
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+NAMES = {
+    "codebook/used": "codes used",
+    "codebook/perplexity": "perplexity",
+    "heldout/psnr": "PSNR (dB)",
+    "heldout/mel": "mel distance",
+}
+"""What the metrics of metrics.jsonl that tables and messages show are called there."""
+
 
 def psnr(
     originals: Shaped[Tensor, "b c y x"], images: Shaped[Tensor, "b c y x"], data_range: float

@@ -53,5 +53,5 @@ def average_over_processes(mean: Float[Tensor, "*k"]) -> Float[Tensor, "*k"]:
 
 
 def _several() -> bool:
-    """Whether processes are joined; asked at each call, for a module may be older than the group."""
+    """Whether processes are joined; checked at each call, for a module may be older than the group."""
     return dist.is_available() and dist.is_initialized()

@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 FIRST_AFTER = 10.0
 """Seconds until the first line, however far away the next logged step is,"""
 THEN_EVERY = 60.0
-"""and between further ones that are said only because so much time has passed."""
+"""and between further ones that are written only because so much time has passed."""
 
 
 class Progress:
@@ -19,11 +19,11 @@ class Progress:
 
     def __init__(self, verb: str, first_step: int, steps: int, main: bool) -> None:
         self.verb, self.first_step, self.steps, self.main = verb, first_step, steps, main
-        self.begun = self.said = time.monotonic()
+        self.start = self.last_line = time.monotonic()
         self.wait = FIRST_AFTER
 
     def __iter__(self) -> Iterator[int]:
-        """The numbers of the steps that are still to be done."""
+        """The indices of the steps that are still to be done."""
         self.bar = tqdm(
             range(self.first_step, self.steps),
             initial=self.first_step,
@@ -41,8 +41,8 @@ class Progress:
 
     def line(self, done: int, text: str) -> None:
         """A line on the step that was just done: what was measured, the pace, and the time to go."""
-        self.said, self.wait = time.monotonic(), THEN_EVERY
-        pace = (self.said - self.begun) / (done - self.first_step)
+        self.last_line, self.wait = time.monotonic(), THEN_EVERY
+        pace = (self.last_line - self.start) / (done - self.first_step)
         left = duration((self.steps - done) * pace)
         self.say(
             f"step {done:,} of {self.steps:,}: {text}; {1000 * pace:.0f} ms per step, {left} to go"
@@ -50,7 +50,7 @@ class Progress:
 
     def overdue(self) -> bool:
         """Whether it is time for a line although none is due by the number of steps."""
-        return self.main and time.monotonic() - self.said > self.wait
+        return self.main and time.monotonic() - self.last_line > self.wait
 
 
 def duration(seconds: float) -> str:

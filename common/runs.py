@@ -1,4 +1,4 @@
-"""A run: its folder and the accelerator that logs into it, what it was told, and where it was made."""
+"""A run: its folder and the accelerator that logs into it, its config, and the machine."""
 
 import json
 import platform
@@ -17,7 +17,8 @@ from accelerate.utils import DistributedDataParallelKwargs, LoggerType
 from omegaconf import OmegaConf
 
 from common.checkpoints import list_checkpoints
-from common.config import save_config, to_plain, write_text
+from common.config import save_config, to_plain
+from common.files import write_text
 from common.processes import processes
 from common.tracking import JSONLTracker
 from common.training import Precision
@@ -93,12 +94,12 @@ def is_finished(config: Any, result: Path) -> bool:
 
 def refuse_missing(trackers: tuple[str, ...]) -> None:
     """Raises ValueError for a tracker that accelerate does not know, or whose package is not installed."""
-    known = [kind.value for kind in LoggerType if kind is not LoggerType.ALL]
-    present = [str(name) for name in get_available_trackers()]
+    names = [each.value for each in LoggerType if each is not LoggerType.ALL]
+    installed = [str(name) for name in get_available_trackers()]
     for name in trackers:
-        if name not in known:
-            raise ValueError(f"trackers={[name]} is not one of {', '.join(known)}: set trackers")
-        if name not in present:
+        if name not in names:
+            raise ValueError(f"trackers={[name]} is not one of {', '.join(names)}: set trackers")
+        if name not in installed:
             raise ValueError(
                 f"trackers={[name]} needs a package that is not installed: pip install {name}, or set trackers"
             )

@@ -42,8 +42,8 @@ class Stopwatch:
         self._mark()
         if self.device.type != "cpu":
             torch.accelerator.synchronize()
-        for (part, begun), (_, ended) in pairwise(self._moments):
-            self.seconds[part] += seconds_between(begun, ended)
+        for (part, start), (_, end) in pairwise(self._moments):
+            self.seconds[part] += seconds_between(start, end)
 
     def enter(self, part: Part) -> None:
         """From here on time is this part's."""
@@ -64,23 +64,23 @@ class Stopwatch:
         self._moments.append((self._open[-1], moment))
 
 
-def seconds_between(begun: float | torch.Event, ended: float | torch.Event) -> float:
+def seconds_between(start: float | torch.Event, end: float | torch.Event) -> float:
     """From one moment to a later one."""
-    if isinstance(begun, torch.Event) and isinstance(ended, torch.Event):
-        return begun.elapsed_time(ended) / 1000
-    assert isinstance(begun, float) and isinstance(ended, float)
-    return ended - begun
+    if isinstance(start, torch.Event) and isinstance(end, torch.Event):
+        return start.elapsed_time(end) / 1000
+    assert isinstance(start, float) and isinstance(end, float)
+    return end - start
 
 
 @contextmanager
 def part(name: Part) -> Iterator[None]:
     """Names what happens inside, also as a decorator; where no stopwatch runs, it does nothing."""
-    watch = Stopwatch.current
-    if watch is None:
+    stopwatch = Stopwatch.current
+    if stopwatch is None:
         yield
         return
-    watch.enter(name)
+    stopwatch.enter(name)
     try:
         yield
     finally:
-        watch.leave()
+        stopwatch.leave()

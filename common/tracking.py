@@ -34,12 +34,13 @@ class JSONLTracker(GeneralTracker):
 
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl by step; of steps that were run again after a stop, the last."""
-    rows: dict[int, dict[str, Any]] = {}
+    steps: dict[int, dict[str, Any]] = {}
     path = run_dir / "metrics.jsonl"
     for line in path.read_text().splitlines() if path.exists() else []:
         try:
-            row = json.loads(line)
+            values = json.loads(line)
         except json.JSONDecodeError:  # the last line of a run that was killed while writing it
             continue
-        rows[row["step"]] = {**rows.get(row["step"], {}), **row}
-    return [rows[step] for step in sorted(rows)]
+        step = values["step"]
+        steps[step] = steps.get(step, {}) | values
+    return [steps[step] for step in sorted(steps)]

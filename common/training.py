@@ -23,7 +23,7 @@ class OptimConfig:
     betas: tuple[float, float] = (0.9, 0.95)
     """Decay of the averages of the gradient and of its square."""
     weight_decay: float = 0.0
-    """On matrices and convolution kernels only; biases, gains and tables are never decayed."""
+    """On matrices and convolution kernels only; biases, gains and embeddings are never decayed."""
     warmup_steps: int = 100
     """Steps in which the learning rate rises from zero to its peak."""
     final_lr_ratio: float = 0.1
@@ -72,12 +72,12 @@ def learning_rate(step: int, total_steps: int, optim: OptimConfig) -> float:
 def decay_groups(
     named: Iterable[tuple[str, nn.Parameter]], weight_decay: float
 ) -> list[dict[str, Any]]:
-    """Two parameter groups, the second without weight decay: vectors and embedding tables."""
+    """Two parameter groups, the second without weight decay: vectors and embeddings."""
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
     for name, parameter in named:
-        table = parameter.ndim < 2 or "embed" in name
-        (plain if table else decayed).append(parameter)
+        exempt = parameter.ndim < 2 or "embed" in name
+        (plain if exempt else decayed).append(parameter)
     return [
         {"params": decayed, "weight_decay": weight_decay},
         {"params": plain, "weight_decay": 0.0},
@@ -88,7 +88,7 @@ class Average:
     """An exponential moving average of a module's trainable parameters.
 
     The decay grows with the step count, min(decay, (1 + step) / (10 + step)), so that early averages
-    forget the random start. With decay 0 the parameters are their own average, and nothing is kept.
+    forget the random initialisation. With decay 0 the parameters are their own average, and nothing is kept.
     """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
@@ -135,7 +135,7 @@ class TrainingDivergedError(ValueError):
 class StepGuard:
     """Skips the steps whose losses or gradient norm are not finite, and counts them and the clipped, on the device.
 
-    `watch` decides without waiting for the device: what it returns is `found_inf` of fused optimizers, which
+    `inspect` decides without waiting for the device: what it returns is `found_inf` of fused optimizers, which
     then leave parameters and moments as they are. `check`, called when metrics are read anyway, raises.
     """
 
@@ -146,7 +146,7 @@ class StepGuard:
         self.first_step = torch.full((), -1.0, device=device)
         self.first_losses: dict[str, Tensor] = {}
 
-    def watch(
+    def inspect(
         self, step: int, losses: dict[str, Tensor], norms: list[Tensor], scaled: bool
     ) -> Tensor:
         """1.0 where the step must be skipped, else 0.0.
@@ -154,8 +154,8 @@ class StepGuard:
         `scaled` says that a gradient scaler (fp16) is at work, which deals with gradients by itself.
         """
         values = {name: loss.detach().float().reshape(()) for name, loss in losses.items()}
-        watched = torch.stack([*values.values(), *([] if scaled else norms)])
-        bad = ~torch.isfinite(watched).all()
+        checked = torch.stack([*values.values(), *([] if scaled else norms)])
+        bad = ~torch.isfinite(checked).all()
         first = bad & (self.first_step < 0)
         self.first_step = torch.where(first, step, self.first_step)
         for name, value in values.items():
@@ -165,7 +165,7 @@ class StepGuard:
         return bad.float()
 
     def clipped_share(self) -> float:
-        """The share of the steps since this was last asked whose first norm was clipped."""
+        """The share of the steps since the last call whose first norm was clipped."""
         clipped, steps = self.clipped.tolist()
         self.clipped.zero_()
         return clipped / max(steps, 1)
@@ -197,7 +197,7 @@ class StepGuard:
 
 
 class Throughput:
-    """Items per second since it was last asked."""
+    """Items per second since the last call of `rate`."""
 
     def __init__(self) -> None:
         self.time, self.items = time.perf_counter(), 0

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-import common.threads  # noqa: F401  (before torch)
+import common.threads  # before torch
 
 if TYPE_CHECKING:
     from pipelines.generation.images import GenerationOutput, ImageGenerationPipeline
@@ -17,7 +17,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """The pipelines, imported when they are asked for: the command line answers --help without torch."""
+    """The pipelines, imported on first use: the command line answers --help without torch."""
     if name in ("ImageGenerationPipeline", "GenerationOutput"):
         from pipelines.generation import images
 

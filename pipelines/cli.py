@@ -79,7 +79,7 @@ def examine(place: Path | None, latents: Path | None, codebook: Path | None) -> 
 def run(path: Path, overrides: Sequence[str]) -> None:
     """Makes every section that the file has, in order; what is done is skipped.
 
-    All of them are checked before the first is begun. What goes wrong is told with the verb and the file, and the
+    All of them are checked before the first starts. An error names the verb and the file, and the
     summary of the trainings that are done comes last.
     """
     with stopped_at_once():
@@ -170,12 +170,12 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def help_of(words: Sequence[str]) -> str | None:
+def help_of(arguments: Sequence[str]) -> str | None:
     """What `simvq VERB --help [CONFIG] [key=value ...]` prints; None for other commands."""
-    verb, *rest = words or [""]
+    verb, *rest = arguments or [""]
     if not {"-h", "--help"} & set(rest) or verb not in (*VERBS, "run", "compare"):
         return None
-    rest = [word for word in rest if word not in ("-h", "--help")]
+    rest = [argument for argument in rest if argument not in ("-h", "--help")]
     usage = f"usage: simvq {verb} CONFIG [key=value ...]\n\n"
     if verb == "compare":
         return usage + class_help("CompareConfig", Path(__file__).parent / "compare" / "config.py")
@@ -214,16 +214,19 @@ def answer(args: argparse.Namespace) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Runs a command; a mistake of the user's is answered with one sentence and exit code 2, a training that
-    came to nothing with what is known of it and exit code 1.
+    """Runs a command; a mistake of the user's gives one sentence and exit code 2, a training that failed its
+    findings and exit code 1.
     """
-    words = sys.argv[1:] if argv is None else [*argv]
-    verb = words[0] if words else ""
+    sys.path.append(
+        ""
+    )  # the user's own quantizer; `python -m` finds modules here by itself, `simvq` does not
+    arguments = sys.argv[1:] if argv is None else [*argv]
+    verb = arguments[0] if arguments else ""
     try:
-        if (text := help_of(words)) is not None:
+        if (text := help_of(arguments)) is not None:
             print(text)
             sys.exit(0)
-        answer(parser().parse_args(words))
+        answer(parser().parse_args(arguments))
     except ValueError as error:
         print(f"simvq {verb}: {error}", file=sys.stderr)
         sys.exit(2)

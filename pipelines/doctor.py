@@ -9,7 +9,6 @@ import torch
 from accelerate import Accelerator
 from einops import rearrange
 from jaxtyping import Float
-from safetensors import safe_open
 from torch import Tensor
 
 from common.codes import read_manifest
@@ -32,7 +31,7 @@ from stage1_tokenizer.quantizers.search import nearest
 from stage2_prior.findings import prior_summary
 
 VECTORS = 65_536
-"""Latents of the training items that are looked at, or four for each code where that is more."""
+"""Latents of the training items that are examined, or four for each code where that is more."""
 FLAT = 2.5
 """Root mean square of a latent beyond which FSQ's tanh is flat."""
 
@@ -68,21 +67,23 @@ def fitting_reports(folder: Path) -> list[Callable[[Path], str]]:
 
 
 def tokenizer_report(run: Path) -> str:
-    """The run's own lines, then its codebook as its latents find it."""
+    """The run's own lines, then its codebook beside its latents."""
     config = saved_config("tokenizer", run / "config.yaml")
     modality = MODALITIES[config.modality].training(config, torch.device("cpu"))
     saved = type(modality.tokenizer).from_pretrained(run / "model")
     modality.tokenizer.load_state_dict(saved.state_dict())
     modality.tokenizer.eval()
-    said = tokenizer_summary(read_metrics(run)[-1])
+    summary = tokenizer_summary(read_metrics(run)[-1])
     quantizer = modality.tokenizer.quantizer
     if not quantizer.spec.has_codes:
-        return "\n".join([f"{run}: no quantizer", *said])
+        return "\n".join([f"{run}: no quantizer", *summary])
     most = max(VECTORS, 4 * quantizer.spec.alphabet)
     latents = training_latents(modality, config.batch_size, most)
     position = modality.evaluate()["latents/position_share"]
-    health, found = quantizer_health(quantizer, latents, position)
-    return "\n".join([f"{run}: latents of training items", *said, *told(health, found)])
+    health, findings = quantizer_health(quantizer, latents, position)
+    return "\n".join(
+        [f"{run}: latents of training items", *summary, *report_lines(health, findings)]
+    )
 
 
 @torch.no_grad()
@@ -93,31 +94,31 @@ def training_latents(
     batches = modality.batches(
         Accelerator(cpu=True), batch_size=batch_size, seed=0, done=0, workers=0
     )
-    found: list[Tensor] = []
+    latents: list[Tensor] = []
     for batch in batches:
-        found.append(modality.latents(batch))
-        if sum(map(len, found)) >= most or batch["epoch"] > 0:
+        latents.append(modality.latents(batch))
+        if sum(map(len, latents)) >= most or batch["epoch"] > 0:
             break
-    return torch.cat(found)
+    return torch.cat(latents)
 
 
 @torch.no_grad()
 def quantizer_health(
     quantizer: Quantizer, latents: Float[Tensor, "n d"], position: float | None
 ) -> tuple[CodebookHealth, list[Finding]]:
-    """The measures, and what they say; of several codes per position the first is looked at.
+    """The measures, and what they say; of several codes per position the first is examined.
 
     Where codes are not the nearest vectors of the codebook, distances in it mean nothing, and only what does
-    not rest on them is said.
+    not rest on them is reported.
     """
     codes = quantizer.encode(latents)
     codes = codes[:, 0] if codes.ndim > 1 else codes
     health = codebook_health(latents, quantizer.codebook, codes, position)
     some = latents[:1024]
     by_distance = (nearest(some, quantizer.codebook) == codes[:1024]).float().mean() > 0.99
-    found = causes(health, bool(by_distance))
+    findings = causes(health, bool(by_distance))
     if quantizer.config.method == "fsq" and (size := float(latents.square().mean().sqrt())) > FLAT:
-        found.insert(
+        findings.insert(
             0,
             Finding(
                 "the latents are where the tanh is flat",
@@ -127,10 +128,10 @@ def quantizer_health(
                 topic="codes",
             ),
         )
-    return health, found
+    return health, findings
 
 
-def told(health: CodebookHealth, found: list[Finding]) -> list[str]:
+def report_lines(health: CodebookHealth, findings: list[Finding]) -> list[str]:
     """Measures and causes, a line each."""
     dead = health.dead_distance
     measures = {
@@ -147,8 +148,8 @@ def told(health: CodebookHealth, found: list[Finding]) -> list[str]:
     }
     if health.position is not None:
         measures["latents by position alone"] = f"{health.position:.1%} of their variance"
-    rows = [f"  {name:<28} {text}" for name, text in measures.items()]
-    return rows + (lines(found) or ["ok: none of the known causes of collapse fits"])
+    text = [f"  {name:<28} {value}" for name, value in measures.items()]
+    return text + (lines(findings) or ["ok: none of the known causes of collapse fits"])
 
 
 def codes_report(folder: Path) -> str:
@@ -162,9 +163,7 @@ def codes_report(folder: Path) -> str:
     )
     if share >= USED or manifest["positions"] < 4 * len(counts):
         return line
-    return (
-        f"{line}\nWARNING: few codes are used; ask doctor about the tokenizer's run for the cause"
-    )
+    return f"{line}\nWARNING: few codes are used; `simvq doctor` of the tokenizer's run says why"
 
 
 def prior_report(run: Path) -> str:
@@ -198,16 +197,12 @@ def arrays_report(latents: Path, codebook: Path) -> str:
     position = position_share(vectors) if vectors.ndim == 3 else None
     flat = vectors if vectors.ndim == 2 else rearrange(vectors, "b n d -> (b n) d")
     health = codebook_health(flat, codes, position=position)
-    return "\n".join([f"{latents}, {codebook}:", *told(health, causes(health))])
+    return "\n".join([f"{latents}, {codebook}:", *report_lines(health, causes(health))])
 
 
 def array(path: Path) -> Tensor:
-    """The array of a .npy file, or the only one of a .safetensors file; nothing is unpickled."""
+    """The array of a .npy file; nothing is unpickled."""
     try:
-        if path.suffix == ".safetensors":
-            with safe_open(path, framework="pt") as file:
-                (name,) = file.keys()
-                return file.get_tensor(name).float()
         return torch.from_numpy(np.load(path, allow_pickle=False)).float()
     except (OSError, ValueError, TypeError) as error:
         raise ValueError(f"{path} is not a .npy file of numbers: {error}") from None

@@ -22,7 +22,7 @@ class Key(NamedTuple):
     """One key of a config; `meaning` is the first sentence of its docstring."""
 
     name: str
-    kind: str
+    type: str
     default: str
     meaning: str
 
@@ -43,9 +43,9 @@ class Class(NamedTuple):
     path: Path
 
 
-def section_help(section: str, words: Sequence[str]) -> str:
-    """The keys of a section, for the file and the overrides among `words`, or for images."""
-    modality, values = given(words)
+def section_help(section: str, arguments: Sequence[str]) -> str:
+    """The keys of a section, for the file and the overrides among `arguments`, or for images."""
+    modality, values = modality_and_values(arguments)
     cls = section_classes(modality)[section]
     empty: dict[str, dict[str, Any]] = {name: {} for name in experiment.SECTIONS}
     follows = experiment.with_what_follows(Path("RUN_DIR"), empty)[section][1]
@@ -55,14 +55,16 @@ def section_help(section: str, words: Sequence[str]) -> str:
         if key.name.split(".")[0] not in ("modality", "data")
     ]
     others = next(name for name in experiment.CONFIGS if name != modality)
-    told = f"Section {section}, modality: {modality}; --help modality={others} or --help FILE are for others."
+    heading = f"Section {section}, modality: {modality}; --help modality={others} or --help FILE are for others."
     data = ["  data.*: see simvq run --help"] if "data" in fields_of(cls) else []
-    return "\n".join([first_sentence(ast.get_docstring(cls.node)), told, "", *table(keys), *data])
+    return "\n".join(
+        [first_sentence(ast.get_docstring(cls.node)), heading, "", *table(keys), *data]
+    )
 
 
-def file_help(words: Sequence[str]) -> str:
+def file_help(arguments: Sequence[str]) -> str:
     """The keys of a file that are in no section."""
-    modality, values = given(words)
+    modality, values = modality_and_values(arguments)
     keys = keys_of(section_classes(modality)["data"], values.get("data") or {})
     lines = table([key._replace(name=f"data.{key.name}") for key in keys])
     top = FILE.format(modality=modality, modalities=" | ".join(experiment.CONFIGS))
@@ -77,16 +79,18 @@ def class_help(name: str, path: Path) -> str:
     return "\n".join([ast.get_docstring(node) or "", "", *table(keys)])
 
 
-def given(words: Sequence[str]) -> tuple[str, dict[str, Any]]:
-    """The modality, and all that the file and the overrides among the words of a command say."""
-    files = [Path(word) for word in words if "=" not in word]
-    values = read_values(next(iter(files), None), [word for word in words if "=" in word])
+def modality_and_values(arguments: Sequence[str]) -> tuple[str, dict[str, Any]]:
+    """The modality, and all that the file and the overrides among a command's arguments say."""
+    files = [Path(argument) for argument in arguments if "=" not in argument]
+    values = read_values(
+        next(iter(files), None), [argument for argument in arguments if "=" in argument]
+    )
     return values.get("modality", "images"), values
 
 
 def table(keys: Sequence[Key]) -> list[str]:
     """A line for each key: name, type, default, meaning."""
-    left = [f"{key.name}  {key.kind} = {key.default}" for key in keys]
+    left = [f"{key.name}  {key.type} = {key.default}" for key in keys]
     width = min(max(map(len, left)), 56)
     return [f"  {a:<{width}}  {key.meaning}".rstrip() for a, key in zip(left, keys, strict=True)]
 
@@ -95,8 +99,8 @@ def section_classes(modality: str) -> dict[str, Class]:
     """The dataclass of each section, as the function in `pipelines/experiment.py` returns it."""
     path = Path(experiment.__file__)
     if modality not in experiment.CONFIGS:
-        known = ", ".join(experiment.CONFIGS)
-        raise ValueError(f"modality={modality} is not one of {known}: set modality")
+        modalities = ", ".join(experiment.CONFIGS)
+        raise ValueError(f"modality={modality} is not one of {modalities}: set modality")
     function = next(
         node
         for node in tree(path).body
@@ -120,21 +124,21 @@ def keys_of(
         default = defaults.get(name, field.default)
         parts = dataclasses_of(field.annotation, field.path)
         if not parts:
-            kind = kind_of(field.annotation, field.path)
-            yield Key(name, kind, default_of(default), first_sentence(field.doc))
+            type_ = type_of(field.annotation, field.path)
+            yield Key(name, type_, default_of(default), first_sentence(field.doc))
             continue
         inner = values.get(name) or {}
         methods = {method_of(part): part for part in parts}
         method = inner.get("method", method_of(parts[0]))
         custom = methods.pop("required", None)  # without a default: the base of users' own configs
-        known = ", ".join([*filter(None, methods), *(["an import path"] if custom else [])])
+        names = ", ".join([*filter(None, methods), *(["an import path"] if custom else [])])
         part = custom if custom and "." in str(method) else methods.get(method)
         if part is None:
-            raise ValueError(f"method={method} is not one of {known}: set method")
+            raise ValueError(f"method={method} is not one of {names}: set method")
         options = {} if "method" in inner else keywords(default)
         for key in keys_of(part, inner, options):
             if key.name == "method" and len(parts) > 1:
-                note = f"One of {known}; --help with this key shows another's keys"
+                note = f"One of {names}; --help with this key shows another's keys"
                 key = Key("method", "str", method, note)
             yield key._replace(name=f"{name}.{key.name}")
 
@@ -162,8 +166,8 @@ def fields_of(cls: Class) -> dict[str, Field]:
     body = cls.node.body
     for node, after in zip(body, [*body[1:], ast.Pass()], strict=True):
         if isinstance(node, ast.AnnAssign):
-            told = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
-            doc = ast.literal_eval(after.value) if told else ""  # type: ignore[attr-defined]
+            documented = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+            doc = ast.literal_eval(after.value) if documented else ""  # type: ignore[attr-defined]
             name = ast.unparse(node.target)
             fields[name] = Field(node.annotation, node.value, doc, cls.path)
     return fields
@@ -179,11 +183,11 @@ def dataclasses_of(annotation: ast.AST, path: Path) -> list[Class]:
     return dataclasses_of(node, file) if isinstance(node, ast.BinOp) else []
 
 
-def kind_of(annotation: ast.AST, path: Path) -> str:
-    """A type in words: the values of a Literal, else its name."""
+def type_of(annotation: ast.AST, path: Path) -> str:
+    """A type as text: the values of a Literal, else its name."""
     node, file = find(ast.unparse(annotation), path)
     if isinstance(node, ast.Subscript):
-        return kind_of(node, file)
+        return type_of(node, file)
     text = ast.unparse(annotation)
     if text.startswith("Literal["):
         return text.removeprefix("Literal[").rstrip("]").replace("'", "").replace(", ", " | ")

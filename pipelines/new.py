@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 import stage1_tokenizer.train
-from common.config import write_text
+from common.files import write_text
 from common.processes import processes
 from pipelines.data_facts import ImageFacts, SpeechFacts, look
 from pipelines.experiment import read_experiment

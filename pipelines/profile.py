@@ -32,19 +32,19 @@ MOST_STEPS, MOST_SECONDS = 40, 60.0
 class Profile:
     """What was counted over some steps."""
 
-    watch: Stopwatch
+    stopwatch: Stopwatch
     steps: int
     items: int
     """In all these steps."""
-    kind: str
-    """What the items are."""
+    unit: str
+    """What the items are called."""
     peak_memory: float
-    """GiB since the process began."""
+    """GiB since the process started."""
 
     @property
     def seconds(self) -> float:
         """Of all parts together."""
-        return sum(self.watch.seconds.values())
+        return sum(self.stopwatch.seconds.values())
 
 
 def profile(config: TrainTokenizerConfig | TrainPriorConfig) -> Profile:
@@ -58,18 +58,20 @@ def profile(config: TrainTokenizerConfig | TrainPriorConfig) -> Profile:
         config = replace(config, run_dir=Path(folder) / "run", trackers=())
         step: Callable[[int], object]
         if isinstance(config, TrainPriorConfig):
-            prior, _, rows = stage2_prior.train.begin(config)
-            accelerator, per_step, kind = prior.accelerator, prior.codes_per_step, "codes"
-            step = partial(stage2_prior.train.take_step, prior, rows)
+            prior, _, batches_of_codes = stage2_prior.train.begin(config)
+            accelerator, per_step, unit = prior.accelerator, prior.codes_per_step, "codes"
+            step = partial(stage2_prior.train.take_step, prior, batches_of_codes)
         else:
             tokenizer, _, batches = stage1_tokenizer.train.begin(with_discriminator(config))
             accelerator, per_step = tokenizer.accelerator, config.batch_size
-            kind = tokenizer.modality.items
+            unit = tokenizer.modality.items
             step = partial(stage1_tokenizer.train.take_step, tokenizer, batches)
-        watch, steps = measured(step, accelerator.device)
+        stopwatch, steps = measured(step, accelerator.device)
         finish_trackers(accelerator)
     peak = peak_memory(accelerator.device)
-    return Profile(watch=watch, steps=steps, items=steps * per_step, kind=kind, peak_memory=peak)
+    return Profile(
+        stopwatch=stopwatch, steps=steps, items=steps * per_step, unit=unit, peak_memory=peak
+    )
 
 
 def with_discriminator(config: TrainTokenizerConfig) -> TrainTokenizerConfig:
@@ -88,20 +90,20 @@ def measured(step: Callable[[int], object], device: torch.device) -> tuple[Stopw
     """A stopwatch that ran over some steps after the first ones, and their number."""
     for index in range(WARM_UP):
         step(index)
-    watch, start, steps = Stopwatch(device), time.perf_counter(), 0
-    with watch.running():
+    stopwatch, start, steps = Stopwatch(device), time.perf_counter(), 0
+    with stopwatch.running():
         while steps < MOST_STEPS and time.perf_counter() - start < MOST_SECONDS:
             step(WARM_UP + steps)
             steps += 1
-    return watch, steps
+    return stopwatch, steps
 
 
 def profile_table(profile: Profile) -> str:
     """Share, milliseconds and calls of each part in a step, as plain text for the terminal."""
-    watch, steps = profile.watch, profile.steps
+    stopwatch, steps = profile.stopwatch, profile.steps
     lines = [("part", "share", "ms per step", "calls per step")]
     for part in get_args(Part):
-        seconds, calls = watch.seconds[part], watch.calls[part] / steps
+        seconds, calls = stopwatch.seconds[part], stopwatch.calls[part] / steps
         if seconds:
             share, ms = seconds / profile.seconds, 1000 * seconds / steps
             lines.append((part, f"{share:.1%}", f"{ms:,.2f}", f"{calls:g}" if calls else ""))
@@ -109,8 +111,8 @@ def profile_table(profile: Profile) -> str:
     alignment = ("left", "right", "right", "right")
     table = tabulate(lines, tablefmt="plain", colalign=alignment, disable_numparse=True)
     threads = torch.get_num_threads()
-    where = f"{watch.device.type}, {threads} thread{'' if threads == 1 else 's'}"
+    where = f"{stopwatch.device.type}, {threads} thread{'' if threads == 1 else 's'}"
     return (
         f"{table}\n\n{steps} steps after {WARM_UP} of warm-up ({where}): "
-        f"{profile.items / profile.seconds:,.1f} {profile.kind} per second, peak memory {profile.peak_memory:.2f} GiB"
+        f"{profile.items / profile.seconds:,.1f} {profile.unit} per second, peak memory {profile.peak_memory:.2f} GiB"
     )

@@ -6,7 +6,8 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from common.hub import local_folder, sha256
+from common.files import sha256
+from common.hub import local_folder
 from common.manifest import start_manifest, write_manifest
 from common.processes import processes
 from common.runs import environment

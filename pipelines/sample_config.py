@@ -1,33 +1,42 @@
-"""What sample is told: the keys that all modalities share, and those of each."""
+"""What sample reads: the keys that all modalities share, and those of each."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from stage2_prior.sampling import Schedule
+from stage2_prior.sampling import SamplingOptions, Schedule
 
 
 @dataclass(frozen=True, kw_only=True)
 class SampleConfig:
-    """What sample reads, whatever it draws."""
+    """What sample reads, whatever the modality."""
 
     pipeline: Path
     """The `pipeline/` folder of a prior's run, or its name on the Hub."""
     out: Path
     """The folder of the samples; running again goes on with those that are missing."""
     count: int = 1000
+    """Samples, in all."""
     labels: tuple[int, ...] | None = None
-    """Sample i gets label i modulo their number; null for every label in turn, or none where there are none."""
+    """Sample i gets label i modulo their count; null for every label in turn, or none where there are none."""
     seed: int = 0
     """Sample i has the seed `seed + i`."""
     guidance: float = 1.0
     """Scale s of u + s (c - u), where c and u are the logits with and without the condition; 1 is no guidance."""
     temperature: float = 1.0
+    """What logits are divided by; 0 takes the likeliest code."""
     top_k: int = 0
     """Keep the k likeliest codes; 0 keeps all, as FID wants it."""
     top_p: float = 1.0
     """Keep the fewest codes that reach this probability together."""
     batch_size: int = 64
+    """Samples generated at once by each process."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keys that say how codes are sampled, for a pipeline."""
+        names = {field.name for field in fields(SamplingOptions)}
+        return {name: value for name, value in vars(self).items() if name in names}
 
     def __post_init__(self) -> None:
         if self.count < 1 or self.batch_size < 1:
@@ -43,7 +52,7 @@ class SampleConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SampleImagesConfig(SampleConfig):
-    """Draws new pictures: `simvq sample CONFIG [key=value ...]`."""
+    """Samples new images: `simvq sample CONFIG [key=value ...]`."""
 
     modality: Literal["images"] = "images"
     """The key by which a file says what it is for: `speech` is SampleSpeechConfig's."""
@@ -55,24 +64,24 @@ class SampleImagesConfig(SampleConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class SampleSpeechConfig(SampleConfig):
-    """Draws new speech: `simvq sample CONFIG [key=value ...]`."""
+    """Samples new speech: `simvq sample CONFIG [key=value ...]`."""
 
     modality: Literal["speech"] = "speech"
-    """A file without this key is for pictures."""
+    """A file without this key is for images."""
     speakers: tuple[int, ...] | None = None
-    """Every label is said by speaker after speaker; null for all of them, or none where there are none."""
+    """Every label is spoken by speaker after speaker; null for all of them, or none where there are none."""
     texts: tuple[str, ...] | None = None
-    """Sample i says text i modulo their number, where the prior's condition is text; null for none."""
+    """Sample i says text i modulo their count, where the prior's condition is text; null for none."""
     prompts: Path | None = None
-    """A folder of audio files: sample i goes on from file i, by name, modulo their number; null for none."""
+    """A folder of audio files: sample i goes on from file i, by name, modulo their count; null for none."""
     prompt_seconds: float | None = None
     """What of each prompt is gone on with, from its start; null for all of it."""
     min_codes: int | None = None
-    """No sample ends before it has so many codes; null for the prior's own number."""
+    """No sample ends before it has so many codes; null for the prior's own."""
     max_codes: int | None = None
-    """Every sample ends when it has so many codes; null for the prior's own number."""
+    """Every sample ends when it has so many codes; null for the prior's own."""
     repetitions: int | None = None
-    """A code that occurs more often than this among the last 10 is drawn again from the whole distribution;
+    """A code that occurs more often than this among the last 10 is sampled again from the whole distribution;
     null for never."""
 
     def __post_init__(self) -> None:
@@ -80,6 +89,6 @@ class SampleSpeechConfig(SampleConfig):
         seconds = self.prompt_seconds
         if seconds is not None and (self.prompts is None or not seconds > 0):
             raise ValueError(
-                f"prompt_seconds={seconds} must be positive and needs prompts, a folder of recordings, "
+                f"prompt_seconds={seconds} must be positive and needs prompts, a folder of audio files, "
                 f"which is {self.prompts}: set prompts or prompt_seconds"
             )

@@ -12,6 +12,7 @@ import stage1_tokenizer.train
 import stage2_prior.train
 from common.codes import read_manifest
 from common.findings import lines, refuse_failed
+from common.metrics import NAMES
 from common.processes import processes
 from common.tracking import read_metrics
 from pipelines.compare.config import CompareConfig
@@ -29,13 +30,10 @@ from pipelines.prior_metrics import prior_metrics
 from pipelines.sample import SampleImagesConfig, SampleSpeechConfig
 from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
 from stage1_tokenizer.config import EncodeConfig, TrainTokenizerConfig
-from stage1_tokenizer.findings import tokenizer_summary, training_findings
+from stage1_tokenizer.findings import reconstruction_metric, tokenizer_summary, training_findings
 from stage2_prior.build import load_prior
 from stage2_prior.findings import baselines_in_words, prior_findings, prior_summary
 from stage2_prior.train_config import TrainPriorConfig
-
-HELD_OUT = {"heldout/psnr": "PSNR {:.2f} dB", "heldout/mel": "mel distance {:.3f}"}
-"""How what a tokenizer's training watches is told."""
 
 
 def train_tokenizer(config: TrainTokenizerConfig) -> str:
@@ -43,21 +41,23 @@ def train_tokenizer(config: TrainTokenizerConfig) -> str:
     if processes().is_main_process:
         write_training_report(config.run_dir)
     last = read_metrics(config.run_dir)[-1]
-    watched = ", ".join(words.format(last[k]) for k, words in HELD_OUT.items() if k in last)
+    key, value, _ = reconstruction_metric(last)
     codes = (
         f"over the last {last['codebook/positions']:,} positions {last['codebook/used']:.1%} of "
         f"{last['codebook/size']:,} codes used, perplexity {last['codebook/perplexity']:,.0f}"
     )
     if last["codebook/size"] == 1:
         codes = "there are no codes"
-    found = training_findings(last)
-    text = f"{model}: held-out {watched}; {codes}" + bad_items(last["data/bad"])
-    refuse_failed(found, text, config.allow_failed)
-    return "\n".join([text, *lines(found)])
+    findings = training_findings(last)
+    text = f"{model}: held-out {NAMES.get(key, key)} {value:.2f}; {codes}" + bad_items(
+        last["data/bad"]
+    )
+    refuse_failed(findings, text, config.allow_failed)
+    return "\n".join([text, *lines(findings)])
 
 
 def bad_items(count: int) -> str:
-    """What is said of undecodable items, where there were any."""
+    """A note on undecodable items, where there were any."""
     return f"; {count} items could not be decoded" if count else ""
 
 
@@ -84,12 +84,12 @@ def train_prior(config: TrainPriorConfig) -> str:
     if processes().is_main_process:
         pipeline_of(config, best).save_pretrained(folder)
     processes().wait_for_everyone()
-    rows = read_metrics(config.run_dir)
-    last = [row for row in rows if "heldout/nats_per_code" in row][-1]
-    found = prior_findings(rows)
+    metrics = read_metrics(config.run_dir)
+    last = [line for line in metrics if "heldout/nats_per_code" in line][-1]
+    findings = prior_findings(metrics)
     text = f"{folder}: held-out {last['heldout/best_nats_per_code']:.3f} nats per code{baselines_in_words(last)}"
-    refuse_failed(found, text, config.allow_failed)
-    return "\n".join([text, *lines(found)])
+    refuse_failed(findings, text, config.allow_failed)
+    return "\n".join([text, *lines(findings)])
 
 
 def pipeline_of(

@@ -2,10 +2,3 @@
 
 from stage1_tokenizer.images.tokenizer import ImageTokenizer, ImageTokenizerConfig
 from stage1_tokenizer.speech.tokenizer import SpeechTokenizer, SpeechTokenizerConfig
-
-__all__ = [
-    "ImageTokenizer",
-    "ImageTokenizerConfig",
-    "SpeechTokenizer",
-    "SpeechTokenizerConfig",
-]

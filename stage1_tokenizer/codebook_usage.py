@@ -45,13 +45,13 @@ def entropy(counts: Int[Tensor, " k"]) -> Float[Tensor, ""]:
 
 
 def effective_rank(codebook: Float[Tensor, "k d"]) -> float:
-    """exp(entropy) of the shares of the centred codebook's singular values (Roy & Vetterli 2007)."""
+    """exp(entropy) of the centred codebook's singular values, whose sum is made 1 (Roy & Vetterli 2007)."""
     centred = codebook - codebook.mean(0)
     covariance = (centred.T @ centred).cpu().double()
     eigenvalues = torch.linalg.eigvalsh(covariance)
     singular = eigenvalues.clamp_min(0).sqrt()
-    shares = singular / singular.sum().clamp_min(1e-30)
-    return float(torch.exp(torch.special.entr(shares).sum()))
+    normalised = singular / singular.sum().clamp_min(1e-30)
+    return float(torch.exp(torch.special.entr(normalised).sum()))
 
 
 @torch.no_grad()

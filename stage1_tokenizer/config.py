@@ -1,4 +1,4 @@
-"""What train-tokenizer and encode are told, whatever the items are; images/ and speech/ add their own keys."""
+"""What train-tokenizer and encode read, whatever the items are; images/ and speech/ add their own keys."""
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -20,6 +20,7 @@ class AdversarialLossConfig:
     adversarial_start: int = 0
     """The step from which the discriminator is trained and the adversarial loss counts."""
     discriminator_lr: float = 1e-4
+    """Peak learning rate of the discriminator, on the same schedule as the networks'."""
 
     @property
     def adversarial(self) -> bool:
@@ -62,6 +63,7 @@ class EncodeConfig:
     threads: int = 4
     """Threads that decode items."""
     format: Literal["arrow", "parquet"] = "arrow"
+    """Of the shards."""
 
 
 def load_saved_config(schema: type[Config], path: Path) -> Config:

@@ -16,7 +16,7 @@ from stage1_tokenizer.split import hold_out, share_of
 Row = dict[str, Any]
 Rows: TypeAlias = Dataset | IterableDataset
 SPREAD = 64
-"""Items, spread over a split, by which it is told from others."""
+"""Items, spread over a split, from which its fingerprint is taken."""
 
 
 class BadItemError(ValueError):

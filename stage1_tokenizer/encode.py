@@ -15,8 +15,8 @@ from tqdm.auto import tqdm
 
 from common.codes import code_files, read_codes, read_manifest
 from common.config import to_plain
-from common.files import replaced_file
-from common.hub import local_folder, sha256
+from common.files import replaced_file, sha256
+from common.hub import local_folder
 from common.manifest import start_manifest, write_manifest
 from common.processes import processes
 from stage1_tokenizer.batches import Item, bad_items_of

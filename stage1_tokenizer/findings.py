@@ -3,18 +3,10 @@
 import math
 from functools import partial
 
-from common.findings import (
-    Finding,
-    Topic,
-    step_findings,
-    steps_in_words,
-    summary,
-    verdict,
-)
+from common.findings import Finding, Topic, step_findings, steps_in_words, summary, verdict
+from common.metrics import NAMES
 from stage1_tokenizer.codebook_usage import CodebookHealth
 
-NAMES = {"psnr": "PSNR", "mel": "mel distance"}
-"""Of the metrics of reconstructions, in words; others are called by their keys."""
 USED = 0.5
 """Share of the codes below which few are used, where there were positions enough to use them all."""
 POSITION = 0.8
@@ -72,7 +64,7 @@ def _scales(health: CodebookHealth) -> list[Finding]:
                 "codes and latents have other scales",
                 f"the codes spread {health.scale:.2g} times as far as the latents",
                 "0.25 to 4 times",
-                "Start the codes from the latents (SimVQ: model.quantizer.rescale=true; VQ: start=data; in your "
+                "Initialise the codes from the latents (SimVQ: model.quantizer.rescale=true; VQ: start=data; in your "
                 "own loop call init_from), or normalise the latents.",
             )
         )
@@ -96,7 +88,7 @@ def _geometry(health: CodebookHealth) -> list[Finding]:
                 "codes are alike",
                 f"{health.duplicates:.1%} of them equal another",
                 "none",
-                "Start them apart: from data, or at random; codes that are equal get the same updates.",
+                "Initialise them apart: from data, or at random; codes that are equal get the same updates.",
             )
         )
     if (finding := rank_finding(health.rank, health.dim)) is not None:
@@ -141,7 +133,7 @@ def _few_used(health: CodebookHealth) -> list[Finding]:
             f"{health.used:.1%} of {health.size:,}{where}",
             f"over {USED:.0%}",
             "Only codes that are chosen move, and these are never near: use simvq, or ema with reset=state, or "
-            "start from data."
+            "initialise from data."
             if far
             else "The codes lie among the latents but too dense for them: lower the codebook_size, or raise "
             "the loss weight of the quantizer (model.quantizer.weight).",
@@ -167,26 +159,24 @@ def training_findings(line: dict[str, float]) -> list[Finding]:
 
 def reconstruction_metric(line: dict[str, float]) -> tuple[str, float, float | None]:
     """The key of the metric of held-out reconstructions, its value, and that of the best constant output."""
-    names = [name.removeprefix("heldout/") for name in line if name.startswith("heldout/")]
-    (name,) = (name for name in names if name != "quantization_error")
-    return name, line[f"heldout/{name}"], line.get(f"constant/{name}")
+    keys = [key for key in line if key.startswith("heldout/")]
+    (key,) = (key for key in keys if key != "heldout/quantization_error")
+    return key, line[key], line.get(key.replace("heldout", "constant"))
 
 
 def constant_finding(line: dict[str, float]) -> Finding | None:
     """A reconstruction that is no better than the best constant."""
-    name, value, constant = reconstruction_metric(line)
+    key, value, constant = reconstruction_metric(line)
     if constant is None:
         return None
-    unit, usual = "", f"{BETTER:.0%} less at the least"
-    good = value < (1 - BETTER) * constant
-    if name == "psnr":
-        unit, usual = " dB", f"{PSNR_GAIN} dB more at the least"
-        good = value > constant + PSNR_GAIN
+    usual, good = f"{BETTER:.0%} less at the least", value < (1 - BETTER) * constant
+    if key == "heldout/psnr":
+        usual, good = f"{PSNR_GAIN} dB more at the least", value > constant + PSNR_GAIN
     if good:
         return None
     return Finding(
         "the reconstruction is no better than a constant",
-        f"{NAMES.get(name, name)} {value:.2f}{unit}, of the best constant {constant:.2f}{unit}",
+        f"{NAMES.get(key, key)} {value:.2f}, of the best constant {constant:.2f}",
         usual,
         "Train longer (steps), or change optim.lr.",
         failed=True,
@@ -211,17 +201,17 @@ def used_finding(line: dict[str, float]) -> Finding | None:
 
 def constant_in_words(constant: dict[str, float]) -> str:
     """What the best constant output reaches, for the eye."""
-    (key,) = constant
-    name = key.removeprefix("constant/")
-    return f"the best constant output has {NAMES.get(name, name)} {constant[key]:.2f}"
+    [(key, value)] = constant.items()
+    key = key.replace("constant", "heldout")
+    return f"the best constant output has {NAMES.get(key, key)} {value:.2f}"
 
 
 def in_words(line: dict[str, float]) -> str:
     """A line of metrics for the eye."""
-    name, value, constant = reconstruction_metric(line)
+    key, value, constant = reconstruction_metric(line)
     parts = [
         f"loss {line['loss/total']:.3f}",
-        f"{NAMES.get(name, name)} {value:.2f} (constant {constant:.2f})",
+        f"{NAMES.get(key, key)} {value:.2f} (constant {constant:.2f})",
     ]
     if line["codebook/size"] > 1:
         parts.append(f"{line['codebook/used']:.1%} of {line['codebook/size']:,.0f} codes used")
@@ -231,7 +221,7 @@ def in_words(line: dict[str, float]) -> str:
 
 def tokenizer_summary(line: dict[str, float]) -> list[str]:
     """Three lines on a tokenizer: what it reconstructs, its codes, its training."""
-    name, value, constant = reconstruction_metric(line)
+    key, value, constant = reconstruction_metric(line)
     beside = math.nan if constant is None else constant
     codes = "there are none"
     if line["codebook/size"] > 1:
@@ -241,7 +231,7 @@ def tokenizer_summary(line: dict[str, float]) -> list[str]:
             f"effective rank {line['codebook/effective_rank']:.1f}"
         )
     topics: dict[Topic, str] = {
-        "output": f"held-out {NAMES.get(name, name)} {value:.2f}, the best constant {beside:.2f}",
+        "output": f"held-out {NAMES.get(key, key)} {value:.2f}, the best constant {beside:.2f}",
         "codes": codes,
         "training": steps_in_words(line),
     }

@@ -108,7 +108,7 @@ class ModalityEncoding(Protocol):
 
 
 class Modality(NamedTuple):
-    """One kind of items: how a tokenizer of them is trained, and how they are encoded."""
+    """How a tokenizer of such items is trained, and how they are encoded."""
 
     training: type[ModalityTraining]
     encoding: type[ModalityEncoding]

@@ -207,7 +207,7 @@ def optimize(run: Training, batch: Batch, step: int) -> tuple[dict[str, Tensor],
         losses["discriminator"] = loss
         norms.append(backward(run, loss, discriminator))
         optimizers.append(its_optimizer)
-    skip = run.guard.watch(step, losses, norms, scaled=accelerator.scaler is not None)
+    skip = run.guard.inspect(step, losses, norms, scaled=accelerator.scaler is not None)
     scheduled = learning_rate(step, run.config.steps, run.config.optim)
     for optimizer in optimizers:
         for group in optimizer.param_groups:

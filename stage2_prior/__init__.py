@@ -2,5 +2,3 @@
 
 from stage2_prior.depth import DepthPrior
 from stage2_prior.model import Prior, PriorConfig
-
-__all__ = ["DepthPrior", "Prior", "PriorConfig"]

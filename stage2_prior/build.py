@@ -7,7 +7,8 @@ import torch
 from datasets import Dataset
 
 from common.config import load_config
-from common.hub import local_folder, sha256
+from common.files import sha256
+from common.hub import local_folder
 from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
 from stage2_prior.depth import DepthPrior
 from stage2_prior.embeddings import CodebookVocabulary

@@ -111,7 +111,7 @@ def _loader(items: CodeDataset, batch_size: int, sampler: Any, workers: int) -> 
         batch_size,
         sampler=sampler,
         num_workers=workers,
-        collate_fn=lambda batch: batch,  # __getitems__ has made the batch
+        collate_fn=lambda batch: batch,  # __getitems__ returns the batch
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,
     )

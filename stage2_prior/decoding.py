@@ -154,11 +154,7 @@ class LlamaBody:
         past[1, :, :, here] = values.transpose(1, 2)
         all_keys, all_values = past[:, :, :, : here.stop]
         out = F.scaled_dot_product_attention(
-            queries,
-            all_keys,
-            all_values,
-            is_causal=hidden.shape[1] > 1,
-            scale=attention.scaling,
+            queries, all_keys, all_values, is_causal=hidden.shape[1] > 1, scale=attention.scaling
         )
         return attention.o_proj(out.transpose(1, 2).flatten(2))
 

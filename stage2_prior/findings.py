@@ -13,7 +13,7 @@ BASELINES = {
 MARGIN = 0.005
 """Nats per code by which a prior must be below a baseline."""
 OVERFIT = 0.02
-"""Share by which the last held-out loss is above the best where a prior has begun to learn by heart."""
+"""Share by which the last held-out loss is above the best where a prior has started to overfit."""
 
 
 def prior_findings(lines: list[dict[str, Any]]) -> list[Finding]:
@@ -54,10 +54,10 @@ def _course_findings(held_out: list[dict[str, Any]], best: dict[str, Any]) -> li
     if best is held_out[0]:
         return [
             Finding(
-                "the prior was best at its first look at the held-out codes",
+                "the prior was best at its first evaluation",
                 course,
                 "a minimum later on",
-                "It learns by heart: raise dropout, lower size or steps, or encode more views.",
+                "It overfits: raise dropout, lower size or steps, or encode more views.",
                 topic="codes",
             )
         ]
@@ -66,7 +66,7 @@ def _course_findings(held_out: list[dict[str, Any]], best: dict[str, Any]) -> li
         return [
             Finding(
                 "the prior was still learning",
-                f"{course}, {nats[-2] - nats[-1]:.3f} less than at the look before",
+                f"{course}, {nats[-2] - nats[-1]:.3f} less than at the evaluation before",
                 "no more than a little to gain at the end",
                 "More steps would help.",
                 topic="codes",
@@ -81,7 +81,7 @@ def prior_summary(lines: list[dict[str, Any]]) -> list[str]:
     best = min(held_out, key=lambda line: line["heldout/nats_per_code"])
     text: dict[Topic, str] = {
         "output": f"held-out {best['heldout/nats_per_code']:.3f} nats per code{baselines_in_words(best)}",
-        "codes": f"lowest at step {best['step']:,}, the last look at step {held_out[-1]['step']:,}",
+        "codes": f"lowest at step {best['step']:,}, the last evaluation at step {held_out[-1]['step']:,}",
         "training": steps_in_words(step_lines(lines)[-1]),
     }
     return summary("prior", text, prior_findings(lines))
@@ -89,8 +89,8 @@ def prior_summary(lines: list[dict[str, Any]]) -> list[str]:
 
 def baselines_in_words(line: dict[str, Any]) -> str:
     """What n-grams and chance reach; nothing for a run of an earlier version."""
-    words = ", ".join(f"{name} {line[key]:.3f}" for key, name in BASELINES.items() if key in line)
-    return f" ({words})" if words else ""
+    nats = ", ".join(f"{name} {line[key]:.3f}" for key, name in BASELINES.items() if key in line)
+    return f" ({nats})" if nats else ""
 
 
 def step_lines(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -205,8 +205,8 @@ def lengths_in_codes(
     config.check_lengths(low, high)
     if high > config.longest:
         raise ValueError(
-            f"max_codes={high}: this prior's samples have at most {config.longest} codes, as "
-            "train-prior's max_codes said"
+            f"max_codes={high}: this prior's samples have at most {config.longest} codes, the "
+            "max_codes of train-prior"
         )
     return low, high
 

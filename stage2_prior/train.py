@@ -18,13 +18,7 @@ from common.progress import Progress, machine, parameters
 from common.runs import finish_trackers, is_finished, start_run
 from common.seeding import seed_step
 from common.stopwatch import part
-from common.training import (
-    Average,
-    StepGuard,
-    Throughput,
-    decay_groups,
-    learning_rate,
-)
+from common.training import Average, StepGuard, Throughput, decay_groups, learning_rate
 from stage2_prior.build import build_prior
 from stage2_prior.data import Batch, CodeDataset, held_out_batches, training_batches
 from stage2_prior.model import Prior
@@ -116,7 +110,7 @@ def train_prior(config: TrainPriorConfig) -> Path:
         if ends_epoch(done, config.batch_size, len(run.train)) or done == config.steps:
             nats = validate(run, done)
             progress.line(done, f"held-out {nats:.3f} nats per code, best {run.best.nats:.3f}")
-            clock.rate()  # what was held out took none of a step's time
+            clock.rate()  # the evaluation took none of a step's time
         if done % config.save_every == 0 or done == config.steps:
             if accelerator.is_main_process:
                 save_checkpoint(config.run_dir, done, run.parts, config.keep_checkpoints)
@@ -125,9 +119,7 @@ def train_prior(config: TrainPriorConfig) -> Path:
     return best
 
 
-def begin(
-    config: TrainPriorConfig,
-) -> tuple[Training, int, Iterator[Batch]]:
+def begin(config: TrainPriorConfig) -> tuple[Training, int, Iterator[Batch]]:
     """The run as its folder has it, the number of steps that are done, and the batches that follow."""
     accelerator = start_run(config, config.run_dir, config.precision, config.trackers)
     run = prepare(config, accelerator)
@@ -223,7 +215,7 @@ def optimize(run: Training, loss: Tensor, step: int) -> Tensor:
     scaled = accelerator.scaler is not None
     for group in run.optimizer.param_groups:
         group["lr"] = learning_rate(step, config.steps, config.optim)
-    skip = run.guard.watch(step, {"train": loss}, [norm], scaled=scaled)
+    skip = run.guard.inspect(step, {"train": loss}, [norm], scaled=scaled)
     run.optimizer.optimizer.found_inf = skip
     with part("optimizer"):
         run.optimizer.step()

@@ -1,4 +1,4 @@
-"""What the training of a prior is told."""
+"""The config of a prior's training."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,12 +27,16 @@ class TrainPriorConfig(LoopConfig):
     max_codes: int | None = None
     """Every sample ends when it has so many codes; null for 1.5 times the longest training clip."""
     size: Size = "3m"
+    """Parameters of the transformer, without its vocabulary."""
     style: Style = "llama"
+    """Whose layers the transformer has."""
     head: Literal["learned", "codebook"] = "learned"
-    """See `PriorConfig`."""
+    """`learned`: two vectors for each code; `codebook`: the tokenizer's codebook, frozen, between learned maps."""
     levels_by: Literal["flattened", "depth"] = "flattened"
-    """For quantizers with several codes per position; see `PriorConfig`."""
+    """How several codes of a position are predicted: `flattened`, as if each were a position; `depth`, by a
+    small transformer of their own."""
     dropout: float = 0.0
+    """Of embeddings and attention, for gpt2 of residual branches too."""
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=4e-4, weight_decay=0.05))
     batch_size: int = 256
     """Sequences of codes in one step, over all processes."""

@@ -39,7 +39,7 @@ def fit(
     steps: int,
     rate: float = RATE,
 ) -> None:
-    """Trains the quantizer alone with Adam on `batches(step)`; its start is the first batch's."""
+    """Trains the quantizer alone with Adam on `batches(step)`; initialised from the first batch."""
     learned = [p for p in quantizer.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(learned, lr=rate) if learned else None
     quantizer.init_from(batches(0))
@@ -79,7 +79,7 @@ def k_means(vectors: Float[Tensor, "n d"]) -> Float[Tensor, "k d"]:
 
 
 def ellipsoid(vectors: Float[Tensor, "n d"]) -> Float[Tensor, "k d"]:
-    """Draws from a Gaussian with the vectors' mean and covariance, its scale the best of ten: no step."""
+    """Samples of a Gaussian with the vectors' mean and covariance, its scale the best of ten: no step."""
     factor = torch.linalg.cholesky(vectors.T.cov())
     samples = torch.randn(SIZE, DIM) @ factor.T
     scaled = [vectors.mean(0) + scale / 10 * samples for scale in range(1, 11)]

@@ -1,4 +1,4 @@
-"""The use of C or of C W + b? What is counted, what is measured, and what C's start changes."""
+"""The use of C or of C W + b? What is counted, what is measured, and what C's initialisation changes."""
 
 import math
 
@@ -16,7 +16,7 @@ from stage1_tokenizer.quantizers.search import nearest
 
 STEPS, DRIFT_STEPS, DRIFT_SEEDS = 400, 500, (0, 1)
 RANKS = (DIM, 4, 1, 0)
-STARTS = ("Gaussian", "uniform", "sphere")
+INITS = ("Gaussian", "uniform", "sphere")
 SPREADS = {"0.01": 0.01, "d^-1/2": DIM**-0.5, "1": 1.0}
 
 
@@ -62,21 +62,21 @@ def geometry(codes: Float[Tensor, "k d"]) -> list[float]:
     return [rank, effective_rank(codes) if rank else 0.0, float(scale), float(to_nearest)]
 
 
-def new_basis(start: str, spread: float) -> Float[Tensor, "k d"]:
+def new_basis(init: str, spread: float) -> Float[Tensor, "k d"]:
     """Rows with this standard deviation in each dimension: N(0, 1), uniform, or all of one length."""
-    if start == "uniform":
+    if init == "uniform":
         return spread * math.sqrt(3) * (torch.rand(SIZE, DIM) * 2 - 1)
     basis = torch.randn(SIZE, DIM)
-    if start == "sphere":
+    if init == "sphere":
         basis = math.sqrt(DIM) * basis / basis.norm(dim=1, keepdim=True)
     return spread * basis
 
 
-def after_drift(start: str, spread: float, bias: bool, seed: int) -> list[float]:
+def after_drift(init: str, spread: float, bias: bool, seed: int) -> list[float]:
     """Share used and squared error by the variance, 1, after the mean of N(0, I) moved by ten."""
     torch.manual_seed(seed)
     quantizer = SimVQ(codebook_size=SIZE, code_dim=DIM, bias=bias, rescale=False)
-    quantizer.basis.copy_(new_basis(start, spread))
+    quantizer.basis.copy_(new_basis(init, spread))
     shift = 10 / math.sqrt(DIM) / DRIFT_STEPS
     fit(quantizer, lambda step: torch.randn(1, BATCH, DIM) + step * shift, DRIFT_STEPS)
     vectors = torch.randn(COUNT, DIM) + DRIFT_STEPS * shift
@@ -105,16 +105,16 @@ def write() -> Figure:
     figure, axes = pyplot.subplots(1, 2, figsize=(8, 3), layout="constrained", sharey=True)
     lines = []
     for bias, axis in zip((True, False), axes, strict=True):
-        for start in STARTS:
+        for init in INITS:
             line = []
             for name, spread in SPREADS.items():
-                runs = [after_drift(start, spread, bias, seed) for seed in DRIFT_SEEDS]
+                runs = [after_drift(init, spread, bias, seed) for seed in DRIFT_SEEDS]
                 share, error = zip(*runs, strict=True)
                 percent = [100 * value for value in share]
                 line.append(sum(percent) / len(percent))
                 has = "yes" if bias else "no"
-                lines.append([f"{start}, {name}", has, mean_sd(percent, 1), mean_sd(error, 2)])
-            axis.plot(list(SPREADS), line, marker="o", label=start)
+                lines.append([f"{init}, {name}", has, mean_sd(percent, 1), mean_sd(error, 2)])
+            axis.plot(list(SPREADS), line, marker="o", label=init)
         axis.set(title="with a bias" if bias else "without", xlabel="standard deviation of C")
     axes[0].set(ylabel="codes used (%)", ylim=(0, 105))
     axes[0].legend()

@@ -44,8 +44,8 @@ CEILING = "no quantizer"
 @cache
 def digits(split: str) -> Float[Tensor, "n y"]:
     """The pixels of a split of scikit-learn's digits."""
-    pictures = load_images(ImageDataConfig(), split, channels=1, size=8)
-    views = [pictures.fixed(pictures.decode(row)) for row in pictures.rows]
+    images = load_images(ImageDataConfig(), split, channels=1, size=8)
+    views = [images.view(images.decode(row)) for row in images.rows]
     return torch.stack(views).flatten(1)
 
 

@@ -53,8 +53,8 @@ def prior(model: Autoencoder, head: Head, seed: int) -> tuple[Prior, float]:
     optimizer = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=0.05)
     best, lowest = net, math.inf
     for step in range(1, STEPS + 1):
-        rows = torch.randint(len(train), (BATCH,))
-        net(net.conditions(BATCH), train[rows]).backward()
+        chosen = torch.randint(len(train), (BATCH,))
+        net(net.conditions(BATCH), train[chosen]).backward()
         optimizer.step()
         optimizer.zero_grad()
         if step % EVERY == 0:
@@ -65,14 +65,16 @@ def prior(model: Autoencoder, head: Head, seed: int) -> tuple[Prior, float]:
     return best, lowest * train.shape[1] / math.log(2)
 
 
-def distance(made: Float[Tensor, "n y"], real: Float[Tensor, "m y"]) -> float:
+def distance(samples: Float[Tensor, "n y"], real: Float[Tensor, "m y"]) -> float:
     """The Frechet distance of pixels."""
-    return frechet_distance(*(fid_features_to_statistics(side.double()) for side in (made, real)))
+    return frechet_distance(
+        *(fid_features_to_statistics(side.double()) for side in (samples, real))
+    )
 
 
 @torch.no_grad()
-def drawn(model: Autoencoder, net: Prior) -> Float[Tensor, "n y"]:
-    """Digits that the prior draws, one from each seed."""
+def sampled(model: Autoencoder, net: Prior) -> Float[Tensor, "n y"]:
+    """Digits that the prior samples, one from each seed."""
     codes = sample_codes(net, net.conditions(SAMPLES), range(SAMPLES))
     return model.decoder(model.quantizer.lookup(codes)).clamp(-1, 1)
 
@@ -82,7 +84,7 @@ def run(size: int, head: Head, seed: int) -> list[float]:
     model = tokenizer(size, seed)
     net, bits = prior(model, head, seed)
     used = 100 * len(codes_of(model, "train").unique()) / size
-    return [used, error(model), bits, distance(drawn(model, net), digits("train"))]
+    return [used, error(model), bits, distance(sampled(model, net), digits("train"))]
 
 
 def write() -> Figure:

@@ -51,8 +51,8 @@ def run(optimizer: str, spread: float, ratio: float, seed: int, steps: int = STE
     decoder = nn.Sequential(nn.Linear(DIM, 64), nn.ReLU(), nn.Linear(64, 64))
     quantizer, toy = new_quantizer(spread), Toy()
     rate = RATES[optimizer]
-    kind = {"SGD": torch.optim.SGD, "Adam": torch.optim.Adam}[optimizer]
-    codebook = kind(
+    optimizer_class = {"SGD": torch.optim.SGD, "Adam": torch.optim.Adam}[optimizer]
+    codebook = optimizer_class(
         [
             {"params": [*quantizer.projection.parameters()], "lr": rate},
             {"params": [quantizer.basis], "lr": ratio * rate},
@@ -79,7 +79,7 @@ def run(optimizer: str, spread: float, ratio: float, seed: int, steps: int = STE
 
 
 def pair(values: tuple[float, ...], scale: float = 1.0, digits: int = 2) -> str:
-    """The numbers of the seeds, side by side."""
+    """The values of the seeds, side by side."""
     return ", ".join(f"{scale * value:.{digits}f}" for value in values)
 
 
@@ -98,10 +98,10 @@ def write() -> Figure:
                     [f"{optimizer}, {name}", f"{ratio:g}", *cells, pair(basis), pair(weight)]
                 )
                 line.append(100 * sum(share) / len(share))
-            axis.plot(list(map(str, RATIOS)), line, marker="o", label=f"C's start: {name}")
+            axis.plot(list(map(str, RATIOS)), line, marker="o", label=name)
         axis.set(title=optimizer, xlabel="learning rate of C / of W")
     axes[0].set(ylabel="codes used (%)", ylim=(0, 105))
-    axes[1].legend()
+    axes[0].legend(title="C's initialisation", ncols=3, loc=(0.08, 0.25))
     columns = ["used (%)", "perplexity", "MSE / variance", "change of C", "change of W"]
     print(markdown(["optimizer, C's initialisation", "ratio", *columns], lines))
     return figure

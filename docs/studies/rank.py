@@ -28,7 +28,7 @@ METHODS: dict[str, Make] = {
 }
 
 
-def fixed(size: int, seed: int) -> list[float]:
+def on_fixed_latents(size: int, seed: int) -> list[float]:
     """SimVQ alone on Gaussian latents that never change: ranks of the codebook, and its error."""
     torch.manual_seed(seed)
     quantizer = SimVQ(codebook_size=size, code_dim=DIM)
@@ -84,7 +84,7 @@ MEASURES = {
 
 def write() -> Figure:
     """Prints the tables; the ranks and the error against K."""
-    alone = {size: [fixed(size, seed) for seed in SEEDS] for size in SIZES}
+    alone = {size: [on_fixed_latents(size, seed) for seed in SEEDS] for size in SIZES}
     lines = [
         [
             f"{size:,}",

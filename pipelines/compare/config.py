@@ -1,4 +1,4 @@
-"""What compare is told: one experiment, and the quantizers that go through it."""
+"""What compare reads: one experiment, and the quantizers that go through it."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,6 +68,7 @@ class CompareConfig:
     out: Path
     """Where every row's run, compare.csv, compare.md and compare.png go; running again goes on."""
     rows: tuple[CompareRow, ...] = ()
+    """The lines of the table: each a quantizer, or the tokenizer of another run."""
     seeds: tuple[int, ...] = (0,)
     """Every row is run once for each, from the tokenizer's weights to the samples."""
     settings: dict[str, Any] = field(default_factory=dict)
@@ -79,8 +80,8 @@ class CompareConfig:
 
     def __post_init__(self) -> None:
         names = [(row.name, row.codebook_size, row.code_dim) for row in self.rows]
-        twice = [name for name in names if names.count(name) > 1]
-        if not names or twice:
+        repeated = [name for name in names if names.count(name) > 1]
+        if not names or repeated:
             raise ValueError(
                 f"rows={names} must be there and differ in name, codebook_size or code_dim: set rows"
             )

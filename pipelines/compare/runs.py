@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
-from common.config import read_values, write_text
+from common.config import read_values
+from common.files import write_text
 from pipelines.compare.config import CompareConfig, CompareRow
 
 EXPERIMENT = "experiment.yaml"

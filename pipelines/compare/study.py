@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pipelines.compare.config import CompareConfig, CompareRow
-from pipelines.compare.numbers import measured
+from pipelines.compare.metrics import measured
 from pipelines.compare.runs import (
     EXPERIMENT,
     experiment_values,

@@ -1,4 +1,4 @@
-"""What compare writes: every number as CSV, means over seeds in Markdown, and a figure."""
+"""What compare writes: every metric as CSV, means over seeds in Markdown, and a figure."""
 
 import csv
 import io
@@ -11,16 +11,16 @@ from statistics import fmean, stdev
 
 import matplotlib
 
-from common.config import write_text
 from common.figures import save_figure
+from common.files import write_text
 from pipelines.compare.config import CompareConfig
-from pipelines.compare.numbers import IMAGES, RUN, SPEECH, Measured
+from pipelines.compare.metrics import IMAGES, RUN, SPEECH, Measured
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
-DRAWN = (("used", "K"), ("rFD", "K"), ("gFD", "K"), ("used", "d"))
-"""Columns, and what they are drawn against."""
+PLOTTED = (("used", "K"), ("rFD", "K"), ("gFD", "K"), ("used", "d"))
+"""Columns, and what they are plotted against."""
 MARKERS = "os^D"
 """Of the first ten quantizers, the next ten, and so on."""
 LEGEND_LINES = 20
@@ -44,25 +44,25 @@ class Line:
     """Standard deviation over the seeds; None for one seed."""
 
 
-def write_tables(config: CompareConfig, found: Sequence[Measured]) -> Path:
+def write_tables(config: CompareConfig, results: Sequence[Measured]) -> Path:
     """Writes compare.csv, compare.md and compare.png; returns the path of the second."""
-    lines = lines_of(found)
-    write_text(config.out / "compare.csv", csv_text(found))
-    table = markdown(lines, extractor=found[0].extractor if found else "")
+    lines = lines_of(results)
+    write_text(config.out / "compare.csv", csv_text(results))
+    table = markdown(lines, extractor=results[0].extractor if results else "")
     write_text(config.out / "compare.md", table)
-    if found:
-        save_figure(drawn(lines), config.out / "compare.png")
+    if results:
+        save_figure(plot(lines), config.out / "compare.png")
     return config.out / "compare.md"
 
 
-def lines_of(found: Sequence[Measured]) -> list[Line]:
-    """The rows in order, their numbers averaged over seeds."""
+def lines_of(results: Sequence[Measured]) -> list[Line]:
+    """The rows in order, their metrics averaged over seeds."""
     groups: dict[tuple[str, int, int], list[Measured]] = {}
-    for one in found:
+    for one in results:
         groups.setdefault((one.row.name, one.row.codebook_size, one.code_dim), []).append(one)
     lines = []
     for (name, size, dim), ones in groups.items():
-        columns = {c: [v for o in ones if (v := o.numbers[c]) is not None] for c in ones[0].numbers}
+        columns = {c: [v for o in ones if (v := o.metrics[c]) is not None] for c in ones[0].metrics}
         means = {c: fmean(v) if v else None for c, v in columns.items()}
         spreads = {c: stdev(v) if len(v) > 1 else None for c, v in columns.items()}
         equal = all(one.equal_bits for one in ones)
@@ -71,18 +71,18 @@ def lines_of(found: Sequence[Measured]) -> list[Line]:
     return lines
 
 
-def csv_text(found: Sequence[Measured]) -> str:
-    """A line for every row and seed, its numbers in full."""
+def csv_text(results: Sequence[Measured]) -> str:
+    """A line for every row and seed, its metrics in full."""
     text = io.StringIO()
-    columns = list(found[0].numbers) if found else []
-    knobs = list(dict.fromkeys(key for one in found for key in one.row.tune))
+    columns = list(results[0].metrics) if results else []
+    knobs = list(dict.fromkeys(key for one in results for key in one.row.tune))
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["row", "codebook_size", "code_dim", "seed", "equal_bits", *knobs, *columns])
-    for one in found:
-        numbers = ["" if (v := one.numbers[c]) is None else repr(v) for c in columns]
+    for one in results:
+        values = ["" if (v := one.metrics[c]) is None else repr(v) for c in columns]
         about = [one.row.name, one.row.codebook_size, one.code_dim, one.seed, one.equal_bits]
         tuned = [one.row.tune.get(key, [""])[0] for key in knobs]
-        writer.writerow([*about, *tuned, *numbers])
+        writer.writerow([*about, *tuned, *values])
     return text.getvalue()
 
 
@@ -101,8 +101,8 @@ def markdown(lines: Sequence[Line], extractor: str) -> str:
             cells = [f"{line.tuned[key]:g}" if key in line.tuned else "-" for key in knobs]
             cells += [cell(line, c, line in best[c]) for c in columns]
             mark = "" if line.equal_bits else " \\*"
-            start = f"| {line.name}{mark} | {line.code_dim} | {line.seeds} |"
-            parts.append(f"{start} {' | '.join(cells)} |")
+            first = f"| {line.name}{mark} | {line.code_dim} | {line.seeds} |"
+            parts.append(f"{first} {' | '.join(cells)} |")
         parts.append("")
     return "\n".join([*parts, legend(lines, extractor), ""])
 
@@ -137,22 +137,22 @@ def indistinguishable(lines: Sequence[Line], column: str) -> list[Line]:
     """
     better = BETTER.get(column, "neither")
     fair = [line for line in lines if line.equal_bits]
-    known = [(v, line) for line in fair if (v := line.means[column]) is not None]
-    if better == "neither" or len(known) < 2:
+    measured = [(v, line) for line in fair if (v := line.means[column]) is not None]
+    if better == "neither" or len(measured) < 2:
         return []
-    top, best = (max if better == "high" else min)(known, key=lambda pair: pair[0])
-    found = []
-    for value, line in known:
+    top, best = (max if better == "high" else min)(measured, key=lambda pair: pair[0])
+    together = []
+    for value, line in measured:
         apart = [
             s / math.sqrt(n.seeds) for n in (best, line) if (s := n.spreads[column]) is not None
         ]
         if value == top or (len(apart) == 2 and abs(value - top) <= 2 * math.hypot(*apart)):
-            found.append(line)
-    return found
+            together.append(line)
+    return together
 
 
 def cell(line: Line, column: str, best: bool) -> str:
-    """A number with its spread, a share as per cent, a dash where there is none."""
+    """A value with its spread, a share as per cent, a dash where there is none."""
     value, spread = line.means[column], line.spreads[column]
     if value is None:
         return "-"
@@ -165,25 +165,27 @@ def cell(line: Line, column: str, best: bool) -> str:
     return f"**{text}**" if best else text
 
 
-def drawn(lines: Sequence[Line]) -> pyplot.Figure:
+def plot(lines: Sequence[Line]) -> pyplot.Figure:
     """Share used and both distances against K, and share used against d, a curve for every quantizer."""
-    figure, axes = pyplot.subplots(1, len(DRAWN), figsize=(5 * len(DRAWN), 4), layout="constrained")
+    figure, axes = pyplot.subplots(
+        1, len(PLOTTED), figsize=(5 * len(PLOTTED), 4), layout="constrained"
+    )
     sizes = Counter(line.name for line in lines)
     names = [name for name, _ in sizes.most_common()]  # curves first: their colours differ most
-    for axis, (column, against) in zip(axes, DRAWN, strict=True):
-        for number, name in enumerate(names):
+    for axis, (column, against) in zip(axes, PLOTTED, strict=True):
+        for index, name in enumerate(names):
             points = points_of([line for line in lines if line.name == name], column, against)
             if points:
                 x, y, bars = zip(*points, strict=True)
-                look = {"marker": MARKERS[number // 10 % len(MARKERS)], "color": f"C{number % 10}"}
+                look = {"marker": MARKERS[index // 10 % len(MARKERS)], "color": f"C{index % 10}"}
                 axis.errorbar(x, y, bars, markersize=5, capsize=3, label=name, **look)
         axis.set_xscale("log", base=2)
         axis.set(xlabel=against, ylabel=column)
         if column != "used":
             axis.set_yscale("log")
             axis.yaxis.set_minor_formatter("{x:g}")
-    found = [zip(*axis.get_legend_handles_labels(), strict=True) for axis in axes]
-    shown = {label: handle for pairs in found for handle, label in pairs}
+    legends = [zip(*axis.get_legend_handles_labels(), strict=True) for axis in axes]
+    shown = {label: handle for pairs in legends for handle, label in pairs}
     columns = -(-len(names) // LEGEND_LINES)
     handles, labels = [*shown.values()], [*shown]
     figure.legend(handles, labels, loc="outside right upper", fontsize="small", ncols=columns)
@@ -191,7 +193,7 @@ def drawn(lines: Sequence[Line]) -> pyplot.Figure:
 
 
 def points_of(lines: Sequence[Line], column: str, against: str) -> list[tuple[int, float, float]]:
-    """What is drawn of one quantizer: K or d, the mean, and the spread."""
+    """What is plotted of one quantizer: K or d, the mean, and the spread."""
     return sorted(
         (
             line.codebook_size if against == "K" else line.code_dim,

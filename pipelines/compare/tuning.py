@@ -9,18 +9,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from common.config import write_text
+from common.files import write_text
 from common.tracking import read_metrics
 from pipelines.compare.config import CompareConfig, CompareRow
 from pipelines.compare.runs import EXPERIMENT, experiment_values, row_name, run_all, write
 from stage1_tokenizer.quantizers import QuantizerConfig
 
 WEIGHTS: dict[str, float] = {
-    kind.method: kind.weight for kind in get_args(QuantizerConfig) if hasattr(kind, "weight")
+    each.method: each.weight for each in get_args(QuantizerConfig) if hasattr(each, "weight")
 }
 """The default of the key `weight` of each method that has one."""
 SIGNS = {"heldout/psnr": 1, "heldout/mel": -1}
-"""Of metrics.jsonl: what a short run is judged by, and whether more of it is better."""
+"""Of metrics.jsonl: what short runs are compared by, and whether more of it is better."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def candidates(config: CompareConfig, row: CompareRow) -> list[Candidate]:
     else:
         key = "weight"
         values = [float(f"{factor * default:.6g}") for factor in config.tuning.factors]
-    found = []
+    short_runs = []
     for value in values:
         folder = config.out / "tuning" / row_name(row) / f"{key}-{value:g}"
         one = experiment_values(config, row.settings)
@@ -95,8 +95,8 @@ def candidates(config: CompareConfig, row: CompareRow) -> list[Candidate]:
         kept = ("modality", "data", "allow_failed")
         short_run: dict[str, Any] = {name: one[name] for name in kept if name in one}
         short_run |= {"run_dir": str(folder), "tokenizer": tokenizer}
-        found.append(Candidate(row, key, value, folder, short_run))
-    return found
+        short_runs.append(Candidate(row, key, value, folder, short_run))
+    return short_runs
 
 
 def run_missing(config: CompareConfig, everything: Sequence[Candidate]) -> None:
@@ -124,8 +124,10 @@ def read(candidate: Candidate) -> Tried:
 
 def best(group: Sequence[Tried]) -> Tried | None:
     """The one with the best score, where there is any."""
-    known = [(SIGNS[one.measure] * score, one) for one in group if (score := one.score) is not None]
-    return max(known, key=lambda pair: pair[0])[1] if known else None
+    scored = [
+        (SIGNS[one.measure] * score, one) for one in group if (score := one.score) is not None
+    ]
+    return max(scored, key=lambda pair: pair[0])[1] if scored else None
 
 
 def csv_text(groups: Sequence[Sequence[Tried]], chosen: Sequence[Tried | None]) -> str:
@@ -137,6 +139,6 @@ def csv_text(groups: Sequence[Sequence[Tried]], chosen: Sequence[Tried | None]) 
     for one in (one for group in groups for one in group):
         row, key, value = one.candidate.row, one.candidate.key, one.candidate.value
         won = any(one is winner for winner in chosen)
-        start = (row.name, row.codebook_size, row.code_dim, key, value)
-        writer.writerow([*start, one.measure, one.score, won])
+        about_run = (row.name, row.codebook_size, row.code_dim, key, value)
+        writer.writerow([*about_run, one.measure, one.score, won])
     return text.getvalue()

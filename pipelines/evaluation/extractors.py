@@ -4,7 +4,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from common.hub import HubModel, sha256
+from common.files import sha256
+from common.hub import HubModel
 from pipelines.evaluation.table import Unavailable
 from stage1_tokenizer.images.data import ImageDataConfig
 from stage1_tokenizer.speech.data import SpeechDataConfig

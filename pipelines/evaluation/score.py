@@ -8,8 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
 
-from common.config import to_plain, write_text
-from common.hub import sha256
+from common.config import to_plain
+from common.files import sha256, write_text
 from common.processes import processes
 from common.runs import environment
 from pipelines.evaluation.config import ScoreImagesConfig, ScoreSpeechConfig

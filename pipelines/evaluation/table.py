@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from tabulate import tabulate
 
-from common.config import write_text
+from common.files import write_text
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from common.config import write_text
+from common.files import write_text
 from common.findings import lines
 from common.tracking import read_metrics
 from pipelines.evaluation.figures import curve_figures

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from common.figures import ROUNDING, save_pil
 from common.files import replaced_file
+from common.images import ROUNDING, save_pil
 from pipelines.generation.images import ImageGenerationPipeline
 from pipelines.sample_config import SampleImagesConfig
 
@@ -27,11 +27,7 @@ class ImageSamples:
     @property
     def request(self) -> dict[str, Any]:
         """What decides the samples beside the config."""
-        return {
-            "labels": self.labels,
-            "classes": list(self.pipeline.classes),
-            "rounding": ROUNDING,
-        }
+        return {"labels": self.labels, "classes": list(self.pipeline.classes), "rounding": ROUNDING}
 
     def path(self, i: int) -> Path:
         """The file of sample i."""
@@ -43,12 +39,7 @@ class ImageSamples:
         output = self.pipeline(
             [self.labels[i] for i in chosen] if self.labels else None,
             seeds=[config.seed + i for i in chosen],
-            guidance=config.guidance,
-            schedule=config.schedule,
-            power=config.power,
-            temperature=config.temperature,
-            top_k=config.top_k,
-            top_p=config.top_p,
+            **config.options,
         )
         for i, image in zip(chosen, output.images, strict=True):
             save_pil(image, self.path(i))

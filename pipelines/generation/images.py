@@ -10,8 +10,8 @@ from jaxtyping import Int
 from PIL import Image
 from torch import Tensor
 
-from common.figures import to_pil, to_uint8
 from common.hub import local_folder
+from common.images import to_pil, to_uint8
 from pipelines.generation.pipeline_folder import read_pipeline, write_pipeline
 from stage1_tokenizer import ImageTokenizer
 from stage2_prior import Prior
@@ -40,13 +40,13 @@ class ImageGenerationPipeline:
     """
 
     def __init__(self, tokenizer: ImageTokenizer, prior: Prior, classes: Sequence[str]) -> None:
-        rows, columns = tokenizer.config.grid
+        height, width = tokenizer.config.grid
         spec = tokenizer.quantizer.spec
-        made = rows * columns * spec.levels, spec.sizes
-        known = prior.config.length, prior.config.level_sizes
-        if made != known:
+        of_tokenizer = height * width * spec.levels, spec.sizes
+        of_prior = prior.config.length, prior.config.level_sizes
+        if of_tokenizer != of_prior:
             raise ValueError(
-                f"the tokenizer makes {codes_of(*made)}, the prior was trained on {codes_of(*known)}"
+                f"the tokenizer makes {codes_of(*of_tokenizer)}, the prior was trained on {codes_of(*of_prior)}"
             )
         self.tokenizer, self.prior, self.classes = tokenizer.eval(), prior.eval(), tuple(classes)
 
@@ -54,9 +54,9 @@ class ImageGenerationPipeline:
     def from_pretrained(cls, name_or_dir: str | Path, revision: str | None = None) -> Self:
         """The saved pipeline, on the CPU. Raises ValueError for a tokenizer that is not the prior's."""
         folder = local_folder(name_or_dir, revision)
-        known = read_pipeline(folder)
+        description = read_pipeline(folder)
         tokenizer = ImageTokenizer.from_pretrained(folder / "tokenizer")
-        return cls(tokenizer, load_prior(folder / "prior"), known["classes"])
+        return cls(tokenizer, load_prior(folder / "prior"), description["classes"])
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes the folder whole or not at all."""
@@ -98,9 +98,9 @@ class ImageGenerationPipeline:
         )
         device = self.prior.condition_embedding.weight.device
         codes = sample_codes(self.prior, conditions.to(device), seeds, options)
-        spec, (rows, columns) = self.tokenizer.quantizer.spec, self.tokenizer.config.grid
+        spec, (height, width) = self.tokenizer.quantizer.spec, self.tokenizer.config.grid
         levels = (spec.levels,) if spec.levels > 1 else ()
-        grids = codes.reshape(len(codes), rows, columns, *levels)
+        grids = codes.reshape(len(codes), height, width, *levels)
         pixels = to_uint8(self.tokenizer.decode(grids))
         return GenerationOutput([to_pil(image) for image in pixels], grids.cpu(), seeds)
 

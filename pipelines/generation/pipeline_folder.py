@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from common.config import write_text
-from common.hub import HubModel, replaced_folder, sha256
+from common.files import replaced_folder, sha256, write_text
+from common.hub import HubModel
 
 PARTS = ("tokenizer", "prior")
 

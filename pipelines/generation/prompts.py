@@ -7,7 +7,7 @@ from pathlib import Path
 from jaxtyping import Float
 from torch import Tensor
 
-from common.hub import sha256
+from common.files import sha256
 from stage1_tokenizer.data import BadItemError
 from stage1_tokenizer.speech.audio_folder import SUFFIXES
 from stage1_tokenizer.speech.data import read_audio

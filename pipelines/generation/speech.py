@@ -46,11 +46,11 @@ class SpeechGenerationPipeline:
         classes: Sequence[str],
         speakers: Sequence[str],
     ) -> None:
-        made, known = tokenizer.quantizer.spec.sizes, prior.config.level_sizes
-        if made != known:
+        of_tokenizer, of_prior = tokenizer.quantizer.spec.sizes, prior.config.level_sizes
+        if of_tokenizer != of_prior:
             raise ValueError(
-                f"the tokenizer has {' x '.join(map(str, made))} codes, the prior was trained on "
-                f"{' x '.join(map(str, known))}"
+                f"the tokenizer has {' x '.join(map(str, of_tokenizer))} codes, the prior was trained on "
+                f"{' x '.join(map(str, of_prior))}"
             )
         self.tokenizer, self.prior = tokenizer.eval(), prior.eval()
         self.classes, self.speakers = tuple(classes), tuple(speakers)
@@ -59,10 +59,10 @@ class SpeechGenerationPipeline:
     def from_pretrained(cls, name_or_dir: str | Path, revision: str | None = None) -> Self:
         """The saved pipeline, on the CPU. Raises ValueError for a tokenizer that is not the prior's."""
         folder = local_folder(name_or_dir, revision)
-        known = read_pipeline(folder)
+        description = read_pipeline(folder)
         tokenizer = SpeechTokenizer.from_pretrained(folder / "tokenizer")
         prior = load_prior(folder / "prior")
-        return cls(tokenizer, prior, known["classes"], known["speakers"])
+        return cls(tokenizer, prior, description["classes"], description["speakers"])
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes the folder whole or not at all."""
@@ -121,17 +121,17 @@ class SpeechGenerationPipeline:
         conditions = conditions.to(self.device)
         codes = trimmed(sample_codes(self.prior, conditions, seeds, options, given))
         if (levels := self.prior.config.levels) > 1:
-            codes = [row.unflatten(0, (-1, levels)) for row in codes]
+            codes = [sample.unflatten(0, (-1, levels)) for sample in codes]
         rate = self.tokenizer.config.sample_rate
-        return SpeechOutput(self.decoded(codes), [row.cpu() for row in codes], seeds, rate)
+        return SpeechOutput(self.decoded(codes), [sample.cpu() for sample in codes], seeds, rate)
 
     def decoded(self, codes: Sequence[Int[Tensor, "_ *levels"]]) -> list[Float[Tensor, " _"]]:
         """The waveform of each sequence of codes."""
-        lengths = torch.tensor([len(row) for row in codes], device=codes[0].device)
+        lengths = torch.tensor([len(sample) for sample in codes], device=codes[0].device)
         padded = pad_sequence(list(codes), batch_first=True)
         sizes = (lengths * self.tokenizer.config.hop).tolist()
-        rows = self.tokenizer.decode(padded, lengths).clamp(-1, 1).cpu()
-        return [row[:size] for row, size in zip(rows, sizes, strict=True)]
+        waveforms = self.tokenizer.decode(padded, lengths).clamp(-1, 1).cpu()
+        return [waveform[:size] for waveform, size in zip(waveforms, sizes, strict=True)]
 
     def encoded(self, prompt: Float[Tensor, " t"]) -> Int[Tensor, "n *levels"]:
         """The codes of a clip's whole hops. Raises ValueError for one that has none."""

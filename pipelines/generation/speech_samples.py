@@ -29,7 +29,7 @@ class SpeechSamples:
         self.texts = [texts[i % len(texts)] for i in indices] if texts else None
         self.pipeline.prior.conditions(
             config.count, labels=self.labels, speakers=self.speakers, texts=self.texts
-        )  # a mistake is told before the folder is started
+        )  # a mistake is an error before the folder is there
         self.prompts = None if config.prompts is None else self.read_prompts(config.prompts)
 
     def read_prompts(self, folder: Path) -> Prompts:
@@ -37,12 +37,7 @@ class SpeechSamples:
         config, tokenizer = self.config, self.pipeline.tokenizer.config
         _, high = lengths_in_codes(self.pipeline.prior.config, config.min_codes, config.max_codes)
         return read_prompts(
-            folder,
-            config.prompt_seconds,
-            config.count,
-            tokenizer.sample_rate,
-            tokenizer.hop,
-            high,
+            folder, config.prompt_seconds, config.count, tokenizer.sample_rate, tokenizer.hop, high
         )
 
     @property
@@ -74,13 +69,7 @@ class SpeechSamples:
             [self.texts[i] for i in chosen] if self.texts else None,
             prompts=[self.prompts[i] for i in chosen] if self.prompts else None,
             seeds=[config.seed + i for i in chosen],
-            guidance=config.guidance,
-            temperature=config.temperature,
-            top_k=config.top_k,
-            top_p=config.top_p,
-            min_codes=config.min_codes,
-            max_codes=config.max_codes,
-            repetitions=config.repetitions,
+            **config.options,
         )
         for i, waveform in zip(chosen, output.waveforms, strict=True):
             save_waveform(waveform, output.sample_rate, self.path(i))

@@ -34,6 +34,7 @@ class ImageDataConfig(DataConfig):
     """`digits` (scikit-learn's 8 x 8 digits, embedded), `parquet`, a folder of images (subfolders are labels;
     `train` and `validation` folders are splits), or the name of a data set on the Hub."""
     image_column: str = "image"
+    """The column of the images."""
     streaming: bool = False
     """Read a Hub data set or Parquet files as a stream, without a copy on disk."""
     shuffle_buffer: int = 10_000
@@ -72,7 +73,7 @@ class ImageDataset(ItemDataset):
                 str((stored or {}).get("path") or "an image without a name")
             ) from None
 
-    def fixed(self, image: Image.Image, name: str = "centre") -> Float[Tensor, "c y x"]:
+    def view(self, image: Image.Image, name: str = "centre") -> Float[Tensor, "c y x"]:
         """A fixed view of an image, in [-1, 1]: as it is scored, `centre`."""
         return view(image, self.size, name)
 

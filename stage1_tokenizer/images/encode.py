@@ -57,9 +57,7 @@ class ImageEncoding:
         spec = self.tokenizer.quantizer.spec
         height, width = architecture.grid
         self.dtype = code_dtype(spec.alphabet)
-        self.columns = Features(
-            codes=List(Value(self.dtype), length=height * width * spec.levels),
-        )
+        self.columns = Features(codes=List(Value(self.dtype), length=height * width * spec.levels))
 
     @property
     def layout(self) -> dict[str, Any]:
@@ -74,7 +72,7 @@ class ImageEncoding:
         """The views of one image. Raises BadItemError."""
         dataset = self.splits[split]
         image = dataset.decode(row)
-        return {"views": torch.stack([dataset.fixed(image, name) for name in self.views(split)])}
+        return {"views": torch.stack([dataset.view(image, name) for name in self.views(split)])}
 
     def encode(self, split: str, items: list[dict[str, Any]]) -> dict[str, list[Any]]:
         """The codes of each view of a batch of images, position by position, in raster order."""

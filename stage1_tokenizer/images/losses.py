@@ -22,7 +22,9 @@ class ImageLossConfig(AdversarialLossConfig):
     perceptual_weight: float = 1.0
     """Of LPIPS (VGG16), whose weights are downloaded once; 0 turns it off."""
     adversarial_weight: float = 0.1
+    """Of the adversarial loss; 0 turns the discriminator off."""
     discriminator_width: int = 64
+    """Channels of its first layer; the further ones have up to eight times as many."""
     discriminator_layers: int = 3
     """Strided convolutions; it classifies patches, so small images need fewer."""
 

@@ -99,7 +99,7 @@ class ImageTokenizer(Tokenizer):
     def decode(self, codes: Int[Tensor, "b h w *levels"]) -> Float[Tensor, "b c y x"]:
         """The images that integers alone stand for.
 
-        Their range is [-1, 1] but for a little overshoot, which `common.figures.to_uint8` clips. Raises
+        Their range is [-1, 1] but for a little overshoot, which `common.images.to_uint8` clips. Raises
         ValueError for a code that is not in its alphabet.
         """
         check_codes(codes, self.quantizer.spec)

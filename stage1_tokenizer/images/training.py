@@ -12,18 +12,14 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from common.figures import save_grid
+from common.images import save_grid
 from common.metrics import psnr
 from common.stopwatch import part
 from stage1_tokenizer.batches import Batch, training_batches
 from stage1_tokenizer.codebook_usage import position_share, quantization_error
 from stage1_tokenizer.config import TrainTokenizerConfig
 from stage1_tokenizer.data import held_out_items
-from stage1_tokenizer.images.data import (
-    ImageAugmentConfig,
-    ImageDataConfig,
-    load_images,
-)
+from stage1_tokenizer.images.data import ImageAugmentConfig, ImageDataConfig, load_images
 from stage1_tokenizer.images.discriminator import PatchDiscriminator
 from stage1_tokenizer.images.losses import (
     ImageLossConfig,
@@ -69,9 +65,7 @@ class ImageTraining:
         self.loss, self.augment = loss, config.augment
         self.train_set = load("train")
         held_out = load("validation")
-        images = held_out_items(
-            held_out, HELD_OUT, lambda row: held_out.fixed(held_out.decode(row))
-        )
+        images = held_out_items(held_out, HELD_OUT, lambda row: held_out.view(held_out.decode(row)))
         self.held_out = torch.stack(images).to(device)
         self.tokenizer = ImageTokenizer(model)
         self.perceptual = perceptual_distance().to(device) if loss.perceptual_weight else None

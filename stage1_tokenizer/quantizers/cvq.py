@@ -158,15 +158,15 @@ def contrastive_loss(
 def closest(codebook: Float[Tensor, "k d"], vectors: Float[Tensor, "n d"]) -> Float[Tensor, "k d"]:
     """For each code the nearest of all processes' vectors; of equal ones, that of the first process."""
     mine = vectors[nearest(codebook, vectors)]
-    every = gather_over_processes(mine).unflatten(0, (-1, len(codebook)))
-    winner = (every - codebook).square().sum(2).argmin(0)
-    return every[winner, torch.arange(len(codebook), device=winner.device)]
+    gathered = gather_over_processes(mine).unflatten(0, (-1, len(codebook)))
+    winner = (gathered - codebook).square().sum(2).argmin(0)
+    return gathered[winner, torch.arange(len(codebook), device=winner.device)]
 
 
 def sample_near(
     codebook: Float[Tensor, "k d"], pool: Float[Tensor, "n d"], uniform: Float[Tensor, " k"]
 ) -> Float[Tensor, "k d"]:
-    """For each code one of the pool, with probability softmax(-squared distance), by its uniform number."""
+    """For each code one of the pool, with probability softmax(-squared distance), by its uniform variable."""
     size = max(scores_at_once(codebook.device) // len(pool), 1)
     chosen = []
     for codes, thresholds in zip(codebook.split(size), uniform.split(size), strict=True):

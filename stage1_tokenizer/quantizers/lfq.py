@@ -18,7 +18,7 @@ from stage1_tokenizer.quantizers.losses import entropy
 
 @dataclass(frozen=True, kw_only=True)
 class LFQConfig:
-    """The number of codes, and the weights of what keeps the bits certain and in use."""
+    """The codebook's size, and the weights of what keeps the bits certain and in use."""
 
     method: Literal["lfq"] = "lfq"
     codebook_size: int = 1024

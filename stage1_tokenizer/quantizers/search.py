@@ -98,10 +98,7 @@ def _dense(scores: Tensor) -> Float[Tensor, "n k"]:
 
 
 def _improve(
-    scores: Float[Tensor, "n k"],
-    first: int,
-    best: Float[Tensor, " n"],
-    codes: Int[Tensor, " n"],
+    scores: Float[Tensor, "n k"], first: int, best: Float[Tensor, " n"], codes: Int[Tensor, " n"]
 ) -> None:
     """Changes `best` and `codes` where one of these scores, those of the codes from `first` on, is higher.
 

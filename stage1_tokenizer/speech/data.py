@@ -43,9 +43,11 @@ class SpeechDataConfig(DataConfig):
     `validation` folders are splits, folders in them labels, a metadata.csv in them has file_name
     and further columns), or the name of a data set on the Hub."""
     audio_column: str = "audio"
+    """The column of the clips."""
     speaker_column: str | None = "speaker"
-    """null where the clips have no speakers; so for the next."""
+    """null where the clips have no speakers."""
     text_column: str | None = "text"
+    """null where the clips have no texts."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -233,14 +233,7 @@ class Decoder(nn.Module):
     """Latents to waveforms."""
 
     def __init__(
-        self,
-        code_dim: int,
-        width: int,
-        hidden: int,
-        layers: int,
-        window: int,
-        n_fft: int,
-        hop: int,
+        self, code_dim: int, width: int, hidden: int, layers: int, window: int, n_fft: int, hop: int
     ) -> None:
         super().__init__()
         self.overlap = n_fft // hop

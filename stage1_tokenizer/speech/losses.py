@@ -132,10 +132,7 @@ def generator_losses(
             adversarial.append(_joined(name, [F.relu(1 - score).mean() for score in scores]))
         pairs = zip(real[name], fake[name], strict=True)
         feature.append(_joined(name, [feature_matching(*pair) for pair in pairs]))
-    return {
-        "adversarial": torch.stack(adversarial).sum(),
-        "feature": torch.stack(feature).sum(),
-    }
+    return {"adversarial": torch.stack(adversarial).sum(), "feature": torch.stack(feature).sum()}
 
 
 def feature_matching(real: DiscriminatorOutput, fake: DiscriminatorOutput) -> Float[Tensor, ""]:

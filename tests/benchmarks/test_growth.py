@@ -8,11 +8,11 @@ from benchmarks.growth import (
     HEADER,
     GrowthSizes,
     compare,
-    drawn,
     encoding,
     line,
     log_slope,
     measured,
+    plot,
     prior_step,
     search,
 )
@@ -40,18 +40,18 @@ def test_time_and_memory_of_a_curve_are_measured() -> None:
 
 
 @pytest.mark.slow
-def test_every_curve_has_its_line_and_is_drawn(tmp_path: Path) -> None:
+def test_every_curve_has_its_line_and_is_plotted(tmp_path: Path) -> None:
     tiny = GrowthSizes(
         vectors=(8, 16),
         codebook_sizes=(8, 16),
         code_dims=(2, 4),
         lengths=(4, 8),
         prior="1m",
-        pictures=(2, 4),
+        images=(2, 4),
         rounds=1,
     )
     curves = compare(tiny)
     assert [curve.sizes for curve in curves] == [[8, 16], [8, 16], [2, 4], [4, 8], [2, 4]]
     assert all(len(line(curve)) == len(HEADER) for curve in curves)
-    save_figure(drawn(curves), tmp_path / "growth.png")
+    save_figure(plot(curves), tmp_path / "growth.png")
     assert (tmp_path / "growth.png").stat().st_size > 1000

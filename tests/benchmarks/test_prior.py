@@ -1,4 +1,4 @@
-"""The benchmarks of stage 2 compare like with like: both sides have the same losses and draw the same likeliest codes."""
+"""The benchmarks of stage 2 compare like with like: both sides have the same losses and choose the same likeliest codes."""
 
 import pytest
 import torch
@@ -54,5 +54,5 @@ def test_a_line_for_each_cell_of_sampling_but_the_long_ones() -> None:
     cells = sampling.compare(SAMPLING)
     assert [(cell.length, cell.batch) for cell in cells] == [(4, 1), (4, 2), (6, 1)]
     assert all(len(sampling.line(cell)) == len(sampling.HEADER) for cell in cells)
-    drawn = {name: way().shape for name, way in sampling.ways(SAMPLING, 4, 2).items()}
-    assert drawn == dict.fromkeys(["ours", "dynamic", "static"], (2, 4))
+    sampled = {name: way().shape for name, way in sampling.ways(SAMPLING, 4, 2).items()}
+    assert sampled == dict.fromkeys(["ours", "dynamic", "static"], (2, 4))

@@ -15,34 +15,34 @@ from pipelines.experiment import read_experiment
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted(path.stem for path in (ROOT / "benchmarks" / "thresholds").iterdir())
 TABLES = sorted((ROOT / "docs" / "robustness").glob("*.json"))
-ASKED = Thresholds(at_least={"codes used": 0.9}, at_most={"mel distance": 2.0})
+LIMITS = Thresholds(at_least={"codes used": 0.9}, at_most={"mel distance": 2.0})
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_every_threshold_is_of_a_number_that_runs_have(recipe: str, monkeypatch) -> None:
+def test_every_threshold_is_of_a_metric_that_runs_have(recipe: str, monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
-    asked = thresholds(recipe)
+    limits = thresholds(recipe)
     known = {"codes used", "perplexity", "PSNR (dB)", "mel distance"}
     of_samples = {
-        name for name in {*asked.at_least, *asked.at_most} if name.startswith("label acc")
+        name for name in {*limits.at_least, *limits.at_most} if name.startswith("label acc")
     }
     assert (ROOT / "configs" / f"{recipe}.yaml").is_file()
-    assert asked.at_least and {*asked.at_least, *asked.at_most} - of_samples <= known
-    assert not of_samples or asked.steps is None
+    assert limits.at_least and {*limits.at_least, *limits.at_most} - of_samples <= known
+    assert not of_samples or limits.steps is None
 
 
 def test_what_a_run_misses_is_told_in_words() -> None:
-    assert ASKED.missed({"codes used": 0.95, "mel distance": 2.0}) == []
-    assert ASKED.missed({"codes used": 0.062, "mel distance": 4.57}) == [
+    assert LIMITS.missed({"codes used": 0.95, "mel distance": 2.0}) == []
+    assert LIMITS.missed({"codes used": 0.062, "mel distance": 4.57}) == [
         "codes used 0.062 < 0.9",
         "mel distance 4.57 > 2.0",
     ]
-    assert ASKED.missed({"codes used": float("nan"), "mel distance": 1.0}) != []
+    assert LIMITS.missed({"codes used": float("nan"), "mel distance": 1.0}) != []
 
 
 def test_the_table_puts_the_worst_first() -> None:
     runs = [{"codes used": u, "mel distance": m} for u, m in ((0.95, 1.5), (0.5, 2.5), (1.0, 1.0))]
-    assert table(1, runs, ASKED) == [
+    assert table(1, runs, LIMITS) == [
         ["1", "codes used", "0.5", "0.95", "1", ">= 0.9", "2 of 3"],
         ["1", "mel distance", "2.5", "1.5", "1", "<= 2", "2 of 3"],
     ]
@@ -71,16 +71,16 @@ def test_first_steps_are_those_of_the_recipe(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
 def test_the_recorded_runs_reach_what_their_recipe_asks(path: Path, monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
-    asked = thresholds(path.stem)
+    limits = thresholds(path.stem)
     for threads, runs in json.loads(path.read_text()).items():
-        for seed, numbers in enumerate(runs):
-            assert asked.missed(numbers) == [], f"threads {threads}, seed {seed}"
+        for seed, metrics in enumerate(runs):
+            assert limits.missed(metrics) == [], f"threads {threads}, seed {seed}"
 
 
 def recorded(recipe: str) -> list[dict[str, float]]:
-    """The numbers of every run of a recipe."""
+    """The metrics of every run of a recipe."""
     text = (ROOT / "docs/robustness" / f"{recipe}.json").read_text()
-    return [numbers for runs in json.loads(text).values() for numbers in runs]
+    return [metrics for runs in json.loads(text).values() for metrics in runs]
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
@@ -96,7 +96,7 @@ def test_the_quickstarts_tables_are_medians_of_the_recorded_runs(recipe: str, pa
             if not cell:
                 continue
             cells += 1
-            values = sorted(numbers[f"{name}: {column}"] for numbers in recorded(recipe))
+            values = sorted(metrics[f"{name}: {column}"] for metrics in recorded(recipe))
             scale = 100 if "%" in cell else 1
             shown = re.findall(r"[\d.]+", cell)
             for number, value in zip(shown, (median(values), values[0], values[-1]), strict=True):

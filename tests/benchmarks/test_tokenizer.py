@@ -43,8 +43,8 @@ def test_a_step_has_the_losses_of_the_papers_recipe(adversarial: bool) -> None:
     plain = tokenizer_step.plain_way(config, "fp32", 4)()
     for mine, theirs in zip(ours, plain, strict=True):
         losses = {name: loss.item() for name, loss in mine.items()}
-        pulls = losses.pop("codebook") + losses.pop("commitment")
-        assert losses | {"quantizer": pulls} == pytest.approx(theirs, rel=1e-4, abs=1e-5)
+        both = losses.pop("codebook") + losses.pop("commitment")
+        assert losses | {"quantizer": both} == pytest.approx(theirs, rel=1e-4, abs=1e-5)
     assert ours[0]["l1"] > ours[-1]["l1"]
 
 
@@ -59,7 +59,7 @@ def test_a_step_is_timed_and_weighed_in_all_ways() -> None:
 
 def test_encode_writes_the_codes_of_the_plain_loop(tmp_path: Path) -> None:
     sizes = encode.Sizes(train=11, validation=3, batch_size=4)
-    encode.draw(sizes, tiny().model, tmp_path)
+    encode.write_data(sizes, tiny().model, tmp_path)
     plain = encode.plain_way(tmp_path, 5)()
     out = encode.our_way(tmp_path, sizes.batch_size)()
     for split, codes in plain.items():
@@ -80,7 +80,7 @@ def test_parts_have_the_codes_of_the_whole_batch() -> None:
 
 def test_the_table_of_encoding_has_a_line_for_each_way() -> None:
     timing = Timing(median=2.0, least=1.0, most=3.0)
-    facts = {"pictures": 10, "seconds": {"plain": timing, "ours": timing}, "gib": {"ours": 1.0}}
+    facts = {"images": 10, "seconds": {"plain": timing, "ours": timing}, "gib": {"ours": 1.0}}
     facts["seconds"]["alone"] = timing
     lines = encode.rows(facts)
     assert [line[1:3] for line in lines] == [["5", "1.00x"]] * 3

@@ -1,4 +1,4 @@
-"""The frame: configs, checkpoints, order, averages, the guard, pictures."""
+"""The frame: configs, checkpoints, order, averages, the guard, images."""
 
 import itertools
 import math
@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from common.checkpoints import list_checkpoints, resume, save_checkpoint
 from common.config import load_config, save_config
-from common.figures import from_uint8, save_grid, save_pil, to_pil, to_uint8
-from common.hub import replaced_folder
+from common.files import replaced_folder
+from common.images import from_uint8, save_grid, save_pil, to_pil, to_uint8
 from common.seeding import EndlessSampler, epoch_order
 from common.tracking import JSONLTracker, read_metrics
 from common.training import (
@@ -168,7 +168,7 @@ def test_a_step_that_is_not_finite_is_skipped_counted_and_at_last_refused() -> N
         before.append(module.weight.detach().clone())
         (module(torch.ones(1, 2)).sum() * value).backward()
         norm = torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-        optimizer.found_inf = guard.watch(
+        optimizer.found_inf = guard.inspect(
             step, {"l1": torch.tensor(1.0), "gan": value}, [norm], False
         )
         optimizer.step()

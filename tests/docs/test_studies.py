@@ -6,10 +6,10 @@ import clustering
 import codebook
 import dimension
 import generation
+import init
 import joint
 import pytest
 import rank
-import start
 import torch
 import toy
 
@@ -118,7 +118,7 @@ def test_a_larger_codebook_helps_the_prior_whose_head_is_tied_to_it() -> None:
 
 def test_the_map_keeps_its_rank_and_the_commitment_loss_takes_it() -> None:
     """And the codebook of lower rank reconstructs better."""
-    assert rank.fixed(64, seed=0)[0] > 7.5
+    assert rank.on_fixed_latents(64, seed=0)[0] > 7.5
     plain, free = (
         rank.trained(rank.METHODS[name], 64, seed=0)
         for name in ("SimVQ", "SimVQ, no commitment loss (beta 0)")
@@ -128,7 +128,7 @@ def test_the_map_keeps_its_rank_and_the_commitment_loss_takes_it() -> None:
 
 
 def test_an_encoder_with_torchs_initialisation_hears_its_position_and_not_the_sound() -> None:
-    waveforms = start.sounds(8000)
-    old, new = (start.layers(start.SMALL, kind, 0, waveforms)[-1] for kind in start.STARTS)
+    waveforms = init.sounds(8000)
+    old, new = (init.layers(init.SMALL, kind, 0, waveforms)[-1] for kind in init.INITS)
     assert old[0] < 0.1 and old[1] > 0.4
     assert 0.5 < new[0] < 3 and new[1] < 0.05

@@ -12,7 +12,7 @@ from helpers.codes import write_codes
 from helpers.features import CPU
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-from common.hub import sha256
+from common.files import sha256
 from pipelines.evaluation.classifier import train_classifier
 from pipelines.evaluation.config import ScoreImagesConfig, TrainImageClassifierConfig
 from pipelines.evaluation.images.classifier import ImageClassifier, ImageClassifierConfig

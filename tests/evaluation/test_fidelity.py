@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch_fidelity.metric_kid import kid_features_to_metric
 
-from common.hub import sha256
+from common.files import sha256
 from pipelines.evaluation.fidelity import (
     distance,
     frechet_distance,

@@ -10,7 +10,7 @@ import pytest
 from helpers.scores import metrics_by_row
 
 from common.config import to_plain
-from common.hub import sha256
+from common.files import sha256
 from pipelines.evaluation.config import ScoreImagesConfig
 from pipelines.evaluation.images.metrics import LPIPS, SSIM
 from pipelines.evaluation.score import compact, finished, score, score_table

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from common.config import to_plain, write_text
+from common.config import to_plain
+from common.files import write_text
 
 ROOT = Path(__file__).parents[2]
 

@@ -12,10 +12,11 @@ import torch
 from common.config import load_config
 from common.tracking import read_metrics
 from pipelines.compare.config import CompareConfig, CompareRow
-from pipelines.compare.numbers import Measured, number
+from pipelines.compare.metrics import Measured, first_score
 from pipelines.compare.runs import experiment_values
 from pipelines.compare.study import compare, prepare
-from pipelines.compare.table import csv_text, drawn, indistinguishable, lines_of, markdown
+from pipelines.compare.table import csv_text, indistinguishable, lines_of, markdown, plot
+from pipelines.evaluation.table import Metric
 from pipelines.experiment import read_experiment
 from stage1_tokenizer import ImageTokenizer
 
@@ -127,8 +128,8 @@ def measured(
     name: str, seed: int, used: float | None, error: float, codebook_size: int = 8
 ) -> Measured:
     row = CompareRow(name=name, codebook_size=codebook_size, quantizer={"method": "vq"})
-    numbers = {"used": used, "rFD": error, "gFD": None}
-    return Measured(row, seed, numbers, name != "c", 4, "x")
+    metrics = {"used": used, "rFD": error, "gFD": None}
+    return Measured(row, seed, metrics, name != "c", 4, "x")
 
 
 def test_what_the_seeds_do_not_set_apart_is_marked_alike() -> None:
@@ -149,15 +150,17 @@ def test_what_the_seeds_do_not_set_apart_is_marked_alike() -> None:
 def test_the_figure_names_each_row_once_and_curves_first() -> None:
     found = [measured("a", 0, 0.5, 3.0), measured("ceiling", 0, None, 2.0)]
     found += [measured("b", 0, 0.9, 4.0, size) for size in (8, 16)]
-    (legend,) = drawn(lines_of(found)).legends
+    (legend,) = plot(lines_of(found)).legends
     assert [text.get_text() for text in legend.get_texts()] == ["b", "a", "ceiling"]
 
 
-def test_metrics_are_found_by_their_patterns() -> None:
-    numbers = {"FD(fsdd-classifier) vs train": {"value": 2.0}, "STOI": {"value": 0.5}}
-    assert number(numbers, "F*D* vs train") == 2.0 and number(numbers, "STOI") == 0.5
-    assert number({"FID vs train": {"value": 3.0}}, "F*D* vs train") == 3.0
-    assert number(numbers, "F*D* vs held-out") is None
+def test_metrics_are_chosen_by_their_patterns() -> None:
+    stoi, distance, fid = (Metric(value=value) for value in (0.5, 2.0, 3.0))
+    metrics = {"FD(fsdd-classifier) vs train": distance, "STOI": stoi}
+    assert first_score(metrics, "F*D* vs train") is distance
+    assert first_score(metrics, "STOI") is stoi
+    assert first_score({"FID vs train": fid}, "F*D* vs train") is fid
+    assert first_score(metrics, "F*D* vs held-out") is None
 
 
 def test_without_its_classifier_a_study_stops_at_once(

@@ -11,7 +11,7 @@ import pytest
 from common.config import load_config
 from common.tracking import read_metrics
 from pipelines.compare.config import CompareConfig, CompareRow, CompareTuning
-from pipelines.compare.numbers import Measured
+from pipelines.compare.metrics import Measured
 from pipelines.compare.table import csv_text, lines_of, markdown
 from pipelines.compare.tuning import WEIGHTS, Candidate, Tried, best, candidates, tune
 

@@ -45,6 +45,10 @@ def test_every_key_of_every_section_is_there(section: str, modality: str) -> Non
         key for key in keys(CONFIGS[modality]()[section], section) if not key.startswith(hidden)
     ]
     assert sorted(told) == sorted(wanted) and len(lines) < 78
+    for line in lines:
+        if line.startswith(f"  {section}."):
+            name, _, meaning = re.split(" {2,}", line.strip())
+            assert meaning, name
 
 
 def test_defaults_are_those_of_the_dataclasses() -> None:

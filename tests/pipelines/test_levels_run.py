@@ -12,7 +12,7 @@ import torch
 from helpers.speech_runs import MODEL, RATE, words
 
 from common.codes import read_codes, read_manifest
-from common.figures import from_uint8
+from common.images import from_uint8
 from common.tracking import read_metrics
 from common.training import OptimConfig
 from pipelines import ImageGenerationPipeline

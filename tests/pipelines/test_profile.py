@@ -53,10 +53,10 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Profile:
 
 
 def test_time_inside_is_not_time_around() -> None:
-    watch = Stopwatch(CPU)
+    stopwatch = Stopwatch(CPU)
     with part("data"):
         pass  # nothing runs yet
-    with watch.running():
+    with stopwatch.running():
         with part("forward"):
             time.sleep(0.02)
             with part("search"):
@@ -65,27 +65,32 @@ def test_time_inside_is_not_time_around() -> None:
         time.sleep(0.03)
     with part("data"):
         pass
-    assert watch.calls == {"forward": 1, "search": 1}
-    assert watch.seconds["search"] >= 0.05 and watch.seconds["other"] >= 0.03
-    assert 0.04 <= watch.seconds["forward"] < watch.seconds["search"] + 0.04
+    assert stopwatch.calls == {"forward": 1, "search": 1}
+    assert stopwatch.seconds["search"] >= 0.05 and stopwatch.seconds["other"] >= 0.03
+    assert 0.04 <= stopwatch.seconds["forward"] < stopwatch.seconds["search"] + 0.04
 
 
 def test_a_failed_part_is_closed_and_the_watch_ends_with_it() -> None:
-    watch = Stopwatch(CPU)
-    with pytest.raises(KeyError), watch.running(), part("forward"):
+    stopwatch = Stopwatch(CPU)
+    with pytest.raises(KeyError), stopwatch.running(), part("forward"):
         raise KeyError
     assert Stopwatch.current is None
-    with watch.running(), part("losses"):
+    with stopwatch.running(), part("losses"):
         pass
-    assert watch.calls == {"forward": 1, "losses": 1}
+    assert stopwatch.calls == {"forward": 1, "losses": 1}
 
 
 def test_parts_of_a_training_on_pictures_add_up(found: Profile) -> None:
-    assert set(found.watch.calls) == {*TRAINED, "search"} and "other" in found.watch.seconds
-    assert all(seconds > 0 for seconds in found.watch.seconds.values())
-    assert found.watch.calls["search"] == found.watch.calls["forward"] == found.steps == MOST_STEPS
-    assert found.watch.calls["backward"] == 2 * found.steps  # the discriminator's too
-    assert found.items == 4 * found.steps and found.kind == "images"
+    assert set(found.stopwatch.calls) == {*TRAINED, "search"} and "other" in found.stopwatch.seconds
+    assert all(seconds > 0 for seconds in found.stopwatch.seconds.values())
+    assert (
+        found.stopwatch.calls["search"]
+        == found.stopwatch.calls["forward"]
+        == found.steps
+        == MOST_STEPS
+    )
+    assert found.stopwatch.calls["backward"] == 2 * found.steps  # the discriminator's too
+    assert found.items == 4 * found.steps and found.unit == "images"
 
 
 def test_the_table_says_it(found: Profile) -> None:
@@ -105,7 +110,7 @@ def test_speech_and_priors_have_their_parts(
 ) -> None:
     monkeypatch.setattr(pipelines.profile, "MOST_STEPS", 3)
     speech = profile(run_config(tmp_path / "speech", spoken(tmp_path / "words")))
-    assert set(speech.watch.calls) == {*TRAINED, "search"} and speech.kind == "clips"
+    assert set(speech.stopwatch.calls) == {*TRAINED, "search"} and speech.unit == "clips"
     model = train_tokenizer(images(tmp_path / "tokenizer", "steps=1"))
     codes = smoke("codes", f"tokenizer={model}", f"out={tmp_path / 'codes'}", "views=[centre]")
     assert isinstance(codes, EncodeImagesConfig)
@@ -119,7 +124,7 @@ def test_speech_and_priors_have_their_parts(
     )
     assert isinstance(config, TrainPriorConfig)
     prior = profile(config)
-    assert set(prior.watch.calls) == TRAINED and prior.items == 2 * 16 * prior.steps
+    assert set(prior.stopwatch.calls) == TRAINED and prior.items == 2 * 16 * prior.steps
     assert {path.name for path in tmp_path.iterdir()} == {"words", "tokenizer", "codes"}
 
 
@@ -127,12 +132,12 @@ def test_a_watched_training_is_the_same_bit_for_bit(tmp_path: Path) -> None:
     weights = []
     for name in ("watched", "alone"):
         run, _, batches = begin(images(tmp_path / name, "loss.adversarial_start=2"))
-        watch = Stopwatch(CPU)
+        stopwatch = Stopwatch(CPU)
         for step in range(4):
             if name == "alone":
                 take_step(run, batches, step)
                 continue
-            with watch.running():
+            with stopwatch.running():
                 take_step(run, batches, step)
         weights.append(run.modality.tokenizer.state_dict())
     assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())

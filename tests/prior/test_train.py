@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 import stage2_prior.train
-from common.hub import sha256
+from common.files import sha256
 from common.manifest import write_manifest
 from common.tracking import read_metrics
 from common.training import OptimConfig

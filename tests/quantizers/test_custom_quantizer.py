@@ -1,6 +1,8 @@
 """A quantizer outside the package: that of docs/own-quantizer.md, how it is found, and what the contract catches."""
 
+import os
 import re
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +60,23 @@ def test_it_is_named_by_its_path_and_comes_back_from_its_folder(folder: Path) ->
     assert again.config == config
     images = torch.rand(2, 1, 16, 16)
     assert torch.equal(again.encode(images), model.encode(images))
+
+
+def test_the_command_finds_it_in_the_folder_that_it_runs_in(tmp_path: Path) -> None:
+    (tmp_path / "my_quantizer.py").write_text(blocks()[0])
+    script = tmp_path / "bin" / "simvq"
+    script.parent.mkdir()
+    script.write_text("from pipelines.cli import main\nmain()")
+    model = "tokenizer.model.quantizer"
+    words = [str(PAGE.parents[1] / "configs/smoke.yaml"), f"{model}.method=my_quantizer.Scaled"]
+    ended = subprocess.run(
+        [sys.executable, script, "train-tokenizer", *words, f"{model}.betta=1"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(PAGE.parents[1])},
+        capture_output=True,
+        text=True,
+    )
+    assert "did you mean 'beta'?" in ended.stderr
 
 
 @pytest.mark.parametrize(

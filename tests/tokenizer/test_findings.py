@@ -162,7 +162,7 @@ def test_mel_distances_are_held_against_the_best_constant_sound() -> None:
     line = {k: v for k, v in LINE.items() if "psnr" not in k} | {"constant/mel": 4.57}
     assert training_findings(line | {"heldout/mel": 2.1}) == []
     (found,) = training_findings(line | {"heldout/mel": 4.57})
-    assert found.failed and "mel distance 4.57, of the best constant 4.57" in found.number
+    assert found.failed and "mel distance 4.57, of the best constant 4.57" in found.measured
 
 
 def test_doctor_reads_arrays_of_any_project(tmp_path) -> None:

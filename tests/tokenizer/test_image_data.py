@@ -78,7 +78,7 @@ def test_digits_are_embedded() -> None:
     )
     assert (len(train), len(held_out)) == (1437, 360)
     assert train.classes == tuple("0123456789")
-    image = train.fixed(train.decode(train[0]))
+    image = train.view(train.decode(train[0]))
     assert image.shape == (1, 8, 8) and -1 <= image.min() < image.max() <= 1
     assert train.fingerprint != held_out.fingerprint
     assert (
@@ -111,7 +111,7 @@ def test_a_folder_of_images(tmp_path: Path) -> None:
             (tmp_path / split / kind / "a.png").write_bytes(png(9))
     images = load(ImageDataConfig(source=str(tmp_path)))
     assert images.classes == ("cat", "dog") and len(images) == 2
-    assert images.fixed(images.decode(images[0])).shape == (3, 8, 8)
+    assert images.view(images.decode(images[0])).shape == (3, 8, 8)
 
 
 def test_what_is_not_there_is_told_with_what_is(tmp_path: Path) -> None:
@@ -173,9 +173,9 @@ def test_held_out_images_are_spread_over_a_split_but_the_first_of_a_stream(tmp_p
         images = load(replace(config, streaming=streaming))
         expected = [images.decode(row) for i, row in enumerate(images.rows) if i in places]
         chosen = held_out_items(
-            images, 3, lambda row, images=images: images.fixed(images.decode(row))
+            images, 3, lambda row, images=images: images.view(images.decode(row))
         )
-        assert torch.equal(torch.stack(chosen), torch.stack(list(map(images.fixed, expected))))
+        assert torch.equal(torch.stack(chosen), torch.stack(list(map(images.view, expected))))
 
 
 def test_a_stream_reads_all_files_of_a_pattern_and_says_what_it_can_not(tmp_path: Path) -> None:

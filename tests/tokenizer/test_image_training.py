@@ -40,7 +40,7 @@ def test_the_discriminator_has_no_gradient_of_the_generators(tmp_path: Path) -> 
 def test_held_out_images_are_spread_over_the_split(tmp_path: Path) -> None:
     config = tokenizer_config(tmp_path)
     data = load_images(config.data, "validation", channels=1, size=8)
-    expected = torch.stack([data.fixed(data.decode(data[i])) for i in range(0, 360, 6)])
+    expected = torch.stack([data.view(data.decode(data[i])) for i in range(0, 360, 6)])
     assert torch.equal(ImageTraining(config, torch.device("cpu")).held_out, expected)
 
 

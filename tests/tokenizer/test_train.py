@@ -174,7 +174,7 @@ def test_codes_are_written_once_and_their_manifest_is_true(trained: Path) -> Non
     assert str(rows.features["codes"].feature.dtype) == "uint16"
     tokenizer = ImageTokenizer.from_pretrained(trained / "tokenizer" / "model")
     data = load_images(ImageDataConfig(), "train", channels=1, size=8)
-    images = torch.stack([data.fixed(data.decode(data[i])) for i in (0, 700)])
+    images = torch.stack([data.view(data.decode(data[i])) for i in (0, 700)])
     stored = torch.tensor([rows[0]["codes"], rows[700]["codes"]])
     assert torch.equal(tokenizer.encode(images).flatten(1), stored)
     assert [rows[0]["label"], rows[700]["item"]] == [data.label(data[0]), 700]

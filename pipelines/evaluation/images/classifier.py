@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from common.figures import from_uint8
 from common.hub import HubModel
+from common.images import from_uint8
 from common.seeding import EndlessSampler, generator_at
 from pipelines.evaluation.config import ImageArchitecture, TrainImageClassifierConfig
 from pipelines.evaluation.extractors import classifier_name

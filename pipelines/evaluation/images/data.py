@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
-from common.figures import to_uint8
+from common.images import to_uint8
 from stage1_tokenizer.data import BadItemError
 from stage1_tokenizer.images.data import ImageDataset, view
 

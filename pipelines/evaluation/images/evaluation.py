@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
-from common.figures import ROUNDING, from_uint8, to_uint8
+from common.images import ROUNDING, from_uint8, to_uint8
 from common.seeding import epoch_order
 from pipelines.evaluation.config import ScoreImagesConfig
 from pipelines.evaluation.controls import (

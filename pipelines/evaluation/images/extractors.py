@@ -15,8 +15,8 @@ from torch_fidelity.feature_extractor_inceptionv3 import (
 )
 from tqdm.auto import tqdm
 
-from common.figures import from_uint8
-from common.hub import sha256
+from common.files import sha256
+from common.images import from_uint8
 from pipelines.evaluation.config import ScoreImagesConfig
 from pipelines.evaluation.extractors import load_classifier, second_classifier, verified_sha256
 from pipelines.evaluation.features import (

@@ -7,7 +7,7 @@ from typing import Any
 from jaxtyping import UInt8
 from torch import Tensor
 
-from common.figures import from_uint8, save_grid
+from common.images import from_uint8, save_grid
 from pipelines.evaluation.features import Features, References
 from pipelines.evaluation.fidelity import nearest
 from pipelines.evaluation.images.data import SampledImages, image_batches, select

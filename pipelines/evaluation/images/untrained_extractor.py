@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from common.figures import from_uint8
+from common.images import from_uint8
 
 CHANNELS = (3, 32, 64, 128)
 

@@ -14,7 +14,7 @@ from transformers import WhisperForConditionalGeneration, WhisperProcessor
 from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
 from transformers.utils import cached_file
 
-from common.hub import sha256
+from common.files import sha256
 from pipelines.evaluation.config import SpeechArchitecture
 from pipelines.evaluation.extractors import load_classifier, second_classifier
 from pipelines.evaluation.features import Extractor, Features

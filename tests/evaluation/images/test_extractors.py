@@ -8,7 +8,7 @@ from helpers.features import CPU, as_reference, features
 from torch import Tensor
 from torch_fidelity import calculate_metrics
 
-from common.hub import sha256
+from common.files import sha256
 from pipelines.evaluation.config import ScoreImagesConfig
 from pipelines.evaluation.extractors import second_classifier
 from pipelines.evaluation.fidelity import distance

@@ -12,7 +12,7 @@ from helpers.clips import RATE
 from helpers.codes import write_codes
 from helpers.speech_runs import few_digits
 
-from common.hub import sha256
+from common.files import sha256
 from pipelines.evaluation.classifier import train_classifier
 from pipelines.evaluation.config import ScoreSpeechConfig, TrainSpeechClassifierConfig
 from pipelines.evaluation.score import finished, score, score_table

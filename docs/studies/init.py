@@ -1,4 +1,4 @@
-"""What does a speech encoder hear before its first step? PyTorch's start of its convolutions, and one that keeps variance."""
+"""What does a speech encoder hear before its first step? PyTorch's initialisation of its convolutions, and one that keeps variance."""
 
 from dataclasses import replace
 
@@ -31,7 +31,7 @@ MODELS = {
     ),
     "24 kHz, hop 320 (the default)": SpeechTokenizerConfig(),
 }
-STARTS = ("PyTorch's", "variance kept")
+INITS = ("PyTorch's", "variance kept")
 
 
 def sounds(rate: int) -> Tensor:
@@ -48,12 +48,12 @@ def sounds(rate: int) -> Tensor:
     return torch.stack(middles[:CROPS])
 
 
-def encoder(model: SpeechTokenizerConfig, start: str, seed: int) -> Encoder:
-    """The encoder of an architecture, with one of the two starts."""
+def encoder(model: SpeechTokenizerConfig, init: str, seed: int) -> Encoder:
+    """The encoder of an architecture, with one of the two initialisations."""
     torch.manual_seed(seed)
     dim = model.quantizer.code_dim
     net = Encoder(model.width, model.ratios, model.lstm_layers, dim, model.causal)
-    if start == STARTS[0]:
+    if init == INITS[0]:
         for conv in (module.conv for module in net.modules() if isinstance(module, Conv)):
             fresh = nn.Conv1d(conv.in_channels, conv.out_channels, conv.kernel_size[0])
             with torch.no_grad():
@@ -64,10 +64,10 @@ def encoder(model: SpeechTokenizerConfig, start: str, seed: int) -> Encoder:
 
 @torch.no_grad()
 def layers(
-    model: SpeechTokenizerConfig, start: str, seed: int, waveforms: Tensor
+    model: SpeechTokenizerConfig, init: str, seed: int, waveforms: Tensor
 ) -> list[list[float]]:
     """Of each convolution on the way, and last of the latents: loudness by the sound's, share of position."""
-    net, values = encoder(model, start, seed), []
+    net, values = encoder(model, init, seed), []
 
     def note(x: Tensor) -> None:
         centred = x - x.mean((0, 2), keepdim=True)
@@ -85,16 +85,16 @@ def write() -> Figure:
     results = {}
     for name, model in MODELS.items():
         waveforms = sounds(model.sample_rate)
-        for start in STARTS:
-            results[name, start] = [layers(model, start, seed, waveforms) for seed in SEEDS]
+        for init in INITS:
+            results[name, init] = [layers(model, init, seed, waveforms) for seed in SEEDS]
     lines = [
         [
             name,
-            start,
+            init,
             mean_sd([100 * run[-1][1] for run in runs], 1),
             mean_sd([run[-1][0] for run in runs], 3),
         ]
-        for (name, start), runs in results.items()
+        for (name, init), runs in results.items()
     ]
     header = [
         "encoder",
@@ -104,15 +104,15 @@ def write() -> Figure:
     ]
     print(markdown(header, lines))
     figure, axes = pyplot.subplots(1, 2, figsize=(10, 3.5), layout="constrained")
-    for (name, start), runs in results.items():
+    for (name, init), runs in results.items():
         means = torch.tensor(runs).mean(0)
-        style = {"ls": "-" if start == STARTS[1] else ":", "marker": "o", "ms": 3}
+        style = {"ls": "-" if init == INITS[1] else ":", "marker": "o", "ms": 3}
         style["color"] = f"C{list(MODELS).index(name)}"
         for axis, measure in zip(axes, (1, 0), strict=True):
             axis.plot(
                 range(len(means)),
                 means[:, measure],
-                label=f"{name.split(' (')[0]}, {start}",
+                label=f"{name.split(' (')[0]}, {init}",
                 **style,
             )
     axes[0].set(
@@ -124,4 +124,4 @@ def write() -> Figure:
 
 
 if __name__ == "__main__":
-    build("start", write)
+    build("init", write)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from common.config import load_config
 from common.tracking import read_metrics
 from pipelines.compare.config import CompareRow
+from pipelines.evaluation.table import Metric, Metrics, Unavailable, read_scores
 from stage1_tokenizer.images.tokenizer import ImageTokenizerConfig
 from stage1_tokenizer.quantizers import Quantizer, build_quantizer
 from stage1_tokenizer.speech.tokenizer import SpeechTokenizerConfig
@@ -22,12 +23,12 @@ Better = Literal["high", "low", "neither"]
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the table, and where its number comes from."""
+    """A column of the table, and where its value comes from."""
 
     name: str
     better: Better
     row: str
-    """Of score.json; empty for a number of another file."""
+    """Of score.json; empty for a metric of another file."""
     metric: str
     """Its name there, as a pattern."""
 
@@ -70,7 +71,7 @@ class Measured:
 
     row: CompareRow
     seed: int
-    numbers: dict[str, float | None]
+    metrics: dict[str, float | None]
     """By the columns' names, in the table's order; None where there is none."""
     equal_bits: bool
     """Whether a position's codes carry the bits that the row's codebook_size promises."""
@@ -81,26 +82,27 @@ class Measured:
 
 
 def measured(row: CompareRow, seed: int, folder: Path) -> Measured:
-    """The numbers of a finished row."""
-    document = json.loads((folder / "score" / "score.json").read_text())
-    found = {part["name"]: part["metrics"] for part in document["rows"]}
+    """The metrics of a finished row."""
+    scores = {part.name: part.metrics for part in read_scores(folder / "score")}
     quantizer, bits = rate(row.tokenizer or folder / "tokenizer" / "model")
     speech = "bits per second" in bits
-    numbers = dict(bits)
+    metrics = dict(bits)
     for column in SPEECH if speech else IMAGES:
-        numbers[column.name] = number(found.get(column.row, {}), column.metric)
-    metric = "heldout/bits_per_second" if speech else "heldout/bits_per_item"
-    priors = [line[metric] for line in read_metrics(folder / "prior") if metric in line]
-    numbers[f"prior's {next(iter(bits))}"] = min(priors, default=None)
+        score = first_score(scores.get(column.row, {}), column.metric)
+        metrics[column.name] = None if score is None else score.value
+    key = "heldout/bits_per_second" if speech else "heldout/bits_per_item"
+    priors = [line[key] for line in read_metrics(folder / "prior") if key in line]
+    metrics[f"prior's {next(iter(bits))}"] = min(priors, default=None)
     history: list[dict[str, Any]] = read_metrics(folder / "tokenizer") or [{}]
-    numbers |= {column.name: history[-1].get(column.metric) for column in RUN}
+    metrics |= {column.name: history[-1].get(column.metric) for column in RUN}
     steps = [line[STEP.metric] for line in history if STEP.metric in line]
-    numbers[STEP.name] = median(steps) if steps else None
+    metrics[STEP.name] = median(steps) if steps else None
     if not quantizer.spec.has_codes:
-        numbers |= dict.fromkeys([*bits, "effective rank"])
+        metrics |= dict.fromkeys([*bits, "effective rank"])
     equal = math.isclose(quantizer.spec.bits, math.log2(row.codebook_size))
-    dim = quantizer.config.code_dim
-    return Measured(row, seed, numbers, equal, dim, extractor_of(found["reconstruction"]))
+    distance = first_score(scores["reconstruction"], HELD_OUT)
+    extractor = distance.extractor or "" if isinstance(distance, Metric) else ""
+    return Measured(row, seed, metrics, equal, quantizer.config.code_dim, extractor)
 
 
 def rate(model: Path) -> tuple[Quantizer, dict[str, float | None]]:
@@ -115,14 +117,6 @@ def rate(model: Path) -> tuple[Quantizer, dict[str, float | None]]:
     return quantizer, {"bits per item": quantizer.spec.bits * math.prod(images.grid)}
 
 
-def number(numbers: dict[str, Any], pattern: str) -> float | None:
-    """The value whose name fits the pattern."""
-    found = (known["value"] for name, known in numbers.items() if fnmatchcase(name, pattern))
-    return next(found, None)
-
-
-def extractor_of(numbers: dict[str, Any]) -> str:
-    """Whose features the first distance compares."""
-    return next(
-        known.get("extractor", "") for name, known in numbers.items() if fnmatchcase(name, HELD_OUT)
-    )
+def first_score(metrics: Metrics, pattern: str) -> Metric | Unavailable | None:
+    """The first metric whose name fits the pattern."""
+    return next((metric for name, metric in metrics.items() if fnmatchcase(name, pattern)), None)
