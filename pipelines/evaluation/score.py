@@ -76,32 +76,20 @@ def score(
 ) -> Path:
     """Writes score.json and report.html; returns the path of the latter.
 
-    `further` are metrics from elsewhere, by the rows of the table that they go to where these are there.
-    `findings` are lines that stand first in the report; without a test split one more is told. Raises ValueError for samples of another
+    `findings` are lines that stand first in the report; without a test split one more is told. `further` are
+    metrics from elsewhere, by the rows of the table that they go to. Raises ValueError for samples of another
     tokenizer, or where there is nothing to extract features with.
     """
-    if not (config.tokenizer / "model.safetensors").is_file():
-        raise ValueError(
-            f"tokenizer={config.tokenizer} is not a tokenizer's `model` folder: set tokenizer"
-        )
     sampling = read_sampling(config) if config.samples else None
-    tokenizer_class = SpeechTokenizer if config.modality == "speech" else ImageTokenizer
-    tokenizer = tokenizer_class.from_pretrained(config.tokenizer).to(processes().device)
-    reconstructor = Reconstructor(tokenizer)
+    reconstructor = Reconstructor(load_tokenizer(config).to(processes().device))
     histogram = read_histogram(config.codes, reconstructor.spec)
-    evaluation: Evaluation
-    if isinstance(config, ScoreSpeechConfig):
-        evaluation = SpeechEvaluation(config, reconstructor, sampling)
-    else:
-        evaluation = ImageEvaluation(config, reconstructor, sampling)
+    evaluation = new_evaluation(config, reconstructor, sampling)
     rows = [
-        ScoreRow(
-            name,
-            MEANINGS[name].format(items=evaluation.items),
-            metrics | (further or {}).get(name, {}),
-        )
+        ScoreRow(name, MEANINGS[name].format(items=evaluation.items), metrics)
         for name, metrics in evaluation.metrics().items()
     ]
+    for row in rows:
+        row.metrics.update((further or {}).get(row.name, {}))
     about = provenance(config, evaluation, sampling)
     write_scores(config.folder, rows, about)
     figures = [
@@ -116,6 +104,29 @@ def score(
     report = config.folder / "report.html"
     write_text(report, render(title, rows, figures, about, findings))
     return report
+
+
+def load_tokenizer(
+    config: ScoreImagesConfig | ScoreSpeechConfig,
+) -> ImageTokenizer | SpeechTokenizer:
+    """The tokenizer, on the CPU. Raises ValueError for a folder that holds none."""
+    if not (config.tokenizer / "model.safetensors").is_file():
+        raise ValueError(
+            f"tokenizer={config.tokenizer} is not a tokenizer's `model` folder: set tokenizer"
+        )
+    tokenizer_class = SpeechTokenizer if config.modality == "speech" else ImageTokenizer
+    return tokenizer_class.from_pretrained(config.tokenizer)
+
+
+def new_evaluation(
+    config: ScoreImagesConfig | ScoreSpeechConfig,
+    reconstructor: Reconstructor,
+    sampling: dict[str, Any] | None,
+) -> Evaluation:
+    """What the modality adds."""
+    if isinstance(config, ScoreSpeechConfig):
+        return SpeechEvaluation(config, reconstructor, sampling)
+    return ImageEvaluation(config, reconstructor, sampling)
 
 
 def finished(config: ScoreImagesConfig | ScoreSpeechConfig) -> Path | None:
