@@ -8,7 +8,7 @@ import pytest
 import torch
 from helpers.image_runs import tokenizer_config
 from helpers.processes import run_on_two, save_experiment
-from safetensors.torch import load_file
+from helpers.runs import PowerCut, assert_same_run, cut_in_step
 
 import stage1_tokenizer.train
 import stage2_prior.train
@@ -24,6 +24,8 @@ from stage1_tokenizer.images.losses import ImageLossConfig
 from stage1_tokenizer.train import train_tokenizer
 from stage2_prior.train import train_prior
 from stage2_prior.train_config import TrainPriorConfig
+
+STATE = "checkpoints/step-00000008/state.safetensors"
 
 
 def prior_config(
@@ -56,40 +58,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-class PowerCut(Exception):
-    pass
-
-
-def cut_in_step(monkeypatch: pytest.MonkeyPatch, module: object, step: int) -> None:
-    """Lets the next run die inside a step, after its forward pass and before its end."""
-    original = module.optimize  # type: ignore[attr-defined]
-
-    def dying(run: object, *args: object) -> object:
-        if args[-1] == step:
-            raise PowerCut
-        return original(run, *args)
-
-    monkeypatch.setattr(module, "optimize", dying)
-
-
-def assert_same_run(cut: Path, whole: Path, model: str) -> None:
-    """The same checkpoint, model and metrics (but for clocks)."""
-    name = "step-00000008/state.safetensors"
-    ours, theirs = (load_file(run / "checkpoints" / name) for run in (cut, whole))
-    assert ours.keys() == theirs.keys()
-    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
-    ours, theirs = (load_file(run / model / "model.safetensors") for run in (cut, whole))
-    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
-    lines = [
-        [
-            {k: v for k, v in row.items() if not k.startswith(("time", "speed/"))}
-            for row in read_metrics(run)
-        ]
-        for run in (cut, whole)
-    ]
-    assert lines[0] == lines[1]
-
-
 def test_a_tokenizer_run_cut_inside_a_step_goes_on_bit_for_bit(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,7 +68,7 @@ def test_a_tokenizer_run_cut_inside_a_step_goes_on_bit_for_bit(
             train_tokenizer(config)
     assert [path.name for path in list_checkpoints(config.run_dir)] == ["step-00000004"]
     train_tokenizer(config)
-    assert_same_run(config.run_dir, trained / "tokenizer", "model")
+    assert_same_run(config.run_dir, trained / "tokenizer", STATE, "model/model.safetensors")
 
 
 def test_a_prior_run_cut_inside_a_step_goes_on_bit_for_bit(
@@ -112,7 +80,7 @@ def test_a_prior_run_cut_inside_a_step_goes_on_bit_for_bit(
         with pytest.raises(PowerCut):
             train_prior(config)
     train_prior(config)
-    assert_same_run(config.run_dir, trained / "prior", "best")
+    assert_same_run(config.run_dir, trained / "prior", STATE, "best/model.safetensors")
 
 
 def test_a_finished_run_is_left_alone_and_another_config_refused(trained: Path) -> None:

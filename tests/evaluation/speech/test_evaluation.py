@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from helpers.clips import RATE
-from helpers.speech_runs import few_digits
+from helpers.scores import metrics_by_row
+from helpers.speech_runs import MODEL, RATE, few_digits
 
 from common.hub import sha256
 from pipelines.evaluation.classifier import train_classifier
 from pipelines.evaluation.config import ScoreSpeechConfig, TrainSpeechClassifierConfig
 from pipelines.evaluation.score import finished, score, score_table
 from pipelines.evaluation.speech.data import sampled_clips
-from stage1_tokenizer import SpeechTokenizer, SpeechTokenizerConfig
-from stage1_tokenizer.quantizers import ContinuousConfig, SimVQConfig
+from stage1_tokenizer import SpeechTokenizer
+from stage1_tokenizer.quantizers import ContinuousConfig
 from stage1_tokenizer.speech.data import SpeechDataConfig
 
 
@@ -26,21 +26,7 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> ScoreSpeechConfig:
     """A config over an untrained tokenizer, a barely trained classifier, and noise as samples."""
     folder = tmp_path_factory.mktemp("speech")
     torch.manual_seed(0)
-    tokenizer = SpeechTokenizer(
-        SpeechTokenizerConfig(
-            sample_rate=RATE,
-            ratios=(8, 8, 4),
-            width=4,
-            lstm_layers=1,
-            decoder_width=32,
-            decoder_hidden=32,
-            decoder_layers=1,
-            decoder_window=64,
-            n_fft=512,
-            quantizer=SimVQConfig(codebook_size=64, code_dim=8),
-        )
-    )
-    tokenizer.save_pretrained(folder / "model")
+    SpeechTokenizer(MODEL).save_pretrained(folder / "model")
     data = folder / "data"
     for split, number in (("train", 6), ("validation", 2)):
         few_digits(data / split, split, number)
@@ -87,14 +73,11 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> ScoreSpeechConfig:
 
 def test_a_whole_score_writes_its_table_and_its_report(scored: ScoreSpeechConfig) -> None:
     report = score(scored)
-    rows = {
-        row["name"]: row["metrics"]
-        for row in json.loads((report.parent / "score.json").read_text())["rows"]
-    }
+    rows = metrics_by_row(report)
     names = ["ground truth", "reconstruction", "samples", "held-out vs train", "train vs train"]
     assert list(rows) == names
     rebuilt = rows["reconstruction"]
-    assert rebuilt["bitrate (kbps)"]["value"] == pytest.approx(RATE / 256 * 6 / 1000)
+    assert rebuilt["bitrate (kbps)"]["value"] == pytest.approx(RATE / MODEL.hop * 5 / 1000)
     assert rebuilt["PESQ (wide-band, 16000 Hz)"]["value"] is None
     assert "8000 Hz" in rebuilt["PESQ (wide-band, 16000 Hz)"]["reason"]
     assert rebuilt["mel distance (7 scales)"]["count"] == 4
@@ -117,8 +100,7 @@ def test_a_whole_score_writes_its_table_and_its_report(scored: ScoreSpeechConfig
 def test_a_tokenizer_without_codes_is_scored_alone(
     scored: ScoreSpeechConfig, tmp_path: Path
 ) -> None:
-    tokenizer = SpeechTokenizer.from_pretrained(scored.tokenizer)
-    unquantized = replace(tokenizer.config, quantizer=ContinuousConfig(code_dim=8))
+    unquantized = replace(MODEL, quantizer=ContinuousConfig(code_dim=8))
     SpeechTokenizer(unquantized).save_pretrained(tmp_path / "model")
     with pytest.raises(ValueError, match="set samples or out"):
         replace(scored, samples=None)
@@ -132,10 +114,7 @@ def test_a_tokenizer_without_codes_is_scored_alone(
     )
     assert finished(config) is None
     report = score(config)
-    rows = {
-        row["name"]: row["metrics"]
-        for row in json.loads((report.parent / "score.json").read_text())["rows"]
-    }
+    rows = metrics_by_row(report)
     names = ["ground truth", "reconstruction", "held-out vs train", "train vs train"]
     assert list(rows) == names
     rebuilt = rows["reconstruction"]
