@@ -25,7 +25,9 @@ from stage1_tokenizer.quantizers import SimVQConfig
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainImageClassifierConfig:
-    config = TrainImageClassifierConfig(run_dir=tmp_path_factory.mktemp("classifier") / "run")
+    """A finished run, which learned the digits."""
+    folder = tmp_path_factory.mktemp("classifier") / "run"
+    config = TrainImageClassifierConfig(run_dir=folder, steps=150)
     train_classifier(config)
     return config
 
