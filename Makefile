@@ -1,5 +1,6 @@
 # make quickstart   sets up, trains, samples and scores on embedded digits and spoken digits; ends with tables and reports
-# make test         sets up, then checks style, types and behaviour
+# make test         sets up, then checks style, types and, with the fast tests, behaviour: minutes
+# make test-all     the same with all tests
 # make docs         sets up, then builds the site into site/
 # make .venv        sets up only
 PYTHON ?= python3
@@ -7,19 +8,21 @@ SEED ?= 0
 BIN := .venv/bin
 SEEDS := $(foreach section,tokenizer classifier prior,$(section).seed=$(SEED))
 
-.PHONY: quickstart test .venv
+.PHONY: quickstart test test-all .venv
 
 quickstart: .venv
 	$(BIN)/simvq run configs/digits.yaml $(SEEDS)
 	$(BIN)/simvq run configs/spoken_digits.yaml $(SEEDS)
 
 # threads that wait sleep sooner, as in simvq itself, so that a busy machine is not stalled
-test: export GOMP_SPINCOUNT ?= 10000
-test: .venv
+test test-all: export GOMP_SPINCOUNT ?= 10000
+test: TESTS := -m "not slow"
+test-all: TESTS :=
+test test-all: .venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS)
 
 .PHONY: docs
 docs: .venv

@@ -198,7 +198,7 @@ def train(name: str, seed: int, settings: VariantsConfig) -> dict[str, Any]:
     """Trains one variant; what it reached."""
     variant, manifest = VARIANTS[name], read_manifest(settings.codes)
     items = {split: read_codes(settings.codes, split) for split in ("train", "validation")}
-    keys = {"dropout": settings.dropout, "size": "1m", "seed": seed} | variant.keys
+    keys: dict[str, Any] = {"dropout": settings.dropout, "size": "1m", "seed": seed} | variant.keys
     config = TrainPriorConfig(
         run_dir=Path(), codes=settings.codes, tokenizer=settings.tokenizer, **keys
     )

@@ -172,7 +172,11 @@ def with_what_follows(
         "codes": {"tokenizer": model, "out": codes},
         "classifier": {"run_dir": classifier},
         "prior": {"run_dir": prior, "codes": codes, "tokenizer": model},
-        "samples": {"pipeline": prior / "pipeline", "out": samples},
+        "samples": {
+            "pipeline": prior / "pipeline",
+            "out": samples,
+            "classifier": made("classifier", classifier / "model"),
+        },
         "score": {
             "out": run_dir / "score",
             "tokenizer": model,

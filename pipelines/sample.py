@@ -1,6 +1,6 @@
 """sample: new images or speech as files, each a function of its seed and condition."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +11,21 @@ from common.hub import local_folder
 from common.manifest import start_manifest, write_manifest
 from common.processes import processes
 from common.runs import environment
-from pipelines.generation.image_samples import ImageSamples
-from pipelines.generation.speech_samples import SpeechSamples
+from pipelines.guidance import Samples, guidance_distances, new_samples
 from pipelines.sample_config import SampleImagesConfig, SampleSpeechConfig
-
-Samples = ImageSamples | SpeechSamples
-"""What is particular to a modality: the pipeline, the conditions, the files."""
 
 
 def sample(config: SampleImagesConfig | SampleSpeechConfig) -> Path:
     """Writes out/000000.png or .wav ..., and out/sample.json; returns `out`. Images also fill samples.npz."""
     state = processes()
     folder = local_folder(config.pipeline)
-    samples: Samples
-    if isinstance(config, SampleSpeechConfig):
-        samples = SpeechSamples(config, folder, state.device)
-    else:
-        samples = ImageSamples(config, folder, state.device)
-    request = request_of(config, folder, samples)
+    distances = None
+    if isinstance(config.guidance, tuple):
+        with state.main_process_first():
+            distances = guidance_distances(config, folder, state.device)
+        config = replace(config, guidance=min(distances, key=distances.__getitem__))
+    samples = new_samples(config, folder, state.device)
+    request = request_of(config, folder, samples) | {"guidance_distances": distances}
     with state.main_process_first():
         manifest = start_manifest(config.out / "sample.json", request)
     if manifest["complete"]:
@@ -40,7 +37,10 @@ def sample(config: SampleImagesConfig | SampleSpeechConfig) -> Path:
     ]
     starts = range(0, len(mine), config.batch_size)
     for start in tqdm(starts, desc="sample", disable=not state.is_main_process or None):
-        samples.generate(mine[start : start + config.batch_size])
+        chosen = mine[start : start + config.batch_size]
+        items: list[Any] = [*samples.generate(chosen)]
+        for i, item in zip(chosen, items, strict=True):
+            samples.save(i, item)
     state.wait_for_everyone()
     if state.is_main_process:
         samples.finish()
@@ -57,7 +57,7 @@ def request_of(
 ) -> dict[str, Any]:
     """Everything that decides the samples: the start of sample.json."""
     request = asdict(config)
-    for key in ("pipeline", "out", "batch_size", "seed", "modality"):
+    for key in ("pipeline", "out", "batch_size", "seed", "modality", "data", "classifier"):
         request.pop(key)
     return request | {
         "seeds": [config.seed + i for i in range(config.count)],

@@ -1,9 +1,11 @@
 """What sample reads: the keys that all modalities share, and those of each."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from stage1_tokenizer.images.data import ImageDataConfig
+from stage1_tokenizer.speech.data import SpeechDataConfig
 from stage2_prior.sampling import SamplingOptions, Schedule
 
 
@@ -21,8 +23,11 @@ class SampleConfig:
     """Sample i gets label i modulo their count; null for every label in turn, or none where there are none."""
     seed: int = 0
     """Sample i has the seed `seed + i`."""
-    guidance: float = 1.0
-    """Scale s of u + s (c - u), where c and u are the logits with and without the condition; 1 is no guidance."""
+    guidance: float | tuple[float, ...] = 1.0
+    """Scale s of u + s (c - u), where c and u are the logits with and without the condition; 1 is no guidance. Of a
+    list, that one is taken whose samples lie nearest to the validation items."""
+    classifier: Path | None = None
+    """The folder `model` of `simvq train-classifier`, by whose features the guidance is chosen from a list."""
     temperature: float = 1.0
     """What logits are divided by; 0 takes the likeliest code."""
     top_k: int = 0
@@ -35,10 +40,16 @@ class SampleConfig:
     @property
     def options(self) -> dict[str, Any]:
         """The keys that say how codes are sampled, for a pipeline."""
+        assert isinstance(self.guidance, float), "a list is chosen from before"
         names = {field.name for field in fields(SamplingOptions)}
         return {name: value for name, value in vars(self).items() if name in names}
 
     def __post_init__(self) -> None:
+        if isinstance(self.guidance, tuple) and (not self.guidance or self.classifier is None):
+            raise ValueError(
+                f"guidance={list(self.guidance)} is a list to choose from, by the features of "
+                f"classifier={self.classifier}: set guidance to a number, or set classifier"
+            )
         if self.count < 1 or self.batch_size < 1:
             raise ValueError(
                 f"count={self.count} and batch_size={self.batch_size} must be at least 1"
@@ -54,6 +65,8 @@ class SampleConfig:
 class SampleImagesConfig(SampleConfig):
     """Samples new images: `simvq sample CONFIG [key=value ...]`."""
 
+    data: ImageDataConfig = field(default_factory=ImageDataConfig)
+    """The images of whose validation split the guidance is chosen from a list."""
     modality: Literal["images"] = "images"
     """The key by which a file says what it is for: `speech` is SampleSpeechConfig's."""
     schedule: Schedule = "constant"
@@ -66,6 +79,8 @@ class SampleImagesConfig(SampleConfig):
 class SampleSpeechConfig(SampleConfig):
     """Samples new speech: `simvq sample CONFIG [key=value ...]`."""
 
+    data: SpeechDataConfig = field(default_factory=SpeechDataConfig)
+    """The clips of whose validation split the guidance is chosen from a list."""
     modality: Literal["speech"] = "speech"
     """A file without this key is for images."""
     speakers: tuple[int, ...] | None = None

@@ -1,7 +1,7 @@
 """What is particular to images in sample: labels, PNG files, and all of them as one array."""
 
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +33,19 @@ class ImageSamples:
         """The file of sample i."""
         return self.config.out / f"{i:06d}.png"
 
-    def generate(self, chosen: list[int]) -> None:
-        """Generates the samples of these indices and writes their files."""
+    def generate(self, chosen: Sequence[int]) -> list[Image.Image]:
+        """The samples of these indices."""
         config = self.config
         output = self.pipeline(
             [self.labels[i] for i in chosen] if self.labels else None,
             seeds=[config.seed + i for i in chosen],
             **config.options,
         )
-        for i, image in zip(chosen, output.images, strict=True):
-            save_pil(image, self.path(i))
+        return output.images
+
+    def save(self, i: int, image: Image.Image) -> None:
+        """Writes the file of sample i."""
+        save_pil(image, self.path(i))
 
     def finish(self) -> None:
         """Writes samples.npz, when all files are there."""

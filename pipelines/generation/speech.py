@@ -99,15 +99,14 @@ class SpeechGenerationPipeline:
     ) -> SpeechOutput:
         """Samples one waveform per label, speaker, text or prompt, or else one per seed.
 
-        A prompt, a waveform at the tokenizer's rate, is gone on with: its whole hops are coded and
-        begin the sample. The same condition and seed give the same codes in any batch. Seeds are
-        0, 1, 2, ... unless given; the other options are SamplingOptions.
+        A prompt is a waveform at the tokenizer's rate: the codes of its whole hops begin the sample.
+        The same condition and seed give the same codes in any batch. Seeds are 0, 1, 2, ... unless given.
         """
         per_sample = next((g for g in (labels, speakers, texts, prompts) if g is not None), [0])
         seeds = list(range(len(per_sample))) if seeds is None else list(seeds)
         conditions = self.prior.conditions(
             len(seeds), labels=labels, speakers=speakers, texts=texts
-        )
+        ).to(self.device)
         options = SamplingOptions(
             guidance=guidance,
             temperature=temperature,
@@ -118,7 +117,6 @@ class SpeechGenerationPipeline:
             repetitions=repetitions,
         )
         given = None if prompts is None else [self.encoded(p).flatten() for p in prompts]
-        conditions = conditions.to(self.device)
         codes = trimmed(sample_codes(self.prior, conditions, seeds, options, given))
         if (levels := self.prior.config.levels) > 1:
             codes = [sample.unflatten(0, (-1, levels)) for sample in codes]

@@ -1,9 +1,12 @@
 """What is particular to speech in sample: labels, speakers and texts, and WAV files."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from pipelines.generation.prompts import Prompts, read_prompts
 from pipelines.generation.speech import SpeechGenerationPipeline
@@ -60,8 +63,8 @@ class SpeechSamples:
         """The file of sample i."""
         return self.config.out / f"{i:06d}.wav"
 
-    def generate(self, chosen: list[int]) -> None:
-        """Generates the samples of these indices and writes their files."""
+    def generate(self, chosen: Sequence[int]) -> list[Float[Tensor, " _"]]:
+        """The samples of these indices."""
         config = self.config
         output = self.pipeline(
             [self.labels[i] for i in chosen] if self.labels else None,
@@ -71,8 +74,11 @@ class SpeechSamples:
             seeds=[config.seed + i for i in chosen],
             **config.options,
         )
-        for i, waveform in zip(chosen, output.waveforms, strict=True):
-            save_waveform(waveform, output.sample_rate, self.path(i))
+        return output.waveforms
+
+    def save(self, i: int, waveform: Float[Tensor, " _"]) -> None:
+        """Writes the file of sample i."""
+        save_waveform(waveform, self.pipeline.tokenizer.config.sample_rate, self.path(i))
 
     def finish(self) -> None:
         """Nothing: the files are all there is."""

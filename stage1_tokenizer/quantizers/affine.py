@@ -13,10 +13,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from stage1_tokenizer.quantizers.assignments import Assignments
-from stage1_tokenizer.quantizers.base import Quantized, Quantizer, StepCounter
+from stage1_tokenizer.quantizers.base import Quantizer, StepCounter
 from stage1_tokenizer.quantizers.codebook_init import k_means, random_codebook, sample_vectors
 from stage1_tokenizer.quantizers.estimators import synchronised
-from stage1_tokenizer.quantizers.losses import codebook_and_commitment_loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,16 +80,11 @@ class Affine(Quantizer):
         """The codes, scaled and shifted."""
         return self._moved(self.table)
 
-    def forward(self, latents: Float[Tensor, "b n d"]) -> Quantized:
-        """Codes, quantized latents and losses; in float32, whatever the autocast."""
-        config = self.config
-        with torch.autocast(latents.device.type, enabled=False):
-            latents = latents.float()
-            codes = self.encode(latents)
-            chosen = self.lookup(codes)
-            losses = codebook_and_commitment_loss(latents, chosen, config.weight, config.beta)
-            estimated = synchronised(latents, chosen, config.nu)
-            return Quantized(estimated, codes, losses, latents.detach().flatten(0, 1))
+    def estimated(
+        self, latents: Float[Tensor, "b n d"], chosen: Float[Tensor, "b n d"]
+    ) -> Float[Tensor, "b n d"]:
+        """The chosen vectors; a part of the gradient moves them too."""
+        return synchronised(latents, chosen, self.config.nu)
 
     def lookup(self, codes: Int[Tensor, "*b"]) -> Float[Tensor, "*b d"]:
         """Entries of the codebook; only these are scaled and shifted."""

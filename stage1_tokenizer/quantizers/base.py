@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from stage1_tokenizer.quantizers.estimators import ESTIMATORS
+from stage1_tokenizer.quantizers.losses import codebook_and_commitment_loss
 from stage1_tokenizer.quantizers.search import nearest
 
 
@@ -102,7 +104,7 @@ class Quantized:
 
 
 class Quantizer(nn.Module, ABC):
-    """Vectors to codes and back; every method keeps these names, and is a direct subclass.
+    """Vectors to codes and back; every method keeps these names.
 
     `forward` changes no state. A method with statistics of its own gathers them in `accumulate`, once per
     batch, and changes its state in `after_step`, once per optimizer step, alike on all processes. The
@@ -126,9 +128,26 @@ class Quantizer(nn.Module, ABC):
     def codebook(self) -> Float[Tensor, "k d"]:
         """The vectors that codes stand for, in float32; of a residual quantizer, its first level's."""
 
-    @abstractmethod
     def forward(self, latents: Float[Tensor, "b n d"]) -> Quantized:
         """Codes, quantized latents and losses; float32 throughout, whatever the autocast."""
+        with torch.autocast(latents.device.type, enabled=False):
+            latents = latents.float()
+            codes = self.encode(latents)
+            chosen = self.lookup(codes)
+            losses, estimated = self.losses(latents, chosen), self.estimated(latents, chosen)
+            return Quantized(estimated, codes, losses, latents.detach().flatten(0, 1))
+
+    def losses(
+        self, latents: Float[Tensor, "b n d"], chosen: Float[Tensor, "b n d"]
+    ) -> dict[str, Float[Tensor, ""]]:
+        """The weighted codebook and commitment loss, unless overridden."""
+        return codebook_and_commitment_loss(latents, chosen, self.config.weight, self.config.beta)
+
+    def estimated(
+        self, latents: Float[Tensor, "b n d"], chosen: Float[Tensor, "b n d"]
+    ) -> Float[Tensor, "b n d"]:
+        """The chosen vectors, with the gradient to the latents that the key `estimator` names, unless overridden."""
+        return ESTIMATORS[self.config.estimator](latents, chosen)
 
     @torch.no_grad()
     def encode(self, latents: Float[Tensor, "*b d"]) -> Int[Tensor, "..."]:

@@ -10,11 +10,10 @@ from torch import Tensor, nn
 from common.processes import gather_over_processes
 from common.seeding import generator_at
 from stage1_tokenizer.quantizers.assignments import SEED, Assignments
-from stage1_tokenizer.quantizers.base import Quantized, Quantizer, StepCounter
+from stage1_tokenizer.quantizers.base import Quantizer, StepCounter
 from stage1_tokenizer.quantizers.chunks import in_chunks, scores_at_once
 from stage1_tokenizer.quantizers.codebook_init import random_codebook, sample_vectors
-from stage1_tokenizer.quantizers.estimators import ESTIMATORS, Estimator
-from stage1_tokenizer.quantizers.losses import codebook_and_commitment_loss
+from stage1_tokenizer.quantizers.estimators import Estimator
 from stage1_tokenizer.quantizers.search import nearest
 
 POOL = 1024
@@ -82,20 +81,15 @@ class CVQ(Quantizer):
         """The trained codes."""
         return self.table.float()
 
-    def forward(self, latents: Float[Tensor, "b n d"]) -> Quantized:
-        """Codes, quantized latents and losses; in float32, whatever the autocast."""
-        config = self.config
-        with torch.autocast(latents.device.type, enabled=False):
-            latents = latents.float()
-            codes = self.encode(latents)
-            chosen = self.lookup(codes)
-            inputs = latents.detach().flatten(0, 1)
-            losses = codebook_and_commitment_loss(latents, chosen, config.weight, config.beta)
-            if config.contrastive_weight:
-                loss = contrastive_loss(self.codebook, inputs)
-                losses["contrastive"] = config.contrastive_weight * loss
-            estimated = ESTIMATORS[config.estimator](latents, chosen)
-            return Quantized(estimated, codes, losses, inputs)
+    def losses(
+        self, latents: Float[Tensor, "b n d"], chosen: Float[Tensor, "b n d"]
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Codebook and commitment loss, and the contrastive one where it is on."""
+        losses = super().losses(latents, chosen)
+        if self.config.contrastive_weight:
+            loss = contrastive_loss(self.codebook, latents.detach().flatten(0, 1))
+            losses["contrastive"] = self.config.contrastive_weight * loss
+        return losses
 
     def accumulate(self, inputs: Float[Tensor, "m d"], codes: Int[Tensor, " m"]) -> None:
         """Takes in which vectors chose which code."""

@@ -14,9 +14,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from stage1_tokenizer.quantizers.assignments import Assignments
-from stage1_tokenizer.quantizers.base import Quantized, Quantizer, StepCounter
+from stage1_tokenizer.quantizers.base import Quantizer, StepCounter
 from stage1_tokenizer.quantizers.codebook_init import random_codebook, sample_vectors
-from stage1_tokenizer.quantizers.estimators import ESTIMATORS, Estimator
+from stage1_tokenizer.quantizers.estimators import Estimator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,17 +81,12 @@ class EMA(Quantizer):
         """The averages."""
         return self.table.float()
 
-    def forward(self, latents: Float[Tensor, "b n d"]) -> Quantized:
-        """Codes, quantized latents and the commitment loss; in float32, whatever the autocast."""
-        config = self.config
-        with torch.autocast(latents.device.type, enabled=False):
-            latents = latents.float()
-            codes = self.encode(latents)
-            chosen = self.lookup(codes)
-            commitment = config.weight * config.beta * F.mse_loss(latents, chosen.detach())
-            estimated = ESTIMATORS[config.estimator](latents, chosen)
-            inputs = latents.detach().flatten(0, 1)
-            return Quantized(estimated, codes, {"commitment": commitment}, inputs)
+    def losses(
+        self, latents: Float[Tensor, "b n d"], chosen: Float[Tensor, "b n d"]
+    ) -> dict[str, Float[Tensor, ""]]:
+        """The commitment loss."""
+        weight = self.config.weight * self.config.beta
+        return {"commitment": weight * F.mse_loss(latents, chosen.detach())}
 
     def accumulate(self, inputs: Float[Tensor, "m d"], codes: Int[Tensor, " m"]) -> None:
         """Takes in which vectors chose which code."""

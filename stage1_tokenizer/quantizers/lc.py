@@ -10,10 +10,9 @@ from jaxtyping import Float, Int
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from stage1_tokenizer.quantizers.base import Quantized, Quantizer
+from stage1_tokenizer.quantizers.base import Quantizer
 from stage1_tokenizer.quantizers.codebook_init import k_means
-from stage1_tokenizer.quantizers.estimators import ESTIMATORS, Estimator
-from stage1_tokenizer.quantizers.losses import codebook_and_commitment_loss
+from stage1_tokenizer.quantizers.estimators import Estimator
 from stage1_tokenizer.quantizers.projection import ProjectedCodebook, match_moments, project
 
 
@@ -78,17 +77,6 @@ class LC(Quantizer):
     def codebook(self) -> Float[Tensor, "k d"]:
         """The projected features, in float32."""
         return self._projected(self.projection, self.basis)
-
-    def forward(self, latents: Float[Tensor, "b n d"]) -> Quantized:
-        """Codes, quantized latents and losses; in float32, whatever the autocast."""
-        config = self.config
-        with torch.autocast(latents.device.type, enabled=False):
-            latents = latents.float()
-            codes = self.encode(latents)
-            chosen = self.lookup(codes)
-            losses = codebook_and_commitment_loss(latents, chosen, config.weight, config.beta)
-            estimated = ESTIMATORS[config.estimator](latents, chosen)
-            return Quantized(estimated, codes, losses, latents.detach().flatten(0, 1))
 
     def lookup(self, codes: Int[Tensor, "*b"]) -> Float[Tensor, "*b d"]:
         """Entries of the codebook; in training only these are projected."""

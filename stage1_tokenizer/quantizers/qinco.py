@@ -9,11 +9,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from common.seeding import generator_at
-from stage1_tokenizer.quantizers.base import CodeSpec, Quantized, Quantizer
+from stage1_tokenizer.quantizers.base import Quantized
 from stage1_tokenizer.quantizers.chunks import scores_at_once
 from stage1_tokenizer.quantizers.codebook_init import sample_vectors
 from stage1_tokenizer.quantizers.estimators import straight_through
-from stage1_tokenizer.quantizers.residual import check_levels, encode_levels, partial_sums
+from stage1_tokenizer.quantizers.residual import ResidualQuantizer, check_levels
 from stage1_tokenizer.quantizers.search import nearest
 
 
@@ -68,7 +68,7 @@ class ConditionalCode(nn.Module):
         return vectors
 
 
-class QINCo(Quantizer):
+class QINCo(ResidualQuantizer):
     """Vectors to one code per level, each the best addition to those before it.
 
     Different from the paper: the vectors are an encoder's, which a commitment term keeps near; they are not
@@ -88,11 +88,6 @@ class QINCo(Quantizer):
             ConditionalCode(config.code_dim, config.hidden, config.blocks)
             for _ in range(config.levels - 1)
         )
-
-    @property
-    def spec(self) -> CodeSpec:
-        """One code out of K for each level."""
-        return CodeSpec(sizes=(self.config.codebook_size,) * self.config.levels, order="residual")
 
     @property
     def codebook(self) -> Float[Tensor, "k d"]:
@@ -117,18 +112,6 @@ class QINCo(Quantizer):
                 "commitment": weight * beta * F.mse_loss(latents, sums[-1].detach()),
             }
             return Quantized(estimated, codes, losses, latents.detach().flatten(0, 1))
-
-    def encode(self, latents: Float[Tensor, "*b d"]) -> Int[Tensor, "*b levels"]:
-        """Codes alone, level by level, without gradient."""
-        return encode_levels(latents, self.config.levels, self.best, self.added)
-
-    def lookup(self, codes: Int[Tensor, "*b levels"]) -> Float[Tensor, "*b d"]:
-        """The sum over all levels."""
-        return self.sums(codes)[-1]
-
-    def sums(self, codes: Int[Tensor, "*b m"]) -> list[Float[Tensor, "*b d"]]:
-        """The sum after each level of the first m."""
-        return partial_sums(codes, self.config.code_dim, self.added)
 
     @torch.no_grad()
     def init_from(self, latents: Float[Tensor, "*b d"]) -> None:

@@ -1,42 +1,59 @@
-"""The loops of residual quantization: the codes of one position refine each other, level after level."""
+"""Residual quantization: the codes of one position refine each other, level after level."""
 
-from collections.abc import Callable
+from abc import abstractmethod
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-Best = Callable[[int, Tensor, Tensor], Tensor]
-"""Of a level, what is left of the vectors, and the sums so far: the code whose vector is nearest to what is
-left."""
-Added = Callable[[int, Tensor, Tensor], Tensor]
-"""Of a level, its codes, and the sums so far: the vectors that the codes add to the sums."""
+from stage1_tokenizer.quantizers.base import CodeSpec, Quantizer
 
 
-@torch.no_grad()
-def encode_levels(
-    latents: Float[Tensor, "*b d"], levels: int, best: Best, added: Added
-) -> Int[Tensor, "*b levels"]:
-    """One code per level, each the best addition to the sum of those before it, without gradient."""
-    with torch.autocast(latents.device.type, enabled=False):
-        flat = latents.reshape(-1, latents.shape[-1]).float()
-        sums = torch.zeros_like(flat)
-        codes = []
-        for level in range(levels):
-            codes.append(best(level, flat - sums, sums))
-            sums = sums + added(level, codes[-1], sums)
-        return torch.stack(codes, -1).reshape(*latents.shape[:-1], -1)
+class ResidualQuantizer(Quantizer):
+    """Vectors to one code per level, each the best addition to the sum of those before it."""
 
+    @abstractmethod
+    def best(
+        self, level: int, left: Float[Tensor, "n d"], sums: Float[Tensor, "n d"]
+    ) -> Int[Tensor, " n"]:
+        """The codes whose vectors are nearest to what is left of the vectors after these sums."""
 
-def partial_sums(codes: Int[Tensor, "*b m"], dim: int, added: Added) -> list[Float[Tensor, "*b d"]]:
-    """The sum after each level of the first m: what a prefix of the codes stands for."""
-    with torch.autocast(codes.device.type, enabled=False):
-        total = torch.zeros(*codes.shape[:-1], dim, device=codes.device)
-        sums = []
-        for level in range(codes.shape[-1]):
-            total = total + added(level, codes[..., level], total)
-            sums.append(total)
-        return sums
+    @abstractmethod
+    def added(
+        self, level: int, codes: Int[Tensor, "*b"], sums: Float[Tensor, "*b d"]
+    ) -> Float[Tensor, "*b d"]:
+        """The vectors that a level's codes add to these sums."""
+
+    @property
+    def spec(self) -> CodeSpec:
+        """One code out of K for each level."""
+        return CodeSpec(sizes=(self.config.codebook_size,) * self.config.levels, order="residual")
+
+    @torch.no_grad()
+    def encode(self, latents: Float[Tensor, "*b d"]) -> Int[Tensor, "*b levels"]:
+        """Codes alone, level by level, without gradient."""
+        with torch.autocast(latents.device.type, enabled=False):
+            flat = latents.reshape(-1, latents.shape[-1]).float()
+            sums = torch.zeros_like(flat)
+            codes = []
+            for level in range(self.config.levels):
+                codes.append(self.best(level, flat - sums, sums))
+                sums = sums + self.added(level, codes[-1], sums)
+            return torch.stack(codes, -1).reshape(*latents.shape[:-1], -1)
+
+    def lookup(self, codes: Int[Tensor, "*b levels"]) -> Float[Tensor, "*b d"]:
+        """The sum over all levels."""
+        return self.sums(codes)[-1]
+
+    def sums(self, codes: Int[Tensor, "*b m"]) -> list[Float[Tensor, "*b d"]]:
+        """The sum after each level of the first m: what a prefix of the codes stands for."""
+        with torch.autocast(codes.device.type, enabled=False):
+            total = torch.zeros(*codes.shape[:-1], self.config.code_dim, device=codes.device)
+            sums = []
+            for level in range(codes.shape[-1]):
+                total = total + self.added(level, codes[..., level], total)
+                sums.append(total)
+            return sums
 
 
 def check_levels(levels: int, codebook_size: int) -> None:

@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from stage1_tokenizer.quantizers.base import CodeSpec, Quantized, Quantizer
+from stage1_tokenizer.quantizers.base import Quantized
 from stage1_tokenizer.quantizers.ema import EMA
 from stage1_tokenizer.quantizers.estimators import straight_through
-from stage1_tokenizer.quantizers.residual import check_levels, encode_levels, partial_sums
+from stage1_tokenizer.quantizers.residual import ResidualQuantizer, check_levels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class RQConfig:
         check_levels(self.levels, self.codebook_size)
 
 
-class RQ(Quantizer):
+class RQ(ResidualQuantizer):
     """Vectors to one code per level, the nearest to what is left; no gradient trains the codebooks.
 
     Different from the paper: a shared codebook takes what all levels chose as one step of its averages, not
@@ -65,11 +65,6 @@ class RQ(Quantizer):
             )
             for _ in range(1 if config.shared else config.levels)
         )
-
-    @property
-    def spec(self) -> CodeSpec:
-        """One code out of K for each level."""
-        return CodeSpec(sizes=(self.config.codebook_size,) * self.config.levels, order="residual")
 
     @property
     def codebook(self) -> Float[Tensor, "k d"]:
@@ -96,18 +91,6 @@ class RQ(Quantizer):
             weight = self.config.weight * self.config.beta
             losses = {"commitment": weight * torch.stack(each).mean()}
             return Quantized(estimated, codes, losses, latents.detach().flatten(0, 1))
-
-    def encode(self, latents: Float[Tensor, "*b d"]) -> Int[Tensor, "*b levels"]:
-        """Codes alone, level by level, without gradient."""
-        return encode_levels(latents, self.config.levels, self.best, self.added)
-
-    def lookup(self, codes: Int[Tensor, "*b levels"]) -> Float[Tensor, "*b d"]:
-        """The sum over all levels."""
-        return self.sums(codes)[-1]
-
-    def sums(self, codes: Int[Tensor, "*b m"]) -> list[Float[Tensor, "*b d"]]:
-        """The sum after each level of the first m."""
-        return partial_sums(codes, self.config.code_dim, self.added)
 
     def best(
         self, level: int, left: Float[Tensor, "n d"], sums: Float[Tensor, "n d"]

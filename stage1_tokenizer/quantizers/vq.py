@@ -7,10 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from stage1_tokenizer.quantizers.base import Quantized, Quantizer
+from stage1_tokenizer.quantizers.base import Quantizer
 from stage1_tokenizer.quantizers.codebook_init import random_codebook, sample_vectors
-from stage1_tokenizer.quantizers.estimators import ESTIMATORS, Estimator
-from stage1_tokenizer.quantizers.losses import codebook_and_commitment_loss
+from stage1_tokenizer.quantizers.estimators import Estimator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,17 +47,6 @@ class VQ(Quantizer):
     def codebook(self) -> Float[Tensor, "k d"]:
         """The trained codes."""
         return self.table.float()
-
-    def forward(self, latents: Float[Tensor, "b n d"]) -> Quantized:
-        """Codes, quantized latents and losses; in float32, whatever the autocast."""
-        config = self.config
-        with torch.autocast(latents.device.type, enabled=False):
-            latents = latents.float()
-            codes = self.encode(latents)
-            chosen = self.lookup(codes)
-            losses = codebook_and_commitment_loss(latents, chosen, config.weight, config.beta)
-            estimated = ESTIMATORS[config.estimator](latents, chosen)
-            return Quantized(estimated, codes, losses, latents.detach().flatten(0, 1))
 
     @torch.no_grad()
     def init_from(self, latents: Float[Tensor, "*b d"]) -> None:

@@ -31,6 +31,7 @@ def test_a_step_of_the_prior_and_an_encoding_can_be_repeated() -> None:
         run()
 
 
+@pytest.mark.slow
 def test_time_and_memory_of_a_curve_are_measured() -> None:
     curve = measured("search", "codes, K", {k: (search, (64, k, 8)) for k in (16, 60_000)}, 1)
     assert curve.sizes == [16, 60_000]

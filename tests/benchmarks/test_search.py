@@ -25,6 +25,7 @@ def test_a_step_can_be_taken_again() -> None:
         assert torch.equal(a, b)
 
 
+@pytest.mark.slow
 def test_every_codebook_size_has_its_line() -> None:
     rows = compare(SearchSizes(vectors=70, code_dim=8, codebook_sizes=(33,), rounds=1))
     assert [row.codebook_size for row in rows] == [33]

@@ -14,6 +14,7 @@ import pytest
 from helpers.pages import PAGES, ROOT, blocks, commands, from_root
 from PIL import Image
 
+import pipelines.new
 from common.config import load_config
 from pipelines.cli import VERBS, main, parser
 from pipelines.compare.config import CompareConfig
@@ -42,6 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             Image.fromarray(image).save(root / "my_images" / label / f"{i}.png")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(root))
+        patch.setattr(pipelines.new, "MEASURED", 1)
         yield root
 
 

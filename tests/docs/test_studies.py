@@ -98,6 +98,7 @@ def test_training_c_with_sgd_costs_use_and_holds_w_back() -> None:
     assert both[2] < 1.2 * frozen[2]  # the error is no worse for it
 
 
+@pytest.mark.slow
 def test_a_small_d_is_needed_by_vq_with_a_normal_initialisation_and_not_by_the_others() -> None:
     """Its share of used codes falls with d; an initialisation from vectors, resets and anchors keep it."""
     assert dimension.run("VQ", 2, seed=0)[0] > 0.9

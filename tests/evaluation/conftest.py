@@ -1,5 +1,6 @@
 """Real parts that the tests of several modules share: networks, and whole scores."""
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ import pytest
 import torch
 from helpers.codes import write_codes
 from helpers.features import CPU
+from helpers.image_runs import MODEL
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from common.files import sha256
@@ -18,13 +20,15 @@ from pipelines.evaluation.config import ScoreImagesConfig, TrainImageClassifierC
 from pipelines.evaluation.images.classifier import ImageClassifier, ImageClassifierConfig
 from pipelines.evaluation.images.extractors import ClassifierExtractor
 from pipelines.evaluation.score import score
-from stage1_tokenizer import ImageTokenizer, ImageTokenizerConfig
+from stage1_tokenizer import ImageTokenizer
 from stage1_tokenizer.quantizers import SimVQConfig
 
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainImageClassifierConfig:
-    config = TrainImageClassifierConfig(run_dir=tmp_path_factory.mktemp("classifier") / "run")
+    """A finished run, which learned the digits."""
+    folder = tmp_path_factory.mktemp("classifier") / "run"
+    config = TrainImageClassifierConfig(run_dir=folder, steps=150)
     train_classifier(config)
     return config
 
@@ -84,16 +88,8 @@ def setting(tmp_path_factory: pytest.TempPathFactory) -> ScoreImagesConfig:
     """An untrained tokenizer and classifier, noise as samples, two lines of metrics."""
     root = tmp_path_factory.mktemp("score")
     torch.manual_seed(0)
-    tokenizer = ImageTokenizer(
-        ImageTokenizerConfig(
-            image_size=8,
-            in_channels=1,
-            width=32,
-            multipliers=(1, 1),
-            blocks_per_level=1,
-            quantizer=SimVQConfig(codebook_size=16, code_dim=4),
-        )
-    )
+    quantizer = SimVQConfig(codebook_size=16, code_dim=4)
+    tokenizer = ImageTokenizer(dataclasses.replace(MODEL, quantizer=quantizer))
     tokenizer.save_pretrained(root / "tokenizer")
     digits = tuple(map(str, range(10)))
     classifier = ImageClassifier(ImageClassifierConfig(name="digits-classifier", classes=digits))

@@ -9,18 +9,20 @@ from stage1_tokenizer.images.losses import ImageLossConfig
 from stage1_tokenizer.images.training import TrainImageTokenizerConfig
 from stage1_tokenizer.quantizers import SimVQConfig
 
+MODEL = ImageTokenizerConfig(
+    image_size=8,
+    in_channels=1,
+    width=32,
+    multipliers=(1, 1),
+    blocks_per_level=1,
+    quantizer=SimVQConfig(codebook_size=32, code_dim=4),
+)
+
 
 def tokenizer_config(run_dir: Path, **changes: object) -> TrainImageTokenizerConfig:
     """A tokenizer of digits with every part that has state: discriminator, averages, dropout-like flips."""
     options: dict[str, object] = {
-        "model": ImageTokenizerConfig(
-            image_size=8,
-            in_channels=1,
-            width=32,
-            multipliers=(1, 1),
-            blocks_per_level=1,
-            quantizer=SimVQConfig(codebook_size=32, code_dim=4),
-        ),
+        "model": MODEL,
         "loss": ImageLossConfig(
             perceptual_weight=0,
             adversarial_start=3,

@@ -127,6 +127,14 @@ def vectors(b: int = 3, n: int = 50, seed: int = 1, offset: float = 1.5) -> Tens
     return torch.randn(b, n, DIM, generator=generator) + offset
 
 
+def assert_same_gradients(actual: Tensor, expected: Tensor, *inputs: Tensor) -> None:
+    """The same value, and the same gradient of each input."""
+    torch.testing.assert_close(actual, expected)
+    gradients = (torch.autograd.grad(value, inputs) for value in (actual, expected))
+    for mine, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
 class LargestTensor(TorchDispatchMode):
     """Watches how many elements the largest result of any operation has."""
 

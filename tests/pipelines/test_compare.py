@@ -38,6 +38,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> CompareConfig:
     )
 
 
+@pytest.mark.slow
 def test_every_row_goes_through_both_stages(study: CompareConfig) -> None:
     rows = list(csv.DictReader((study.out / "compare.csv").open()))
     assert [row["row"] for row in rows] == ["SimVQ", "FSQ", "RQ", "continuous"]
@@ -60,6 +61,7 @@ def test_every_row_goes_through_both_stages(study: CompareConfig) -> None:
     assert (study.out / "compare.png").is_file()
 
 
+@pytest.mark.slow
 def test_the_rows_differ_in_the_quantizer_alone(study: CompareConfig) -> None:
     runs = sorted((study.out / "rows").iterdir())
     configs = [read_experiment(run / "experiment.yaml").config("tokenizer") for run in runs]
@@ -73,6 +75,7 @@ def test_the_rows_differ_in_the_quantizer_alone(study: CompareConfig) -> None:
     assert first.decode(torch.zeros(1, 4, 4).long()).shape == (1, 1, 8, 8)
 
 
+@pytest.mark.slow
 def test_running_again_trains_nothing_and_a_row_that_fails_is_named(
     study: CompareConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,6 +39,7 @@ def study(out: Path, rows: tuple[CompareRow, ...], **tuning: Any) -> CompareConf
     )
 
 
+@pytest.mark.slow
 def test_the_weight_that_does_best_reaches_all_rows_of_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

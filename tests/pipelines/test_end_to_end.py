@@ -129,6 +129,7 @@ def test_samples_are_files_and_one_array_of_bytes(smoke: Path) -> None:
     assert np.array_equal(np.asarray(again.images[0]), pictures[7, ..., 0])
 
 
+@pytest.mark.slow
 def test_two_processes_draw_the_same_samples(smoke: Path) -> None:
     changes = ["samples.out=runs/two", "samples.count=15", "samples.batch_size=4"]
     run_on_two(smoke, "sample", "configs/smoke.yaml", *changes)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -36,15 +35,6 @@ QUANTIZERS = {
     "scvae": ("{method: scvae, code_dim: 8, atoms: 24, kept: 2, values: 5}", (24, 5, 24, 5)),
 }
 """What stands in the place of the smoke config's quantizer, and how many codes each level has."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """On parts as small as these a second thread makes the first wait."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module", params=QUANTIZERS)

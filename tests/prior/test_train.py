@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,8 @@ import pytest
 import soundfile
 import soxr
 import torch
-from safetensors.torch import load_file
+from helpers.runs import PowerCut, assert_same_run, cut_in_step
+from helpers.speech_runs import MODEL, RATE
 
 import stage2_prior.train
 from common.files import sha256
@@ -24,21 +24,12 @@ from pipelines.generation.speech import SpeechGenerationPipeline
 from pipelines.generation.speech_samples import SpeechSamples
 from pipelines.sample import SampleSpeechConfig, sample
 from pipelines.verbs import train_prior
-from stage1_tokenizer import SpeechTokenizer, SpeechTokenizerConfig
+from stage1_tokenizer import SpeechTokenizer
 from stage1_tokenizer.quantizers import SimVQConfig
 from stage2_prior import Prior
 from stage2_prior.train_config import TrainPriorConfig
 
-K, HOP, RATE = 20, 40, 8000
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """On parts as small as these a second thread makes the first wait."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+K, HOP = 20, MODEL.hop
 
 
 @pytest.fixture(scope="module")
@@ -46,18 +37,10 @@ def codes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a random tokenizer, and codes that go up by one from their label."""
     root = tmp_path_factory.mktemp("speech")
     torch.manual_seed(0)
-    architecture = SpeechTokenizerConfig(
-        sample_rate=RATE,
-        ratios=(8, 5),
-        width=2,
-        lstm_layers=1,
-        decoder_width=32,
-        decoder_hidden=32,
-        decoder_layers=1,
-        n_fft=160,
-        quantizer=SimVQConfig(codebook_size=K, code_dim=4),
+    quantizer = SimVQConfig(codebook_size=K, code_dim=4)
+    SpeechTokenizer(dataclasses.replace(MODEL, quantizer=quantizer)).save_pretrained(
+        root / "tokenizer"
     )
-    SpeechTokenizer(architecture).save_pretrained(root / "tokenizer")
     for split, count in (("train", 24), ("validation", 6)):
         rows = [
             {
@@ -116,33 +99,15 @@ def trained(codes: Path) -> Path:
     return codes
 
 
-def without_times(run_dir: Path) -> list[dict[str, float]]:
-    rows = read_metrics(run_dir)
-    return [
-        {k: v for k, v in r.items() if k != "time" and not k.startswith("speed/")} for r in rows
-    ]
-
-
 def test_a_run_cut_inside_a_step_goes_on_bit_for_bit(
     trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = run_config(trained, "cut")
-    optimize = stage2_prior.train.optimize
-
-    def dying(run: Any, loss: Any, step: int) -> Any:
-        if step == 6:
-            raise KeyboardInterrupt
-        return optimize(run, loss, step)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(stage2_prior.train, "optimize", dying)
+    with monkeypatch.context() as patch, pytest.raises(PowerCut):
+        cut_in_step(patch, stage2_prior.train, 6)
         train_prior(config)
     train_prior(config)
-    assert without_times(config.run_dir) == without_times(trained / "prior")
-    mine, theirs = (
-        load_file(trained / run / "best" / "model.safetensors") for run in ("cut", "prior")
-    )
-    assert mine.keys() == theirs.keys() and all(torch.equal(mine[k], theirs[k]) for k in mine)
+    assert_same_run(config.run_dir, trained / "prior", "best/model.safetensors")
 
 
 def test_every_epoch_tells_nats_per_code_and_bits_per_second(trained: Path) -> None:

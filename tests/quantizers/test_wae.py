@@ -2,15 +2,11 @@
 
 import pytest
 import torch
+from helpers.quantizer_cases import assert_same_gradients, normal
 from scipy.optimize import linear_sum_assignment
-from torch import Tensor
 
 from stage1_tokenizer.quantizers import WAE, WAEConfig
 from stage1_tokenizer.quantizers.wae import transport, transport_cost
-
-
-def normal(*shape: int, seed: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("scale", [0.1, 1.0, 10.0])
@@ -45,13 +41,7 @@ def test_the_cost_and_its_gradients_are_those_of_the_matrix_of_distances() -> No
     plan = transport(latents.detach(), codebook.detach(), 0.1, 50)
     actual = transport_cost(latents, codebook, plan)
     expected = (plan * torch.cdist(latents, codebook).square()).sum()
-    torch.testing.assert_close(actual, expected)
-    for a, b in zip(
-        torch.autograd.grad(actual, (latents, codebook)),
-        torch.autograd.grad(expected, (latents, codebook)),
-        strict=True,
-    ):
-        torch.testing.assert_close(a, b)
+    assert_same_gradients(actual, expected, latents, codebook)
 
 
 def test_unused_codes_are_pulled_to_the_vectors() -> None:

@@ -1,18 +1,19 @@
 """The row without a quantizer: it trains and is evaluated like the others, and has no codes to encode."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 import torch
-from helpers.image_runs import tokenizer_config
+from helpers import image_runs
+from helpers.speech_runs import MODEL
 
 from common.tracking import read_metrics
 from pipelines import verbs
-from stage1_tokenizer import ImageTokenizer, ImageTokenizerConfig, SpeechTokenizer
+from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
 from stage1_tokenizer.encode import encode
 from stage1_tokenizer.images.encode import EncodeImagesConfig
 from stage1_tokenizer.quantizers import Continuous, ContinuousConfig
-from stage1_tokenizer.speech.tokenizer import SpeechTokenizerConfig
 
 
 def test_latents_pass_unchanged() -> None:
@@ -27,16 +28,10 @@ def test_latents_pass_unchanged() -> None:
 
 
 def test_a_tokenizer_without_codes_trains_and_refuses_to_encode(tmp_path: Path) -> None:
-    model = ImageTokenizerConfig(
-        image_size=8,
-        in_channels=1,
-        width=32,
-        multipliers=(1, 1),
-        blocks_per_level=1,
-        quantizer=ContinuousConfig(code_dim=4),
-    )
-    config = tokenizer_config(
-        tmp_path / "run", model=model, steps=4, save_every=4, allow_failed=True
+    config = image_runs.tokenizer_config(
+        tmp_path / "run",
+        model=dataclasses.replace(image_runs.MODEL, quantizer=ContinuousConfig(code_dim=4)),
+        steps=4,
     )
     assert "dB; there are no codes" in verbs.train_tokenizer(config)
     assert read_metrics(config.run_dir)[-1]["heldout/psnr"] > 0
@@ -50,18 +45,8 @@ def test_a_tokenizer_without_codes_trains_and_refuses_to_encode(tmp_path: Path) 
 
 
 def test_speech_is_reconstructed_without_codes() -> None:
-    config = SpeechTokenizerConfig(
-        sample_rate=8000,
-        ratios=(4, 2),
-        width=4,
-        lstm_layers=1,
-        decoder_width=32,
-        decoder_hidden=32,
-        decoder_layers=1,
-        n_fft=32,
-        quantizer=ContinuousConfig(code_dim=6),
-    )
-    tokenizer = SpeechTokenizer(config).eval()
+    unquantized = dataclasses.replace(MODEL, quantizer=ContinuousConfig(code_dim=6))
+    tokenizer = SpeechTokenizer(unquantized).eval()
     waveform, lengths = torch.randn(2, 100), torch.tensor([100, 53])
     rebuilt = tokenizer.reconstruct(waveform, lengths)
     assert rebuilt.shape == waveform.shape and not rebuilt[1, 53:].any()

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,10 @@ import pytest
 import soundfile
 import torch
 from accelerate import Accelerator
+from helpers.runs import assert_same_run, without_times
 from helpers.speech_runs import LOSS, MODEL, RATE, run_config, words
-from safetensors.torch import load_file
 
 from common.codes import code_files, read_codes
-from common.tracking import read_metrics
 from stage1_tokenizer import SpeechTokenizer
 from stage1_tokenizer.batches import bad_items_of
 from stage1_tokenizer.codebook_usage import CodebookUse, position_share, quantization_error
@@ -30,23 +28,9 @@ WITHOUT_DISCRIMINATOR = dataclasses.replace(LOSS, adversarial_weight=0.0)
 CONFIGS = Path(__file__).parents[2] / "configs"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """On parts as small as these a second thread makes the first wait."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> SpeechDataConfig:
     return words(tmp_path_factory.mktemp("words"))
-
-
-def without_times(run_dir: Path) -> list[dict[str, float]]:
-    rows = read_metrics(run_dir)
-    return [{k: v for k, v in r.items() if not k.startswith(("time", "speed/"))} for r in rows]
 
 
 @pytest.fixture(scope="module")
@@ -94,10 +78,8 @@ def test_a_run_stopped_inside_a_step_resumes_bit_for_bit(
     monkeypatch.undo()
     assert not (config.run_dir / "model").exists()
     train_tokenizer(config)
-    assert without_times(config.run_dir) == without_times(trained)
-    for file in ("model/model.safetensors", "checkpoints/step-00000004/state.safetensors"):
-        mine, theirs = load_file(config.run_dir / file), load_file(trained / file)
-        assert mine.keys() == theirs.keys() and all(torch.equal(mine[k], theirs[k]) for k in mine)
+    state = "checkpoints/step-00000004/state.safetensors"
+    assert_same_run(config.run_dir, trained, "model/model.safetensors", state)
 
 
 def test_what_is_past_an_items_end_is_not_counted(trained: Path, data: SpeechDataConfig) -> None:

@@ -30,6 +30,8 @@ def shipped(modality: str) -> Iterator[tuple[str, object]]:
     yield "default", SpeechTokenizerConfig() if modality == "speech" else ImageTokenizerConfig()
 
 
+SLOW = {"default": pytest.mark.slow}
+"""The paper's size."""
 SPEECH, IMAGES = dict(shipped("speech")), dict(shipped("images"))
 
 
@@ -101,7 +103,7 @@ def test_the_first_step_of_speech_reaches_encoder_and_decoder(name: str) -> None
     assert 0.05 < encoder / decoder < 20 and 0.1 < encoder + decoder < 1000
 
 
-@pytest.mark.parametrize("name", IMAGES)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=SLOW.get(n, ())) for n in IMAGES])
 def test_image_latents_follow_the_picture(name: str) -> None:
     model = IMAGES[name]
     assert isinstance(model, ImageTokenizerConfig)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from helpers.image_runs import tokenizer_config
 from helpers.processes import run_on_two, save_experiment
-from safetensors.torch import load_file
+from helpers.runs import PowerCut, assert_same_run, cut_in_step
 
 import stage1_tokenizer.train
 import stage2_prior.train
@@ -25,6 +25,8 @@ from stage1_tokenizer.train import train_tokenizer
 from stage2_prior.train import train_prior
 from stage2_prior.train_config import TrainPriorConfig
 
+STATE = "checkpoints/step-00000008/state.safetensors"
+
 
 def prior_config(
     run_dir: Path, codes: Path, tokenizer: Path, **changes: object
@@ -34,7 +36,7 @@ def prior_config(
         "dropout": 0.1,
         "optim": OptimConfig(lr=1e-3, warmup_steps=2),
         "steps": 8,
-        "batch_size": 300,
+        "batch_size": 76,
         "ema_decay": 0.9,
         "workers": 0,
         "log_every": 1,
@@ -47,47 +49,28 @@ def prior_config(
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data(tmp_path_factory: pytest.TempPathFactory) -> ImageDataConfig:
+    """The first 359 digits to train on, and 90 held out, in Parquet files."""
+    folder = tmp_path_factory.mktemp("digits")
+    for split, count in (("train", 359), ("validation", 90)):
+        digits = load_images(ImageDataConfig(), split, channels=1, size=8)
+        digits.rows.select(range(count)).to_parquet(str(folder / f"{split}.parquet"))
+    return ImageDataConfig(
+        source="parquet",
+        train=str(folder / "train.parquet"),
+        validation=str(folder / "validation.parquet"),
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, data: ImageDataConfig) -> Path:
     """A folder with a trained tokenizer, its codes and a trained prior, all uninterrupted."""
     root = tmp_path_factory.mktemp("runs")
     train_tokenizer(tokenizer_config(root / "tokenizer"))
-    encode(EncodeImagesConfig(tokenizer=root / "tokenizer" / "model", out=root / "codes"))
-    train_prior(prior_config(root / "prior", root / "codes", root / "tokenizer" / "model"))
+    model = root / "tokenizer" / "model"
+    encode(EncodeImagesConfig(tokenizer=model, out=root / "codes", data=data))
+    train_prior(prior_config(root / "prior", root / "codes", model))
     return root
-
-
-class PowerCut(Exception):
-    pass
-
-
-def cut_in_step(monkeypatch: pytest.MonkeyPatch, module: object, step: int) -> None:
-    """Lets the next run die inside a step, after its forward pass and before its end."""
-    original = module.optimize  # type: ignore[attr-defined]
-
-    def dying(run: object, *args: object) -> object:
-        if args[-1] == step:
-            raise PowerCut
-        return original(run, *args)
-
-    monkeypatch.setattr(module, "optimize", dying)
-
-
-def assert_same_run(cut: Path, whole: Path, model: str) -> None:
-    """The same checkpoint, model and metrics (but for clocks)."""
-    name = "step-00000008/state.safetensors"
-    ours, theirs = (load_file(run / "checkpoints" / name) for run in (cut, whole))
-    assert ours.keys() == theirs.keys()
-    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
-    ours, theirs = (load_file(run / model / "model.safetensors") for run in (cut, whole))
-    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
-    lines = [
-        [
-            {k: v for k, v in row.items() if not k.startswith(("time", "speed/"))}
-            for row in read_metrics(run)
-        ]
-        for run in (cut, whole)
-    ]
-    assert lines[0] == lines[1]
 
 
 def test_a_tokenizer_run_cut_inside_a_step_goes_on_bit_for_bit(
@@ -100,7 +83,7 @@ def test_a_tokenizer_run_cut_inside_a_step_goes_on_bit_for_bit(
             train_tokenizer(config)
     assert [path.name for path in list_checkpoints(config.run_dir)] == ["step-00000004"]
     train_tokenizer(config)
-    assert_same_run(config.run_dir, trained / "tokenizer", "model")
+    assert_same_run(config.run_dir, trained / "tokenizer", STATE, "model/model.safetensors")
 
 
 def test_a_prior_run_cut_inside_a_step_goes_on_bit_for_bit(
@@ -112,7 +95,7 @@ def test_a_prior_run_cut_inside_a_step_goes_on_bit_for_bit(
         with pytest.raises(PowerCut):
             train_prior(config)
     train_prior(config)
-    assert_same_run(config.run_dir, trained / "prior", "best")
+    assert_same_run(config.run_dir, trained / "prior", STATE, "best/model.safetensors")
 
 
 def test_a_finished_run_is_left_alone_and_another_config_refused(trained: Path) -> None:
@@ -152,7 +135,7 @@ def test_a_run_folder_holds_what_it_should(trained: Path) -> None:
     ]:
         assert key in row, key
     validated = [row for row in read_metrics(trained / "prior") if "heldout/nats_per_code" in row]
-    assert [row["step"] for row in validated] == [5, 8]  # 1,437 rows of 300 a step: and at the end
+    assert [row["step"] for row in validated] == [5, 8]  # 359 items, 76 a step: and at the end
     last = validated[-1]
     assert last["heldout/bits_per_code"] == pytest.approx(
         last["heldout/nats_per_code"] / 0.693147, rel=1e-5
@@ -169,15 +152,15 @@ def test_a_run_folder_holds_what_it_should(trained: Path) -> None:
 def test_codes_are_written_once_and_their_manifest_is_true(trained: Path) -> None:
     manifest = read_manifest(trained / "codes")
     rows = read_codes(trained / "codes", "train")
-    assert len(rows) == manifest["rows"]["train"] == 1437
-    assert sum(manifest["histogram"]) == manifest["positions"] == 1437 * 16
+    assert len(rows) == manifest["rows"]["train"] == 359
+    assert sum(manifest["histogram"]) == manifest["positions"] == 359 * 16
     assert str(rows.features["codes"].feature.dtype) == "uint16"
     tokenizer = ImageTokenizer.from_pretrained(trained / "tokenizer" / "model")
     data = load_images(ImageDataConfig(), "train", channels=1, size=8)
-    images = torch.stack([data.view(data.decode(data[i])) for i in (0, 700)])
-    stored = torch.tensor([rows[0]["codes"], rows[700]["codes"]])
+    images = torch.stack([data.view(data.decode(data[i])) for i in (0, 300)])
+    stored = torch.tensor([rows[0]["codes"], rows[300]["codes"]])
     assert torch.equal(tokenizer.encode(images).flatten(1), stored)
-    assert [rows[0]["label"], rows[700]["item"]] == [data.label(data[0]), 700]
+    assert [rows[0]["label"], rows[300]["item"]] == [data.label(data[0]), 300]
 
 
 @pytest.mark.parametrize("kind", ["arrow", "parquet"])
@@ -220,7 +203,7 @@ def test_a_prior_refuses_codes_of_another_tokenizer_naming_both(
         train_prior(dataclasses.replace(config, codes=tmp_path / "absent"))
 
 
-def test_two_processes_train_and_encode_as_one(trained: Path, tmp_path: Path) -> None:
+def test_two_processes_train_a_tokenizer_as_one(tmp_path: Path) -> None:
     config = tokenizer_config(
         tmp_path / "tokenizer",
         loss=ImageLossConfig(perceptual_weight=0, adversarial_weight=0),
@@ -236,14 +219,26 @@ def test_two_processes_train_and_encode_as_one(trained: Path, tmp_path: Path) ->
     for a, b in zip(two, one, strict=True):
         for key in ("loss/l1", "loss/codebook", "heldout/psnr", "codebook/perplexity"):
             assert a[key] == pytest.approx(b[key], rel=1e-3), (a["step"], key)
-    options = {"tokenizer": trained / "tokenizer" / "model", "shard_items": 300}
-    encoding = EncodeImagesConfig(out=tmp_path / "codes", **options)
+
+
+@pytest.mark.slow
+def test_two_processes_encode_as_one(trained: Path, data: ImageDataConfig, tmp_path: Path) -> None:
+    encoding = EncodeImagesConfig(
+        tokenizer=trained / "tokenizer" / "model",
+        out=tmp_path / "codes",
+        data=data,
+        shard_items=75,
+    )
     save_experiment(tmp_path / "e.yaml", codes=encoding)
     run_on_two(tmp_path, "encode", "e.yaml")
     ours, theirs = (
         read_codes(folder, "train") for folder in (tmp_path / "codes", trained / "codes")
     )
     assert ours[:]["codes"] == theirs[:]["codes"]
+
+
+@pytest.mark.slow
+def test_two_processes_train_a_prior_as_one(trained: Path, tmp_path: Path) -> None:
     prior = prior_config(
         tmp_path / "prior", trained / "codes", trained / "tokenizer" / "model", dropout=0.0, steps=5
     )

@@ -13,9 +13,9 @@ from pipelines.evaluation.images.classifier import ImageClassifier, ImageClassif
 from stage1_tokenizer.images.data import ImageDataConfig
 
 
-def test_the_defaults_learn_the_digits(trained: TrainImageClassifierConfig) -> None:
+def test_it_learns_the_digits(trained: TrainImageClassifierConfig) -> None:
     rows = read_metrics(trained.run_dir)
-    assert [row["step"] for row in rows] == list(range(50, 501, 50))
+    assert [row["step"] for row in rows] == [50, 100, 150]
     assert rows[-1]["heldout/accuracy"] > 0.97
     assert {"config.yaml", "metrics.jsonl", "model"} <= {p.name for p in trained.run_dir.iterdir()}
 

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from helpers.clips import RATE
 from helpers.codes import write_codes
-from helpers.speech_runs import few_digits
+from helpers.scores import metrics_by_row
+from helpers.speech_runs import MODEL, RATE, few_digits
 
 from common.files import sha256
 from pipelines.evaluation.classifier import train_classifier
 from pipelines.evaluation.config import ScoreSpeechConfig, TrainSpeechClassifierConfig
 from pipelines.evaluation.score import finished, score, score_table
 from pipelines.evaluation.speech.data import sampled_clips
-from stage1_tokenizer import SpeechTokenizer, SpeechTokenizerConfig
-from stage1_tokenizer.quantizers import ContinuousConfig, SimVQConfig
+from stage1_tokenizer import SpeechTokenizer
+from stage1_tokenizer.quantizers import ContinuousConfig
 from stage1_tokenizer.speech.data import SpeechDataConfig
 
 
@@ -27,21 +27,7 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> ScoreSpeechConfig:
     """A config over an untrained tokenizer, a barely trained classifier, and noise as samples."""
     folder = tmp_path_factory.mktemp("speech")
     torch.manual_seed(0)
-    tokenizer = SpeechTokenizer(
-        SpeechTokenizerConfig(
-            sample_rate=RATE,
-            ratios=(8, 8, 4),
-            width=4,
-            lstm_layers=1,
-            decoder_width=32,
-            decoder_hidden=32,
-            decoder_layers=1,
-            decoder_window=64,
-            n_fft=512,
-            quantizer=SimVQConfig(codebook_size=64, code_dim=8),
-        )
-    )
-    tokenizer.save_pretrained(folder / "model")
+    SpeechTokenizer(MODEL).save_pretrained(folder / "model")
     data = folder / "data"
     for split, number in (("train", 6), ("validation", 2)):
         few_digits(data / split, split, number)
@@ -73,9 +59,9 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> ScoreSpeechConfig:
     (folder / "sample.json").write_text(json.dumps(sampling))
     mean = torch.nn.Sequential(torch.nn.AdaptiveAvgPool1d(1), torch.nn.Flatten(0))
     torch.jit.script(mean).save(folder / "utmos.pt")  # its opinion is the mean sample
-    codes = [random.integers(0, 64, 8 + i).tolist() for i in range(12)]
+    codes = [random.integers(0, 32, 8 + i).tolist() for i in range(12)]
     write_codes(folder / "codes" / "train", codes)
-    manifest = {"histogram": np.bincount(np.concatenate(codes), minlength=64).tolist()}
+    manifest = {"histogram": np.bincount(np.concatenate(codes), minlength=32).tolist()}
     (folder / "codes" / "manifest.json").write_text(json.dumps(manifest))
     return ScoreSpeechConfig(
         tokenizer=folder / "model",
@@ -93,10 +79,7 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> ScoreSpeechConfig:
 
 def test_a_whole_score_writes_its_table_and_its_report(scored: ScoreSpeechConfig) -> None:
     report = score(scored)
-    rows = {
-        row["name"]: row["metrics"]
-        for row in json.loads((report.parent / "score.json").read_text())["rows"]
-    }
+    rows = metrics_by_row(report)
     controls = ["i.i.d. codes", "marginals", "bigrams", "scrambled"]
     assert list(rows) == [
         *("ground truth", "reconstruction", "samples", *controls),
@@ -105,7 +88,7 @@ def test_a_whole_score_writes_its_table_and_its_report(scored: ScoreSpeechConfig
     assert all(rows[name]["FD(data-classifier) vs train"]["count"] == 4 for name in controls)
     assert "share of the way(data-classifier)" in rows["samples"]
     rebuilt = rows["reconstruction"]
-    assert rebuilt["bitrate (kbps)"]["value"] == pytest.approx(RATE / 256 * 6 / 1000)
+    assert rebuilt["bitrate (kbps)"]["value"] == pytest.approx(RATE / MODEL.hop * 5 / 1000)
     assert rebuilt["PESQ (wide-band, 16000 Hz)"]["value"] is None
     assert "8000 Hz" in rebuilt["PESQ (wide-band, 16000 Hz)"]["reason"]
     assert rebuilt["mel distance (7 scales)"]["count"] == 4
@@ -128,8 +111,7 @@ def test_a_whole_score_writes_its_table_and_its_report(scored: ScoreSpeechConfig
 def test_a_tokenizer_without_codes_is_scored_alone(
     scored: ScoreSpeechConfig, tmp_path: Path
 ) -> None:
-    tokenizer = SpeechTokenizer.from_pretrained(scored.tokenizer)
-    unquantized = replace(tokenizer.config, quantizer=ContinuousConfig(code_dim=8))
+    unquantized = replace(MODEL, quantizer=ContinuousConfig(code_dim=8))
     SpeechTokenizer(unquantized).save_pretrained(tmp_path / "model")
     with pytest.raises(ValueError, match="set samples or out"):
         replace(scored, samples=None)
@@ -144,10 +126,7 @@ def test_a_tokenizer_without_codes_is_scored_alone(
     )
     assert finished(config) is None
     report = score(config)
-    rows = {
-        row["name"]: row["metrics"]
-        for row in json.loads((report.parent / "score.json").read_text())["rows"]
-    }
+    rows = metrics_by_row(report)
     names = ["ground truth", "reconstruction", "held-out vs train", "train vs train"]
     assert list(rows) == names
     rebuilt = rows["reconstruction"]

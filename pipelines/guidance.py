@@ -1,0 +1,115 @@
+"""Which guidance, of several, makes samples that lie nearest to the validation items; the test split is not read."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from common.files import sha256, write_text
+from pipelines.evaluation.features import Features, statistics
+from pipelines.evaluation.fidelity import frechet_distance
+from pipelines.evaluation.images.data import Batch, image_batches
+from pipelines.evaluation.images.extractors import ClassifierExtractor as ImageClassifierExtractor
+from pipelines.evaluation.images.extractors import extract
+from pipelines.evaluation.speech.data import read_clips, unlabelled
+from pipelines.evaluation.speech.extractors import classifiers
+from pipelines.generation.image_samples import ImageSamples
+from pipelines.generation.speech_samples import SpeechSamples
+from pipelines.sample_config import SampleImagesConfig, SampleSpeechConfig
+from stage1_tokenizer.images.data import load_images
+from stage1_tokenizer.speech.data import load_clips
+
+Samples = ImageSamples | SpeechSamples
+"""What is particular to a modality: the pipeline, the conditions, the files."""
+MOST = 1000
+"""Samples of each guidance, at most; and no more than there are validation items, or samples."""
+
+
+def new_samples(
+    config: SampleImagesConfig | SampleSpeechConfig, folder: Path, device: torch.device
+) -> Samples:
+    """The samples of a config, not generated yet; `folder` holds the pipeline."""
+    if isinstance(config, SampleSpeechConfig):
+        return SpeechSamples(config, folder, device)
+    return ImageSamples(config, folder, device)
+
+
+def guidance_distances(
+    config: SampleImagesConfig | SampleSpeechConfig, folder: Path, device: torch.device
+) -> dict[float, float]:
+    """The Frechet distance to the validation items of samples with each guidance, by the classifier's features.
+
+    The seeds follow those of the samples proper. What is measured stays in out/guidance.json, and is read from
+    there the next time.
+    """
+    assert isinstance(config.guidance, tuple) and config.classifier is not None
+    known = config.out / "guidance.json"
+    seed = config.seed + config.count
+    request = {
+        "guidance": list(config.guidance),
+        "seed": seed,
+        "prior_sha256": sha256(folder / "prior" / "model.safetensors"),
+        "classifier_sha256": sha256(config.classifier / "model.safetensors"),
+    }
+    if known.is_file() and (saved := json.loads(known.read_text()))["request"] == request:
+        return dict(zip(config.guidance, saved["distances"], strict=True))
+    trials = {
+        guidance: new_samples(replace(config, guidance=guidance, seed=seed), folder, device)
+        for guidance in config.guidance
+    }
+    distances = []
+    real: Features | None = None
+    for trial in tqdm(trials.values(), desc="guidance", disable=None):
+        measure = clip_features if isinstance(trial, SpeechSamples) else image_features
+        real = measure(trial, None, device) if real is None else real
+        count = min(len(real), config.count, MOST)
+        items: list[Any] = []
+        for first in range(0, count, config.batch_size):
+            items += trial.generate(range(first, min(first + config.batch_size, count)))
+        sides = statistics(measure(trial, items, device)), statistics(real)
+        distances.append(frechet_distance(*sides))
+    write_text(known, json.dumps({"request": request, "distances": distances}, indent=2) + "\n")
+    return dict(zip(config.guidance, distances, strict=True))
+
+
+def image_features(
+    samples: ImageSamples, images: Sequence[Image.Image] | None, device: torch.device
+) -> Features:
+    """The classifier's features of samples, or for None of the validation images."""
+    config, tokenizer = samples.config, samples.pipeline.tokenizer.config
+    assert config.classifier is not None
+    extractor = ImageClassifierExtractor(config.classifier, device)
+    if images is None:
+        real = load_images(
+            config.data, "validation", channels=tokenizer.in_channels, size=tokenizer.image_size
+        )
+        return extract([extractor], image_batches(real, 256))[0]
+    pixels = torch.stack([as_tensor(image) for image in images])
+    none = torch.zeros(len(pixels), dtype=torch.int64)
+    return extract([extractor], iter([Batch(pixels, none, none)]))[0]
+
+
+def as_tensor(image: Image.Image) -> Tensor:
+    """The bytes of an image, (c, y, x)."""
+    pixels = torch.from_numpy(np.array(image))
+    return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
+
+
+def clip_features(
+    samples: SpeechSamples, waveforms: list[Tensor] | None, device: torch.device
+) -> Features:
+    """The classifier's features of samples, or for None of the validation clips."""
+    config, rate = samples.config, samples.pipeline.tokenizer.config.sample_rate
+    extractor = classifiers(config.classifier, rate, device)[0]
+    if waveforms is None:
+        return extractor.extract(
+            read_clips(load_clips(config.data, "validation", sample_rate=rate))
+        )
+    return extractor.extract(unlabelled(waveforms, rate))
