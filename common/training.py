@@ -85,14 +85,20 @@ def decay_groups(
 
 
 class Average:
-    """An exponential moving average of a module's trainable parameters.
+    """An exponential moving average of a module's trainable parameters, and of buffers that learn without a gradient.
+
+    These are the ones that a submodule names in `averaged_buffers`, as a codebook of moving averages does: an averaged
+    encoder beside the codebook of the last step would not be one model.
 
     The decay grows with the step count, min(decay, (1 + step) / (10 + step)), so that early averages
     forget the random initialisation. With decay 0 the parameters are their own average, and nothing is kept.
     """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
-        self.live = [p for p in module.parameters() if p.requires_grad] if decay else []
+        self.live = [p for p in module.parameters() if p.requires_grad]
+        for part in module.modules():
+            self.live += [getattr(part, name) for name in getattr(part, "averaged_buffers", ())]
+        self.live = self.live if decay else []
         self.mean = [p.detach().clone() for p in self.live]
         self.decay = decay
 

@@ -62,6 +62,7 @@ class EMA(Quantizer):
     """
 
     config_class = EMAConfig
+    averaged_buffers = ("table",)
     config: EMAConfig
     table: Tensor
     counts: Tensor

@@ -24,6 +24,7 @@ from common.training import (
     TrainingDivergedError,
     learning_rate,
 )
+from stage1_tokenizer.quantizers import EMA
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +157,17 @@ def test_the_average_is_the_closed_form_and_swaps_back() -> None:
     with average.swapped_in():
         assert module.weight.item() == pytest.approx(expected, rel=1e-5)
     assert module.weight.item() == 19.0
+
+
+def test_a_codebook_that_learns_without_a_gradient_is_averaged_too() -> None:
+    module = torch.nn.Sequential(torch.nn.Linear(2, 2), EMA(codebook_size=4, code_dim=2))
+    average, table = Average(module, 0.5), module[1].table
+    first = table.clone()
+    table.fill_(1.0)
+    average.update(1000)
+    with average.swapped_in():
+        torch.testing.assert_close(module[1].table, 0.5 * first + 0.5)
+    assert torch.equal(module[1].table, torch.ones(4, 2))
 
 
 def test_a_step_that_is_not_finite_is_skipped_counted_and_at_last_refused() -> None:
