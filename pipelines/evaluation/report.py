@@ -10,7 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from pipelines.evaluation.table import Metric, ScoreRow, Unavailable, footnotes, metric_names
+from pipelines.evaluation.table import Metric, ScoreRow, Unavailable, footnotes, table_lines
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def render(
         title=title,
         findings=findings,
         rows=rows,
-        metric_names=metric_names(rows),
+        lines=table_lines(rows),
         footnotes=footnotes(rows),
         figures=figures,
         provenance=json.dumps(provenance, indent=2, ensure_ascii=False),

@@ -70,48 +70,55 @@ class ScoreRow:
     metrics: Metrics = field(default_factory=dict)
 
 
-def metric_names(rows: list[ScoreRow]) -> list[str]:
-    """Every metric once, in the order of their first appearance."""
-    return list(dict.fromkeys(name for row in rows for name in row.metrics))
+Line = tuple[str, list[tuple[Metric | Unavailable | None, str]]]
+"""A metric's name, and its values and texts in the order of the rows; None and nothing where it is not defined."""
+
+
+def table_lines(rows: list[ScoreRow]) -> list[Line]:
+    """A line for each metric, in the order of their first appearance.
+
+    Where the counts of a line's items differ, so that its values do not compare quite, each text has its own.
+    """
+    lines = []
+    for name in dict.fromkeys(name for row in rows for name in row.metrics):
+        metrics = [row.metrics.get(name) for row in rows]
+        counts = {m.count for m in metrics if isinstance(m, Metric) and m.count}
+        lines.append((name, [(m, cell(m, with_count=len(counts) > 1)) for m in metrics]))
+    return lines
+
+
+def cell(metric: Metric | Unavailable | None, with_count: bool) -> str:
+    """The text of a metric, perhaps with its count in parentheses."""
+    if metric is None:
+        return ""
+    counted = with_count and isinstance(metric, Metric) and metric.count
+    return f"{metric.text} ({metric.count:,})" if counted else metric.text  # type: ignore[union-attr]
 
 
 def footnotes(rows: list[ScoreRow]) -> dict[str, str]:
-    """Reasons and notes, each with the places it belongs to."""
+    """Reasons and notes, each with the metrics and rows it belongs to."""
     places: dict[str, list[str]] = {}
-    for name in metric_names(rows):
-        for row in rows:
-            if name in row.metrics:
-                text = row.metrics[name].reason or row.metrics[name].note
-                places.setdefault(text or "", []).append(f"{name}, {row.name}")
+    for name, cells in table_lines(rows):
+        by_text: dict[str, list[str]] = {}
+        for row, (metric, _) in zip(rows, cells, strict=True):
+            text = (metric.reason or metric.note) if metric else None
+            by_text.setdefault(text or "", []).append(row.name)
+        for text, names in by_text.items():
+            places.setdefault(text, []).append(f"{name} ({', '.join(names)})")
     return {text: "; ".join(where) for text, where in places.items() if text}
 
 
 def text_table(rows: list[ScoreRow]) -> str:
     """The table for a terminal: a line per metric, a column per row, then the reasons and notes.
 
-    An empty cell means that the metric isn't defined there, a dash that it could not be computed. Where the
-    counts of a line's items differ, so that its values do not compare quite, each cell has its own.
+    An empty cell means that the metric isn't defined there, a dash that it could not be computed.
     """
     lines = [["", *(row.name for row in rows)]]
-    for name in metric_names(rows):
-        lines.append([name, *cells([row.metrics.get(name) for row in rows])])
+    lines += [[name, *(text for _, text in cells)] for name, cells in table_lines(rows)]
     alignment = ["left", *["right"] * len(rows)]
     table = tabulate(lines, tablefmt="plain", colalign=alignment, disable_numparse=True)
     notes = [f"{places}: {text}" for text, places in footnotes(rows).items()]
     return "\n".join([table, "", *notes])
-
-
-def cells(metrics: list[Metric | Unavailable | None]) -> list[str]:
-    """The texts of a line of the table."""
-    counts = {metric.count for metric in metrics if isinstance(metric, Metric) and metric.count}
-    return [
-        ""
-        if metric is None
-        else f"{metric.text} ({metric.count:,})"
-        if isinstance(metric, Metric) and len(counts) > 1 and metric.count
-        else metric.text
-        for metric in metrics
-    ]
 
 
 def write_scores(folder: Path, rows: list[ScoreRow], provenance: dict[str, Any]) -> None:

@@ -39,7 +39,7 @@ def test_counts_stand_in_the_cells_of_a_line_where_they_differ() -> None:
 
 def test_what_is_unavailable_is_a_dash_with_its_reason_once() -> None:
     rows = [ScoreRow(name, "", {"x": Unavailable("no x")}) for name in ("a", "b")]
-    assert text_table(rows).splitlines() == ["   a  b", "x  -  -", "", "x, a; x, b: no x"]
+    assert text_table(rows).splitlines() == ["   a  b", "x  -  -", "", "x (a, b): no x"]
 
 
 @pytest.mark.parametrize("key", ["metrics", "numbers"])
