@@ -33,7 +33,8 @@ def test_a_tokenizer_without_codes_trains_and_refuses_to_encode(tmp_path: Path) 
         model=dataclasses.replace(image_runs.MODEL, quantizer=ContinuousConfig(code_dim=4)),
         steps=4,
     )
-    assert "dB; there are no codes" in verbs.train_tokenizer(config)
+    text = verbs.train_tokenizer(config)
+    assert "PSNR (dB)" in text and "; there are no codes" in text
     assert read_metrics(config.run_dir)[-1]["heldout/psnr"] > 0
     assert list((config.run_dir / "examples").glob("*.png"))
     tokenizer = ImageTokenizer.from_pretrained(config.run_dir / "model").eval()
