@@ -10,7 +10,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -18,10 +18,17 @@ from statistics import median
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import nn
 
+from benchmarks.prior_changes import (
+    grid_rotary,
+    label_everywhere,
+    nothing,
+    qk_norm,
+    scaled_residual,
+    several,
+    zero_residual,
+)
 from common.codes import read_codes, read_manifest
 from common.config import load_config
 from common.seeding import seed_step
@@ -54,10 +61,6 @@ class VariantsConfig:
     """Validation items that are evaluated, at most."""
 
 
-def nothing(prior: Prior, grid: list[int]) -> None:
-    """The prior as it is."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Variant:
     """One change of the recipe."""
@@ -75,100 +78,10 @@ class Variant:
     """Of TrainPriorConfig."""
 
 
-class GridRotary(nn.Module):
-    """Rotary embeddings in two dimensions: half of a head's pairs turn with the row, half with the column.
-
-    The place before the first code, the condition's, is not turned.
-    """
-
-    def __init__(self, grid: list[int], head_dim: int, base: float = 100.0) -> None:
-        super().__init__()
-        rows, columns = (torch.arange(n, dtype=torch.float32) for n in grid)
-        y, x = (part.flatten() for part in torch.meshgrid(rows, columns, indexing="ij"))
-        pairs = head_dim // 4
-        speeds = base ** (-torch.arange(pairs) / pairs)
-        angles = torch.cat([y[:, None] * speeds, x[:, None] * speeds], 1)
-        angles = torch.cat([torch.zeros(1, 2 * pairs), angles])
-        self.register_buffer("angles", torch.cat([angles, angles], 1), persistent=False)
-
-    def forward(self, x: Tensor, position_ids: Int[Tensor, "b n"]) -> tuple[Tensor, Tensor]:
-        angles = self.angles[position_ids]  # type: ignore[index]
-        return angles.cos().to(x.dtype), angles.sin().to(x.dtype)
-
-
-class NormedLinear(nn.Linear):
-    """A linear map whose output has unit root mean square in each head, times a gain: QK-norm."""
-
-    def __init__(self, linear: nn.Linear, heads: int) -> None:
-        super().__init__(linear.in_features, linear.out_features, bias=False)
-        self.weight, self.heads = linear.weight, heads
-        self.gain = nn.Parameter(torch.ones(linear.out_features // heads))
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = super().forward(x).unflatten(-1, (self.heads, -1))
-        return F.rms_norm(out, out.shape[-1:], self.gain, 1e-6).flatten(-2)
-
-
-def grid_rotary(prior: Prior, grid: list[int]) -> None:
-    config: Any = prior.body.config
-    prior.body.rotary_emb = GridRotary(grid, config.hidden_size // config.num_attention_heads)  # type: ignore[assignment]
-
-
-def qk_norm(prior: Prior, grid: list[int]) -> None:
-    heads = prior.body.config.num_attention_heads
-    for layer in prior.body.layers:  # type: ignore[union-attr]
-        attention: Any = layer.self_attn  # type: ignore[union-attr]
-        attention.q_proj = NormedLinear(attention.q_proj, heads)
-        attention.k_proj = NormedLinear(attention.k_proj, heads)
-
-
-def residual_maps(prior: Prior) -> Iterator[nn.Linear]:
-    """The two maps of each layer whose outputs are added to the residual stream."""
-    for layer in prior.body.layers:  # type: ignore[union-attr]
-        yield layer.self_attn.o_proj  # type: ignore[union-attr, misc]
-        yield layer.mlp.down_proj  # type: ignore[union-attr, misc]
-
-
-@torch.no_grad()
-def scaled_residual(prior: Prior, grid: list[int]) -> None:
-    for linear in residual_maps(prior):
-        linear.weight /= math.sqrt(2 * len(prior.body.layers))  # type: ignore[arg-type]
-
-
-@torch.no_grad()
-def zero_residual(prior: Prior, grid: list[int]) -> None:
-    for linear in residual_maps(prior):
-        linear.weight.zero_()
-
-
-def label_everywhere(prior: Prior, grid: list[int]) -> None:
-    """The condition's vector is added to every code's, beside its place before the first."""
-    embed = nn.Embedding(*prior.condition_embedding.weight.shape)
-    nn.init.normal_(embed.weight, std=0.02)
-    prior.everywhere = embed
-
-    def hidden(conditions: Int[Tensor, "b p"], codes: Int[Tensor, "b n"]) -> Float[Tensor, "b m w"]:
-        added = embed(conditions).sum(1, keepdim=True)
-        inputs = torch.cat([prior.prefix(conditions), prior.first_inputs(codes) + added], 1)
-        return prior.body(inputs_embeds=prior.dropout(inputs), use_cache=False).last_hidden_state
-
-    prior.hidden = hidden  # type: ignore[method-assign]
-
-
 def warm_stable_decay(step: int, total: int, optim: OptimConfig) -> float:
     """Linear warm-up, a constant rate, and a linear decay to zero over the last fifth."""
     left = (total - step) / (0.2 * total)
     return optim.lr * min((step + 1) / optim.warmup_steps, 1.0, left)
-
-
-def several(*changes: Callable[[Prior, list[int]], None]) -> Callable[[Prior, list[int]], None]:
-    """One change after the other."""
-
-    def change(prior: Prior, grid: list[int]) -> None:
-        for each in changes:
-            each(prior, grid)
-
-    return change
 
 
 VARIANTS = {
@@ -194,58 +107,65 @@ VARIANTS = {
 }
 
 
-def train(name: str, seed: int, settings: VariantsConfig) -> dict[str, Any]:
-    """Trains one variant; what it reached."""
-    variant, manifest = VARIANTS[name], read_manifest(settings.codes)
-    items = {split: read_codes(settings.codes, split) for split in ("train", "validation")}
-    keys: dict[str, Any] = {"dropout": settings.dropout, "size": "1m", "seed": seed} | variant.keys
-    config = TrainPriorConfig(
-        run_dir=Path(), codes=settings.codes, tokenizer=settings.tokenizer, **keys
-    )
-    prior = build_prior(config, manifest, items)
-    variant.change(prior, manifest["grid"])
-    prior.train()
-    optim = OptimConfig(
-        lr=variant.lr, weight_decay=0.1, warmup_steps=50, final_lr_ratio=variant.final_lr_ratio
-    )
-    optimizers = new_optimizers(prior, variant, optim)
-    average = Average(prior, variant.ema_decay)
-    data = CodeDataset(items["train"], prior, config.label_dropout, seed)
-    batches = training_batches(
-        data, batch_size=variant.batch_size, done=0, rank=0, world=1, workers=0
-    )
+class Trial:
+    """One training: a variant's network, data and optimizers, and its steps."""
 
-    def step(index: int, total: int) -> None:
-        seed_step(seed, index, 0)
-        prior(*next(batches)).backward()
-        nn.utils.clip_grad_norm_(prior.parameters(), 1.0)
-        share = variant.schedule(index, total, optim) / optim.lr
-        for optimizer in optimizers:
+    def __init__(self, name: str, seed: int, settings: VariantsConfig) -> None:
+        self.variant, manifest = VARIANTS[name], read_manifest(settings.codes)
+        items = {split: read_codes(settings.codes, split) for split in ("train", "validation")}
+        keys: dict[str, Any] = {"dropout": settings.dropout, "size": "1m", "seed": seed}
+        config = TrainPriorConfig(
+            run_dir=Path(),
+            codes=settings.codes,
+            tokenizer=settings.tokenizer,
+            **keys | self.variant.keys,
+        )
+        self.seed = seed
+        self.prior = build_prior(config, manifest, items)
+        self.variant.change(self.prior, manifest["grid"])
+        self.prior.train()
+        self.optim = OptimConfig(
+            lr=self.variant.lr,
+            weight_decay=0.1,
+            warmup_steps=50,
+            final_lr_ratio=self.variant.final_lr_ratio,
+        )
+        self.optimizers = new_optimizers(self.prior, self.variant, self.optim)
+        self.average = Average(self.prior, self.variant.ema_decay)
+        data = CodeDataset(items["train"], self.prior, config.label_dropout, seed)
+        size = self.variant.batch_size
+        self.batches = training_batches(data, batch_size=size, done=0, rank=0, world=1, workers=0)
+        self.held_out = CodeDataset(items["validation"], self.prior, 0.0, seed)
+
+    def step(self, index: int, total: int) -> None:
+        """One step of all optimizers."""
+        seed_step(self.seed, index, 0)
+        self.prior(*next(self.batches)).backward()
+        nn.utils.clip_grad_norm_(self.prior.parameters(), 1.0)
+        share = self.variant.schedule(index, total, self.optim) / self.optim.lr
+        for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = share * group["peak_lr"]
             optimizer.step()
             optimizer.zero_grad()
-        average.update(index)
+        self.average.update(index)
 
-    step(0, 1000)
+
+def train(name: str, seed: int, settings: VariantsConfig) -> dict[str, Any]:
+    """Trains one variant; what it reached."""
+    trial = Trial(name, seed, settings)
+    trial.step(0, 1000)
     start = time.process_time()
     for index in range(1, 1 + MEASURED):
-        step(index, 1000)
+        trial.step(index, 1000)
     total = max(round(settings.seconds / (time.process_time() - start) * MEASURED), 60)
     for index in range(1 + MEASURED, total):
-        step(index, total)
+        trial.step(index, total)
     spent = time.process_time() - start
-    with average.swapped_in():
-        bits = held_out_bits(
-            prior, CodeDataset(items["validation"], prior, 0.0, seed), settings.held_out
-        )
-    return {
-        "variant": name,
-        "seed": seed,
-        "steps": total,
-        "cpu_seconds": spent,
-        "bits_per_item": bits,
-    }
+    with trial.average.swapped_in():
+        bits = held_out_bits(trial.prior, trial.held_out, settings.held_out)
+    made = {"variant": name, "seed": seed, "steps": total, "cpu_seconds": spent}
+    return made | {"bits_per_item": bits}
 
 
 def new_optimizers(
