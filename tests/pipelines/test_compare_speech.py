@@ -32,6 +32,7 @@ def test_speech_goes_through_both_stages_and_so_does_its_ceiling(
     keys = [
         f"data.source={tmp_path / 'data'}",
         "data.validation=validation",
+        "data.test=null",
         "data.text_column=null",
     ]
     settings = [f"settings.{key}" for key in (*keys, *TINY)]

@@ -96,7 +96,7 @@ def test_doctor_tells_of_tokenizer_codes_and_prior(
         "effective rank of the codes",
         "latents by position alone",
         "runs/smoke/codes: ",
-        "over 114,960 positions",
+        "over 103,440 positions",
         "prior      output ",
     ):
         assert words in said, said
@@ -107,7 +107,7 @@ def test_doctor_tells_of_tokenizer_codes_and_prior(
 def test_lines_reach_a_file_and_the_first_says_what_is_trained(smoke: Path) -> None:
     said = (smoke / "stdout").read_text()
     (start,) = [line for line in said.splitlines() if line.startswith("train-prior in ")]
-    assert "7,185 sequences of 16 codes (96 bits each), 360 held out, 10 classes; " in start
+    assert "6,465 sequences of 16 codes (96 bits each), 144 held out, 10 classes; " in start
     assert "cpu (1 thread)" in start and "of bigrams" in start
     assert re.search(r"^step 20 of 20: loss \d", said, flags=re.MULTILINE)
     assert re.search(r"ms per step, \d+ s to go$", said, flags=re.MULTILINE)

@@ -59,11 +59,11 @@ def test_codes_stand_position_by_position(encoded: tuple[Path, tuple[int, ...]])
     codes = folder / "runs/smoke/codes"
     manifest = read_manifest(codes)
     assert (manifest["codebook_size"], manifest["levels"]) == (max(sizes), len(sizes))
-    assert manifest["positions"] == 1437 * 16
+    assert manifest["positions"] == 1293 * 16
     assert len(manifest["histogram"]) == sum(sizes)
     tokenizer = ImageTokenizer.from_pretrained(folder / "runs/smoke/tokenizer/model")
     rows = torch.tensor(read_codes(codes, "validation")["codes"][:])
-    assert rows.shape == (360, 16 * len(sizes))
+    assert rows.shape == (144, 16 * len(sizes))
     training = torch.tensor(read_codes(codes, "train")["codes"][:])
     spec = tokenizer.quantizer.spec
     assert code_counts(training, spec).tolist() == manifest["histogram"]
@@ -100,14 +100,15 @@ def test_a_prior_learns_the_codes_and_draws_pictures(
 def test_a_score_counts_each_level(encoded: tuple[Path, tuple[int, ...]]) -> None:
     folder, sizes = encoded
     tokenizer = ImageTokenizer.from_pretrained(folder / "runs/smoke/tokenizer/model")
-    pictures = load_images(ImageDataConfig(source="digits"), "validation", channels=1, size=8)
+    data = ImageDataConfig(source="digits", test="test")
+    images = load_images(data, "test", channels=1, size=8)
     reconstructor = Reconstructor(tokenizer)
-    batches = image_batches(pictures, 256)
+    batches = image_batches(images, 256)
     assert sum(len(reconstructor(from_uint8(batch.images))) for batch in batches) == 360
     metrics = reconstructor.metrics()
     assert metrics["bits per position"].value == pytest.approx(math.log2(math.prod(sizes)))
     assert metrics["codes used"].note == f"of {sum(sizes)} codes, over {360 * 16:,} positions"
-    codes = torch.tensor(read_codes(folder / "runs/smoke/codes", "validation")["codes"][:])
+    codes = torch.tensor(read_codes(folder / "runs/smoke/codes", "test")["codes"][:])
     assert torch.equal(reconstructor.histogram, code_counts(codes, tokenizer.quantizer.spec))
 
 
