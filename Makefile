@@ -1,6 +1,7 @@
 # make quickstart   sets up, trains, samples and scores on embedded digits and spoken digits; ends with tables and reports
 # make test         sets up, then checks style, types and, with the fast tests, behaviour: minutes
 # make test-all     the same with all tests
+# make faults       sets up, then kills every verb before each change of a file and damages what it left
 # make docs         sets up, then builds the site into site/
 # make .venv        sets up only
 PYTHON ?= python3
@@ -23,6 +24,11 @@ test test-all: .venv
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS)
+
+# the kills of tests/faults at every change of a file, where test-all tries one in four
+.PHONY: faults
+faults: .venv
+	FAULTS_EVERY=1 $(BIN)/python -m pytest tests/faults
 
 .PHONY: docs
 docs: .venv

@@ -16,7 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from common.files import replaced_folder
+from common.files import is_sealed, read_json, replaced_folder
 
 
 @runtime_checkable
@@ -47,12 +47,20 @@ def save_checkpoint(run_dir: Path, step: int, parts: dict[str, Stateful], keep: 
 
 
 def resume(run_dir: Path, parts: dict[str, Stateful]) -> int:
-    """Loads the newest checkpoint, if any, on every process. Returns the number of steps done."""
+    """Loads the newest checkpoint that is as it was written, if any, on every process. Returns the number of steps done.
+
+    Raises ValueError where there are checkpoints, and all of them are damaged.
+    """
     checkpoints = list_checkpoints(run_dir)
     if not checkpoints:
         return 0
-    saved = json.loads((checkpoints[-1] / "state.json").read_text())
-    tensors = load_file(checkpoints[-1] / "state.safetensors")
+    intact = [folder for folder in checkpoints if is_sealed(folder)]
+    if not intact:
+        raise ValueError(
+            f"all checkpoints in {run_dir / 'checkpoints'} are damaged: remove {run_dir}, or set run_dir"
+        )
+    saved = read_json(intact[-1] / "state.json")
+    tensors = load_file(intact[-1] / "state.safetensors")
     for name, part in parts.items():
         part.load_state_dict(_fill(saved["parts"][name], tensors))
     return saved["step"]

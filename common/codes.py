@@ -1,11 +1,12 @@
 """A folder of codes: shards of a `datasets` data set, and their manifest."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import datasets
 from datasets import Dataset
+
+from common.files import read_json, sha256
 
 
 def code_files(folder: Path, split: str) -> list[Path]:
@@ -15,7 +16,7 @@ def code_files(folder: Path, split: str) -> list[Path]:
 
 
 def read_codes(folder: Path, split: str) -> Dataset:
-    """The rows (item, view, label, codes) of a split, memory-mapped."""
+    """The items (item, view, label, codes) of a split, memory-mapped."""
     files = code_files(folder, split)
     if not files:
         raise ValueError(f"{folder / split} has no shards of codes: run `simvq encode` first")
@@ -25,14 +26,28 @@ def read_codes(folder: Path, split: str) -> Dataset:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """manifest.json of finished codes. Raises ValueError where it is missing or not complete."""
+    """manifest.json of finished codes. Raises ValueError where it is missing or not complete, or a shard is damaged."""
     path = folder / "manifest.json"
-    manifest = json.loads(path.read_text()) if path.exists() else {"complete": False}
-    if not manifest["complete"]:
+    manifest: dict[str, Any] = read_json(path) if path.exists() else {"complete": False}
+    if not manifest.get("complete"):
         raise ValueError(
             f"{folder} holds no finished codes: run `simvq encode` first, or set codes"
         )
+    if damaged := damaged_shards(folder, manifest):
+        raise ValueError(
+            f"{folder / damaged[0]} is missing or not as it was written ({len(damaged)} such shards): run `simvq "
+            "encode` again"
+        )
     return manifest
+
+
+def damaged_shards(folder: Path, manifest: dict[str, Any]) -> list[str]:
+    """The shards of finished codes that are missing or not as they were written; earlier versions named none."""
+    return [
+        name
+        for name, digest in manifest.get("shards", {}).items()
+        if not (folder / name).is_file() or sha256(folder / name) != digest
+    ]
 
 
 def code_dtype(codebook_size: int) -> str:

@@ -12,6 +12,7 @@ import dataclasses
 import difflib
 import importlib
 import json
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from common.bounds import Within
 from common.files import write_text
 
 Config = TypeVar("Config")
@@ -56,9 +58,11 @@ def read_values(path: Path | None, overrides: Sequence[str] = ()) -> dict[str, A
         if "=" not in override:
             raise ValueError(f"override {override!r} must have the form key=value")
     try:
-        merged = OmegaConf.merge(
-            OmegaConf.load(path) if path else {}, OmegaConf.from_dotlist(list(overrides))
-        )
+        parts: list[Any] = [OmegaConf.load(path) if path else {}]
+        parts.append(OmegaConf.from_dotlist(list(overrides)))
+        for key in [key for part in parts for key in sorted(OmegaConf.missing_keys(part))]:
+            raise ValueError(f"{path or 'defaults'}: {key}=??? is no value: set {key}")
+        merged = OmegaConf.merge(*parts)
         return typing.cast("dict[str, Any]", OmegaConf.to_container(merged, resolve=True))
     except (OmegaConfBaseException, YAMLError) as error:
         raise ValueError(f"{path or 'defaults'}: {' '.join(str(error).split())}") from None
@@ -71,7 +75,7 @@ def build(
 
     What `values` lacks is that of `default`, where it is of this very class, or else the field's own default.
     """
-    hints = typing.get_type_hints(schema)
+    hints = typing.get_type_hints(schema, include_extras=True)
     if unknown := [name for name in values if name not in hints]:
         raise ValueError(_unknown_key(list(hints), f"{at}{unknown[0]}"))
     chosen: dict[str, Any] = {}
@@ -120,11 +124,23 @@ def _convert(hint: Any, value: Any, key: str, default: Any = None) -> Any:
         base, inner = typing.get_origin(option) or option, typing.get_args(option)
         if base is Any or (base is typing.Literal and value in inner):
             return value
-        if base in (tuple, list) and isinstance(value, list | tuple):
+        if (
+            base in (tuple, list)
+            and isinstance(value, list | tuple)
+            and _length(inner)
+            in (
+                None,
+                len(value),
+            )
+        ):
             items = [_convert(inner[0], item, f"{key}[{i}]") for i, item in enumerate(value)]
             return base(items)
         if base is dict and isinstance(value, Mapping):
             return {str(k): _convert(inner[1], item, f"{key}.{k}") for k, item in value.items()}
+        if base is typing.Annotated and _fits(inner[0], value):
+            return _within(inner[1], inner[0](value), key)
+        if base is float and _fits(float, value):
+            return _within(Within(-math.inf), float(value), key)
         if base in TYPE_NAMES and _fits(base, value):
             return base(value)
     raise ValueError(f"{key}={value!r} must be {' or '.join(map(_type_name, options))}: set {key}")
@@ -135,19 +151,33 @@ def _fits(base: type, value: Any) -> bool:
     if base in (bool, int):
         return type(value) is base
     if base is float:
-        not_finite = ("inf", "-inf", "nan", "infinity", "-infinity")
-        return (
-            type(value) in (int, float) or str(value).lower() in not_finite
-        )  # JSON has them as text
+        return type(value) in (int, float)
     return not isinstance(value, list | Mapping) and value is not None
+
+
+def _length(items: tuple[Any, ...]) -> int | None:
+    """How many items a tuple or list of these types has; None for any number."""
+    return len(items) if len(items) > 1 and Ellipsis not in items else None
+
+
+def _within(bounds: Within, value: float, key: str) -> float:
+    """The value. Raises ValueError where it is out of bounds."""
+    if value not in bounds:
+        words = bounds if math.isfinite(value) else "finite"
+        raise ValueError(f"{key}={value} must be {words}: set {key}")
+    return value
 
 
 def _type_name(option: Any) -> str:
     """A type, as a message calls it."""
+    if typing.get_origin(option) is typing.Annotated:
+        number, bounds = typing.get_args(option)
+        return f"{TYPE_NAMES[number]} {bounds}"
     if typing.get_origin(option) is typing.Literal:
         return f"one of {', '.join(map(str, typing.get_args(option)))}"
     if typing.get_origin(option) in (tuple, list):
-        return "a list"
+        length = _length(typing.get_args(option))
+        return f"a list of {length}" if length else "a list"
     if dataclasses.is_dataclass(option) or typing.get_origin(option) is dict:
         return "a group of keys"
     return "null" if option is types.NoneType else TYPE_NAMES.get(option, str(option))

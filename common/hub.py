@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from huggingface_hub import snapshot_download
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from common.config import load_config, save_config
-from common.files import replaced_folder
+from common.files import check_seal, replaced_folder
 
 
 class HubModel(nn.Module):
@@ -35,8 +36,9 @@ class HubModel(nn.Module):
     def from_pretrained(cls, name_or_dir: str | Path, revision: str | None = None) -> Any:
         """The saved model, in eval mode on the CPU; `name_or_dir` is a folder or a Hub repository."""
         folder = local_folder(name_or_dir, revision)
+        check_seal(folder)
         model = cls(load_config(cls.config_class, folder / "config.json"))
-        saved = load_file(folder / "model.safetensors")
+        saved = load_weights(folder / "model.safetensors")
         weights = {cls.current_name(name): tensor for name, tensor in saved.items()}
         result = model.load_state_dict(weights, strict=False)
         if wrong := sorted([*result.missing_keys, *result.unexpected_keys]):
@@ -50,6 +52,18 @@ class HubModel(nn.Module):
     def current_name(cls, name: str) -> str:
         """The name that a weight has now, by the name in its file, which an earlier version may have written."""
         return name
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file. Raises ValueError, naming it, for a damaged one and for values that are not finite."""
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{path} is damaged ({error}): make it again") from None
+    for name, tensor in tensors.items():
+        if not bool(tensor.isfinite().all()):
+            raise ValueError(f"{path} holds values that are not finite, in {name}: train it again")
+    return tensors
 
 
 def local_folder(name_or_dir: str | Path, revision: str | None = None) -> Path:

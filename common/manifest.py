@@ -4,19 +4,24 @@ import json
 from pathlib import Path
 from typing import Any
 
-from common.files import write_text
+from common.files import read_json, write_text
 from common.runs import differences
 
 
-def start_manifest(path: Path, request: dict[str, Any]) -> dict[str, Any]:
+def start_manifest(path: Path, request: dict[str, Any], parts: str) -> dict[str, Any]:
     """The manifest at `path`; where there is none, a new one of this request, not complete.
 
-    Raises ValueError when the folder was started for another request. A key that only one of them has is of
+    Raises ValueError when the folder was started for another request, and where there is no manifest but there are
+    files of the pattern `parts`, of which nobody knows what they are of. A key that only one of them has is of
     another version, and not compared.
     """
     if not path.exists():
+        if left := next(path.parent.glob(parts), None):
+            raise ValueError(
+                f"{left} is there without {path.name}, which would say what it is of: remove {path.parent}, or set out"
+            )
         write_manifest(path, request | {"complete": False})
-    manifest = json.loads(path.read_text())
+    manifest = read_json(path)
     for key, was, is_now in differences(manifest, request):
         raise ValueError(
             f"{path.parent} was made with {key}={was}, now it is {is_now}: set out to another folder, or "

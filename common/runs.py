@@ -5,6 +5,7 @@ import platform
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,13 @@ from omegaconf import OmegaConf
 
 from common.checkpoints import list_checkpoints
 from common.config import save_config, to_plain
-from common.files import write_text
+from common.files import is_sealed, locked, read_json, write_text
 from common.processes import processes
 from common.tracking import JSONLTracker
 from common.training import Precision
 
+DONE = "done.json"
+"""In the folder of a run whose result is written: the number of its steps."""
 PACKAGES = ("torch", "transformers", "accelerate", "datasets", "torch-fidelity", "numpy")
 
 
@@ -78,18 +81,33 @@ def start_run(
 
 
 def is_finished(config: Any, result: Path) -> bool:
-    """Whether the run of this config has done all its steps and left its result.
+    """Whether the run of this config has done all its steps and left its result, which is as it was written.
 
-    Raises ValueError when its folder holds a run of another config.
+    Raises ValueError when its folder holds a run of another config, or of more steps.
     """
     refuse_other_config(config, config.run_dir)
-    done = [path.name for path in list_checkpoints(config.run_dir)]
-    if done and (last := int(done[-1].removeprefix("step-"))) > config.steps:
+    steps = [int(path.name.removeprefix("step-")) for path in list_checkpoints(config.run_dir)]
+    if (last := max(steps, default=0)) > config.steps:
         raise ValueError(
             f"{config.run_dir} has done {last} steps, more than steps={config.steps}: set steps to {last} or "
             "more, or run_dir to another folder"
         )
-    return result.exists() and f"step-{config.steps:08d}" in done
+    path = config.run_dir / DONE
+    return path.exists() and read_json(path)["steps"] == config.steps and is_sealed(result)
+
+
+def finish_run(config: Any, accelerator: Accelerator) -> None:
+    """Says in the run's folder that its steps are done, and lets the trackers write what they hold."""
+    if accelerator.is_main_process:
+        write_text(config.run_dir / DONE, json.dumps({"steps": config.steps}) + "\n")
+    finish_trackers(accelerator)
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """A context in which this command alone writes a folder. Raises ValueError where another one is at it."""
+    with locked(folder) if processes().is_main_process else nullcontext():
+        yield
 
 
 def refuse_missing(trackers: tuple[str, ...]) -> None:

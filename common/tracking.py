@@ -1,6 +1,7 @@
 """metrics.jsonl, through accelerate's tracker interface."""
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,11 @@ class JSONLTracker(GeneralTracker):
 
     @on_main_process
     def log(self, values: dict[str, Any], step: int | None = None, **kwargs: Any) -> None:
-        with self.path.open("a") as file:
-            file.write(json.dumps({"step": step, "time": time.time(), **values}) + "\n")
+        text = json.dumps({"step": step, "time": time.time(), **values}) + "\n"
+        with self.path.open("ab+") as file:
+            if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
+                text = "\n" + text  # a run was killed while it wrote the line before
+            file.write(text.encode())
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:

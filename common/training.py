@@ -11,6 +11,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from common.bounds import Count, NonNegative, Positive, Share, Whole
+
 Precision = Literal["fp32", "bf16", "fp16"]
 
 
@@ -18,17 +20,17 @@ Precision = Literal["fp32", "bf16", "fp16"]
 class OptimConfig:
     """AdamW, a linear warm-up, then a cosine."""
 
-    lr: float = 1e-4
+    lr: NonNegative = 1e-4
     """Peak learning rate."""
-    betas: tuple[float, float] = (0.9, 0.95)
+    betas: tuple[Share, Share] = (0.9, 0.95)
     """Decay of the averages of the gradient and of its square."""
-    weight_decay: float = 0.0
+    weight_decay: NonNegative = 0.0
     """On matrices and convolution kernels only; biases, gains and embeddings are never decayed."""
-    warmup_steps: int = 100
+    warmup_steps: Whole = 100
     """Steps in which the learning rate rises from zero to its peak."""
-    final_lr_ratio: float = 0.1
+    final_lr_ratio: Share = 0.1
     """The cosine ends at this share of the peak."""
-    grad_clip: float = 1.0
+    grad_clip: Positive = 1.0
     """Largest norm of the gradient of one step."""
 
 
@@ -38,21 +40,21 @@ class LoopConfig:
 
     run_dir: Path
     """Where everything goes; running again with the same folder resumes."""
-    steps: int = 100_000
+    steps: Count = 100_000
     """Optimizer steps, those of a run that is resumed included."""
-    seed: int = 0
+    seed: Whole = 0
     """Of the first weights, the order of the items and their augmentation."""
     precision: Precision = "fp32"
     """Of the networks; the quantizer is always in float32."""
-    max_skipped_steps: int = 50
+    max_skipped_steps: Whole = 50
     """Steps with a loss or gradient that is not finite are skipped; past this many the run stops."""
-    workers: int = 2
+    workers: Whole = 2
     """Processes that load items; a stream is decoded by the main process."""
-    log_every: int = 100
+    log_every: Count = 100
     """Steps between two lines of metrics.jsonl."""
-    save_every: int = 1000
+    save_every: Count = 1000
     """Steps between two checkpoints."""
-    keep_checkpoints: int = 2
+    keep_checkpoints: Count = 2
     """The last so many are kept."""
     trackers: tuple[str, ...] = ()
     """Trackers of accelerate beside metrics.jsonl: tensorboard, wandb, trackio."""

@@ -5,12 +5,14 @@ import contextlib
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from common.findings import FailedRunError
+from common.parent import CHILD, exit_with_parent
 from pipelines.experiment import read_experiment
 from pipelines.help import class_help, file_help, section_help
 
@@ -28,8 +30,45 @@ VERBS = {
 """The verbs that make one section of an experiment: the section, and a line of help."""
 
 
+class UnexpectedError(Exception):
+    """An error that is no mistake of the user's. The message says where its traceback is."""
+
+
+def sentence(error: ValueError | OSError) -> str:
+    """What the system says of a file with the file's name, or what the error says."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {(error.strerror or str(error)).lower()}"
+    return str(error)
+
+
 def make(section: str, config: Any) -> str:
-    """Makes what a section describes; returns what there is to print."""
+    """Makes what a section describes; returns what there is to print.
+
+    The traceback of an error that is no mistake of the user's stays in the section's folder as error.txt.
+    """
+    try:
+        return made(section, config)
+    except (ValueError, OSError, FailedRunError):
+        raise
+    except Exception as error:
+        folder = output_folder(config)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "error.txt").write_text(traceback.format_exc())
+        first = (str(error).splitlines() or [""])[0]
+        raise UnexpectedError(
+            f"{type(error).__name__}: {first} (the traceback is in {folder / 'error.txt'}; the same command goes on)"
+        ) from None
+
+
+def output_folder(config: Any) -> Path:
+    """Where a section's results go."""
+    return next(
+        getattr(config, key) for key in ("run_dir", "folder", "out") if hasattr(config, key)
+    )
+
+
+def made(section: str, config: Any) -> str:
+    """Calls the section's verb."""
     with stopped_at_once():  # torch and transformers: not before they are needed
         from pipelines import verbs
 
@@ -79,11 +118,14 @@ def examine(place: Path | None, latents: Path | None, codebook: Path | None) -> 
 def run(path: Path, overrides: Sequence[str]) -> None:
     """Makes every section that the file has, in order; what is done is skipped.
 
-    All of them are checked before the first starts. An error names the verb and the file, and the
+    All of them, the folders that they write and the data are checked before the first starts. An error names the verb and the file, and the
     summary of the trainings that are done comes last.
     """
     with stopped_at_once():
         experiment = read_experiment(path, overrides)
+        from pipelines.checks import check_before
+
+        check_before(experiment.configs)
     summary: list[str] = []
     try:
         for verb, (section, _) in VERBS.items():
@@ -99,11 +141,10 @@ def run_one(verb: str, section: str, config: Any, path: Path) -> list[str]:
     say(f"== {verb} {path}")
     try:
         say(make(section, config))
-    except (ValueError, FailedRunError) as error:
-        raise type(error)(f"{verb} ({path}, section {section}): {error}") from None
-    except Exception as error:
-        error.add_note(f"in {verb}, {path}; the same command goes on")
-        raise
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{verb} ({path}, section {section}): {sentence(error)}") from None
+    except FailedRunError as error:
+        raise FailedRunError(f"{verb} ({path}, section {section}): {error}") from None
     from pipelines.verbs import summaries
 
     return summaries(config)
@@ -220,6 +261,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     sys.path.append(
         ""
     )  # the user's own quantizer; `python -m` finds modules here by itself, `simvq` does not
+    if {CHILD, "LOCAL_RANK"} & os.environ.keys():  # of compare, or of torchrun
+        exit_with_parent()
     arguments = sys.argv[1:] if argv is None else [*argv]
     verb = arguments[0] if arguments else ""
     try:
@@ -227,10 +270,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(text)
             sys.exit(0)
         answer(parser().parse_args(arguments))
-    except ValueError as error:
-        print(f"simvq {verb}: {error}", file=sys.stderr)
+    except (ValueError, OSError) as error:
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # of several processes one says it
+            print(f"simvq {verb}: {sentence(error)}", file=sys.stderr)
         sys.exit(2)
-    except FailedRunError as error:
+    except (FailedRunError, UnexpectedError) as error:
         sys.exit(f"simvq {verb}: {error}")
     except KeyboardInterrupt:
         sys.exit(f"simvq {verb}: stopped; the same command goes on")

@@ -16,6 +16,14 @@ FILE = """Keys of a file with modality: {modality}.
   modality  {modalities} = images   What the items are
   allow_failed  bool = false           Go on after a training that ends no better than a constant
 """
+BOUNDED = {
+    "Annotated[int, Within(1)]": "int >= 1",
+    "Annotated[int, Within(0)]": "int >= 0",
+    "Annotated[float, Within(0)]": "float >= 0",
+    "Annotated[float, Within(0, above=True)]": "float > 0",
+    "Annotated[float, Within(0, 1)]": "float in 0..1",
+}
+"""The types of common/bounds.py."""
 
 
 class Key(NamedTuple):
@@ -185,13 +193,17 @@ def dataclasses_of(annotation: ast.AST, path: Path) -> list[Class]:
 
 def type_of(annotation: ast.AST, path: Path) -> str:
     """A type as text: the values of a Literal, else its name."""
+    if isinstance(annotation, ast.BinOp):
+        return f"{type_of(annotation.left, path)} or {type_of(annotation.right, path)}"
     node, file = find(ast.unparse(annotation), path)
     if isinstance(node, ast.Subscript):
         return type_of(node, file)
     text = ast.unparse(annotation)
+    if text in BOUNDED:
+        return BOUNDED[text]
     if text.startswith("Literal["):
         return text.removeprefix("Literal[").rstrip("]").replace("'", "").replace(", ", " | ")
-    return text.replace(" | None", " or null")
+    return {"None": "null", "tuple[Share, Share]": "two floats in 0..1"}.get(text, text)
 
 
 def default_of(node: ast.expr | None) -> str:

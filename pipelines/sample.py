@@ -27,7 +27,9 @@ def sample(config: SampleImagesConfig | SampleSpeechConfig) -> Path:
     samples = new_samples(config, folder, state.device)
     request = request_of(config, folder, samples) | {"guidance_distances": distances}
     with state.main_process_first():
-        manifest = start_manifest(config.out / "sample.json", request)
+        manifest = start_manifest(
+            config.out / "sample.json", request, samples.path(0).name.replace("000000", "*")
+        )
     if manifest["complete"]:
         return config.out
     mine = [

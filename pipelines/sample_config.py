@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from common.bounds import Count, NonNegative, Whole
 from stage1_tokenizer.images.data import ImageDataConfig
 from stage1_tokenizer.speech.data import SpeechDataConfig
 from stage2_prior.sampling import SamplingOptions, Schedule
@@ -17,24 +18,24 @@ class SampleConfig:
     """The `pipeline/` folder of a prior's run, or its name on the Hub."""
     out: Path
     """The folder of the samples; running again goes on with those that are missing."""
-    count: int = 1000
+    count: Count = 1000
     """Samples, in all."""
     labels: tuple[int, ...] | None = None
     """Sample i gets label i modulo their count; null for every label in turn, or none where there are none."""
-    seed: int = 0
+    seed: Whole = 0
     """Sample i has the seed `seed + i`."""
     guidance: float | tuple[float, ...] = 1.0
     """Scale s of u + s (c - u), where c and u are the logits with and without the condition; 1 is no guidance. Of a
     list, that one is taken whose samples lie nearest to the validation items."""
     classifier: Path | None = None
     """The folder `model` of `simvq train-classifier`, by whose features the guidance is chosen from a list."""
-    temperature: float = 1.0
+    temperature: NonNegative = 1.0
     """What logits are divided by; 0 takes the likeliest code."""
     top_k: int = 0
     """Keep the k likeliest codes; 0 keeps all, as FID wants it."""
     top_p: float = 1.0
     """Keep the fewest codes that reach this probability together."""
-    batch_size: int = 64
+    batch_size: Count = 64
     """Samples generated at once by each process."""
 
     @property

@@ -11,9 +11,11 @@ import stage1_tokenizer.encode
 import stage1_tokenizer.train
 import stage2_prior.train
 from common.codes import read_manifest
+from common.files import is_sealed, sha256
 from common.findings import lines, refuse_failed
 from common.metrics import NAMES
 from common.processes import processes
+from common.runs import writing
 from common.tracking import read_metrics
 from pipelines.compare.config import CompareConfig
 from pipelines.evaluation.config import (
@@ -37,7 +39,8 @@ from stage2_prior.train_config import TrainPriorConfig
 
 
 def train_tokenizer(config: TrainTokenizerConfig) -> str:
-    model = stage1_tokenizer.train.train_tokenizer(config)
+    with writing(config.run_dir):
+        model = stage1_tokenizer.train.train_tokenizer(config)
     if processes().is_main_process:
         write_training_report(config.run_dir)
     last = read_metrics(config.run_dir)[-1]
@@ -62,7 +65,8 @@ def bad_items(count: int) -> str:
 
 
 def encode(config: EncodeConfig) -> str:
-    manifest = stage1_tokenizer.encode.encode(config)
+    with writing(config.out):
+        manifest = stage1_tokenizer.encode.encode(config)
     return (
         f"{config.out}: {manifest['rows']['train']:,} rows, {manifest['positions']:,} positions; "
         f"{manifest['used']:.1%} of {len(manifest['histogram']):,} codes used, "
@@ -72,17 +76,18 @@ def encode(config: EncodeConfig) -> str:
 
 
 def train_classifier(config: TrainImageClassifierConfig | TrainSpeechClassifierConfig) -> str:
-    with processes().main_process_first():
+    with processes().main_process_first(), writing(config.run_dir):
         models = pipelines.evaluation.classifier.train_classifiers(config)
     lines = [(model, read_metrics(model.parent)[-1]) for model in models]
     return "\n".join(f"{m}: held-out accuracy {line['heldout/accuracy']:.2%}" for m, line in lines)
 
 
 def train_prior(config: TrainPriorConfig) -> str:
-    best = stage2_prior.train.train_prior(config)
     folder = config.run_dir / "pipeline"
-    if processes().is_main_process:
-        pipeline_of(config, best).save_pretrained(folder)
+    with writing(config.run_dir):
+        best = stage2_prior.train.train_prior(config)
+        if processes().is_main_process and not holds(folder, best):
+            pipeline_of(config, best).save_pretrained(folder)
     processes().wait_for_everyone()
     metrics = read_metrics(config.run_dir)
     last = [line for line in metrics if "heldout/nats_per_code" in line][-1]
@@ -90,6 +95,12 @@ def train_prior(config: TrainPriorConfig) -> str:
     text = f"{folder}: held-out {last['heldout/best_nats_per_code']:.3f} nats per code{baselines_in_words(last)}"
     refuse_failed(findings, text, config.allow_failed)
     return "\n".join([text, *lines(findings)])
+
+
+def holds(folder: Path, best: Path) -> bool:
+    """Whether a pipeline's folder is whole, and its prior is the best of the run."""
+    weights = "model.safetensors"
+    return is_sealed(folder) and sha256(folder / "prior" / weights) == sha256(best / weights)
 
 
 def pipeline_of(
@@ -106,13 +117,15 @@ def pipeline_of(
 
 
 def sample(config: SampleImagesConfig | SampleSpeechConfig) -> str:
-    out: Path = pipelines.sample.sample(config)
+    with writing(config.out):
+        out: Path = pipelines.sample.sample(config)
     files = "samples.npz and sample.json" if config.modality == "images" else "sample.json"
     return f"{out}: {config.count} samples, {files}"
 
 
 def compare(config: CompareConfig) -> str:
-    table = pipelines.compare.study.compare(config)
+    with writing(config.out):
+        table = pipelines.compare.study.compare(config)
     return f"{table.read_text()}\ntable: {table}"
 
 
@@ -123,7 +136,8 @@ def score(config: ScoreImagesConfig | ScoreSpeechConfig) -> str:
     if report is None:
         findings = run_findings(config.tokenizer_run, config.prior_run)
         further = prior_metrics(config.prior_run, config.codes)
-        report = pipelines.evaluation.score.score(config, findings, further)
+        with writing(config.folder):
+            report = pipelines.evaluation.score.score(config, findings, further)
     table = pipelines.evaluation.score.score_table(report)
     note = "" if config.data.test else f"\n{pipelines.evaluation.score.NO_TEST}\n"
     return f"{table}\n{note}\nreport: {report}"

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from common.bounds import Count, NonNegative, Share, Whole
 from common.config import build, read_values
 from common.training import LoopConfig, OptimConfig
 from stage1_tokenizer.data import DataConfig
@@ -15,11 +16,11 @@ Config = TypeVar("Config")
 class AdversarialLossConfig:
     """The keys of a discriminator."""
 
-    adversarial_weight: float = 1.0
+    adversarial_weight: NonNegative = 1.0
     """Of the adversarial loss; 0 turns the discriminator off."""
-    adversarial_start: int = 0
+    adversarial_start: Whole = 0
     """The step from which the discriminator is trained and the adversarial loss counts."""
-    discriminator_lr: float = 1e-4
+    discriminator_lr: NonNegative = 1e-4
     """Peak learning rate of the discriminator, on the same schedule as the networks'."""
 
     @property
@@ -36,14 +37,14 @@ class TrainTokenizerConfig(LoopConfig):
     data: DataConfig
     loss: AdversarialLossConfig
     optim: OptimConfig = field(default_factory=OptimConfig)
-    quantizer_lr: float = 1e-3
+    quantizer_lr: NonNegative = 1e-3
     """Of what the quantizer learns, SimVQ's W and b or a codebook: constant, while the rest warms up
     and anneals (StableVQ: annealing W loses codes)."""
-    basis_lr: float = 1e-4
+    basis_lr: NonNegative = 1e-4
     """Of SimVQ's C, where model.quantizer.train_basis is on: constant."""
-    batch_size: int = 64
+    batch_size: Count = 64
     """Items (images, or parts of clips) in one step, over all processes."""
-    ema_decay: float = 0.999
+    ema_decay: Share = 0.999
     """Of the averaged weights, which are what is saved and scored; 0 turns averaging off."""
 
 
@@ -53,14 +54,14 @@ class EncodeConfig:
 
     modality: str
     data: DataConfig
-    batch_size: int
+    batch_size: Count
     tokenizer: Path
     """The `model/` folder of a tokenizer, or its name on the Hub."""
     out: Path
     """The folder of the codes; running again goes on with the shards that are missing."""
-    shard_items: int = 4096
+    shard_items: Count = 4096
     """Items in one shard."""
-    threads: int = 4
+    threads: Count = 4
     """Threads that decode items."""
     format: Literal["arrow", "parquet"] = "arrow"
     """Of the shards."""

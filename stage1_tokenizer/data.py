@@ -15,6 +15,8 @@ from stage1_tokenizer.split import hold_out, share_of
 
 Row = dict[str, Any]
 Rows: TypeAlias = Dataset | IterableDataset
+MOST_VALUES = 100_000
+"""Numbers of labels or speakers are below."""
 SPREAD = 64
 """Items, spread over a split, from which its fingerprint is taken."""
 
@@ -164,7 +166,8 @@ def value_names(
     """What the values of the column data.`key` are called, in the order of their indices; none for no column.
 
     Those of the training split come first, so that their indices are the same in every split. Raises
-    ValueError for a stream that does not name them.
+    ValueError for a stream that does not name them, for values that can't be indices, and for labels that no
+    training item has.
     """
     column = getattr(config, key)
     if column is None:
@@ -178,9 +181,29 @@ def value_names(
             f"set data.streaming=false or data.{key}=null"
         )
     values = [split.unique(column) for split in (train_rows(), rows)]
+    check_values(values, config, key)
     if isinstance(feature, Value) and feature.dtype.startswith(("int", "uint")):
         return tuple(map(str, range(max(map(max, values)) + 1)))
     return tuple(dict.fromkeys(str(value) for part in values for value in sorted(part)))
+
+
+def check_values(values: list[list[Any]], config: DataConfig, key: str) -> None:
+    """Raises ValueError for nulls, negative and very large numbers, and for labels of the second split alone."""
+    everywhere = {value for part in values for value in part}
+    outside = [v for v in everywhere if isinstance(v, int) and not 0 <= v < MOST_VALUES]
+    others = everywhere - set(values[0]) if key == "label_column" else set()
+    wrong = ""
+    if None in everywhere:
+        wrong = "empty values"
+    elif outside:
+        wrong = f"the value {outside[0]:,}"
+    elif others:
+        wrong = f"{min(others)!r} in another split, which no training item has"
+    if wrong:
+        raise ValueError(
+            f"data.{key}={getattr(config, key)!r} has {wrong}: set data.{key} to a column of names or of numbers from 0 "
+            f"to {MOST_VALUES - 1:,}, or to null for none"
+        )
 
 
 def value_index(row: Row, column: str | None, names: tuple[str, ...]) -> int:

@@ -13,7 +13,7 @@ from datasets import Dataset, Features, Value
 from datasets.arrow_writer import ArrowWriter
 from tqdm.auto import tqdm
 
-from common.codes import code_files, read_codes, read_manifest
+from common.codes import code_files, damaged_shards, read_codes, read_manifest
 from common.config import to_plain
 from common.files import replaced_file, sha256
 from common.hub import local_folder
@@ -39,8 +39,11 @@ def encode(config: EncodeConfig) -> dict[str, Any]:
     modality = MODALITIES[config.modality].encoding(config, state.device)
     request = request_of(config, modality)
     with state.main_process_first():
-        manifest = start_manifest(config.out / "manifest.json", request)
-    if manifest["complete"]:
+        manifest = start_manifest(config.out / "manifest.json", request, "*/shard-*")
+        damaged = damaged_shards(config.out, manifest)
+        for name in damaged:
+            (config.out / name).unlink(missing_ok=True)
+    if manifest["complete"] and not damaged:
         return manifest
     for split in modality.splits:
         encode_split(config, modality, split, state)
@@ -90,6 +93,11 @@ def finish_manifest(
     manifest = {
         **request,
         "rows": written,
+        "shards": {
+            path.relative_to(out).as_posix(): sha256(path)
+            for split in bad
+            for path in code_files(out, split)
+        },
         "bad": bad,
         "positions": int(counts.sum()) // spec.levels,
         "used": used(counts),

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from common.checkpoints import Stateful, resume, save_checkpoint
 from common.memory import peak_memory
 from common.progress import Progress, machine, parameters
-from common.runs import finish_trackers, is_finished, start_run
+from common.runs import finish_run, is_finished, start_run
 from common.seeding import seed_step
 from common.stopwatch import part
 from common.training import Average, StepGuard, Throughput, decay_groups, learning_rate
@@ -96,7 +96,7 @@ def train_tokenizer(config: TrainTokenizerConfig) -> Path:
     if accelerator.is_main_process:
         with run.average.swapped_in():
             run.modality.tokenizer.save_pretrained(model_dir)
-    finish_trackers(accelerator)
+    finish_run(config, accelerator)
     return model_dir
 
 

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from common.bounds import Count, Share
 from common.hub import HubModel
 from common.stopwatch import part
 from stage2_prior.cross_entropy import linear_cross_entropy
@@ -27,9 +28,9 @@ IGNORED = -1
 class PriorConfig:
     """The architecture: saved beside the weights, needed to rebuild the model."""
 
-    codebook_size: int
+    codebook_size: Count
     """Number of codes, K: the vocabulary exactly; with several codes per position, the largest of theirs."""
-    code_dim: int
+    code_dim: Count
     """Dimension of the tokenizer's code vectors."""
     length: int
     """Codes of the longest training sequence, all those of a position one after the other."""
@@ -57,7 +58,7 @@ class PriorConfig:
     head: Literal["learned", "codebook"] = "learned"
     """`learned`: two vectors for each code. `codebook`: the tokenizer's frozen codebook, with a learned linear map
     to the width at the input and one back at the output."""
-    dropout: float = 0.0
+    dropout: Share = 0.0
     """Of embeddings and attention, for gpt2 of residual branches too."""
 
     def __post_init__(self) -> None:

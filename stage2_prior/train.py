@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from common.checkpoints import Stateful, resume, save_checkpoint
 from common.codes import read_codes, read_manifest
+from common.files import is_sealed
 from common.memory import peak_memory
 from common.progress import Progress, machine, parameters
-from common.runs import finish_trackers, is_finished, start_run
+from common.runs import finish_run, is_finished, start_run
 from common.seeding import seed_step
 from common.stopwatch import part
 from common.training import Average, StepGuard, Throughput, decay_groups, learning_rate
@@ -115,7 +116,11 @@ def train_prior(config: TrainPriorConfig) -> Path:
             if accelerator.is_main_process:
                 save_checkpoint(config.run_dir, done, run.parts, config.keep_checkpoints)
             accelerator.wait_for_everyone()
-    finish_trackers(accelerator)
+    if not is_sealed(best):
+        raise ValueError(
+            f"{best} is missing or damaged, and no checkpoint holds it: remove {config.run_dir}"
+        )
+    finish_run(config, accelerator)
     return best
 
 

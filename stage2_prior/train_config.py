@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from common.bounds import Count, Share
 from common.training import LoopConfig, OptimConfig
 from stage2_prior.decoding import Size, Style
 from stage2_prior.model import Condition
@@ -20,7 +21,7 @@ class TrainPriorConfig(LoopConfig):
     condition: Condition | None = None
     """What is given to the prior: `none`, `label`, `speaker`, `label+speaker` or `text`; null for labels where the
     data set has them."""
-    label_dropout: float = 0.1
+    label_dropout: Share = 0.1
     """Share of the items whose condition is withheld, which is what guidance needs."""
     min_codes: int = 1
     """No sample ends before it has so many codes. Grids of codes, as of images, never end."""
@@ -35,10 +36,10 @@ class TrainPriorConfig(LoopConfig):
     levels_by: Literal["flattened", "depth"] = "flattened"
     """How several codes of a position are predicted: `flattened`, as if each were a position; `depth`, by a
     small transformer of their own."""
-    dropout: float = 0.0
+    dropout: Share = 0.0
     """Of embeddings and attention, for gpt2 of residual branches too."""
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=4e-4, weight_decay=0.05))
-    batch_size: int = 256
+    batch_size: Count = 256
     """Sequences of codes in one step, over all processes."""
-    ema_decay: float = 0.0
+    ema_decay: Share = 0.0
     """Of the averaged weights, which are then the ones validated, saved and sampled from; 0 turns it off."""

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from common.bounds import Count
+
 
 @dataclass(frozen=True, kw_only=True)
 class CompareRow:
@@ -11,7 +13,7 @@ class CompareRow:
 
     name: str
     """What the line is called."""
-    codebook_size: int
+    codebook_size: Count
     """The K that it stands for: where its bits differ from log2 K the line is marked."""
     quantizer: dict[str, Any] = field(default_factory=dict)
     """All keys of model.quantizer, `method` first; they replace those of the experiment."""

@@ -1,5 +1,6 @@
 """What compare runs: an experiment for each row, in a folder and a process of its own."""
 
+import hashlib
 import os
 import re
 import subprocess
@@ -14,6 +15,7 @@ from omegaconf import OmegaConf
 
 from common.config import read_values
 from common.files import write_text
+from common.parent import CHILD
 from pipelines.compare.config import CompareConfig, CompareRow
 
 EXPERIMENT = "experiment.yaml"
@@ -25,6 +27,7 @@ NEEDED = ("tokenizer", "codes", "prior", "samples", "score")
 def row_name(row: CompareRow) -> str:
     """What a row is called in paths."""
     name = re.sub(r"[^a-z0-9]+", "-", row.name.lower()).strip("-")
+    name = name or hashlib.sha256(row.name.encode()).hexdigest()[:8]  # of another script than Latin
     dim = "" if row.code_dim is None else f"-d{row.code_dim}"
     return f"{name}-k{row.codebook_size}{dim}"
 
@@ -71,5 +74,5 @@ def run_experiment(config: CompareConfig, experiment: Path, log: Path) -> bool:
             [sys.executable, "-m", "pipelines", "run", str(experiment)],
             stdout=output,
             stderr=subprocess.STDOUT,
-            env=os.environ | {"OMP_NUM_THREADS": str(threads)},
+            env=os.environ | {"OMP_NUM_THREADS": str(threads), CHILD: "1"},
         ).returncode

@@ -25,6 +25,7 @@ def compare(config: CompareConfig) -> Path:
 
     Raises ValueError for a row that failed, after the others have ended.
     """
+    refuse_shared_folders(config)
     classify(config)
     rows, failed = tune(config)
     runs = [
@@ -56,6 +57,18 @@ def classify(config: CompareConfig) -> None:
             raise ValueError(
                 f"the classifier that all rows share failed: {log} says why; the same command goes on"
             )
+
+
+def refuse_shared_folders(config: CompareConfig) -> None:
+    """Raises ValueError for two rows whose results would go to one folder."""
+    names: dict[str, str] = {}
+    for row in config.rows:
+        folder = row_name(row)
+        if folder in names:
+            raise ValueError(
+                f"rows {names[folder]!r} and {row.name!r} would both be in {config.out / 'rows' / folder}: rename one"
+            )
+        names[folder] = row.name
 
 
 def prepare(config: CompareConfig, row: CompareRow, seed: int) -> Path:

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from common.files import is_sealed
 from common.hub import HubModel
 from common.progress import Progress, machine, parameters
 from common.runs import start_run
@@ -79,11 +80,11 @@ def train_classifier(config: TrainImageClassifierConfig | TrainSpeechClassifierC
 
 
 def is_finished(config: ClassifierTrainingConfig, folder: Path) -> bool:
-    """Whether the folder holds a classifier of this config.
+    """Whether the folder holds a classifier of this config, as it was written.
 
     Raises ValueError where it holds one of another config.
     """
-    if not folder.exists():
+    if not is_sealed(folder):
         (config.run_dir / "metrics.jsonl").unlink(missing_ok=True)  # of a run that was stopped
         return False
     if load_saved_config(type(config), config.run_dir / "config.yaml") == config:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from common.bounds import Count, Whole
 from common.training import OptimConfig
 from stage1_tokenizer.images.data import ImageDataConfig
 from stage1_tokenizer.speech.data import SpeechDataConfig
@@ -35,7 +36,7 @@ class ScoreConfig:
     """Where score.json and report.html are written; null for the folder `samples`."""
     cache: Path = Path("runs/.cache")
     """Where features of real items are kept."""
-    seed: int = 0
+    seed: Whole = 0
     """Of random subsets in the metrics, and of the training items chosen."""
 
     def __post_init__(self) -> None:
@@ -64,7 +65,7 @@ class ScoreImagesConfig(ScoreConfig):
     """torch-fidelity's file of Inception weights; null looks for it where torch-fidelity puts it."""
     allow_download: bool = False
     """Download the weights of Inception and LPIPS where they are missing."""
-    batch_size: int = 64
+    batch_size: Count = 64
     """Images at a time."""
 
 
@@ -78,7 +79,7 @@ class ScoreSpeechConfig(ScoreConfig):
     """The clips that the tokenizer and the prior were trained on."""
     voicing: Voicing = "pyin"
     """The detector of voice: `pyin` on a CPU, `crepe` for published numbers, or `none`."""
-    slow_count: int = 32
+    slow_count: Count = 32
     """Most clips of each set that V/UV F1, opinions and word errors are computed on, spread evenly over it."""
     whisper: str | None = None
     """Folder or Hub name of a Whisper model in safetensors: word error rate, of speech in English."""
@@ -86,10 +87,16 @@ class ScoreSpeechConfig(ScoreConfig):
     """TorchScript file that maps waveforms (b, t) at 16 kHz to UTMOS's opinions (b,); the published
     checkpoints are pickles, which are never opened here."""
 
+    trust: bool = False
+    """Whether the file of utmos is trusted: TorchScript is a program, which can read and overwrite files."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.slow_count < 1:
-            raise ValueError(f"slow_count={self.slow_count} must be at least 1: set slow_count")
+        if self.utmos is not None and not self.trust:
+            raise ValueError(
+                f"utmos={self.utmos} is TorchScript, a program that can overwrite files of yours: set trust=true if you "
+                "know where it is from"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,9 +105,9 @@ class ClassifierTrainingConfig:
 
     run_dir: Path
     """Where the run is written; the classifier is its folder `model`."""
-    steps: int = 500
+    steps: Count = 500
     """Optimizer steps."""
-    batch_size: int = 64
+    batch_size: Count = 64
     """Items per step."""
     optim: OptimConfig = field(
         default_factory=lambda: OptimConfig(
@@ -108,9 +115,9 @@ class ClassifierTrainingConfig:
         )
     )
     """The optimizer."""
-    seed: int = 0
+    seed: Whole = 0
     """Of the weights, the order and the augmentation."""
-    log_every: int = 50
+    log_every: Count = 50
     """Steps between two lines of metrics.jsonl."""
 
 
@@ -122,11 +129,11 @@ class TrainImageClassifierConfig(ClassifierTrainingConfig):
     """The key by which a file says what it is for: `speech` is TrainSpeechClassifierConfig's."""
     data: ImageDataConfig = field(default_factory=ImageDataConfig)
     """Labelled images."""
-    image_size: int = 8
+    image_size: Count = 8
     """Side of the square images, in pixels."""
-    in_channels: int = 1
+    in_channels: Count = 1
     """3 for colour, 1 for grey."""
-    width: int = 16
+    width: Count = 16
     """Channels of the first of three stages; 32 for CIFAR-10."""
     architecture: ImageArchitecture = "residual"
     """The classifier beside it, by which scores are checked, is of `patches`."""
@@ -144,15 +151,15 @@ class TrainSpeechClassifierConfig(ClassifierTrainingConfig):
     """A file without this key is for images."""
     data: SpeechDataConfig = field(default_factory=SpeechDataConfig)
     """Labelled clips."""
-    sample_rate: int = 8000
+    sample_rate: Count = 8000
     """That of the tokenizer whose speech is to be scored."""
-    mels: int = 40
+    mels: Count = 40
     """Bands of the spectrogram."""
-    width: int = 64
+    width: Count = 64
     """Channels of every layer, and dimensions of the features."""
     architecture: SpeechArchitecture = "convolutional"
     """The classifier beside it, by which scores are checked, is `recurrent`."""
-    steps: int = 300
+    steps: Count = 300
     """Optimizer steps."""
-    batch_size: int = 32
+    batch_size: Count = 32
     """Clips per step."""

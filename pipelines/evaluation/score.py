@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from common.config import to_plain
-from common.files import sha256, write_text
+from common.files import read_json, sha256, write_text
 from common.processes import processes
 from common.runs import environment
 from pipelines.evaluation.config import ScoreImagesConfig, ScoreSpeechConfig
+from pipelines.evaluation.extractors import second_classifier
 from pipelines.evaluation.features import Extractor, References
 from pipelines.evaluation.figures import codes_figures, curve_figures, read_histogram
 from pipelines.evaluation.images.evaluation import ImageEvaluation
@@ -91,7 +92,6 @@ def score(
     for row in rows:
         row.metrics.update((further or {}).get(row.name, {}))
     about = provenance(config, evaluation, sampling)
-    write_scores(config.folder, rows, about)
     figures = [
         *evaluation.figures(),
         *codes_figures(reconstructor, histogram, evaluation.items),
@@ -103,6 +103,7 @@ def score(
     title = f"Scores of {config.samples or config.tokenizer}"
     report = config.folder / "report.html"
     write_text(report, render(title, rows, figures, about, findings))
+    write_scores(config.folder, rows, about)  # last: `finished` reads it
     return report
 
 
@@ -130,17 +131,28 @@ def new_evaluation(
 
 
 def finished(config: ScoreImagesConfig | ScoreSpeechConfig) -> Path | None:
-    """The report of this config over these very samples and this tokenizer, if there is one."""
+    """The report of this config over these very inputs, if there is one."""
     report, saved = config.folder / "report.html", config.folder / "score.json"
     if not (report.is_file() and saved.is_file()):
         return None
-    about = json.loads(saved.read_text())["provenance"]
-    same = (
-        about["config"] == to_plain(config)
-        and about["samples_sha256"] == samples_sha256(config)
-        and about["tokenizer_sha256"] == sha256(config.tokenizer / "model.safetensors")
-    )
+    about: dict[str, Any] = read_json(saved).get("provenance", {})
+    same = about.get("config") == to_plain(config) and about.get("inputs") == inputs(config)
     return report if same else None
+
+
+def inputs(config: ScoreImagesConfig | ScoreSpeechConfig) -> dict[str, str | None]:
+    """The SHA-256 of all files that the scores depend on, but for the data set."""
+    weights = "model.safetensors"
+    files = {"tokenizer": config.tokenizer / weights}
+    if config.classifier:
+        files["classifier"] = config.classifier / weights
+        files["second classifier"] = second_classifier(config.classifier) / weights
+    if config.codes:
+        files["codes"] = config.codes / "manifest.json"
+    if config.prior_run:
+        files["prior"] = config.prior_run / "pipeline" / "prior" / weights
+    hashes = {name: sha256(path) if path.is_file() else None for name, path in files.items()}
+    return hashes | {"samples": samples_sha256(config)}
 
 
 def score_table(report: Path) -> str:
@@ -194,8 +206,7 @@ def provenance(
         "statistics_sha256": {
             each.extractor.name: each.statistics_sha256 for each in evaluation.references
         },
-        "tokenizer_sha256": sha256(config.tokenizer / "model.safetensors"),
-        "samples_sha256": samples_sha256(config),
+        "inputs": inputs(config),
         "sampling": sampling and summary(sampling),
         "environment": environment(),
         "packages": {name: own for name in PACKAGES if (own := version_of(name))},

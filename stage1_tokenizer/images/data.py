@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import datasets
+import numpy as np
 import torch
 from datasets import ClassLabel, Dataset
 from jaxtyping import Float
@@ -12,6 +13,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
+from common.bounds import Count
 from common.seeding import epoch_order
 from stage1_tokenizer.data import (
     BadItemError,
@@ -37,7 +39,7 @@ class ImageDataConfig(DataConfig):
     """The column of the images."""
     streaming: bool = False
     """Read a Hub data set or Parquet files as a stream, without a copy on disk."""
-    shuffle_buffer: int = 10_000
+    shuffle_buffer: Count = 10_000
     """Items among which a stream is shuffled."""
 
 
@@ -66,7 +68,9 @@ class ImageDataset(ItemDataset):
         try:
             source = stored["path"] if stored["bytes"] is None else io.BytesIO(stored["bytes"])
             with Image.open(source) as image:
-                upright = ImageOps.exif_transpose(image)
+                if max(image.size) > LONGEST * min(image.size):
+                    raise ValueError("a strip would be enlarged to very many pixels")
+                upright = ImageOps.exif_transpose(in_bytes(image))
                 return upright.convert("L" if self.channels == 1 else "RGB")
         except (OSError, ValueError, SyntaxError, TypeError, Image.DecompressionBombError):
             raise BadItemError(
@@ -83,6 +87,19 @@ class ImageDataset(ItemDataset):
         """A random view of a row's image, as `images`. Raises BadItemError."""
         image, options = self.decode(row), {"crop": augment.crop, "flip": augment.flip}
         return {"images": augmented(image, self.size, generator, **options)}
+
+
+def in_bytes(image: Image.Image) -> Image.Image:
+    """The image with 8 bits a channel: of 16 bits the higher 8. Raises ValueError for pixels without a fixed range."""
+    if image.mode.startswith(
+        "I"
+    ):  # the values of 16-bit files; convert("L") would clip them at 255
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode == "F":
+        raise ValueError(
+            "an image of floats has no fixed range: save it with 8 or 16 bits a channel"
+        )
+    return image
 
 
 def load_images(config: ImageDataConfig, split: str, *, channels: int, size: int) -> ImageDataset:
@@ -138,6 +155,8 @@ def digits_rows(split: str) -> Dataset:
     return Dataset.from_dict({"image": images, "label": labels}, features=features)
 
 
+LONGEST = 100
+"""An image's longer side is at most so many times its shorter one: the shorter one is made as long as a view."""
 VIEWS = ("centre", "top-left", "top-right", "bottom-left", "bottom-right")
 CROP_SCALE = 1.1
 """Corner views are cut from an image this much larger than the crop."""

@@ -8,6 +8,7 @@ from datasets import Features, List, Value
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from common.bounds import Count
 from common.codes import code_dtype
 from stage1_tokenizer.config import EncodeConfig
 from stage1_tokenizer.data import Row
@@ -29,7 +30,7 @@ class EncodeImagesConfig(EncodeConfig):
     views: tuple[str, ...] = ("centre",)
     """Of each training item: `centre`, `top-left`, `top-right`, `bottom-left`, `bottom-right`, and each of them
     with `-flip`. All ten are LlamaGen's ten-crop. Held-out items have the one view `centre`."""
-    batch_size: int = 256
+    batch_size: Count = 256
     """Images encoded at once."""
 
     def __post_init__(self) -> None:

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from common.bounds import Count, NonNegative
 from stage1_tokenizer.config import AdversarialLossConfig
 
 
@@ -19,13 +20,13 @@ class ImageLossConfig(AdversarialLossConfig):
     arelbo: bool = False
     """Half the logarithm of the mean squared error instead: the bound per value whose variance is the best
     one, which model.quantizer.method=sqvae is derived for. The mean is that of a process's batch."""
-    perceptual_weight: float = 1.0
+    perceptual_weight: NonNegative = 1.0
     """Of LPIPS (VGG16), whose weights are downloaded once; 0 turns it off."""
-    adversarial_weight: float = 0.1
+    adversarial_weight: NonNegative = 0.1
     """Of the adversarial loss; 0 turns the discriminator off."""
-    discriminator_width: int = 64
+    discriminator_width: Count = 64
     """Channels of its first layer; the further ones have up to eight times as many."""
-    discriminator_layers: int = 3
+    discriminator_layers: Count = 3
     """Strided convolutions; it classifies patches, so small images need fewer."""
 
 

@@ -7,6 +7,7 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from common.bounds import Count
 from stage1_tokenizer.images.net import GROUPS, Decoder, Encoder
 from stage1_tokenizer.quantizers import (
     Quantized,
@@ -22,15 +23,15 @@ from stage1_tokenizer.tokenizer import Tokenizer
 class ImageTokenizerConfig:
     """The architecture: saved beside the weights, needed to rebuild the model."""
 
-    image_size: int = 128
+    image_size: Count = 128
     """Side of the square images it is trained on, in pixels; it takes other sizes too."""
-    in_channels: int = 3
+    in_channels: Count = 3
     """3 for colour, 1 for grey."""
-    width: int = 128
+    width: Count = 128
     """Channels at full resolution, a multiple of 32."""
     multipliers: tuple[int, ...] = (1, 2, 2, 4)
     """Channels of each level, in units of `width`; each level after the first halves the resolution."""
-    blocks_per_level: int = 2
+    blocks_per_level: Count = 2
     """Residual blocks at each level, and in the middle."""
     quantizer: QuantizerConfig = field(default_factory=SimVQConfig)
     """The codebook: the keys of the quantizer that `quantizer.method` names."""

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from common.bounds import Count, NonNegative, Whole
 from stage1_tokenizer.quantizers.assignments import Assignments
 from stage1_tokenizer.quantizers.base import Quantizer, StepCounter
 from stage1_tokenizer.quantizers.codebook_init import k_means, random_codebook, sample_vectors
@@ -23,23 +24,23 @@ class AffineConfig:
     """The codebook, and the four remedies of its training."""
 
     method: Literal["affine"] = "affine"
-    codebook_size: int = 1024
+    codebook_size: Count = 1024
     """Number of codes, K."""
-    code_dim: int = 64
+    code_dim: Count = 64
     """Dimension of one code vector, d."""
-    beta: float = 0.05
+    beta: NonNegative = 0.05
     """Weight of the commitment loss relative to the codebook loss: (1 - b) / b of the paper's b = 0.95."""
-    weight: float = 1.0
+    weight: NonNegative = 1.0
     """Weight of codebook and commitment loss in the total loss (5 to 50 in the authors' code)."""
-    affine_rate: float = 2.0
+    affine_rate: NonNegative = 2.0
     """How many times faster than its parameters the shared scale and shift change; 0 has neither."""
-    nu: float = 0.0
+    nu: NonNegative = 0.0
     """The part of the decoder's gradient that also moves the chosen codes (0.2 to 2 in the paper)."""
-    inner_steps: int = 0
+    inner_steps: Whole = 0
     """Steps of gradient descent on the codebook loss alone, after each step of the model."""
-    inner_rate: float = 50.0
+    inner_rate: NonNegative = 50.0
     """Learning rate of these steps."""
-    replace_after: int = 20
+    replace_after: Count = 20
     """A code that no vector chose in so many steps becomes one of the batch; 0 keeps it."""
     start: Literal["normal", "data", "k-means"] = "k-means"
     """Initial codebook: N(0, 1), vectors of the first batch, or their centres."""

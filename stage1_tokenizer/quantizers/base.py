@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from common.bounds import Count
 from stage1_tokenizer.quantizers.estimators import ESTIMATORS
 from stage1_tokenizer.quantizers.losses import codebook_and_commitment_loss
 from stage1_tokenizer.quantizers.search import nearest
@@ -75,7 +76,7 @@ class CustomQuantizerConfig:
 
     method: str
     """The import path of the `Quantizer` class, such as `my_module.MyQuantizer`."""
-    code_dim: int
+    code_dim: Count
     """Dimension of one code vector, d: the encoder's output channels."""
 
 

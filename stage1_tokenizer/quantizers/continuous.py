@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from common.bounds import Count
 from stage1_tokenizer.quantizers.base import CodeSpec, Quantized, Quantizer
 
 
@@ -15,7 +16,7 @@ class ContinuousConfig:
     """The width of the bottleneck."""
 
     method: Literal["continuous"] = "continuous"
-    code_dim: int = 128
+    code_dim: Count = 128
     """Dimension of one latent vector, d."""
 
 

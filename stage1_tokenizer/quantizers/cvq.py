@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from common.bounds import Count, NonNegative, Share
 from common.processes import gather_over_processes
 from common.seeding import generator_at
 from stage1_tokenizer.quantizers.assignments import SEED, Assignments
@@ -27,13 +28,13 @@ class CVQConfig:
     """Plain VQ's keys, and what unused codes become."""
 
     method: Literal["cvq"] = "cvq"
-    codebook_size: int = 1024
+    codebook_size: Count = 1024
     """Number of codes, K."""
-    code_dim: int = 64
+    code_dim: Count = 64
     """Dimension of one code vector, d."""
-    beta: float = 0.25
+    beta: NonNegative = 0.25
     """Weight of the commitment loss relative to the codebook loss."""
-    weight: float = 1.0
+    weight: NonNegative = 1.0
     """Weight of codebook and commitment loss in the total loss."""
     start: Literal["normal", "uniform", "data"] = "normal"
     """Initial codebook: N(0, 1); uniform in +-1/K; or vectors of the first batch."""
@@ -42,9 +43,9 @@ class CVQConfig:
     anchor: Literal["closest", "random", "probrandom"] = "closest"
     """The vector to which an unused code moves: the nearest to it; any; or any, the near ones more often,
     by the softmax of the negative squared distance."""
-    decay: float = 0.99
+    decay: Share = 0.99
     """What of each code's running usage stays in each step, gamma."""
-    contrastive_weight: float = 0.0
+    contrastive_weight: NonNegative = 0.0
     """Of the contrastive loss, which the authors' code leaves off, and has at 1 where it is on. It needs the
     distances of all N x K pairs, computed and sorted a chunk at a time."""
 

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from common.bounds import Count, NonNegative, Share
 from stage1_tokenizer.quantizers.assignments import Assignments
 from stage1_tokenizer.quantizers.base import Quantizer, StepCounter
 from stage1_tokenizer.quantizers.codebook_init import random_codebook, sample_vectors
@@ -24,22 +25,22 @@ class EMAConfig:
     """The codebook, and the averages that make it."""
 
     method: Literal["ema"] = "ema"
-    codebook_size: int = 1024
+    codebook_size: Count = 1024
     """Number of codes, K."""
-    code_dim: int = 64
+    code_dim: Count = 64
     """Dimension of one code vector, d."""
-    decay: float = 0.99
+    decay: Share = 0.99
     """What of the averages stays in each step, gamma."""
-    beta: float = 0.25
+    beta: NonNegative = 0.25
     """Weight of the commitment loss (Jukebox: 0.02); the averages stand for a codebook loss."""
-    weight: float = 1.0
+    weight: NonNegative = 1.0
     """Weight of the commitment loss in the total loss, once more."""
     start: Literal["normal", "data"] = "data"
     """Initial codebook: N(0, 1), or vectors of the first batch."""
     reset: Literal["none", "redraw", "state"] = "none"
     """Of rarely chosen codes: `redraw` makes each a new vector of the batch in every step, until its
     averages, which go on, pass the threshold (Jukebox); `state` sets its averages too (RQ-VAE)."""
-    reset_share: float = 0.03
+    reset_share: Share = 0.03
     """The threshold of the averaged count, as a share of what each code has where all are chosen alike:
     the vectors of a step over all processes, by K."""
     estimator: Estimator = "straight-through"

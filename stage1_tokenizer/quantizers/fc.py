@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from common.bounds import Count, NonNegative
 from stage1_tokenizer.quantizers.base import Quantized, Quantizer
 from stage1_tokenizer.quantizers.codebook_init import random_codebook
 from stage1_tokenizer.quantizers.estimators import straight_through
@@ -20,14 +21,14 @@ class FCConfig:
     """The codebook, and the weights of its two losses."""
 
     method: Literal["fc"] = "fc"
-    codebook_size: int = 1024
+    codebook_size: Count = 1024
     """Number of codes, K."""
-    code_dim: int = 8
+    code_dim: Count = 8
     """Dimension of one code vector. The paper's projections to few dimensions and back are the encoder's
     last and the decoder's first layer, so that a factorised code is simply a small dimension here."""
-    beta: float = 0.25
+    beta: NonNegative = 0.25
     """Weight of the commitment loss relative to the codebook loss."""
-    weight: float = 1.0
+    weight: NonNegative = 1.0
     """Weight of codebook and commitment loss in the total loss."""
 
 

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from common.bounds import Count, NonNegative
 from common.processes import sum_over_processes
 from common.seeding import generator_at
 from stage1_tokenizer.quantizers.base import Quantized, Quantizer, StepCounter
@@ -28,20 +29,20 @@ class HQAConfig:
     """The codebook, and the weights of its two losses."""
 
     method: Literal["hqa"] = "hqa"
-    codebook_size: int = 256
+    codebook_size: Count = 256
     """Number of codes, K. One is reset at a time, which can't keep up with thousands."""
-    code_dim: int = 64
+    code_dim: Count = 64
     """Dimension of one code vector, d."""
-    weight: float = 1.0
+    weight: NonNegative = 1.0
     """Weight of both losses in the total loss."""
-    uniform_weight: float = 1e-3
+    uniform_weight: NonNegative = 1e-3
     """Of the divergence of a vector's code probabilities from uniform ones."""
-    beta: float = 1e-3
+    beta: NonNegative = 1e-3
     """Of the commitment loss, the expected squared distance to the code, which moves both."""
-    values: int = 192
+    values: Count = 192
     """Values of the data that one position stands for, by which both are divided: 3 x 8 x 8 in colour at a
     factor of 8."""
-    annealing_steps: int = 10_000
+    annealing_steps: Count = 10_000
     """Steps in which the mixture's temperature falls linearly from 0.667 to 0.001: all, in the paper."""
 
     def __post_init__(self) -> None:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from common.bounds import Count, NonNegative
 from common.processes import average_over_processes
 from stage1_tokenizer.quantizers.base import Quantized, Quantizer
 from stage1_tokenizer.quantizers.chunks import in_chunks
@@ -21,19 +22,19 @@ class IBQConfig:
     """The codebook, and the weights of its losses; the defaults are those of the authors' code."""
 
     method: Literal["ibq"] = "ibq"
-    codebook_size: int = 1024
+    codebook_size: Count = 1024
     """Number of codes, K."""
-    code_dim: int = 256
+    code_dim: Count = 256
     """Dimension of one code vector, d."""
-    weight: float = 1.0
+    weight: NonNegative = 1.0
     """Weight of all terms in the total loss; that of the double quantization is 1 of it."""
-    codebook_weight: float = 0.25
+    codebook_weight: NonNegative = 0.25
     """Weight of the codebook loss."""
-    beta: float = 1.0
+    beta: NonNegative = 1.0
     """Weight of the commitment loss. The paper's text has 0.25 here and 1 for the codebook loss."""
-    entropy_weight: float = 0.05
+    entropy_weight: NonNegative = 0.05
     """Of the entropy term, low for each vector and high for the batch; 0 leaves it and its cost out."""
-    temperature: float = 0.01
+    temperature: NonNegative = 0.01
     """Of the probabilities whose entropies these are."""
 
 

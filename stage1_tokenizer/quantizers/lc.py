@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from common.bounds import Count, NonNegative
 from stage1_tokenizer.quantizers.base import Quantizer
 from stage1_tokenizer.quantizers.codebook_init import k_means
 from stage1_tokenizer.quantizers.estimators import Estimator
@@ -21,9 +22,9 @@ class LCConfig:
     """The features, the projector, and the weights of the two losses."""
 
     method: Literal["lc"] = "lc"
-    codebook_size: int = 1024
+    codebook_size: Count = 1024
     """Number of codes, K: the features of the file (100,000 in the paper)."""
-    code_dim: int = 8
+    code_dim: Count = 8
     """Dimension of one code vector, d. The paper's projections of the latents to few dimensions and back
     are the encoder's last and the decoder's first layer."""
     features: str | None = None
@@ -34,9 +35,9 @@ class LCConfig:
     rescale: bool = True
     """Initialize the projector from the mean and scale of the first batch, where the features are a file's;
     False is the paper's initialization."""
-    beta: float = 3.0
+    beta: NonNegative = 3.0
     """Weight of the commitment loss relative to the codebook loss (1 to 0.33 in the authors' code)."""
-    weight: float = 0.033
+    weight: NonNegative = 0.033
     """Weight of codebook and commitment loss in the total loss: 0.1 times 0.33, so that the commitment loss
     has 0.1."""
     estimator: Estimator = "straight-through"

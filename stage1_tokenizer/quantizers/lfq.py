@@ -9,6 +9,7 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from common.bounds import Count, NonNegative
 from common.processes import average_over_processes
 from stage1_tokenizer.quantizers.base import Quantized, Quantizer
 from stage1_tokenizer.quantizers.estimators import straight_through
@@ -21,17 +22,17 @@ class LFQConfig:
     """The codebook's size, and the weights of what keeps the bits certain and in use."""
 
     method: Literal["lfq"] = "lfq"
-    codebook_size: int = 1024
+    codebook_size: Count = 1024
     """Number of codes, K, a power of two."""
-    weight: float = 1.0
+    weight: NonNegative = 1.0
     """Weight of all terms in the total loss."""
-    beta: float = 0.25
+    beta: NonNegative = 0.25
     """Weight of the commitment loss, from the corners +-1 (Open-MAGVIT2)."""
-    entropy_weight: float = 0.1
+    entropy_weight: NonNegative = 0.1
     """Of the entropy term: low for each vector, high for the batch."""
-    temperature: float = 0.01
+    temperature: NonNegative = 0.01
     """Of the probabilities whose entropies these are."""
-    group_bits: int = 18
+    group_bits: Count = 18
     """Bits whose joint distribution the batch's entropy takes into account. Where there are more, they are
     split into groups, and the sum of the groups' entropies is an upper bound of the batch's."""
 

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from common.bounds import Count, NonNegative
 from common.seeding import generator_at
 from stage1_tokenizer.quantizers.base import Quantized
 from stage1_tokenizer.quantizers.chunks import scores_at_once
@@ -22,19 +23,19 @@ class QINCoConfig:
     """The codebooks, the networks that change them, and the options of their training."""
 
     method: Literal["qinco"] = "qinco"
-    codebook_size: int = 256
+    codebook_size: Count = 256
     """Number of codes of each level, K."""
-    code_dim: int = 64
+    code_dim: Count = 64
     """Dimension of the latents, d."""
-    levels: int = 4
+    levels: Count = 4
     """Codes of one position, each of which refines those before it; M in the paper."""
-    hidden: int = 256
+    hidden: Count = 256
     """Width inside the residual blocks of the networks, h."""
-    blocks: int = 2
+    blocks: Count = 2
     """Residual blocks of each network, L. Encoding costs N x K passes through each of them."""
-    beta: float = 0.25
+    beta: NonNegative = 0.25
     """Weight of the commitment loss, of the last level's sum, relative to the codebook loss of each level."""
-    weight: float = 1.0
+    weight: NonNegative = 1.0
     """Weight of all losses in the total loss."""
 
     def __post_init__(self) -> None:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from common.bounds import Count, NonNegative, Share
 from stage1_tokenizer.quantizers.base import Quantized
 from stage1_tokenizer.quantizers.ema import EMA
 from stage1_tokenizer.quantizers.estimators import straight_through
@@ -19,23 +20,23 @@ class RQConfig:
     """The codebooks, and the averages that make them."""
 
     method: Literal["rq"] = "rq"
-    codebook_size: int = 1024
+    codebook_size: Count = 1024
     """Number of codes of each level, K (16,384 in the paper)."""
-    code_dim: int = 64
+    code_dim: Count = 64
     """Dimension of the latents, d (256 in the paper)."""
-    levels: int = 4
+    levels: Count = 4
     """Codes of one position, each of which refines those before it; D in the paper."""
     shared: bool = True
     """Whether one codebook serves all levels, as in the paper, or each level has its own."""
-    decay: float = 0.99
+    decay: Share = 0.99
     """What of the averages stays in each step, gamma."""
-    beta: float = 0.25
+    beta: NonNegative = 0.25
     """Weight of the commitment loss, the mean over the sums after each level."""
-    weight: float = 1.0
+    weight: NonNegative = 1.0
     """Weight of the commitment loss in the total loss, once more."""
     reset: Literal["none", "redraw", "state"] = "state"
     """Of rarely chosen codes, by what is left before a level of vectors of the batch; see `EMAConfig`."""
-    reset_share: float = 0.03
+    reset_share: Share = 0.03
     """The threshold of the averaged count, as a share of what each code has where all are chosen alike."""
 
     def __post_init__(self) -> None:

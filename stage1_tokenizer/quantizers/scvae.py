@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from common.bounds import Count, NonNegative
 from common.processes import gather_over_processes
 from stage1_tokenizer.quantizers.base import CodeSpec, Quantized, Quantizer
 from stage1_tokenizer.quantizers.chunks import scores_at_once
@@ -19,19 +20,19 @@ class SCVAEConfig:
     """The dictionary, the search for sparse coefficients, and how a prior sees them."""
 
     method: Literal["scvae"] = "scvae"
-    code_dim: int = 64
+    code_dim: Count = 64
     """Dimension of the latents and of an atom, d (256 in the paper)."""
-    atoms: int = 512
+    atoms: Count = 512
     """Size of the dictionary."""
-    iterations: int = 16
+    iterations: Count = 16
     """Steps of ISTA, T (16 for ImageNet, 30 for FFHQ)."""
-    sparsity: float = 0.1
+    sparsity: NonNegative = 0.1
     """The lambda of |z - D s|^2 / 2 + lambda |s|_1: a larger one leaves fewer coefficients."""
-    weight: float = 1.0
+    weight: NonNegative = 1.0
     """Weight of the squared difference of latents and sums, which moves both."""
-    kept: int = 4
+    kept: Count = 4
     """Coefficients of a position that codes tell of: each is two codes, its atom and its value."""
-    values: int = 15
+    values: Count = 15
     """Values that a coded coefficient can have, odd: zero is one of them."""
 
     def __post_init__(self) -> None:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from common.bounds import Count, NonNegative
 from stage1_tokenizer.quantizers.base import Quantized, Quantizer
 from stage1_tokenizer.quantizers.estimators import rotation_trick, straight_through
 from stage1_tokenizer.quantizers.losses import gaussian_wasserstein
@@ -26,18 +27,18 @@ class SimVQConfig:
 
     method: Literal["simvq"] = "simvq"
     """The key by which a file says which quantizer it is for."""
-    codebook_size: int = 1024
+    codebook_size: Count = 1024
     """Number of codes, K."""
-    code_dim: int = 128
+    code_dim: Count = 128
     """Dimension of one code vector, d (128 for the paper's images, 512 for its speech)."""
     map: Literal["full", "diagonal", "scalar", "mlp", "none"] = "full"
     """What takes C to the codes: W; a weight for each dimension; one for all; a network of two layers; or
     nothing, so that C itself is the codebook."""
     bias: bool = True
     """The b of C W + b, as in the authors' code; without it the codes can't follow a drifting mean."""
-    beta: float = 0.25
+    beta: NonNegative = 0.25
     """Weight of the commitment loss relative to the codebook loss (Algorithm 1)."""
-    weight: float = 1.0
+    weight: NonNegative = 1.0
     """Weight of codebook and commitment loss in the total loss; the paper has 1 for images. A larger one
     fills a large codebook sooner."""
     rescale: bool = True
@@ -45,7 +46,7 @@ class SimVQConfig:
     four times too small, which StableVQ names as a cause of collapse; False is the paper's initialization."""
     train_basis: bool = False
     """Train C too, with its own learning rate `basis_lr` (the authors' README: "can work as well")."""
-    gram_penalty: float = 0.0
+    gram_penalty: NonNegative = 0.0
     """Weight of the mean squared off-diagonal entry of the Gram matrix of the normalised codebook's
     columns, which keeps its dimensions apart (DimVQ; 1e-3 there). It reads all K codes in each step."""
     w2_penalty: float = 0.0

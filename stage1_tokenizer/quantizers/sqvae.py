@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from common.bounds import Count, NonNegative, Positive
 from stage1_tokenizer.quantizers.base import Quantized, Quantizer, StepCounter
 from stage1_tokenizer.quantizers.codebook_init import random_codebook
 from stage1_tokenizer.quantizers.search import nearest
@@ -28,16 +29,16 @@ class SQVAEConfig:
     method: Literal["sqvae"] = "sqvae"
     kind: Literal["gaussian", "vmf"] = "gaussian"
     """Of the distribution around a code: with one variance for all (type I), or on the unit sphere."""
-    codebook_size: int = 1024
+    codebook_size: Count = 1024
     """Number of codes, K; time grows with it as with a layer's width."""
-    code_dim: int = 64
+    code_dim: Count = 64
     """Dimension of one code vector, d."""
-    weight: float = 1.0
+    weight: NonNegative = 1.0
     """Weight of the latent terms in the total loss."""
-    values: int = 192
+    values: Count = 192
     """Values of the data that one position stands for: 3 x 8 x 8 in colour at a factor of 8. With it, a weight
     of 1 and loss.arelbo the total is the paper's bound, per value."""
-    start: float = 20.0
+    start: Positive = 20.0
     """Initial variance (of `vmf`: concentration), less 1, which is its least. The variance wants to be
     about d / 3: with 8 dimensions, from 20 the digits used 1 of 64 codes after 500 steps, from 2 (and with
     loss.arelbo) 38 after 400."""

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from common.bounds import Count, NonNegative
 from stage1_tokenizer.quantizers.base import Quantizer
 from stage1_tokenizer.quantizers.codebook_init import random_codebook, sample_vectors
 from stage1_tokenizer.quantizers.estimators import Estimator
@@ -17,13 +18,13 @@ class VQConfig:
     """The codebook, and the options of its training."""
 
     method: Literal["vq"] = "vq"
-    codebook_size: int = 1024
+    codebook_size: Count = 1024
     """Number of codes, K."""
-    code_dim: int = 64
+    code_dim: Count = 64
     """Dimension of one code vector, d."""
-    beta: float = 0.25
+    beta: NonNegative = 0.25
     """Weight of the commitment loss relative to the codebook loss."""
-    weight: float = 1.0
+    weight: NonNegative = 1.0
     """Weight of codebook and commitment loss in the total loss."""
     start: Literal["normal", "uniform", "data"] = "normal"
     """Initial codebook: N(0, 1); uniform in +-1/K as in VQGAN; or vectors of the first batch."""

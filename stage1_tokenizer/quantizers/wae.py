@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from common.bounds import Count, NonNegative, Positive
 from stage1_tokenizer.quantizers.base import Quantized, Quantizer
 from stage1_tokenizer.quantizers.codebook_init import random_codebook
 from stage1_tokenizer.quantizers.estimators import straight_through
@@ -17,18 +18,18 @@ class WAEConfig:
     """The codebook, and how closely the transport is computed."""
 
     method: Literal["wae"] = "wae"
-    codebook_size: int = 1024
+    codebook_size: Count = 1024
     """Number of codes, K."""
-    code_dim: int = 64
+    code_dim: Count = 64
     """Dimension of one code vector, d."""
-    weight: float = 1.0
+    weight: NonNegative = 1.0
     """Weight of the transport's cost in the total loss."""
-    iterations: int = 50
+    iterations: Count = 50
     """Of Sinkhorn's algorithm."""
-    epsilon: float = 0.1
+    epsilon: Positive = 0.1
     """Weight of the plan's entropy, in units of the spread of the cost: smaller is closer to the optimal
     plan and needs more iterations."""
-    most_vectors: int = 4096
+    most_vectors: Count = 4096
     """Vectors of a batch that take part: of more, so many at random. The plan has these times K entries."""
 
     def __post_init__(self) -> None:

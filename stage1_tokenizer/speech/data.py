@@ -14,6 +14,7 @@ from datasets import Dataset
 from jaxtyping import Float
 from torch import Tensor
 
+from common.bounds import Positive
 from stage1_tokenizer.data import (
     SPREAD,
     BadItemError,
@@ -54,7 +55,7 @@ class SpeechDataConfig(DataConfig):
 class SpeechAugmentConfig:
     """How clips are cut and varied in training."""
 
-    crop_seconds: float = 3.0
+    crop_seconds: Positive = 3.0
     """Length of one training item; a shorter clip is padded with zeros, which are masked."""
     silence_db: float = -40.0
     """A crop whose root mean square is below this (0 is full scale) is not trained on."""

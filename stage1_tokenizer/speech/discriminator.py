@@ -11,6 +11,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
+from common.bounds import Count
+
 DiscriminatorOutput = tuple[Tensor, list[Tensor]]
 """Scores, one per patch, and the feature maps before them."""
 DiscriminatorOutputs = dict[str, list[DiscriminatorOutput]]
@@ -28,15 +30,15 @@ class SpeechDiscriminatorConfig:
 
     periods: tuple[int, ...] = (2, 3, 5, 7, 11)
     """Widths of the matrices that the first kind folds a waveform into."""
-    period_width: int = 32
+    period_width: Count = 32
     """Channels of their first layer, of up to 32 times as many."""
     resolutions: tuple[int, ...] = (1024, 2048, 512)
     """STFT windows of the second kind, which sees magnitudes."""
-    resolution_width: int = 64
+    resolution_width: Count = 64
     """Channels of their layers."""
     bands: tuple[int, ...] = (2048, 1024, 512)
     """STFT windows of the third kind, which sees five bands of complex values."""
-    band_width: int = 32
+    band_width: Count = 32
     """Channels of their layers."""
 
 

@@ -7,6 +7,7 @@ import torch
 from datasets import Features, List, Value
 from torch.nn.utils.rnn import pad_sequence
 
+from common.bounds import Count
 from common.codes import code_dtype
 from stage1_tokenizer.config import EncodeConfig
 from stage1_tokenizer.data import Row
@@ -21,7 +22,7 @@ class EncodeSpeechConfig(EncodeConfig):
     modality: Literal["speech"] = "speech"
     """A file without this key is for images."""
     data: SpeechDataConfig = field(default_factory=SpeechDataConfig)
-    batch_size: int = 16
+    batch_size: Count = 16
     """Clips encoded at once; all are padded to the longest."""
 
 

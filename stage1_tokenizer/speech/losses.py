@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torchaudio.functional import melscale_fbanks
 
+from common.bounds import NonNegative
 from stage1_tokenizer.config import AdversarialLossConfig
 from stage1_tokenizer.speech.discriminator import (
     DiscriminatorOutput,
@@ -24,9 +25,9 @@ class SpeechLossConfig(AdversarialLossConfig):
 
     mel: Literal["multi", "single"] = "multi"
     """The log-mel distance: over seven scales (Descript), or over one, as SimVQ's authors have it."""
-    mel_weight: float = 15.0
+    mel_weight: NonNegative = 15.0
     """15 is usual for `multi` and 45 for `single`, beside adversarial and feature terms of 1 to 2."""
-    feature_weight: float = 1.0
+    feature_weight: NonNegative = 1.0
     """Of the distance between the discriminators' features of clip and reconstruction."""
     discriminator: SpeechDiscriminatorConfig = field(default_factory=SpeechDiscriminatorConfig)
 

@@ -9,6 +9,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from common.bounds import Count, Whole
 from stage1_tokenizer.quantizers import (
     Quantized,
     QuantizerConfig,
@@ -30,27 +31,27 @@ PADDING = -1
 class SpeechTokenizerConfig:
     """The architecture: saved beside the weights, needed to rebuild the model."""
 
-    sample_rate: int = 24_000
+    sample_rate: Count = 24_000
     """Samples per second; it is trained for one rate."""
     ratios: tuple[int, ...] = (8, 5, 4, 2)
     """Factors of the hop, largest first: 24 kHz over 320 are 75 codes per second. The encoder
     starts with the last."""
-    width: int = 32
+    width: Count = 32
     """Channels of the encoder at full rate, even; each ratio doubles them."""
-    lstm_layers: int = 2
+    lstm_layers: Whole = 2
     """Layers of the LSTM at the end of the encoder."""
     causal: bool = True
     """Pad the encoder's convolutions on the left only. The decoder is never causal."""
-    decoder_width: int = 768
+    decoder_width: Count = 768
     """Channels of the decoder, a multiple of 32."""
-    decoder_hidden: int = 2304
+    decoder_hidden: Count = 2304
     """Channels inside its ConvNeXt blocks."""
-    decoder_layers: int = 12
+    decoder_layers: Count = 12
     """Its ConvNeXt blocks."""
-    decoder_window: int = 3000
+    decoder_window: Count = 3000
     """Codes that its attention sees at once, even (40 s at 75 codes per second); a longer
     clip is seen through overlapping windows."""
-    n_fft: int = 1280
+    n_fft: Count = 1280
     """Samples of one frame of the inverse STFT, a multiple of the hop: 4 hops is usual."""
     quantizer: QuantizerConfig = field(
         default_factory=lambda: SimVQConfig(codebook_size=4096, code_dim=512)

@@ -130,8 +130,8 @@ def test_a_checkpoint_brings_every_state_back_and_half_written_ones_are_ignored(
             repr(p[name].state_dict()).replace("(", "[").replace(")", "]") for p in (fresh, trained)
         ]
         assert states[0] == states[1]
-    files = [path.suffix for path in list_checkpoints(tmp_path)[-1].iterdir()]
-    assert sorted(files) == [".json", ".safetensors"]
+    files = [path.name for path in list_checkpoints(tmp_path)[-1].iterdir()]
+    assert sorted(files) == ["sha256.json", "state.json", "state.safetensors"]
 
 
 def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from common.tracking import read_metrics
 from pipelines.compare.config import CompareConfig, CompareRow
 from pipelines.compare.metrics import Measured, first_score
 from pipelines.compare.runs import experiment_values
-from pipelines.compare.study import compare, prepare
+from pipelines.compare.study import compare, prepare, refuse_shared_folders
 from pipelines.compare.table import csv_text, indistinguishable, lines_of, markdown, plot
 from pipelines.evaluation.table import Metric
 from pipelines.experiment import read_experiment
@@ -183,3 +183,17 @@ def test_without_its_classifier_a_study_stops_at_once(
         compare(config)
     assert "steps" in (tmp_path / "classifier.txt").read_text()
     assert not (tmp_path / "rows").exists()
+
+
+def test_rows_have_folders_of_their_own() -> None:
+    def study(*names: str) -> CompareConfig:
+        rows = tuple(
+            CompareRow(name=name, codebook_size=8, quantizer={"method": "vq"}) for name in names
+        )
+        return CompareConfig(experiment=Path("x"), out=Path("out"), rows=rows)
+
+    with pytest.raises(
+        ValueError, match=r"rows 'VQ' and 'VQ \*' would both be in out/rows/vq-k8: rename one"
+    ):
+        refuse_shared_folders(study("VQ", "VQ *"))
+    refuse_shared_folders(study("量子化", "编码", "VQ"))

@@ -71,6 +71,7 @@ def test_run_does_everything_in_order_and_ends_with_a_table_and_a_report(smoke: 
     assert sorted(path.name for path in (runs / "prior" / "pipeline").iterdir()) == [
         "pipeline.json",
         "prior",
+        "sha256.json",
         "tokenizer",
     ]
 

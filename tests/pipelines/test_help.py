@@ -50,7 +50,7 @@ def test_every_key_of_every_section_is_there(section: str, modality: str) -> Non
 def test_defaults_are_those_of_the_dataclasses() -> None:
     config = build(CONFIGS["images"]()["prior"], {"run_dir": "r", "codes": "c", "tokenizer": "t"})
     text = section_help("prior", [])
-    assert f"prior.optim.lr  float = {config.optim.lr}" in text
+    assert f"prior.optim.lr  float >= 0 = {config.optim.lr}" in text
     assert f"prior.size  1m | 3m | 10m | 30m | 85m | 300m | 700m = {config.size}" in text
     assert "prior.codes  Path = RUN_DIR/codes" in text
 

@@ -111,6 +111,7 @@ def test_save_and_load_bring_everything_back(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "model").iterdir()) == [
         "config.json",
         "model.safetensors",
+        "sha256.json",
     ]
     loaded = ImageTokenizer.from_pretrained(tmp_path / "model")
     assert loaded.config == tokenizer.config and not loaded.training
@@ -126,11 +127,15 @@ def test_loading_refuses_what_does_not_fit(tmp_path: Path) -> None:
     save_file(
         {k: v for k, v in weights.items() if k != "quantizer.basis"}, tmp_path / "model.safetensors"
     )
+    with pytest.raises(ValueError, match=r"model\.safetensors is not as it was written"):
+        ImageTokenizer.from_pretrained(tmp_path)
+    (tmp_path / "sha256.json").unlink()
     with pytest.raises(ValueError, match=r"quantizer\.basis"):
         ImageTokenizer.from_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"depth": 3}))
+    (tmp_path / "sha256.json").unlink()
     with pytest.raises(ValueError, match="'depth'"):
         ImageTokenizer.from_pretrained(tmp_path)
     with pytest.raises(ValueError, match="neither a folder nor"):

@@ -111,6 +111,7 @@ def test_a_run_folder_holds_what_it_should(trained: Path) -> None:
     assert sorted(path.name for path in (trained / "tokenizer").iterdir()) == [
         "checkpoints",
         "config.yaml",
+        "done.json",
         "environment.json",
         "examples",
         "metrics.jsonl",

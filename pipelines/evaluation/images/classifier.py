@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from common.bounds import Count
 from common.hub import HubModel
 from common.images import from_uint8
 from common.seeding import EndlessSampler, generator_at
@@ -24,13 +25,13 @@ class ImageClassifierConfig:
 
     name: str = "classifier"
     """What distances between its features are called after: FD(name)."""
-    image_size: int = 8
+    image_size: Count = 8
     """Side of the square images, in pixels."""
-    in_channels: int = 1
+    in_channels: Count = 1
     """3 for colour, 1 for grey."""
     classes: tuple[str, ...] = ()
     """Names of the labels."""
-    width: int = 16
+    width: Count = 16
     """Channels of the first of three stages; features have four times as many dimensions."""
     architecture: ImageArchitecture = "residual"
 

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from torchaudio.functional import melscale_fbanks
 
+from common.bounds import Count
 from common.hub import HubModel
 from common.seeding import EndlessSampler, generator_at
 from pipelines.evaluation.config import SpeechArchitecture, TrainSpeechClassifierConfig
@@ -36,13 +37,13 @@ class SpeechClassifierConfig:
 
     name: str = "classifier"
     """What distances between its features are called after: FD(name)."""
-    sample_rate: int = 8000
+    sample_rate: Count = 8000
     """Samples per second of what it is given."""
     classes: tuple[str, ...] = ()
     """Names of the labels."""
-    mels: int = 40
+    mels: Count = 40
     """Bands of the spectrogram."""
-    width: int = 64
+    width: Count = 64
     """Channels of every layer, and dimensions of the features."""
     architecture: SpeechArchitecture = "convolutional"
 

@@ -70,6 +70,7 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> ScoreSpeechConfig:
         data=source,
         classifier=classifier,
         utmos=folder / "utmos.pt",
+        trust=True,
         whisper=str(folder / "no whisper"),
         voicing="none",
         slow_count=1,
@@ -133,6 +134,11 @@ def test_a_tokenizer_without_codes_is_scored_alone(
     assert rebuilt["mel distance (7 scales)"]["count"] == 4 and "codes used" not in rebuilt
     assert "Use of the codes" not in report.read_text() and "Durations" in report.read_text()
     assert finished(config) == report
+
+
+def test_a_program_from_elsewhere_needs_trust(scored: ScoreSpeechConfig) -> None:
+    with pytest.raises(ValueError, match=r"utmos\.pt is TorchScript.*set trust=true"):
+        replace(scored, trust=False)
 
 
 def test_samples_of_another_rate_or_count_are_told_in_words(

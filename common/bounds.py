@@ -1,0 +1,34 @@
+"""Numbers of a config that have bounds: `steps: Count = 100`. The loader checks them; infinity and nan are never in."""
+
+import math
+from dataclasses import dataclass
+from typing import Annotated
+
+
+@dataclass(frozen=True)
+class Within:
+    """From `low` to `high`, both included but for `low` where `above` is set."""
+
+    low: float
+    high: float = math.inf
+    above: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        return (
+            math.isfinite(value)
+            and self.low <= value <= self.high
+            and not (self.above and value == self.low)
+        )
+
+    def __str__(self) -> str:
+        """In words, for messages."""
+        if self.high < math.inf:
+            return f"from {self.low:g} to {self.high:g}"
+        return f"above {self.low:g}" if self.above else f"at least {self.low:g}"
+
+
+Count = Annotated[int, Within(1)]
+Whole = Annotated[int, Within(0)]
+NonNegative = Annotated[float, Within(0)]
+Positive = Annotated[float, Within(0, above=True)]
+Share = Annotated[float, Within(0, 1)]
