@@ -1,10 +1,13 @@
 """Speech in encode: whole clips and their codes, labels, speakers and texts."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 from datasets import Features, List, Value
+from jaxtyping import Float
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from common.bounds import Count
@@ -13,6 +16,9 @@ from stage1_tokenizer.config import EncodeConfig
 from stage1_tokenizer.data import Row
 from stage1_tokenizer.speech.data import SpeechDataConfig, load_clips
 from stage1_tokenizer.speech.tokenizer import SpeechTokenizer
+
+MOST_SAMPLES = 2**24
+"""Samples of a batch with its padding, 17 minutes at 16 kHz: one hour among short clips does not multiply."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +29,7 @@ class EncodeSpeechConfig(EncodeConfig):
     """A file without this key is for images."""
     data: SpeechDataConfig = field(default_factory=SpeechDataConfig)
     batch_size: Count = 16
-    """Clips encoded at once; all are padded to the longest."""
+    """Clips encoded at once, fewer where padding them to the longest would take much memory."""
 
 
 class SpeechEncoding:
@@ -73,12 +79,29 @@ class SpeechEncoding:
 
         Several codes of one position stand one after the other.
         """
-        lengths = torch.tensor([len(item["waveform"]) for item in items], device=self.device)
-        waveforms = pad_sequence([item["waveform"] for item in items], batch_first=True)
-        codes = self.tokenizer.encode(waveforms.to(self.device), lengths).cpu().numpy()
+        codes: list[Any] = []
+        for waveforms in bounded([item["waveform"] for item in items]):
+            lengths = torch.tensor([len(waveform) for waveform in waveforms], device=self.device)
+            padded = pad_sequence(waveforms, batch_first=True).to(self.device)
+            encoded = self.tokenizer.encode(padded, lengths).cpu().numpy()
+            codes += [clip[clip >= 0].astype(self.dtype) for clip in encoded]
         return {
             "speaker": [item["speaker"] for item in items],
             "text": [item["text"] for item in items],
-            "samples": lengths.tolist(),
-            "codes": [clip[clip >= 0].astype(self.dtype) for clip in codes],
+            "samples": [len(item["waveform"]) for item in items],
+            "codes": codes,
         }
+
+
+def bounded(
+    waveforms: list[Float[Tensor, " _"]], most: int = MOST_SAMPLES
+) -> Iterator[list[Float[Tensor, " _"]]]:
+    """The waveforms in order, in batches of at most `most` samples when padded; a longer one by itself."""
+    batch: list[Tensor] = []
+    for waveform in waveforms:
+        longest = max(len(each) for each in (*batch, waveform))
+        if batch and longest * (len(batch) + 1) > most:
+            yield batch
+            batch = []
+        batch.append(waveform)
+    yield batch

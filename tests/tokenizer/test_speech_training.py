@@ -20,7 +20,7 @@ from stage1_tokenizer.codebook_usage import CodebookUse, position_share, quantiz
 from stage1_tokenizer.encode import encode
 from stage1_tokenizer.quantizers import CodeSpec
 from stage1_tokenizer.speech.data import SpeechDataConfig, load_clips
-from stage1_tokenizer.speech.encode import EncodeSpeechConfig
+from stage1_tokenizer.speech.encode import EncodeSpeechConfig, bounded
 from stage1_tokenizer.speech.training import SpeechTraining
 from stage1_tokenizer.train import train_tokenizer
 
@@ -205,3 +205,11 @@ def test_encode_writes_whole_clips_once(
     assert kept == [files[0], files[2]]
     with pytest.raises(ValueError, match="set out to another"):
         encode(dataclasses.replace(config, shard_items=6))
+
+
+def test_a_long_clip_among_short_ones_is_encoded_by_itself() -> None:
+    sizes = [3, 2, 50, 2, 3, 3]
+    batches = [
+        [len(w) for w in batch] for batch in bounded([torch.zeros(n) for n in sizes], most=9)
+    ]
+    assert batches == [[3, 2], [50], [2, 3, 3]]
