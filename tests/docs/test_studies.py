@@ -4,6 +4,7 @@ from pathlib import Path
 
 import clustering
 import codebook
+import dictionary
 import dimension
 import generation
 import init
@@ -68,6 +69,27 @@ def test_simvq_is_no_clustering_method() -> None:
     }
     assert errors["SimVQ", "120 clusters"] > 4 * errors["k-means", "120 clusters"]
     assert errors["SimVQ", "Gaussian"] < 1.3 * errors["k-means", "Gaussian"]
+
+
+@pytest.mark.slow
+def test_a_free_coefficient_is_a_second_code() -> None:
+    """At the bits of 256 codes it is worse than k-means; with four bits more it gains on a Gaussian alone."""
+    few, many = "16 atoms, 16 coefficients", "256 atoms, 16 coefficients"
+    k_means = next(name for name in dictionary.METHODS if name.startswith("k-means"))
+    for data, gains in (("120 clusters", False), ("Gaussian", True)):
+        at_equal_bits, more_bits = (dictionary.result(name, data, 0) for name in (few, many))
+        best = dictionary.result(k_means, data, 0)
+        assert at_equal_bits > 1.2 * best and (more_bits < best) == gains
+
+
+def test_an_atom_is_the_direction_of_its_vectors() -> None:
+    torch.manual_seed(0)
+    axes = torch.eye(3)[torch.randint(3, (300,))] * torch.randn(300, 1)
+    atoms = dictionary.sparse_one(axes, 3)
+    torch.testing.assert_close(atoms.norm(dim=1), torch.ones(3))
+    assert dictionary.dictionary_error(axes, 8, None) < 1e-6
+    values = dictionary.rounded(torch.tensor([0.0, 0.1, 5.0, 5.1]), 2)
+    torch.testing.assert_close(values, torch.tensor([0.05, 0.05, 5.05, 5.05]))
 
 
 def test_the_use_of_c_is_that_of_its_image_whatever_the_rank() -> None:
