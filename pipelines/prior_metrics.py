@@ -32,6 +32,7 @@ def prior_metrics(prior_run: Path | None, codes: Path | None) -> dict[str, Metri
     if "label_accuracy" in values:
         samples["label accuracy (the prior's own)"] = Metric(
             value=values["label_accuracy"],
+            unit="%",
             count=int(values["labelled"]),
             note=f"share of {split} items whose label y makes p(codes | y) largest",
         )

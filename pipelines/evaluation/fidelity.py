@@ -106,7 +106,8 @@ def precision_recall(
     precision, recall = coverage(*sides)
     about = provenance(items, real, extractor)
     about |= {"count": len(sides[0]), "reference_count": len(sides[1])}
-    return Metric(value=precision, **about), Metric(value=recall, **about)
+    share = about | {"unit": "%"}
+    return Metric(value=precision, **share), Metric(value=recall, **share)
 
 
 def coverage(items: Float[Tensor, "n f"], real: Float[Tensor, "m f"]) -> tuple[float, float]:
@@ -198,4 +199,5 @@ def label_accuracy(
     if classes != classifier.classes:
         return Unavailable("the classifier was trained on other classes")
     correct = items.logits.argmax(1) == items.labels
-    return Metric(value=float(correct.double().mean()), **provenance(items, None, classifier))
+    about = provenance(items, None, classifier)
+    return Metric(value=float(correct.double().mean()), unit="%", **about)

@@ -42,6 +42,6 @@ class Reconstructor:
             "bits per position": Metric(
                 value=self.spec.bits, note=f"the logarithm of {sizes} codes"
             ),
-            "codes used": Metric(value=used(counts), note=note),
+            "codes used": Metric(value=used(counts), unit="%", note=note),
             "code perplexity": Metric(value=perplexity(counts), note=note),
         }

@@ -10,6 +10,11 @@ from tabulate import tabulate
 
 from common.files import write_text
 
+WIDTH = 100
+"""Characters of a terminal's line."""
+ROUNDING = 1e-9
+"""What is below is 0 but for rounding."""
+
 
 @dataclass(frozen=True)
 class Unavailable:
@@ -28,6 +33,8 @@ class Metric:
     value: float | None
     spread: float | None = None
     """Standard deviation, of what `note` says."""
+    unit: str = ""
+    """`%` for a share: the value is from 0 to 1, its text in percent."""
     reason: str | None = None
     """Why `value` is missing."""
     note: str | None = None
@@ -50,9 +57,13 @@ class Metric:
 
     @property
     def text(self) -> str:
-        """Four significant digits, and the spread; a dash for a missing value."""
+        """Four significant digits and the spread, or percent; a dash for a missing value."""
         if self.value is None:
             return "-"
+        if self.unit == "%":
+            return f"{100 * self.value:.1f} %"
+        if abs(self.value) < ROUNDING:
+            return "0"
         spread = "" if self.spread is None else f" ± {self.spread:.2g}"
         return f"{self.value:.4g}{spread}"
 
@@ -109,16 +120,55 @@ def footnotes(rows: list[ScoreRow]) -> dict[str, str]:
 
 
 def text_table(rows: list[ScoreRow]) -> str:
-    """The table for a terminal: a line per metric, a column per row, then the reasons and notes.
+    """The table for a terminal: a line per metric, a column per row, in as many blocks as a terminal's width takes.
 
-    An empty cell means that the metric isn't defined there, a dash that it could not be computed.
+    An empty cell means that the metric isn't defined there, a dash that it could not be computed. Numbers in brackets
+    are those of the notes below. Metrics that nothing could be computed of are one line at the end.
     """
-    lines = [["", *(row.name for row in rows)]]
-    lines += [[name, *(text for _, text in cells)] for name, cells in table_lines(rows)]
-    alignment = ["left", *["right"] * len(rows)]
-    table = tabulate(lines, tablefmt="plain", colalign=alignment, disable_numparse=True)
-    notes = [f"{places}: {text}" for text, places in footnotes(rows).items()]
-    return "\n".join([table, "", *notes])
+    numbers: dict[str, int] = {}
+    lines, missing = [], []
+    for name, cells in table_lines(rows):
+        metrics = [metric for metric, _ in cells if metric]
+        if all(metric.value is None for metric in metrics):
+            missing.append(f"{name} ({metrics[0].reason})")
+        else:
+            lines.append(with_marks(name, cells, numbers))
+    header = ["", *(row.name for row in rows)]
+    parts = ["\n".join(block(header, lines, chosen)) for chosen in column_groups([header, *lines])]
+    parts.append("\n".join(f"[{number}] {text}" for text, number in numbers.items()))
+    parts += [f"not computed: {'; '.join(missing)}"] if missing else []
+    return "\n\n".join(filter(None, parts))
+
+
+def with_marks(
+    name: str, cells: list[tuple[Metric | Unavailable | None, str]], numbers: dict[str, int]
+) -> list[str]:
+    """A line's texts with the numbers of their notes, at its name where all have the same."""
+    notes = [(metric.reason or metric.note) if metric else None for metric, _ in cells]
+    marks = [f" [{numbers.setdefault(note, len(numbers) + 1)}]" if note else "" for note in notes]
+    there = {mark for mark, (metric, _) in zip(marks, cells, strict=True) if metric}
+    if len(there) == 1:
+        return [name + there.pop(), *(text for _, text in cells)]
+    return [name, *(text + mark for mark, (_, text) in zip(marks, cells, strict=True))]
+
+
+def column_groups(lines: list[list[str]]) -> list[list[int]]:
+    """The columns after the first, in groups that fit into a terminal's width beside the first; at least one each."""
+    widths = [2 + max(map(len, column)) for column in zip(*lines, strict=True)]
+    groups: list[list[int]] = [[]]
+    for column, width in enumerate(widths[1:], start=1):
+        if groups[-1] and widths[0] + sum(widths[i] for i in groups[-1]) + width > WIDTH:
+            groups.append([])
+        groups[-1].append(column)
+    return groups
+
+
+def block(header: list[str], lines: list[list[str]], columns: list[int]) -> list[str]:
+    """Some columns of the table, with the lines that have something in one of them."""
+    kept = [line for line in lines if any(line[column] for column in columns)]
+    cells = [[line[0], *(line[column] for column in columns)] for line in [header, *kept]]
+    alignment = ["left", *["right"] * len(columns)]
+    return tabulate(cells, tablefmt="plain", colalign=alignment, disable_numparse=True).splitlines()
 
 
 def write_scores(folder: Path, rows: list[ScoreRow], provenance: dict[str, Any]) -> None:

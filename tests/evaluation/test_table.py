@@ -39,7 +39,12 @@ def test_counts_stand_in_the_cells_of_a_line_where_they_differ() -> None:
 
 def test_what_is_unavailable_is_a_dash_with_its_reason_once() -> None:
     rows = [ScoreRow(name, "", {"x": Unavailable("no x")}) for name in ("a", "b")]
-    assert text_table(rows).splitlines() == ["   a  b", "x  -  -", "", "x (a, b): no x"]
+    rows[0].metrics["y"] = Metric(value=0.5, unit="%", note="a half")
+    rows[1].metrics["y"] = Metric(value=1e-12)
+    assert text_table(rows).splitlines() == [
+        *("            a  b", "y  50.0 % [1]  0"),
+        *("", "[1] a half", "", "not computed: x (no x)"),
+    ]
 
 
 @pytest.mark.parametrize("key", ["metrics", "numbers"])

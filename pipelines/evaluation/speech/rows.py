@@ -162,7 +162,9 @@ def recogniser_accuracy(clips: Clips) -> Metric | Unavailable:
     accuracy = over_clips(recognised(clips))
     if isinstance(accuracy, Unavailable):
         return accuracy
-    return replace(accuracy, spread=None, note="pocketsphinx with a grammar of the labels alone")
+    return replace(
+        accuracy, spread=None, unit="%", note="pocketsphinx with a grammar of the labels alone"
+    )
 
 
 def bitrate(reconstructor: Reconstructor) -> Metrics:
