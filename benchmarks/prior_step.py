@@ -168,7 +168,7 @@ def training(case: Case, prior: Prior, codes: Tensor) -> Training:
         accelerator=accelerator,
         prior=prior,
         model=model,
-        optimizer=prepared,
+        optimizers=[prepared],
         average=Average(prior, 0.0),
         guard=StepGuard(accelerator.device, config.max_skipped_steps, config.optim.grad_clip),
         best=Best(),

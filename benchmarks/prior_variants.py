@@ -32,10 +32,11 @@ from benchmarks.prior_changes import (
 from common.codes import read_codes, read_manifest
 from common.config import load_config
 from common.seeding import seed_step
-from common.training import Average, OptimConfig, decay_groups, learning_rate
+from common.training import Average, OptimConfig, learning_rate
 from stage2_prior import Prior
 from stage2_prior.build import build_prior
 from stage2_prior.data import CodeDataset, held_out_batches, training_batches
+from stage2_prior.optimizers import Kind, new_optimizers
 from stage2_prior.train_config import TrainPriorConfig
 
 MEASURED = 8
@@ -69,8 +70,7 @@ class Variant:
     """Of the network, before its training; it is told the grid of codes."""
     lr: float = 2e-3
     batch_size: int = 64
-    muon_lr: float | None = None
-    """The matrices of the body are trained by Muon, all else by AdamW."""
+    optimizer: Kind = "adamw"
     schedule: Callable[[int, int, OptimConfig], float] = learning_rate
     final_lr_ratio: float = 0.1
     ema_decay: float = 0.995
@@ -93,16 +93,17 @@ VARIANTS = {
     "scaled residual": Variant(change=scaled_residual),
     "zero residual": Variant(change=zero_residual),
     "label everywhere": Variant(change=label_everywhere),
-    "Muon 0.01": Variant(muon_lr=0.01),
-    "Muon 0.03": Variant(muon_lr=0.03),
+    "Muon": Variant(optimizer="muon"),
+    "Muon, lr 4e-3": Variant(optimizer="muon", lr=4e-3),
+    "Muon, QK-norm": Variant(optimizer="muon", change=qk_norm),
     "warm-up, stable, decay": Variant(schedule=warm_stable_decay),
     "batch 32": Variant(batch_size=32),
     "batch 128": Variant(batch_size=128),
     "no dropout": Variant(keys={"dropout": 0.0}),
     "final lr 0.01": Variant(final_lr_ratio=0.01),
     "codebook head": Variant(keys={"head": "codebook"}),
-    "all": Variant(
-        change=several(grid_rotary, qk_norm, zero_residual, label_everywhere), muon_lr=0.01
+    "Muon, QK-norm, 2-D rotary, scaled residual": Variant(
+        optimizer="muon", change=several(qk_norm, grid_rotary, scaled_residual)
     ),
 }
 
@@ -130,7 +131,7 @@ class Trial:
             warmup_steps=50,
             final_lr_ratio=self.variant.final_lr_ratio,
         )
-        self.optimizers = new_optimizers(self.prior, self.variant, self.optim)
+        self.optimizers = new_optimizers(self.prior, self.variant.optimizer, self.optim)
         self.average = Average(self.prior, self.variant.ema_decay)
         data = CodeDataset(items["train"], self.prior, config.label_dropout, seed)
         size = self.variant.batch_size
@@ -142,10 +143,10 @@ class Trial:
         seed_step(self.seed, index, 0)
         self.prior(*next(self.batches)).backward()
         nn.utils.clip_grad_norm_(self.prior.parameters(), 1.0)
-        share = self.variant.schedule(index, total, self.optim) / self.optim.lr
+        lr = self.variant.schedule(index, total, self.optim)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = share * group["peak_lr"]
+                group["lr"] = lr
             optimizer.step()
             optimizer.zero_grad()
         self.average.update(index)
@@ -166,27 +167,6 @@ def train(name: str, seed: int, settings: VariantsConfig) -> dict[str, Any]:
         bits = held_out_bits(trial.prior, trial.held_out, settings.held_out)
     made = {"variant": name, "seed": seed, "steps": total, "cpu_seconds": spent}
     return made | {"bits_per_item": bits}
-
-
-def new_optimizers(
-    prior: Prior, variant: Variant, optim: OptimConfig
-) -> list[torch.optim.Optimizer]:
-    """AdamW for all, or Muon for the matrices of the body and AdamW for the rest; `peak_lr` is in each group."""
-    matrices = []
-    if variant.muon_lr is not None:
-        matrices = [p for name, p in prior.body.named_parameters() if p.ndim == 2]
-    chosen = {id(p) for p in matrices}
-    rest = [(name, p) for name, p in prior.named_parameters() if id(p) not in chosen]
-    groups = decay_groups(rest, optim.weight_decay)
-    for group in groups:
-        group["peak_lr"] = optim.lr
-    optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(groups, optim.lr, optim.betas, fused=True)
-    ]
-    if matrices:
-        given = [{"params": matrices, "peak_lr": variant.muon_lr}]
-        optimizers.append(torch.optim.Muon(given, variant.muon_lr or 0.0, optim.weight_decay))
-    return optimizers
 
 
 @torch.no_grad()
@@ -223,14 +203,10 @@ def table(lines: list[dict[str, Any]]) -> None:
         "| variant | seeds | steps | bits per item | range | against today |\n| --- | ---: | ---: | ---: | --- | ---: |"
     )
     for name in VARIANTS:
-        own = [line for line in lines if line["variant"] == name]
+        own = [line for line in lines if line["variant"] == name and line["seed"] in today]
         if own:
             bits = [line["bits_per_item"] for line in own]
-            paired = [
-                100 * (line["bits_per_item"] / today[line["seed"]] - 1)
-                for line in own
-                if line["seed"] in today
-            ]
+            paired = [100 * (line["bits_per_item"] / today[line["seed"]] - 1) for line in own]
             print(
                 f"| {name} | {len(own)} | {round(median(line['steps'] for line in own)):,} | {median(bits):.2f} | "
                 f"{min(bits):.2f} to {max(bits):.2f} | {median(paired):+.2f} % |"

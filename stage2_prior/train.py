@@ -19,11 +19,12 @@ from common.progress import Progress, machine, parameters
 from common.runs import finish_run, is_finished, start_run
 from common.seeding import seed_step
 from common.stopwatch import part
-from common.training import Average, StepGuard, Throughput, decay_groups, learning_rate
+from common.training import Average, StepGuard, Throughput, learning_rate
 from stage2_prior.build import build_prior
 from stage2_prior.data import Batch, CodeDataset, held_out_batches, training_batches
 from stage2_prior.model import Prior
 from stage2_prior.ngrams import baselines
+from stage2_prior.optimizers import new_optimizers, without_gradient
 from stage2_prior.train_config import TrainPriorConfig
 
 
@@ -48,7 +49,8 @@ class Training:
     accelerator: Accelerator
     prior: Prior
     model: nn.Module
-    optimizer: AcceleratedOptimizer
+    optimizers: list[AcceleratedOptimizer]
+    """AdamW, and Muon where the config says so."""
     average: Average
     guard: StepGuard
     best: Best
@@ -69,11 +71,13 @@ class Training:
         """What a checkpoint holds."""
         parts: dict[str, Stateful] = {
             "model": self.prior,
-            "optimizer": self.optimizer.optimizer,
+            "optimizer": self.optimizers[0].optimizer,
             "average": self.average,
             "guard": self.guard,
             "best": self.best,
         }
+        if len(self.optimizers) > 1:
+            parts["muon"] = self.optimizers[1].optimizer
         if self.accelerator.scaler is not None:
             parts["scaler"] = self.accelerator.scaler
         return parts
@@ -97,7 +101,7 @@ def train_prior(config: TrainPriorConfig) -> Path:
             mean = float(accelerator.reduce(loss, "mean"))
             metrics = {
                 "loss/train": mean,
-                "optim/lr": run.optimizer.param_groups[0]["lr"],
+                "optim/lr": run.optimizers[0].param_groups[0]["lr"],
                 "optim/grad_norm": float(norm),
                 "optim/clipped": run.guard.clipped_share(),
                 "optim/skipped": run.guard.check(),
@@ -164,15 +168,14 @@ def prepare(config: TrainPriorConfig, accelerator: Accelerator) -> Training:
     items = {split: read_codes(config.codes, split) for split in ("train", "validation")}
     prior = build_prior(config, manifest, items)
     per_second = manifest["sample_rate"] / manifest["hop"] if prior.config.ends else None
-    groups = decay_groups(prior.named_parameters(), config.optim.weight_decay)
-    optimizer = torch.optim.AdamW(groups, config.optim.lr, config.optim.betas, fused=True)
-    model, prepared = accelerator.prepare(prior, optimizer)
+    optimizers = new_optimizers(prior, config.optimizer, config.optim)
+    model, *prepared = accelerator.prepare(prior, *optimizers)
     return Training(
         config=config,
         accelerator=accelerator,
         prior=prior,
         model=model,
-        optimizer=prepared,
+        optimizers=prepared,
         average=Average(prior, config.ema_decay),
         guard=StepGuard(accelerator.device, config.max_skipped_steps, config.optim.grad_clip),
         best=Best(),
@@ -211,20 +214,23 @@ def balanced(run: Training, loss: Tensor, codes: Tensor) -> Tensor:
 
 
 def optimize(run: Training, loss: Tensor, step: int) -> Tensor:
-    """One step of the optimizer; returns the gradient's norm before clipping."""
+    """One step of the optimizers; returns the gradient's norm before clipping."""
     config, accelerator = run.config, run.accelerator
     with part("backward"):
         accelerator.backward(loss)
     with part("optimizer"):
         norm = accelerator.clip_grad_norm_(run.model.parameters(), config.optim.grad_clip)
-    scaled = accelerator.scaler is not None
-    for group in run.optimizer.param_groups:
-        group["lr"] = learning_rate(step, config.steps, config.optim)
+    lr, scaled = learning_rate(step, config.steps, config.optim), accelerator.scaler is not None
     skip = run.guard.inspect(step, {"train": loss}, [norm], scaled=scaled)
-    run.optimizer.optimizer.found_inf = skip
+    run.optimizers[0].optimizer.found_inf = skip
+    for muon in run.optimizers[1:]:
+        without_gradient(muon, skip)
     with part("optimizer"):
-        run.optimizer.step()
-        run.optimizer.zero_grad(set_to_none=True)
+        for optimizer in run.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
     return norm
 
 

@@ -8,6 +8,7 @@ from common.bounds import Count, Share
 from common.training import LoopConfig, OptimConfig
 from stage2_prior.decoding import Size, Style
 from stage2_prior.model import Condition
+from stage2_prior.optimizers import Kind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,8 @@ class TrainPriorConfig(LoopConfig):
     small transformer of their own."""
     dropout: Share = 0.0
     """Of embeddings and attention, for gpt2 of residual branches too."""
+    optimizer: Kind = "adamw"
+    """`muon` trains the matrices of the transformer by Muon, all else by AdamW."""
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=4e-4, weight_decay=0.05))
     batch_size: Count = 256
     """Sequences of codes in one step, over all processes."""

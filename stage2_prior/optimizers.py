@@ -1,0 +1,51 @@
+"""The optimizers of a prior: AdamW for all of it, or Muon for the matrices of its transformer and AdamW for the rest."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from common.training import OptimConfig, decay_groups
+from stage2_prior.model import Prior
+
+Kind = Literal["adamw", "muon"]
+
+
+def new_optimizers(prior: Prior, kind: Kind, optim: OptimConfig) -> list[torch.optim.Optimizer]:
+    """AdamW first, fused: it leaves out a step whose `found_inf` is 1; then Muon, for `muon`.
+
+    Muon (Jordan et al. 2024) makes each step of a matrix orthogonal. Its steps are scaled to the size of AdamW's
+    (arXiv 2502.16982), so that one learning rate and one weight decay serve both. Embeddings and heads stay AdamW's.
+    """
+    matrices = matrices_of(prior) if kind == "muon" else {}
+    rest = [(name, p) for name, p in prior.named_parameters() if name not in matrices]
+    groups = decay_groups(rest, optim.weight_decay)
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(groups, optim.lr, optim.betas, fused=True)
+    ]
+    if matrices:
+        optimizers.append(
+            torch.optim.Muon(
+                matrices.values(), optim.lr, optim.weight_decay, adjust_lr_fn="match_rms_adamw"
+            )
+        )
+    return optimizers
+
+
+def matrices_of(prior: Prior) -> dict[str, torch.nn.Parameter]:
+    """The weights of the transformers' linear maps, by their names in the prior."""
+    return {
+        name: parameter
+        for name, parameter in prior.named_parameters()
+        if name.startswith(("body.", "depth.")) and parameter.ndim == 2 and "embed" not in name
+    }
+
+
+def without_gradient(optimizer: torch.optim.Optimizer, skip: Tensor) -> None:
+    """Where `skip` is 1, zeroes the gradients, without waiting for the device: Muon has no `found_inf`.
+
+    Such a step goes on by its momentum, and is finite.
+    """
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad.nan_to_num_(0.0, 0.0, 0.0).mul_(1 - skip)
