@@ -98,6 +98,24 @@ def test_a_prior_run_cut_inside_a_step_goes_on_bit_for_bit(
     assert_same_run(config.run_dir, trained / "prior", STATE, "best/model.safetensors")
 
 
+def test_a_prior_trained_by_muon_goes_on_bit_for_bit_too(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = trained / "codes", trained / "tokenizer" / "model"
+    keys: dict[str, object] = {"optimizer": "muon", "steps": 3, "save_every": 1}
+    whole, cut = (prior_config(tmp_path / name, *places, **keys) for name in ("whole", "cut"))
+    train_prior(whole)
+    with monkeypatch.context() as patch:
+        cut_in_step(patch, stage2_prior.train, 2)
+        with pytest.raises(PowerCut):
+            train_prior(cut)
+    train_prior(cut)
+    state = "checkpoints/step-00000003/state.safetensors"
+    assert_same_run(cut.run_dir, whole.run_dir, state, "best/model.safetensors")
+    with pytest.raises(ValueError, match="optimizer=muon, now it is adamw: set run_dir"):
+        train_prior(prior_config(tmp_path / "cut", *places, steps=3))
+
+
 def test_a_finished_run_is_left_alone_and_another_config_refused(trained: Path) -> None:
     model = trained / "tokenizer" / "model" / "model.safetensors"
     before = model.stat().st_mtime_ns

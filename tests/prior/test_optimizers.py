@@ -1,0 +1,44 @@
+"""Muon for the matrices of the transformers, AdamW for all else."""
+
+import torch
+from helpers.priors import image_prior
+
+from common.training import OptimConfig
+from stage2_prior.optimizers import matrices_of, new_optimizers, without_gradient
+
+OPTIM = OptimConfig(lr=1e-3, weight_decay=0.1)
+
+
+def test_every_weight_has_one_optimizer_and_embeddings_have_adamw() -> None:
+    prior = image_prior()
+    adamw, muon = new_optimizers(prior, "muon", OPTIM)
+    parts = [{id(p) for g in o.param_groups for p in g["params"]} for o in (adamw, muon)]
+    assert not parts[0] & parts[1] and parts[0] | parts[1] == {id(p) for p in prior.parameters()}
+    names = matrices_of(prior)
+    assert all("_proj" in name for name in names) and len(names) == 7 * len(prior.body.layers)
+    assert len(new_optimizers(prior, "adamw", OPTIM)) == 1
+
+
+def test_the_steps_of_muon_are_orthogonal_and_of_the_size_of_adamw_s() -> None:
+    prior = image_prior()
+    muon = new_optimizers(prior, "muon", OptimConfig(lr=1e-3, weight_decay=0.0))[1]
+    weight = prior.body.layers[0].self_attn.q_proj.weight
+    before = weight.detach().clone()
+    for parameter in muon.param_groups[0]["params"]:
+        parameter.grad = torch.randn_like(parameter)
+    muon.step()
+    change = weight.detach() - before
+    singular = torch.linalg.svdvals(change)
+    assert singular.max() < 2 * singular.median()
+    assert 0.1e-3 < change.square().mean().sqrt() < 0.4e-3  # 0.2 of the learning rate
+
+
+def test_a_step_that_is_not_finite_leaves_muon_finite() -> None:
+    prior = image_prior()
+    muon = new_optimizers(prior, "muon", OPTIM)[1]
+    for skip in (0.0, 1.0, 0.0):
+        for parameter in muon.param_groups[0]["params"]:
+            parameter.grad = torch.full_like(parameter, torch.nan if skip else 1.0)
+        without_gradient(muon, torch.tensor(skip))
+        muon.step()
+    assert all(p.isfinite().all() for p in matrices_of(prior).values())
