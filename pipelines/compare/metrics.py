@@ -38,12 +38,16 @@ CODES = (
     Column("perplexity", "high", "reconstruction", "code perplexity"),
     Column("rFD", "low", "reconstruction", HELD_OUT),
 )
-GENERATION = Column("gFD", "low", "samples", "F*D* vs train")
+GENERATION = (
+    Column("gFD", "low", "samples", "F*D* vs train"),
+    Column("share of the way", "high", "samples", "share of the way*"),
+)
+"""A prior whose share is below 0 has learned less than a table of bigrams."""
 IMAGES = (
     *CODES,
     Column("PSNR (dB)", "high", "reconstruction", "PSNR (dB)"),
     Column("SSIM", "high", "reconstruction", "SSIM*"),
-    GENERATION,
+    *GENERATION,
     Column("label accuracy", "high", "samples", "label accuracy"),
 )
 SPEECH = (
@@ -51,7 +55,7 @@ SPEECH = (
     Column("mel distance", "low", "reconstruction", "mel distance*"),
     Column("STOI", "high", "reconstruction", "STOI"),
     Column("PESQ", "high", "reconstruction", "PESQ (narrow-band*"),
-    GENERATION,
+    *GENERATION,
     Column("label accuracy", "high", "samples", "label accuracy (classifier)"),
 )
 STEP = Column("step (ms)", "low", "", "speed/step_ms")

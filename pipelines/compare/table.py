@@ -2,7 +2,6 @@
 
 import csv
 import io
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 import matplotlib
+from scipy.stats import ttest_1samp
 
 from common.figures import save_figure
 from common.files import write_text
@@ -23,6 +23,8 @@ PLOTTED = (("used", "K"), ("rFD", "K"), ("gFD", "K"), ("used", "d"))
 """Columns, and what they are plotted against."""
 MARKERS = "os^D"
 """Of the first ten quantizers, the next ten, and so on."""
+SIGNIFICANT = 0.05
+"""Chances above set nothing apart."""
 LEGEND_LINES = 20
 """As many as fit beside the axes."""
 BETTER = {column.name: column.better for column in (*IMAGES, *SPEECH, *RUN)}
@@ -39,9 +41,18 @@ class Line:
     equal_bits: bool
     tuned: dict[str, float]
     """The values that tuning chose, by their keys."""
-    means: dict[str, float | None]
-    spreads: dict[str, float | None]
-    """Standard deviation over the seeds; None for one seed."""
+    values: dict[str, dict[int, float]]
+    """Of each column, by seed."""
+
+    def mean(self, column: str) -> float | None:
+        """Over the seeds; None without values."""
+        values = self.values.get(column, {}).values()
+        return fmean(values) if values else None
+
+    def spread(self, column: str) -> float | None:
+        """The standard deviation over the seeds; None for one seed."""
+        values = self.values.get(column, {}).values()
+        return stdev(values) if len(values) > 1 else None
 
 
 def write_tables(config: CompareConfig, results: Sequence[Measured]) -> Path:
@@ -62,12 +73,13 @@ def lines_of(results: Sequence[Measured]) -> list[Line]:
         groups.setdefault((one.row.name, one.row.codebook_size, one.code_dim), []).append(one)
     lines = []
     for (name, size, dim), ones in groups.items():
-        columns = {c: [v for o in ones if (v := o.metrics[c]) is not None] for c in ones[0].metrics}
-        means = {c: fmean(v) if v else None for c, v in columns.items()}
-        spreads = {c: stdev(v) if len(v) > 1 else None for c, v in columns.items()}
+        values = {
+            column: {one.seed: v for one in ones if (v := one.metrics[column]) is not None}
+            for column in ones[0].metrics
+        }
         equal = all(one.equal_bits for one in ones)
         tuned = {key: values[0] for key, values in ones[0].row.tune.items()}
-        lines.append(Line(name, size, dim, len(ones), equal, tuned, means, spreads))
+        lines.append(Line(name, size, dim, len(ones), equal, tuned, values))
     return lines
 
 
@@ -92,7 +104,7 @@ def markdown(lines: Sequence[Line], extractor: str) -> str:
     knobs = list(dict.fromkeys(key for line in lines for key in line.tuned))
     for size in sorted({line.codebook_size for line in lines}):
         same = [line for line in lines if line.codebook_size == size]
-        columns = list(same[0].means)
+        columns = list(same[0].values)
         best = {c: indistinguishable(same, c) for c in columns}
         parts.append(f"**K = {size:,}**\n")
         parts.append(f"| quantizer | d | seeds | {' | '.join([*knobs, *columns])} |")
@@ -112,8 +124,8 @@ def legend(lines: Sequence[Line], extractor: str) -> str:
     spread = "Bold: the best of a column"
     if any(line.seeds > 1 for line in lines):
         spread += (
-            ", and the rows whose difference to it is within twice the standard deviation of that "
-            "difference over the seeds"
+            ", and the rows that the seeds do not set apart from it: paired differences over the seeds, t-test, Holm's "
+            "correction over the column, 5 %"
         )
     if any(line.seeds == 1 for line in lines):
         spread += (
@@ -124,36 +136,62 @@ def legend(lines: Sequence[Line], extractor: str) -> str:
     tuned = f" {knobs}: what did best in short runs, all of which tuning.csv has." if knobs else ""
     return (
         f"{spread}.{tuned} \\*: bits that are not log2 K per position; such rows do not compete. rFD and gFD: Frechet distances on features of "
-        f"{extractor}, of reconstructions to held-out items and of samples to training items. "
+        f"{extractor}, of reconstructions to held-out items and of samples to training items. Share of the way: 0 is a table of "
+        "bigrams of the codes, 1 what the tokenizer allows; a prior below 0 is not learned, and has no gFD. "
         "Quantization error: mean squared, in units of the latents' variance. Steps are timed beside the rows "
         "that ran at the same time."
     )
 
 
 def indistinguishable(lines: Sequence[Line], column: str) -> list[Line]:
-    """The row with the best mean, and those that the seeds' spread does not set apart from it.
+    """The row with the best mean, and those that the seeds do not set apart from it.
 
-    Rows with other bits do not compete, and no row in what a poor codebook may have much or little of.
+    Rows with other bits do not compete, and no row in what a poor codebook may have much or little of. A row
+    that shares fewer than two seeds with the best is not set apart by anything, but not marked either.
     """
     better = BETTER.get(column, "neither")
-    fair = [line for line in lines if line.equal_bits]
-    measured = [(v, line) for line in fair if (v := line.means[column]) is not None]
+    measured = [line for line in lines if line.equal_bits and line.mean(column) is not None]
     if better == "neither" or len(measured) < 2:
         return []
-    top, best = (max if better == "high" else min)(measured, key=lambda pair: pair[0])
-    together = []
-    for value, line in measured:
-        apart = [
-            s / math.sqrt(n.seeds) for n in (best, line) if (s := n.spreads[column]) is not None
-        ]
-        if value == top or (len(apart) == 2 and abs(value - top) <= 2 * math.hypot(*apart)):
-            together.append(line)
-    return together
+    choose = max if better == "high" else min
+    best = choose(measured, key=lambda line: line.mean(column) or 0.0)
+    others = [line for line in measured if line is not best and shared_seeds(line, best, column)]
+    apart = holm([paired_p(line, best, column) for line in others])
+    equal = [line for line in measured if line.mean(column) == best.mean(column)]
+    return equal + [
+        o for o, p in zip(others, apart, strict=True) if p > SIGNIFICANT and o not in equal
+    ]
+
+
+def shared_seeds(a: Line, b: Line, column: str) -> list[int]:
+    """The seeds that both have a value of, where there are several."""
+    seeds = sorted(a.values[column].keys() & b.values[column].keys())
+    return seeds if len(seeds) > 1 else []
+
+
+def paired_p(a: Line, b: Line, column: str) -> float:
+    """The chance of paired differences as far from 0 as these, by the t distribution (two-sided)."""
+    seeds = shared_seeds(a, b, column)
+    differences = [a.values[column][seed] - b.values[column][seed] for seed in seeds]
+    if stdev(differences) == 0:
+        return float(fmean(differences) == 0)
+    return float(ttest_1samp(differences, 0.0).pvalue)
+
+
+def holm(chances: Sequence[float]) -> list[float]:
+    """Holm's correction: the smallest of n chances times n, the next times n - 1, never falling."""
+    adjusted, largest = [1.0] * len(chances), 0.0
+    for rank, index in enumerate(sorted(range(len(chances)), key=chances.__getitem__)):
+        largest = max(largest, min(1.0, chances[index] * (len(chances) - rank)))
+        adjusted[index] = largest
+    return adjusted
 
 
 def cell(line: Line, column: str, best: bool) -> str:
     """A value with its spread, a share as per cent, a dash where there is none."""
-    value, spread = line.means[column], line.spreads[column]
+    value, spread = line.mean(column), line.spread(column)
+    if column == "gFD" and (line.mean("share of the way") or 0.0) < 0:
+        return "not learned"
     if value is None:
         return "-"
     if column in ("used", "label accuracy"):
@@ -198,8 +236,8 @@ def points_of(lines: Sequence[Line], column: str, against: str) -> list[tuple[in
         (
             line.codebook_size if against == "K" else line.code_dim,
             value,
-            line.spreads[column] or 0.0,
+            line.spread(column) or 0.0,
         )
         for line in lines
-        if (value := line.means.get(column)) is not None
+        if (value := line.mean(column)) is not None
     )

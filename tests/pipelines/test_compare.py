@@ -15,7 +15,7 @@ from pipelines.compare.config import CompareConfig, CompareRow
 from pipelines.compare.metrics import Measured, first_score
 from pipelines.compare.runs import experiment_values
 from pipelines.compare.study import compare, prepare, refuse_shared_folders
-from pipelines.compare.table import csv_text, indistinguishable, lines_of, markdown, plot
+from pipelines.compare.table import csv_text, holm, indistinguishable, lines_of, markdown, plot
 from pipelines.evaluation.table import Metric
 from pipelines.experiment import read_experiment
 from stage1_tokenizer import ImageTokenizer
@@ -136,18 +136,35 @@ def measured(
 
 
 def test_what_the_seeds_do_not_set_apart_is_marked_alike() -> None:
+    """Differences are paired: b is a little worse than a with every seed, d better with one and worse with two."""
     found = [measured("a", s, 0.5 + 0.01 * s, 3.0 + s) for s in range(3)]
-    found += [measured("b", s, 0.9, 4.0 + s) for s in range(3)]
+    found += [measured("b", s, 0.9, 4.0 + s + 0.01 * s) for s in range(3)]
     found += [measured("c", s, 0.2, 40.0 + s) for s in range(3)]
+    found += [measured("d", s, 0.2, 3.2 + s + (-1) ** s * 0.5) for s in range(3)]
     lines = lines_of(found)
-    a, b, _ = lines
+    a, b, _, d = lines
     assert indistinguishable(lines, "used") == [b]  # more is better, and it has no spread
-    assert indistinguishable(lines, "rFD") == [a, b]  # less is better; c is far away
+    assert indistinguishable(lines, "rFD") == [a, d]  # less is better; c has other bits
     assert indistinguishable(lines, "gFD") == []
     table = markdown(lines, "x")
-    assert "| b | 4 | 3 | **90.0 ± 0.0 %** | **5 ± 1** | - |" in table
+    assert "| b | 4 | 3 | **90.0 ± 0.0 %** | 5.01 ± 1 | - |" in table
     assert "| c \\* | 4 | 3 | 20.0 ± 0.0 % | 41 ± 1 | - |" in table
-    assert csv_text(found).count("\n") == 10
+    assert csv_text(found).count("\n") == 13
+
+
+def test_holm_is_that_of_the_textbook() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([]) == [] and holm([0.9, 0.8]) == [1.0, 1.0]
+
+
+def test_a_prior_below_bigrams_has_no_distance() -> None:
+    row = CompareRow(name="a", codebook_size=8, quantizer={"method": "vq"})
+    shares = (-0.1, -0.3)
+    found = [
+        Measured(row, s, {"gFD": 9.0, "share of the way": share}, True, 4, "x")
+        for s, share in enumerate(shares)
+    ]
+    assert "| not learned | -0.2 ± 0.14 |" in markdown(lines_of(found), "x")
 
 
 def test_the_figure_names_each_row_once_and_curves_first() -> None:
