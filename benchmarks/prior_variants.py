@@ -95,15 +95,16 @@ VARIANTS = {
     "label everywhere": Variant(change=label_everywhere),
     "Muon": Variant(optimizer="muon"),
     "Muon, lr 4e-3": Variant(optimizer="muon", lr=4e-3),
-    "Muon, QK-norm": Variant(optimizer="muon", change=qk_norm),
+    "Muon, lr 8e-3": Variant(optimizer="muon", lr=8e-3),
+    "Muon, lr 4e-3, QK-norm": Variant(optimizer="muon", lr=4e-3, change=qk_norm),
     "warm-up, stable, decay": Variant(schedule=warm_stable_decay),
     "batch 32": Variant(batch_size=32),
     "batch 128": Variant(batch_size=128),
     "no dropout": Variant(keys={"dropout": 0.0}),
     "final lr 0.01": Variant(final_lr_ratio=0.01),
     "codebook head": Variant(keys={"head": "codebook"}),
-    "Muon, QK-norm, 2-D rotary, scaled residual": Variant(
-        optimizer="muon", change=several(qk_norm, grid_rotary, scaled_residual)
+    "Muon, lr 4e-3, all changes": Variant(
+        optimizer="muon", lr=4e-3, change=several(qk_norm, grid_rotary, scaled_residual)
     ),
 }
 
