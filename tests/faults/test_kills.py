@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from helpers.forked import KILLED, forked
 
 from pipelines.experiment import Experiment, read_experiment
@@ -40,13 +39,12 @@ def experiment(folder: Path) -> Experiment:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nothing happened to."""
     root = tmp_path_factory.mktemp("kills")
-    torch.set_num_threads(1)
     (root / "data").mkdir()
     for split, count in (("train", 80), ("test", 20)):
         digits = load_images(ImageDataConfig(test="test"), split, channels=1, size=8)
         digits.rows.select(range(count)).to_parquet(str(root / "data" / f"{split}.parquet"))
     for section in SECTIONS:
-        status, _ = forked(lambda s=section: make(root / "whole", s), root / "log", root)
+        status, _ = forked(make, root / "whole", section, folder=root / "whole")
         assert status == 0, (root / "log").read_text()
     return root / "whole"
 
@@ -103,13 +101,13 @@ def test_the_same_command_after_a_kill_ends_with_the_same_result(
     folder, log = whole.parent / "killed", whole.parent / "log"
     copied(whole, folder, section)
     expected = result(whole, section)
-    status, points = forked(lambda: make(folder, section), log, folder)
+    status, points = forked(make, folder, section, folder=folder)
     assert status == 0 and result(folder, section) == expected and points > 5
     for point in range(0, points, every):
         copied(whole, folder, section)
-        status, _ = forked(lambda: make(folder, section), log, folder, kill_at=point)
+        status, _ = forked(make, folder, section, folder=folder, kill_at=point)
         assert status == KILLED
-        status, _ = forked(lambda: make(folder, section), log, folder)
+        status, _ = forked(make, folder, section, folder=folder)
         where = f"{section}, killed before change {point} of {points}"
         assert status == 0, f"{where}: {log.read_text()[-2000:]}"
         assert result(folder, section) == expected, where

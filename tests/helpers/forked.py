@@ -1,8 +1,8 @@
-"""Verbs in forked processes that die at a chosen file operation: everything is imported once."""
+"""Functions in processes that die at a chosen file operation, forked from a server that has imported the verbs once."""
 
+import multiprocessing
 import os
 import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,43 +19,42 @@ OPERATIONS = (
     "os.symlink",
 )
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["pipelines.verbs"])
 
 
 def forked(
-    task: Callable[[], object], log: Path, folder: Path, kill_at: int | None = None
+    task: Callable[..., object], *arguments: object, folder: Path, kill_at: int | None = None
 ) -> tuple[int, int]:
-    """Runs the task in a fork; its exit status, and how many files of `folder` it was about to change.
+    """Runs a module's function in a fork; its exit status, and how many changes of files in `folder` it began.
 
-    The fork dies before the `kill_at`th of them, as if by `kill -9`: nothing is cleaned up.
+    The fork dies before the `kill_at`th of them, as if by `kill -9`: nothing is cleaned up. What it prints goes
+    to the file `log` beside the folder.
     """
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child:
-        os.close(writing)
-        with os.fdopen(reading, "rb") as pipe:
-            marks = pipe.read()
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), len(marks)
-    status = 1
+    reading, writing = SERVER.Pipe(duplex=False)
+    child = SERVER.Process(target=run, args=(task, arguments, folder, writing, kill_at))
+    child.start()
+    writing.close()
+    marks = 0
     try:
-        os.close(reading)
-        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(descriptor, 1)
-        os.dup2(descriptor, 2)
-        watch(folder, writing, kill_at)
-        task()
-        status = 0
-    except SystemExit as error:
-        status = error.code if isinstance(error.code, int) else 1
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+        while True:
+            reading.recv_bytes()
+            marks += 1
+    except EOFError:
+        child.join()
+    return child.exitcode or 0, marks
 
 
-def watch(folder: Path, pipe: int, kill_at: int | None) -> None:
-    """Marks each change of a file of `folder` in the pipe, and ends the process at one of them."""
+def run(
+    task: Callable[..., object], arguments: Any, folder: Path, marks: Any, kill_at: int | None
+) -> None:
+    """The fork's own part."""
+    import torch
+
+    torch.set_num_threads(1)
+    descriptor = os.open(folder.with_name("log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
     inside, count = str(folder), 0
 
     def look(event: str, arguments: tuple[Any, ...]) -> None:
@@ -65,6 +64,7 @@ def watch(folder: Path, pipe: int, kill_at: int | None) -> None:
             if count == kill_at:
                 os._exit(KILLED)
             count += 1
-            os.write(pipe, b".")
+            marks.send_bytes(b".")
 
     sys.addaudithook(look)
+    task(*arguments)
