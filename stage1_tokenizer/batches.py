@@ -116,13 +116,14 @@ def streamed_rows(
     """(position, epoch, rows) of every `step`-th item of endless epochs, from position `start`.
 
     The order is a function of the seed alone. The first of the rows is the item; the rows after it
-    stand in for it, should it be bad.
+    stand in for it, should it be bad. Raises ValueError for a stream without items.
     """
     assert isinstance(dataset.rows, IterableDataset)
     position = 0
     for epoch in itertools.count():
         shuffled = dataset.rows.shuffle(seed=seed, buffer_size=dataset.shuffle_buffer)
         shuffled.set_epoch(epoch)
+        first = position
         window: list[Row] = []
         for row in itertools.chain(shuffled, [None] * SPARE):
             window.extend([row] if row else [])
@@ -133,6 +134,8 @@ def streamed_rows(
             if window:
                 window.pop(0)
                 position += 1
+        if position == first:
+            raise ValueError("the stream to train on has no items: set data.train")
 
 
 def collate(items: list[Item]) -> Batch:

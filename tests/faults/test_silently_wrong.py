@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -16,6 +17,8 @@ from common.checkpoints import list_checkpoints
 from common.codes import read_codes, read_manifest
 from common.tracking import JSONLTracker, read_metrics
 from stage1_tokenizer import ImageTokenizer
+from stage1_tokenizer.batches import streamed_rows
+from stage1_tokenizer.data import ItemDataset
 from stage1_tokenizer.encode import encode
 from stage1_tokenizer.images.data import ImageDataConfig, load_images
 from stage1_tokenizer.images.encode import EncodeImagesConfig
@@ -210,3 +213,10 @@ def test_a_strip_is_not_enlarged(tmp_path: Path) -> None:
     images = load_images(config, "train", channels=1, size=256)
     with pytest.raises(ValueError, match=r"strip\.png"):
         images.decode(images[0])
+
+
+def test_an_empty_stream_is_told_and_not_waited_for() -> None:
+    rows = datasets.IterableDataset.from_generator(lambda: iter(()))
+    empty = ItemDataset(rows, ImageDataConfig(), (), "", shuffle_buffer=10)
+    with pytest.raises(ValueError, match=r"has no items: set data\.train"):
+        next(streamed_rows(empty, seed=0, start=0, step=1))
