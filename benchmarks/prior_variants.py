@@ -39,8 +39,8 @@ from stage2_prior.data import CodeDataset, held_out_batches, training_batches
 from stage2_prior.optimizers import Kind, new_optimizers
 from stage2_prior.train_config import TrainPriorConfig
 
-MEASURED = 8
-"""Steps by which a variant's time is estimated."""
+MEASURED, FEWEST = 8, 60
+"""Steps by which a variant's time is estimated, and that a training has at least."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +160,7 @@ def train(name: str, seed: int, settings: VariantsConfig) -> dict[str, Any]:
     start = time.process_time()
     for index in range(1, 1 + MEASURED):
         trial.step(index, 1000)
-    total = max(round(settings.seconds / (time.process_time() - start) * MEASURED), 60)
+    total = max(round(settings.seconds / (time.process_time() - start) * MEASURED), FEWEST)
     for index in range(1 + MEASURED, total):
         trial.step(index, total)
     spent = time.process_time() - start

@@ -1,0 +1,44 @@
+"""Variants of a prior are trained, written down once, and compared with today's recipe by seed."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.image_runs import MODEL
+
+from benchmarks import prior_variants
+from stage1_tokenizer import ImageTokenizer
+from stage1_tokenizer.encode import encode
+from stage1_tokenizer.images.data import ImageDataConfig
+from stage1_tokenizer.images.encode import EncodeImagesConfig
+
+
+@pytest.mark.slow
+def test_every_variant_trains_and_what_is_written_is_not_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    ImageTokenizer(MODEL).save_pretrained(tmp_path / "model")
+    encode(
+        EncodeImagesConfig(
+            tokenizer=tmp_path / "model", out=tmp_path / "codes", data=ImageDataConfig()
+        )
+    )
+    monkeypatch.setattr(prior_variants, "MEASURED", 1)
+    monkeypatch.setattr(prior_variants, "FEWEST", 3)
+    names = list(prior_variants.VARIANTS)
+    words = [f"codes={tmp_path / 'codes'}", f"tokenizer={tmp_path / 'model'}", "held_out=250"]
+    words += [f"out={tmp_path / 'out.jsonl'}", "seconds=0.001", "seeds=1"]
+    monkeypatch.setattr(sys, "argv", ["prior_variants", *words])
+    prior_variants.main()
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [line["variant"] for line in lines] == names
+    chance = 5 * 16  # bits of 4 x 4 codes out of 32
+    assert all(line["steps"] == 3 and 0 < line["bits_per_item"] < 1.2 * chance for line in lines)
+    assert len({line["bits_per_item"] for line in lines}) > len(lines) // 2
+    table = capsys.readouterr().out
+    assert "| today | 1 | 3 |" in table and "+0.00 %" in table
+    prior_variants.main()
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == len(lines)
