@@ -57,7 +57,7 @@ def start_run(
 ) -> Accelerator:
     """The run folder with config.yaml and environment.json, and an accelerator that logs into it.
 
-    Raises ValueError when the folder holds a run of another config.
+    Raises ValueError when the folder holds a run of another config, and for a batch that the processes can't share.
     """
     processes()
     refuse_missing(trackers)
@@ -69,6 +69,7 @@ def start_run(
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
     refuse_other_config(config, run_dir)
+    check_shares(config.batch_size, accelerator.num_processes)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         if not list_checkpoints(run_dir):
@@ -78,6 +79,15 @@ def start_run(
     accelerator.wait_for_everyone()
     accelerator.init_trackers(run_dir.name)
     return accelerator
+
+
+def check_shares(batch_size: int, num_processes: int) -> None:
+    """Raises ValueError for a batch that the processes can't share evenly: the steps would be of fewer items."""
+    if batch_size % num_processes:
+        raise ValueError(
+            f"batch_size={batch_size} can't be shared by {num_processes} processes: set batch_size to a multiple of "
+            f"{num_processes}"
+        )
 
 
 def is_finished(config: Any, result: Path) -> bool:

@@ -15,6 +15,7 @@ from common.checkpoints import list_checkpoints, resume, save_checkpoint
 from common.config import load_config, save_config
 from common.files import replaced_folder
 from common.images import from_uint8, save_grid, save_pil, to_pil, to_uint8
+from common.runs import check_shares
 from common.seeding import EndlessSampler, epoch_order
 from common.tracking import JSONLTracker, read_metrics
 from common.training import (
@@ -260,3 +261,11 @@ def test_method_says_which_of_several_dataclasses_a_field_is(tmp_path: Path) -> 
         load_config(Whole, None, ["holder.one.method=third"])
     with pytest.raises(ValueError, match=r"there is no key 'holder.one.size'.*depth"):
         load_config(Whole, None, ["holder.one.method=second", "holder.one.size=5"])
+
+
+def test_a_batch_is_shared_evenly_or_refused() -> None:
+    for batch_size, num_processes in ((75, 2), (64, 3)):
+        with pytest.raises(ValueError, match=f"batch_size={batch_size} can't be shared by"):
+            check_shares(batch_size, num_processes)
+    check_shares(75, 1)
+    check_shares(64, 4)
