@@ -54,13 +54,13 @@ def resume(run_dir: Path, parts: dict[str, Stateful]) -> int:
     checkpoints = list_checkpoints(run_dir)
     if not checkpoints:
         return 0
-    intact = [folder for folder in checkpoints if is_sealed(folder)]
-    if not intact:
+    intact = next(filter(is_sealed, reversed(checkpoints)), None)
+    if intact is None:
         raise ValueError(
             f"all checkpoints in {run_dir / 'checkpoints'} are damaged: remove {run_dir}, or set run_dir"
         )
-    saved = read_json(intact[-1] / "state.json")
-    tensors = load_file(intact[-1] / "state.safetensors")
+    saved = read_json(intact / "state.json")
+    tensors = load_file(intact / "state.safetensors")
     for name, part in parts.items():
         part.load_state_dict(_fill(saved["parts"][name], tensors))
     return saved["step"]

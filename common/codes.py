@@ -1,12 +1,17 @@
 """A folder of codes: shards of a `datasets` data set, and their manifest."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 from datasets import Dataset
 
-from common.files import read_json, sha256
+from common.files import damaged_files, read_json
+
+MOST_CODES = 2**24
+"""Codes of a data set that are counted."""
 
 
 def code_files(folder: Path, split: str) -> list[Path]:
@@ -23,6 +28,14 @@ def read_codes(folder: Path, split: str) -> Dataset:
     if files[0].suffix == ".parquet":
         return datasets.load_dataset("parquet", data_files=list(map(str, files)), split="train")
     return datasets.concatenate_datasets([Dataset.from_file(str(file)) for file in files])
+
+
+def code_sequences(items: Dataset) -> Iterator[np.ndarray[Any, Any]]:
+    """The codes of each item; of very many those of items spread over all, MOST_CODES or about as many."""
+    items = items.select_columns(["codes"]).with_format("numpy")
+    stride = max(1, -(-len(items) * len(items[0]["codes"]) // MOST_CODES))
+    for batch in items.select(range(0, len(items), stride)).iter(10_000):
+        yield from batch["codes"]
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -43,11 +56,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 def damaged_shards(folder: Path, manifest: dict[str, Any]) -> list[str]:
     """The shards of finished codes that are missing or not as they were written; earlier versions named none."""
-    return [
-        name
-        for name, digest in manifest.get("shards", {}).items()
-        if not (folder / name).is_file() or sha256(folder / name) != digest
-    ]
+    return list(damaged_files(folder, manifest.get("shards", {})))
 
 
 def code_dtype(codebook_size: int) -> str:

@@ -124,15 +124,7 @@ def _convert(hint: Any, value: Any, key: str, default: Any = None) -> Any:
         base, inner = typing.get_origin(option) or option, typing.get_args(option)
         if base is Any or (base is typing.Literal and value in inner):
             return value
-        if (
-            base in (tuple, list)
-            and isinstance(value, list | tuple)
-            and _length(inner)
-            in (
-                None,
-                len(value),
-            )
-        ):
+        if base in (tuple, list) and _is_list(value, _length(inner)):
             items = [_convert(inner[0], item, f"{key}[{i}]") for i, item in enumerate(value)]
             return base(items)
         if base is dict and isinstance(value, Mapping):
@@ -158,6 +150,11 @@ def _fits(base: type, value: Any) -> bool:
 def _length(items: tuple[Any, ...]) -> int | None:
     """How many items a tuple or list of these types has; None for any number."""
     return len(items) if len(items) > 1 and Ellipsis not in items else None
+
+
+def _is_list(value: Any, length: int | None) -> bool:
+    """Whether a value is a list of this length; of any for None."""
+    return isinstance(value, list | tuple) and length in (None, len(value))
 
 
 def _within(bounds: Within, value: float, key: str) -> float:

@@ -6,7 +6,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -98,14 +98,20 @@ def check_seal(folder: Path) -> None:
     path = folder / HASHES
     if not path.is_file():
         return
-    for name, digest in read_json(path).items():
+    for name in damaged_files(folder, read_json(path)):
         if not (folder / name).is_file():
             raise ValueError(f"{folder / name} is missing: make {folder} again")
-        if sha256(folder / name) != digest:
-            raise ValueError(
-                f"{folder / name} is not as it was written: make {folder} again, or remove {path} if it was changed "
-                "on purpose"
-            )
+        raise ValueError(
+            f"{folder / name} is not as it was written: make {folder} again, or remove {path} if it was changed "
+            "on purpose"
+        )
+
+
+def damaged_files(folder: Path, hashes: Mapping[str, str]) -> Iterator[str]:
+    """The files of a folder that are missing or do not have their hash any more."""
+    for name, digest in hashes.items():
+        if not (folder / name).is_file() or sha256(folder / name) != digest:
+            yield name
 
 
 def is_sealed(folder: Path) -> bool:

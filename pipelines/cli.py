@@ -258,9 +258,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Runs a command; a mistake of the user's gives one sentence and exit code 2, a training that failed its
     findings and exit code 1.
     """
-    sys.path.append(
-        ""
-    )  # the user's own quantizer; `python -m` finds modules here by itself, `simvq` does not
+    # for the user's own quantizer: `python -m` finds modules in the current folder by itself, `simvq` does not
+    sys.path.append("")
     if {CHILD, "LOCAL_RANK"} & os.environ.keys():  # of compare, or of torchrun
         exit_with_parent()
     arguments = sys.argv[1:] if argv is None else [*argv]

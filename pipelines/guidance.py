@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from common.files import sha256, write_text
+from common.files import read_json, sha256, write_text
 from pipelines.evaluation.features import Features, statistics
 from pipelines.evaluation.fidelity import frechet_distance
 from pipelines.evaluation.images.data import Batch, image_batches
@@ -58,15 +58,12 @@ def guidance_distances(
         "prior_sha256": sha256(folder / "prior" / "model.safetensors"),
         "classifier_sha256": sha256(config.classifier / "model.safetensors"),
     }
-    if known.is_file() and (saved := json.loads(known.read_text()))["request"] == request:
+    if known.is_file() and (saved := read_json(known))["request"] == request:
         return dict(zip(config.guidance, saved["distances"], strict=True))
-    trials = {
-        guidance: new_samples(replace(config, guidance=guidance, seed=seed), folder, device)
-        for guidance in config.guidance
-    }
     distances = []
     real: Features | None = None
-    for trial in tqdm(trials.values(), desc="guidance", disable=None):
+    for guidance in tqdm(config.guidance, desc="guidance", disable=None):
+        trial: Any = new_samples(replace(config, guidance=guidance, seed=seed), folder, device)
         measure = clip_features if isinstance(trial, SpeechSamples) else image_features
         real = measure(trial, None, device) if real is None else real
         count = min(len(real), config.count, MOST)

@@ -2,10 +2,12 @@
 
 import ast
 import functools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
+from common import bounds
 from common.config import read_values
 from pipelines import experiment
 
@@ -16,14 +18,6 @@ FILE = """Keys of a file with modality: {modality}.
   modality  {modalities} = images   What the items are
   allow_failed  bool = false           Go on after a training that ends no better than a constant
 """
-BOUNDED = {
-    "Annotated[int, Within(1)]": "int >= 1",
-    "Annotated[int, Within(0)]": "int >= 0",
-    "Annotated[float, Within(0)]": "float >= 0",
-    "Annotated[float, Within(0, above=True)]": "float > 0",
-    "Annotated[float, Within(0, 1)]": "float in 0..1",
-}
-"""The types of common/bounds.py."""
 
 
 class Key(NamedTuple):
@@ -195,15 +189,22 @@ def type_of(annotation: ast.AST, path: Path) -> str:
     """A type as text: the values of a Literal, else its name."""
     if isinstance(annotation, ast.BinOp):
         return f"{type_of(annotation.left, path)} or {type_of(annotation.right, path)}"
-    node, file = find(ast.unparse(annotation), path)
+    text = ast.unparse(annotation)
+    if bounded := getattr(bounds, text, None):
+        return in_symbols(*get_args(bounded))
+    node, file = find(text, path)
     if isinstance(node, ast.Subscript):
         return type_of(node, file)
-    text = ast.unparse(annotation)
-    if text in BOUNDED:
-        return BOUNDED[text]
     if text.startswith("Literal["):
         return text.removeprefix("Literal[").rstrip("]").replace("'", "").replace(", ", " | ")
     return {"None": "null", "tuple[Share, Share]": "two floats in 0..1"}.get(text, text)
+
+
+def in_symbols(number: type, within: bounds.Within) -> str:
+    """A number's type and bounds, such as `int >= 1`."""
+    if within.high < math.inf:
+        return f"{number.__name__} in {within.low:g}..{within.high:g}"
+    return f"{number.__name__} {'>' if within.above else '>='} {within.low:g}"
 
 
 def default_of(node: ast.expr | None) -> str:

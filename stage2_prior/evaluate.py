@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from datasets import Dataset
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from stage2_prior.data import Batch, CodeDataset, held_out_batches
@@ -58,14 +58,16 @@ def likeliest_labels(prior: Prior, items: Dataset) -> Int[Tensor, " n"]:
     place, size = list(prior.config.parts).index("label"), prior.config.classes
     first = prior.config.no_condition[place] - size
 
-    def of_label(label: int) -> Float[Tensor, " n"]:
-        parts = []
-        for conditions, codes in batches(dataset, prior):
-            conditions[:, place] = first + label
-            parts.append(prior.nats(conditions, codes))
-        return torch.cat(parts)
+    def of_label(conditions: Int[Tensor, "b p"], label: int) -> Int[Tensor, "b p"]:
+        changed = conditions.clone()
+        changed[:, place] = first + label
+        return changed
 
-    return torch.stack([of_label(label) for label in range(size)]).argmin(0).cpu()
+    likeliest = [
+        torch.stack([prior.nats(of_label(conditions, y), codes) for y in range(size)]).argmin(0)
+        for conditions, codes in batches(dataset, prior)
+    ]
+    return torch.cat(likeliest).cpu()
 
 
 def batches(dataset: CodeDataset, prior: Prior) -> Iterator[Batch]:

@@ -5,8 +5,7 @@ import math
 import numpy as np
 from datasets import Dataset
 
-MOST_CODES = 2**24
-"""Codes of the training sequences that are counted, at most; the sequences are spread over all of them."""
+from common.codes import code_sequences
 
 Symbols = np.ndarray
 """Codes, ends and starts as integers, those of many sequences one after the other, int64."""
@@ -19,18 +18,15 @@ def symbols_of(items: Dataset, level_sizes: tuple[int, ...], ends: bool) -> tupl
     is known, as a prior knows it. `ends` adds each sequence's end, which such a prior predicts too. The symbols
     are the codes, then the end, then the start.
     """
-    items = items.select_columns(["codes"]).with_format("numpy")
-    stride = max(1, -(-len(items) * len(items[0]["codes"]) // MOST_CODES))
     offsets = np.cumsum([0, *level_sizes])
     end, start = offsets[-1], offsets[-1] + 1
     symbols, before = [], []
-    for batch in items.select(range(0, len(items), stride)).iter(10_000):
-        for sequence in batch["codes"]:
-            levels = np.arange(len(sequence)) % len(level_sizes)
-            codes = sequence.astype(np.int64) + offsets[levels]
-            codes = np.append(codes, end) if ends else codes
-            symbols.append(codes)
-            before.append(np.append(start, codes[:-1]))
+    for sequence in code_sequences(items):
+        levels = np.arange(len(sequence)) % len(level_sizes)
+        codes = sequence.astype(np.int64) + offsets[levels]
+        codes = np.append(codes, end) if ends else codes
+        symbols.append(codes)
+        before.append(np.append(start, codes[:-1]))
     return np.concatenate(symbols), np.concatenate(before)
 
 

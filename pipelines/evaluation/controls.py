@@ -1,6 +1,6 @@
 """Controls: what samples must be better than, from sequences of codes that know frequencies alone."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,14 +10,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from common.codes import read_codes
+from common.codes import code_sequences, read_codes
 from common.seeding import epoch_order, generator_at
 from pipelines.evaluation.features import Extractor, Features, Reference
 from pipelines.evaluation.fidelity import distance
 from pipelines.evaluation.table import Metric, Unavailable
 
-MOST_CODES = 2**24
-"""Codes of the training sequences that the tables hold, at most; the sequences are spread over all of them."""
 NO_CODES = Unavailable(
     "the training codes are not at hand: set codes to the folder of `simvq encode`"
 )
@@ -96,13 +94,7 @@ class CodeTables:
 
 def code_tables(folder: Path, levels: int) -> CodeTables:
     """The tables of the training codes of a folder."""
-    items = read_codes(folder, "train").select_columns(["codes"]).with_format("numpy")
-    stride = max(1, -(-len(items) * len(items[0]["codes"]) // MOST_CODES))
-    sequences = [
-        sequence
-        for batch in items.select(range(0, len(items), stride)).iter(10_000)
-        for sequence in batch["codes"]
-    ]
+    sequences = list(code_sequences(read_codes(folder, "train")))
     lengths = np.array([*map(len, sequences)])
     starts = np.cumsum(lengths) - lengths
     return CodeTables(np.concatenate(sequences), starts, lengths, levels)
@@ -173,9 +165,3 @@ def some(features: Features, count: int, seed: int) -> Features:
     chosen = epoch_order(len(features), seed, 0)[:count]
     parts = (features.features, features.logits, features.indices, features.labels)
     return Features(*(part[chosen] for part in parts))
-
-
-def in_batches(sequences: Sequence[Tensor], size: int) -> Iterator[tuple[int, Sequence[Tensor]]]:
-    """The index of the first sequence of each batch, and the batch."""
-    for first in range(0, len(sequences), size):
-        yield first, sequences[first : first + size]

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from helpers.forked import KILLED, forked
+from helpers.image_runs import few_digits
 
 from pipelines.experiment import Experiment, read_experiment
-from stage1_tokenizer.images.data import ImageDataConfig, load_images
 
 ROOT = Path(__file__).parents[2]
 SECTIONS = ("tokenizer", "codes", "classifier", "prior", "samples", "score")
@@ -39,10 +39,7 @@ def experiment(folder: Path) -> Experiment:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nothing happened to."""
     root = tmp_path_factory.mktemp("kills")
-    (root / "data").mkdir()
-    for split, count in (("train", 80), ("test", 20)):
-        digits = load_images(ImageDataConfig(test="test"), split, channels=1, size=8)
-        digits.rows.select(range(count)).to_parquet(str(root / "data" / f"{split}.parquet"))
+    few_digits(root / "data", train=80, test=20)
     for section in SECTIONS:
         status, _ = forked(make, root / "whole", section, folder=root / "whole")
         assert status == 0, (root / "log").read_text()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Features, Value
-from helpers.image_runs import tokenizer_config
+from helpers.image_runs import few_digits, tokenizer_config
 from helpers.runs import PowerCut, assert_same_run
 from PIL import Image
 
@@ -30,11 +30,7 @@ WEIGHTS = "model/model.safetensors"
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> ImageDataConfig:
     """Forty digits to train on, and twelve held out."""
-    folder = tmp_path_factory.mktemp("digits")
-    for split, count in (("train", 40), ("validation", 12)):
-        digits = load_images(ImageDataConfig(), split, channels=1, size=8)
-        digits.rows.select(range(count)).to_parquet(str(folder / f"{split}.parquet"))
-    files = {split: str(folder / f"{split}.parquet") for split in ("train", "validation")}
+    files = few_digits(tmp_path_factory.mktemp("digits"), train=40, validation=12)
     return ImageDataConfig(source="parquet", **files)
 
 

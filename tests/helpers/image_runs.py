@@ -4,7 +4,7 @@ from pathlib import Path
 
 from common.training import OptimConfig
 from stage1_tokenizer import ImageTokenizerConfig
-from stage1_tokenizer.images.data import ImageAugmentConfig
+from stage1_tokenizer.images.data import ImageAugmentConfig, ImageDataConfig, load_images
 from stage1_tokenizer.images.losses import ImageLossConfig
 from stage1_tokenizer.images.training import TrainImageTokenizerConfig
 from stage1_tokenizer.quantizers import SimVQConfig
@@ -39,3 +39,14 @@ def tokenizer_config(run_dir: Path, **changes: object) -> TrainImageTokenizerCon
         "allow_failed": True,
     }
     return TrainImageTokenizerConfig(run_dir=run_dir, **{**options, **changes})  # type: ignore[arg-type]
+
+
+def few_digits(folder: Path, **counts: int) -> dict[str, str]:
+    """The first digits of each split in a Parquet file of its own; the files' paths by split."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {}
+    for split, count in counts.items():
+        digits = load_images(ImageDataConfig(test="test"), split, channels=1, size=8)
+        files[split] = str(folder / f"{split}.parquet")
+        digits.rows.select(range(count)).to_parquet(files[split])
+    return files

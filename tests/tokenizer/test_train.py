@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.image_runs import tokenizer_config
+from helpers.image_runs import few_digits, tokenizer_config
 from helpers.processes import run_on_two, save_experiment
 from helpers.runs import PowerCut, assert_same_run, cut_in_step
 
@@ -51,15 +51,8 @@ def prior_config(
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> ImageDataConfig:
     """The first 359 digits to train on, and 90 held out, in Parquet files."""
-    folder = tmp_path_factory.mktemp("digits")
-    for split, count in (("train", 359), ("validation", 90)):
-        digits = load_images(ImageDataConfig(), split, channels=1, size=8)
-        digits.rows.select(range(count)).to_parquet(str(folder / f"{split}.parquet"))
-    return ImageDataConfig(
-        source="parquet",
-        train=str(folder / "train.parquet"),
-        validation=str(folder / "validation.parquet"),
-    )
+    files = few_digits(tmp_path_factory.mktemp("digits"), train=359, validation=90)
+    return ImageDataConfig(source="parquet", **files)
 
 
 @pytest.fixture(scope="module")
