@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-
 HASHES = "sha256.json"
 """In a sealed folder: the SHA-256 of each file, by its path in the folder."""
 LOCK = ".lock"

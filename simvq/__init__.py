@@ -6,12 +6,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pipelines import ImageGenerationPipeline, SpeechGenerationPipeline
     from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
-    from stage1_tokenizer.quantizers import EMA, FSQ, LFQ, RQ, VQ, Quantized, SimVQ, SimVQConfig
+    from stage1_tokenizer.quantizers import (
+        EMA,
+        FSQ,
+        LFQ,
+        RQ,
+        VQ,
+        Quantized,
+        ResidualSimVQ,
+        SimVQ,
+        SimVQConfig,
+    )
     from stage2_prior import Prior
 
 PLACES = {
     "stage1_tokenizer.quantizers": (
-        *("SimVQ", "SimVQConfig", "Quantized"),
+        *("SimVQ", "ResidualSimVQ", "SimVQConfig", "Quantized"),
         *("VQ", "EMA", "RQ", "FSQ", "LFQ"),
     ),
     "stage1_tokenizer": ("ImageTokenizer", "SpeechTokenizer"),
@@ -20,7 +30,7 @@ PLACES = {
 }
 """Where each name comes from."""
 
-__all__ = [name for names in PLACES.values() for name in names]  # noqa: PLE0605
+__all__ = [name for names in PLACES.values() for name in names]
 
 
 def __getattr__(name: str) -> Any:

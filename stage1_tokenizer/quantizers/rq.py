@@ -1,7 +1,7 @@
 """RQ-VAE: each code stands for what those before it leave of the vector (arXiv 2203.01941, section 3.1)."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from common.bounds import Count, NonNegative, Share
-from stage1_tokenizer.quantizers.base import Quantized
+from stage1_tokenizer.quantizers.base import Quantized, keywords_of
 from stage1_tokenizer.quantizers.ema import EMA
 from stage1_tokenizer.quantizers.estimators import straight_through
 from stage1_tokenizer.quantizers.residual import ResidualQuantizer, check_levels
@@ -53,8 +53,9 @@ class RQ(ResidualQuantizer):
     config_class = RQConfig
     config: RQConfig
 
-    def __init__(self, **options: object) -> None:
-        super().__init__(**options)
+    @keywords_of(RQConfig)
+    def __init__(self, *given: RQConfig, **options: Any) -> None:
+        super().__init__(*given, **options)
         config = self.config
         self.tables = nn.ModuleList(
             EMA(

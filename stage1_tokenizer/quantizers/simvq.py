@@ -1,7 +1,7 @@
 """SimVQ: a codebook C W + b of a frozen random basis C and one learned linear map (arXiv 2411.02038)."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from common.bounds import Count, NonNegative
-from stage1_tokenizer.quantizers.base import Quantized, Quantizer
+from stage1_tokenizer.quantizers.base import Quantized, Quantizer, keywords_of
 from stage1_tokenizer.quantizers.estimators import rotation_trick, straight_through
 from stage1_tokenizer.quantizers.losses import gaussian_wasserstein
 from stage1_tokenizer.quantizers.projection import (
@@ -75,8 +75,9 @@ class SimVQ(Quantizer):
     config: SimVQConfig
     basis: Tensor
 
-    def __init__(self, **options: object) -> None:
-        super().__init__(**options)
+    @keywords_of(SimVQConfig)
+    def __init__(self, *given: SimVQConfig, **options: Any) -> None:
+        super().__init__(*given, **options)
         config = self.config
         basis = torch.randn(config.codebook_size, config.code_dim) * config.code_dim**-0.5
         if config.train_basis:

@@ -1,7 +1,7 @@
 """SpeechTokenizer: waveforms to sequences of codes, and codes to waveforms."""
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from common.bounds import Count, Whole
 from stage1_tokenizer.quantizers import (
+    PADDING,
     Quantized,
     QuantizerConfig,
     SimVQConfig,
@@ -23,8 +24,6 @@ from stage1_tokenizer.tokenizer import Tokenizer
 
 CHUNK = 1024
 """Codes in work at a time when a clip is encoded or decoded: 14 s at 75 codes per second."""
-PADDING = -1
-"""Stands after an item's last code in a batch of unequal lengths."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,21 +210,10 @@ class SpeechTokenizer(Tokenizer):
         self, latents: Float[Tensor, "b d n"], samples: int, lengths: Lengths
     ) -> tuple[Float[Tensor, "b t"], Quantized]:
         counts = self.counts(lengths)
-        quantized = self._quantized(rearrange(latents, "b d n -> b n d"), counts)
-        decoded = self.decoder(rearrange(quantized.latents, "b n d -> b d n"), counts)
+        valid = None if counts is None else inside(counts, latents.shape[2])
+        quantized = self.quantizer(latents, channels_first=True, mask=valid)
+        decoded = self.decoder(quantized.latents, counts)
         return trimmed(decoded, samples, lengths), quantized
-
-    def _quantized(self, latents: Float[Tensor, "b n d"], counts: Lengths) -> Quantized:
-        if counts is None:
-            return self.quantizer(latents)
-        valid = inside(counts, latents.shape[1])
-        quantized = self.quantizer(latents[valid][None])
-        flat = quantized.codes[0]
-        codes = flat.new_full((*valid.shape, *flat.shape[1:]), PADDING)
-        codes[valid] = flat
-        full = torch.zeros_like(latents, dtype=quantized.latents.dtype)
-        chosen = full.index_put((valid,), quantized.latents[0])
-        return replace(quantized, latents=chosen, codes=codes)
 
 
 def trimmed(decoded: Float[Tensor, "b m"], samples: int, lengths: Lengths) -> Float[Tensor, "b t"]:
