@@ -18,13 +18,13 @@ class Arrangement(NamedTuple):
     channels_first: bool
     mask: Bool[Tensor, "b n"] | None
 
-    def vectors(self, latents: Float[Tensor, "b ..."]) -> Float[Tensor, "b n d"]:
+    def vectors(self, latents: Float[Tensor, "b ..."]) -> Float[Tensor, "items n d"]:
         """The vectors in order; with a mask those that count alone, as one item."""
         flat = latents.movedim(1, -1) if self.channels_first else latents
         flat = flat.flatten(1, -2)
         return flat if self.mask is None else flat[self.mask][None]
 
-    def restored(self, vectors: Float[Tensor, "b n d"]) -> Float[Tensor, "b ..."]:
+    def restored(self, vectors: Float[Tensor, "items n d"]) -> Float[Tensor, "b ..."]:
         """The vectors where they came from, zeros where the mask has left one out."""
         if self.mask is not None:
             full = vectors.new_zeros((*self.mask.shape, vectors.shape[-1]))
@@ -32,7 +32,7 @@ class Arrangement(NamedTuple):
         arranged = vectors.reshape(*self.places, -1)
         return arranged.movedim(-1, 1) if self.channels_first else arranged
 
-    def restored_codes(self, codes: Int[Tensor, "b n *levels"]) -> Int[Tensor, "b ..."]:
+    def restored_codes(self, codes: Int[Tensor, "items n *levels"]) -> Int[Tensor, "b ..."]:
         """The codes where their vectors came from, -1 where the mask has left one out."""
         if self.mask is not None:
             flat = codes[0]

@@ -10,7 +10,8 @@ from common.processes import broadcast_from_first
 
 def attach(quantizer: Any, optimizer: Optimizer, *, resumed: bool) -> None:
     """Calls `init_from`, `accumulate` and `after_step` of a `Quantizer` when it is their time."""
-    begun, gathered = resumed, False
+    begun = resumed
+    batches: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def before_forward(_: Any, inputs: tuple[Any, ...]) -> None:
         nonlocal begun
@@ -22,16 +23,15 @@ def attach(quantizer: Any, optimizer: Optimizer, *, resumed: bool) -> None:
                     broadcast_from_first(value)
 
     def after_forward(_: Any, __: Any, out: Any) -> None:
-        nonlocal gathered
         if quantizer.training and torch.is_grad_enabled():
-            quantizer.accumulate(out.inputs, out.input_codes)
-            gathered = True
+            batches.append((out.inputs, out.input_codes))
 
     def after_step(*_: Any) -> None:
-        nonlocal gathered
-        if gathered:
+        if batches:
+            for inputs, codes in batches:
+                quantizer.accumulate(inputs, codes)
+            batches.clear()
             quantizer.after_step()
-            gathered = False
 
     quantizer.register_forward_pre_hook(before_forward)
     quantizer.register_forward_hook(after_forward)

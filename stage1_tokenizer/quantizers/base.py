@@ -91,9 +91,9 @@ class CustomQuantizerConfig:
 class Quantized:
     """The result of a quantizer's forward: `latents, codes, loss = quantizer(...)`, and more by name."""
 
-    latents: Float[Tensor, "b *n d"]
+    latents: Float[Tensor, "b ..."]
     """The code vectors, with the gradient estimator's path to the encoder; arranged as they were given."""
-    codes: Int[Tensor, "b *m"]
+    codes: Int[Tensor, "b ..."]
     """A code for each position, or as many as there are levels; -1 where a mask leaves it out."""
     losses: dict[str, Float[Tensor, ""]]
     """Named scalars, already weighted."""
@@ -224,8 +224,8 @@ class Quantizer(nn.Module, ABC):
     def attach(self, optimizer: Optimizer, *, resumed: bool = False) -> None:
         """From now on in training mode, calls by itself what a training loop would have to call.
 
-        `init_from` before the first batch, unless `resumed`; `accumulate` after every batch; `after_step` after
-        every step of the optimizer. On several processes all begin as the first one does.
+        `init_from` before the first batch, unless `resumed`; after every step of the optimizer `accumulate` of each
+        batch since the last one, and `after_step`. On several processes all begin as the first one does.
         """
         attach(self, optimizer, resumed=resumed)
 
