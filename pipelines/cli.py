@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from common.extras import MissingExtraError, named_extras
 from common.findings import FailedRunError
 from common.parent import CHILD, exit_with_parent
 from pipelines.experiment import read_experiment
@@ -34,7 +35,7 @@ class UnexpectedError(Exception):
     """An error that is no mistake of the user's. The message says where its traceback is."""
 
 
-def sentence(error: ValueError | OSError) -> str:
+def sentence(error: Exception) -> str:
     """What the system says of a file with the file's name, or what the error says."""
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {(error.strerror or str(error)).lower()}"
@@ -48,7 +49,7 @@ def make(section: str, config: Any) -> str:
     """
     try:
         return made(section, config)
-    except (ValueError, OSError, FailedRunError):
+    except (ValueError, OSError, FailedRunError, MissingExtraError):
         raise
     except Exception as error:
         folder = output_folder(config)
@@ -69,7 +70,7 @@ def output_folder(config: Any) -> Path:
 
 def made(section: str, config: Any) -> str:
     """Calls the section's verb."""
-    with stopped_at_once():  # torch and transformers: not before they are needed
+    with stopped_at_once(), named_extras():  # torch and transformers: not before they are needed
         from pipelines import verbs
 
     match section:
@@ -268,8 +269,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         if (text := help_of(arguments)) is not None:
             print(text)
             sys.exit(0)
-        answer(parser().parse_args(arguments))
-    except (ValueError, OSError) as error:
+        with named_extras():
+            answer(parser().parse_args(arguments))
+    except (ValueError, OSError, MissingExtraError) as error:
         if os.environ.get("LOCAL_RANK", "0") == "0":  # of several processes one says it
             print(f"simvq {verb}: {sentence(error)}", file=sys.stderr)
         sys.exit(2)

@@ -3,6 +3,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from common.extras import named_extras
+
 if TYPE_CHECKING:
     from pipelines import ImageGenerationPipeline, SpeechGenerationPipeline
     from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
@@ -37,7 +39,8 @@ def __getattr__(name: str) -> Any:
     """The class of that name, from its folder."""
     for place, names in PLACES.items():
         if name in names:
-            return getattr(import_module(place), name)
+            with named_extras():
+                return getattr(import_module(place), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
