@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from jaxtyping import Float, Int
@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from common.hub import local_folder
+from pipelines.generation.named import Named, numbers_of
 from pipelines.generation.pipeline_folder import read_pipeline, write_pipeline
 from stage1_tokenizer import SpeechTokenizer
 from stage2_prior import Prior
@@ -69,10 +70,15 @@ class SpeechGenerationPipeline:
         about = {"classes": list(self.classes), "speakers": list(self.speakers)}
         write_pipeline(folder, self.tokenizer, self.prior, about)
 
-    def to(self, device: torch.device | str) -> Self:
-        """The same pipeline, on another device."""
+    def to(
+        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> Self:
+        """The same pipeline, on another device; the prior in another precision, such as torch.bfloat16.
+
+        The tokenizer stays in float32, so that codes mean the same everywhere.
+        """
         self.tokenizer.to(device)
-        self.prior.to(device)
+        self.prior.to(device, dtype)
         return self
 
     @property
@@ -83,9 +89,9 @@ class SpeechGenerationPipeline:
     @torch.no_grad()
     def __call__(
         self,
-        labels: Sequence[int] | None = None,
-        speakers: Sequence[int] | None = None,
-        texts: Sequence[str] | None = None,
+        labels: Named | Sequence[Named] | None = None,
+        speakers: Named | Sequence[Named] | None = None,
+        texts: str | Sequence[str] | None = None,
         *,
         prompts: Sequence[Float[Tensor, " _"]] | None = None,
         seeds: Sequence[int] | None = None,
@@ -99,14 +105,17 @@ class SpeechGenerationPipeline:
     ) -> SpeechOutput:
         """Samples one waveform per label, speaker, text or prompt, or else one per seed.
 
-        A prompt is a waveform at the tokenizer's rate: the codes of its whole hops begin the sample.
+        Labels and speakers are names or numbers. A prompt is a waveform at the tokenizer's rate: the codes of its whole hops begin the sample.
         The same condition and seed give the same codes in any batch. Seeds are 0, 1, 2, ... unless given.
         """
-        per_sample = next((g for g in (labels, speakers, texts, prompts) if g is not None), [0])
+        said: dict[str, Any] = {
+            "labels": numbers_of(labels, self.classes, "label"),
+            "speakers": numbers_of(speakers, self.speakers, "speaker"),
+            "texts": [texts] if isinstance(texts, str) else texts,
+        }
+        per_sample = next((g for g in (*said.values(), prompts) if g is not None), [0])
         seeds = list(range(len(per_sample))) if seeds is None else list(seeds)
-        conditions = self.prior.conditions(
-            len(seeds), labels=labels, speakers=speakers, texts=texts
-        ).to(self.device)
+        conditions = self.prior.conditions(len(seeds), **said).to(self.device)
         options = SamplingOptions(
             guidance=guidance,
             temperature=temperature,
