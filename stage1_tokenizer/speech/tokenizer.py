@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,7 @@ from stage1_tokenizer.quantizers import (
 )
 from stage1_tokenizer.speech.decoder import GROUPS, Decoder
 from stage1_tokenizer.speech.net import Encoder, Lengths, inside, masked
+from stage1_tokenizer.speech.preprocess import preprocess_clip
 from stage1_tokenizer.tokenizer import Tokenizer
 
 CHUNK = 1024
@@ -150,20 +152,40 @@ class SpeechTokenizer(Tokenizer):
 
     @torch.no_grad()
     def encode(
-        self, waveform: Float[Tensor, "b t"], lengths: Lengths = None, chunk: int = CHUNK
+        self, waveform: Any, lengths: Lengths = None, chunk: int = CHUNK
     ) -> Int[Tensor, "b n *levels"]:
         """The codes of each clip, -1 past an item's end; `lengths` is in samples.
+
+        Of a float tensor (b, t) in [-1, 1], or of anything that `preprocess` takes. In float32, whatever the
+        autocast; raises ValueError for weights in half precision.
 
         A clip has any length, and is encoded in pieces of `chunk` codes, which changes nothing but rounding.
         Raises ValueError for a batch without samples, and for lengths that do not fit it.
         """
+        if not (
+            isinstance(waveform, Tensor) and waveform.ndim == 2 and waveform.is_floating_point()
+        ):
+            waveform = self.preprocess(waveform)
         _check_lengths(lengths, waveform)
-        latents = self.latents(waveform, lengths, chunk)
-        codes = self.quantizer.encode(rearrange(latents, "b d n -> b n d"))
+        with self.exactly():
+            latents = self.latents(waveform.to(self.dtype), lengths, chunk)
+            codes = self.quantizer.encode(rearrange(latents, "b d n -> b n d"))
         counts = self.counts(lengths)
         if counts is None:
             return codes
         return codes.masked_fill(~beside(inside(counts, codes.shape[1]), codes), PADDING)
+
+    def preprocess(
+        self, clip: Any, sample_rate: int | None = None, *, channels_first: bool | None = None
+    ) -> Float[Tensor, "1 t"]:
+        """A clip in [-1, 1] at the tokenizer's rate on its device: mixed down to one channel and resampled.
+
+        `clip` is a path, or samples (t,) or with channels: int16, or floats in [-1, 1], at `sample_rate`, which
+        is the tokenizer's unless given. Channels come last in an array and first in a tensor, unless
+        `channels_first` says otherwise. Raises ValueError, in one sentence, for what does not fit.
+        """
+        ready = preprocess_clip(clip, self.config.sample_rate, sample_rate, channels_first)
+        return ready.to(self.device)
 
     @torch.no_grad()
     def decode(
