@@ -53,7 +53,9 @@ def read_values(path: Path | None, overrides: Sequence[str] = ()) -> dict[str, A
     from yaml import YAMLError
 
     if path is not None and not path.is_file():
-        raise ValueError(f"{path} is not a file: the first argument is a config of configs/")
+        raise ValueError(
+            f"{path} is not a file: give a recipe's file, or a name that `simvq recipes` lists"
+        )
     for override in overrides:
         if "=" not in override:
             raise ValueError(f"override {override!r} must have the form key=value")

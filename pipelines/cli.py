@@ -1,4 +1,4 @@
-"""simvq: the verbs. `simvq VERB configs/EXPERIMENT.yaml [key=value ...]`; the same command again resumes."""
+"""simvq: the verbs. `simvq VERB RECIPE-OR-FILE [key=value ...]`; the same command again resumes."""
 
 import argparse
 import contextlib
@@ -16,6 +16,7 @@ from common.findings import FailedRunError
 from common.parent import CHILD, exit_with_parent
 from pipelines.experiment import read_experiment
 from pipelines.help import class_help, file_help, section_help
+from pipelines.recipe_list import config_path, recipes
 
 VERBS = {
     "train-tokenizer": ("tokenizer", "train a tokenizer on a data set"),
@@ -184,14 +185,14 @@ def parser() -> argparse.ArgumentParser:
     for verb, line in lines.items():
         one = verbs.add_parser(verb, help=line, add_help=False)
         one.add_argument("-h", "--help", action="store_true", help="show the file's keys")
-        one.add_argument("config", type=Path, help="a file of configs/")
+        one.add_argument("config", type=config_path, help="a file, or the name of a recipe")
         one.add_argument("overrides", nargs="*", metavar="key=value", help="prior.steps=100")
     profiled = verbs.add_parser(
         "profile",
         help="show where the time of a training's steps goes; its run folder stays as it is",
     )
     profiled.add_argument("profiled", metavar="VERB", help="train-tokenizer or train-prior")
-    profiled.add_argument("config", type=Path, help="a file of configs/")
+    profiled.add_argument("config", type=config_path, help="a file, or the name of a recipe")
     profiled.add_argument("overrides", nargs="*", metavar="key=value", help="prior.batch_size=8")
     recipe = verbs.add_parser("new", help="write a recipe for a data set, on standard output")
     recipe.add_argument("data", help="a folder, a Parquet file, or a name on the Hub")
@@ -204,6 +205,7 @@ def parser() -> argparse.ArgumentParser:
         "--latents", type=Path, help="a .npy file, (n, d) or (b, n, d), of any project"
     )
     examined.add_argument("--codebook", type=Path, help="a .npy file, (k, d)")
+    verbs.add_parser("recipes", help="list the recipes that come with the package")
     official = verbs.add_parser(
         "import-official", help="convert a checkpoint of the paper's authors"
     )
@@ -244,6 +246,8 @@ def answer(args: argparse.Namespace) -> None:
             from pipelines.new import new
 
             say(new(args.data, args.options))
+        case "recipes":
+            print(recipes())
         case "import-official":
             from stage1_tokenizer.import_checkpoint import import_official
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import torch
 from jaxtyping import Float, Int
@@ -105,17 +105,18 @@ class SpeechGenerationPipeline:
     ) -> SpeechOutput:
         """Samples one waveform per label, speaker, text or prompt, or else one per seed.
 
-        Labels and speakers are names or numbers. A prompt is a waveform at the tokenizer's rate: the codes of its whole hops begin the sample.
+        Labels and speakers are names or numbers. A prompt is a waveform at the tokenizer's rate: the codes of
+        its whole hops begin the sample.
         The same condition and seed give the same codes in any batch. Seeds are 0, 1, 2, ... unless given.
         """
-        said: dict[str, Any] = {
-            "labels": numbers_of(labels, self.classes, "label"),
-            "speakers": numbers_of(speakers, self.speakers, "speaker"),
-            "texts": [texts] if isinstance(texts, str) else texts,
-        }
-        per_sample = next((g for g in (*said.values(), prompts) if g is not None), [0])
+        labels = numbers_of(labels, self.classes, "label")
+        speakers = numbers_of(speakers, self.speakers, "speaker")
+        texts = [texts] if isinstance(texts, str) else texts
+        per_sample = next((g for g in (labels, speakers, texts, prompts) if g is not None), [0])
         seeds = list(range(len(per_sample))) if seeds is None else list(seeds)
-        conditions = self.prior.conditions(len(seeds), **said).to(self.device)
+        conditions = self.prior.conditions(
+            len(seeds), labels=labels, speakers=speakers, texts=texts
+        ).to(self.device)
         options = SamplingOptions(
             guidance=guidance,
             temperature=temperature,
