@@ -38,6 +38,17 @@ class ImageGenerationPipeline:
         pipeline.json     names of the classes, and the SHA-256 of both weights
         tokenizer/        ImageTokenizer.save_pretrained
         prior/            Prior.save_pretrained
+
+    Labels are names or numbers:
+
+        >>> pipe = ImageGenerationPipeline.from_pretrained("images_pipeline")
+        >>> pipe.classes
+        ('a', 'b', 'c')
+        >>> out = pipe(labels=["a", "c"], seeds=[0, 1], guidance=2.0)
+        >>> out.images[0].size, out.codes.shape
+        ((8, 8), torch.Size([2, 4, 4]))
+        >>> pipe.tokenizer.decode(out.codes).shape
+        torch.Size([2, 3, 8, 8])
     """
 
     def __init__(self, tokenizer: ImageTokenizer, prior: Prior, classes: Sequence[str]) -> None:

@@ -38,6 +38,15 @@ class SpeechGenerationPipeline:
         pipeline.json     names of the classes and speakers, and the SHA-256 of both weights
         tokenizer/        SpeechTokenizer.save_pretrained
         prior/            Prior.save_pretrained
+
+    Labels and speakers are names or numbers:
+
+        >>> pipe = SpeechGenerationPipeline.from_pretrained("speech_pipeline")
+        >>> pipe.classes, pipe.speakers
+        (('a', 'b', 'c'), ('x', 'y'))
+        >>> out = pipe(labels="b", speakers="y", seeds=[7], max_codes=8)
+        >>> len(out.waveforms), len(out.waveforms[0]) == len(out.codes[0]) * pipe.tokenizer.config.hop
+        (1, True)
     """
 
     def __init__(

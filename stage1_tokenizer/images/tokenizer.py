@@ -64,7 +64,17 @@ class ImageTokenizerConfig:
 
 
 class ImageTokenizer(Tokenizer):
-    """A convolutional autoencoder with a quantizer in the middle. Images are in [-1, 1]."""
+    """A convolutional autoencoder with a quantizer in the middle. Images are in [-1, 1].
+
+    >>> config = ImageTokenizerConfig(image_size=32, width=32, quantizer=SimVQConfig(code_dim=8))
+    >>> tokenizer = ImageTokenizer(config).eval()  # or ImageTokenizer.from_pretrained("model")
+    >>> codes = tokenizer.encode(torch.zeros(1, 3, 32, 32))
+    >>> codes.shape, tokenizer.decode(codes).shape
+    (torch.Size([1, 4, 4]), torch.Size([1, 3, 32, 32]))
+    >>> picture = torch.zeros(32, 32, 3, dtype=torch.uint8).numpy()  # or a PIL image, or a path
+    >>> tokenizer.encode(picture).shape
+    torch.Size([1, 4, 4])
+    """
 
     config_class = ImageTokenizerConfig
     config: ImageTokenizerConfig

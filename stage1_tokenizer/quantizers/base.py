@@ -89,7 +89,14 @@ class CustomQuantizerConfig:
 
 @dataclass
 class Quantized:
-    """The result of a quantizer's forward: `latents, codes, loss = quantizer(...)`, and more by name."""
+    """The result of a quantizer's forward: `latents, codes, loss = quantizer(...)`, and more by name.
+
+    >>> from stage1_tokenizer.quantizers import SimVQ
+    >>> out = SimVQ(codebook_size=64, code_dim=8)(torch.randn(2, 5, 8))
+    >>> latents, codes, loss = out
+    >>> list(out.losses)
+    ['codebook', 'commitment']
+    """
 
     latents: Float[Tensor, "b ..."]
     """The code vectors, with the gradient estimator's path to the encoder; arranged as they were given."""
@@ -223,6 +230,16 @@ class Quantizer(nn.Module, ABC):
 
     def attach(self, optimizer: Optimizer, *, resumed: bool = False) -> None:
         """From now on in training mode, calls by itself what a training loop would have to call.
+
+            >>> from stage1_tokenizer.quantizers import EMA
+            >>> quantizer, encoder = EMA(codebook_size=64, code_dim=8), torch.nn.Linear(3, 8)
+            >>> optimizer = torch.optim.Adam(encoder.parameters())
+            >>> quantizer.attach(optimizer)
+            >>> for batch in torch.randn(10, 4, 5, 3):
+            ...     latents, codes, loss = quantizer(encoder(batch))
+            ...     loss.backward()
+            ...     optimizer.step()
+            ...     optimizer.zero_grad()
 
         `init_from` before the first batch, unless `resumed`; after every step of the optimizer `accumulate` of each
         batch since the last one, and `after_step`. On several processes all begin as the first one does.

@@ -60,6 +60,11 @@ class EMA(Quantizer):
     The averaged counts begin at 1 and not at 0, which spares a division by almost nothing. Jukebox's
     threshold is a count of 1, and RQ-VAE's too; here it grows with the batch. With a reset counts have no
     Laplace smoothing, as in Jukebox. `state` sets a count to the threshold, as RQ-VAE does.
+
+        >>> quantizer = EMA(codebook_size=64, code_dim=8, reset="state")
+        >>> latents, codes, loss = quantizer(torch.randn(2, 5, 8))
+        >>> codes.shape
+        torch.Size([2, 5])
     """
 
     config_class = EMAConfig

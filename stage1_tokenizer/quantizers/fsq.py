@@ -49,6 +49,11 @@ class FSQ(Quantizer):
 
     The shift that puts zero on a level of an even number of them inverts the tanh with atanh; the authors'
     notebook has tan there. Their range of tanh is a little short of the end levels, this one exceeds them.
+
+        >>> quantizer = FSQ(levels=(8, 5, 5))
+        >>> latents, codes, loss = quantizer(torch.randn(2, 5, 3))
+        >>> codes.shape
+        torch.Size([2, 5])
     """
 
     config_class = FSQConfig

@@ -61,6 +61,11 @@ class LFQ(Quantizer):
 
     The entropy term is the paper's, in a form that holds no N x K probabilities. It may be negative, and so
     may the loss. The batch is that of all processes; there is no decay of its weight.
+
+        >>> quantizer = LFQ(codebook_size=256)
+        >>> latents, codes, loss = quantizer(torch.randn(2, 5, 8))
+        >>> codes.shape
+        torch.Size([2, 5])
     """
 
     config_class = LFQConfig

@@ -43,13 +43,13 @@ class ResidualSimVQ(ResidualQuantizer):
 
     A level's losses are taken on what is left before it; those before it get no gradient of them.
 
-    >>> quantizer = ResidualSimVQ(codebook_size=256, code_dim=16, levels=3)
-    >>> latents, codes, loss = quantizer(torch.randn(2, 10, 16))
-    >>> codes.shape
-    torch.Size([2, 10, 3])
-    >>> coarse, finer, whole = quantizer.sums(codes)  # what the first one, two and three codes stand for
-    >>> torch.equal(whole, quantizer.lookup(codes))
-    True
+        >>> quantizer = ResidualSimVQ(codebook_size=256, code_dim=16, levels=3)
+        >>> latents, codes, loss = quantizer(torch.randn(2, 10, 16))
+        >>> codes.shape
+        torch.Size([2, 10, 3])
+        >>> coarse, finer, whole = quantizer.sums(codes)  # what the first one, two and three codes stand for
+        >>> torch.equal(whole, quantizer.lookup(codes))
+        True
     """
 
     config_class = ResidualSimVQConfig

@@ -48,6 +48,11 @@ class RQ(ResidualQuantizer):
 
     Different from the paper: a shared codebook takes what all levels chose as one step of its averages, not
     as one step for each; and it begins as vectors and what is left of them in the first batch.
+
+        >>> quantizer = RQ(codebook_size=64, code_dim=8, levels=3)
+        >>> latents, codes, loss = quantizer(torch.randn(2, 5, 8))
+        >>> codes.shape
+        torch.Size([2, 5, 3])
     """
 
     config_class = RQConfig

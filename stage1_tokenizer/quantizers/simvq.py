@@ -23,7 +23,11 @@ from stage1_tokenizer.quantizers.search import nearest
 
 @dataclass(frozen=True, kw_only=True)
 class SimVQConfig:
-    """The codebook, and the options of its training."""
+    """The codebook, and the options of its training.
+
+    >>> SimVQ(SimVQConfig(codebook_size=64, code_dim=8)).codebook.shape
+    torch.Size([64, 8])
+    """
 
     method: Literal["simvq"] = "simvq"
     """The key by which a file says which quantizer it is for."""
@@ -69,6 +73,15 @@ class SimVQ(Quantizer):
 
     The key `map` has more and less than the paper's linear layer, for comparison. A frozen basis is a
     persistent buffer: it belongs to the weights.
+
+        >>> quantizer = SimVQ(codebook_size=1024, code_dim=16)
+        >>> grid = torch.randn(2, 16, 8, 8)
+        >>> quantizer.init_from(grid.movedim(1, -1))  # once, or quantizer.attach(optimizer)
+        >>> latents, codes, loss = quantizer(grid, channels_first=True)
+        >>> latents.shape, codes.shape, loss.shape
+        (torch.Size([2, 16, 8, 8]), torch.Size([2, 8, 8]), torch.Size([]))
+        >>> torch.equal(quantizer.lookup(codes), latents.movedim(1, -1))
+        True
     """
 
     config_class = SimVQConfig

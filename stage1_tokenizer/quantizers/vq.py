@@ -33,7 +33,13 @@ class VQConfig:
 
 
 class VQ(Quantizer):
-    """Vectors to the nearest of K trained codes. Only codes that are chosen learn."""
+    """Vectors to the nearest of K trained codes. Only codes that are chosen learn.
+
+    >>> quantizer = VQ(codebook_size=64, code_dim=8)
+    >>> latents, codes, loss = quantizer(torch.randn(2, 5, 8))
+    >>> codes.shape
+    torch.Size([2, 5])
+    """
 
     config_class = VQConfig
     config: VQConfig

@@ -96,6 +96,17 @@ class SpeechTokenizer(Tokenizer):
 
     In a batch of unequal lengths, `lengths` says where each item ends, and every item comes out as
     it does alone. A clip that ends within a hop is filled up with zeros.
+
+        >>> small = {"width": 4, "decoder_width": 32, "decoder_hidden": 32, "decoder_layers": 1}
+        >>> quantizer = SimVQConfig(codebook_size=64, code_dim=8)
+        >>> config = SpeechTokenizerConfig(sample_rate=16_000, quantizer=quantizer, **small)
+        >>> tokenizer = SpeechTokenizer(config).eval()  # or SpeechTokenizer.from_pretrained("model")
+        >>> codes = tokenizer.encode(torch.zeros(1, 3200))
+        >>> codes.shape, tokenizer.decode(codes).shape
+        (torch.Size([1, 10]), torch.Size([1, 3200]))
+        >>> stereo = torch.zeros(44_100, 2).numpy()  # or a path, whose file knows its rate
+        >>> tokenizer.encode(tokenizer.preprocess(stereo, sample_rate=44_100)).shape
+        torch.Size([1, 50])
     """
 
     config_class = SpeechTokenizerConfig

@@ -4,6 +4,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import datasets
 import pytest
 import torch
 from helpers.image_runs import few_digits, tokenizer_config
@@ -173,6 +174,16 @@ def test_codes_are_written_once_and_their_manifest_is_true(trained: Path) -> Non
     stored = torch.tensor([rows[0]["codes"], rows[300]["codes"]])
     assert torch.equal(tokenizer.encode(images).flatten(1), stored)
     assert [rows[0]["label"], rows[300]["item"]] == [data.label(data[0]), 300]
+
+
+def test_codes_open_as_a_data_set(trained: Path) -> None:
+    codes = datasets.load_from_disk(trained / "codes")
+    assert set(codes) == set(read_manifest(trained / "codes")["rows"])
+    for split, rows in codes.items():
+        ours = read_codes(trained / "codes", split)
+        assert rows.features == ours.features and rows[:] == ours[:]
+    alone = datasets.load_from_disk(trained / "codes" / "train")
+    assert len(alone) == 359 and alone.split == "train"
 
 
 @pytest.mark.parametrize("kind", ["arrow", "parquet"])
