@@ -19,7 +19,6 @@ if TYPE_CHECKING:
         SimVQ,
         SimVQConfig,
     )
-    from stage2_prior import Prior
 
 PLACES = {
     "stage1_tokenizer.quantizers": (
@@ -27,7 +26,6 @@ PLACES = {
         *("VQ", "EMA", "RQ", "FSQ", "LFQ"),
     ),
     "stage1_tokenizer": ("ImageTokenizer", "SpeechTokenizer"),
-    "stage2_prior": ("Prior",),
     "pipelines": ("ImageGenerationPipeline", "SpeechGenerationPipeline"),
 }
 """Where each name comes from."""

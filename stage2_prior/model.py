@@ -135,13 +135,6 @@ class Prior(HubModel):
     """p(codes | condition), one code after the other, in raster order for images; then the end, where sequences end.
 
     Attention is causal, so that what stands past a sequence's end changes nothing before it.
-
-        >>> config = PriorConfig(codebook_size=64, code_dim=8, length=16, classes=3, size="1m")
-        >>> prior = Prior(config)
-        >>> codes = torch.randint(64, (2, 16))
-        >>> conditions = prior.conditions(2, labels=[0, 2])
-        >>> prior(conditions, codes).shape  # nats per code
-        torch.Size([])
     """
 
     config_class = PriorConfig

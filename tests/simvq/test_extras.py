@@ -107,7 +107,7 @@ assert tokenizer.decode(tokenizer.encode(images)).shape == images.shape
 @pytest.mark.parametrize(
     ("code", "extras", "words"),
     [
-        ("from simvq import Prior", (), "transformers is not installed"),
+        ("from simvq import SpeechGenerationPipeline", (), "is not installed: pip install"),
         ("from simvq import ImageGenerationPipeline", (), "'simvq-pipeline[train]'"),
         ("from pipelines.cli import main; main(['run', 'configs/smoke.yaml'])", (), "[train]"),
         (
