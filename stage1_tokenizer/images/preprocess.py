@@ -22,7 +22,8 @@ def preprocess_images(
     """What `ImageTokenizer.preprocess` says, on the CPU for all but tensors."""
     if isinstance(images, np.ndarray | Tensor):
         first = isinstance(images, Tensor) if channels_first is None else channels_first
-        return from_array(torch.as_tensor(images), channels, first, value_range)
+        pixels = images if isinstance(images, Tensor) else torch.from_numpy(np.array(images))
+        return from_array(pixels, channels, first, value_range)
     if isinstance(images, Sequence) and not isinstance(images, str):
         if not images:
             raise ValueError("there are no images: give at least one")

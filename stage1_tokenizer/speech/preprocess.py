@@ -25,7 +25,8 @@ def preprocess_clip(
     if not isinstance(clip, np.ndarray | Tensor):
         raise ValueError(f"{type(clip).__name__} is no clip: give a path, an array or a tensor")
     first = isinstance(clip, Tensor) if channels_first is None else channels_first
-    mono = from_samples(torch.as_tensor(clip), first)
+    samples = clip if isinstance(clip, Tensor) else torch.from_numpy(np.array(clip))
+    mono = from_samples(samples, first)
     if sample_rate not in (None, wanted):
         resampled = soxr.resample(mono.cpu().numpy(), sample_rate, wanted)
         mono = torch.from_numpy(np.ascontiguousarray(resampled)).to(mono.device)

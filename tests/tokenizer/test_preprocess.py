@@ -54,13 +54,14 @@ def speech() -> SpeechTokenizer:
         Image.fromarray(PIXELS),
         PIXELS,
         PIXELS[None],
+        PIXELS[::-1][::-1],
         torch.from_numpy(PIXELS).movedim(-1, 0),
         EXACT,
         EXACT[0].double(),
         EXACT[0].movedim(0, -1).numpy(),
         [Image.fromarray(PIXELS)],
     ],
-    ids=["pil", "bytes", "batch", "tensor", "as-is", "double", "floats", "list"],
+    ids=["pil", "bytes", "batch", "flipped", "tensor", "as-is", "double", "floats", "list"],
 )
 def test_an_image_has_the_same_codes_however_it_is_held(
     images: ImageTokenizer, given: object
