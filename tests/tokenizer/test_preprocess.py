@@ -54,7 +54,7 @@ def speech() -> SpeechTokenizer:
         Image.fromarray(PIXELS),
         PIXELS,
         PIXELS[None],
-        PIXELS[::-1][::-1],
+        np.flip(np.flip(PIXELS, 0).copy(), 0),
         torch.from_numpy(PIXELS).movedim(-1, 0),
         EXACT,
         EXACT[0].double(),
