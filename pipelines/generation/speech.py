@@ -79,15 +79,13 @@ class SpeechGenerationPipeline:
         about = {"classes": list(self.classes), "speakers": list(self.speakers)}
         write_pipeline(folder, self.tokenizer, self.prior, about)
 
-    def to(
-        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
-    ) -> Self:
-        """The same pipeline, on another device; the prior in another precision, such as torch.bfloat16.
+    def to(self, *where: torch.device | str | torch.dtype) -> Self:
+        """The same pipeline on another device, or its prior in another precision: to("cuda", torch.bfloat16).
 
         The tokenizer stays in float32, so that codes mean the same everywhere.
         """
-        self.tokenizer.to(device)
-        self.prior.to(device, dtype)
+        self.prior.to(*where)  # type: ignore[call-overload]
+        self.tokenizer.to(self.device)
         return self
 
     @property

@@ -76,8 +76,9 @@ def test_sample_takes_names(images: ImageGenerationPipeline, labels: object) -> 
 def test_half_precision_is_the_priors_alone(images: ImageGenerationPipeline) -> None:
     pixels = filled("images", (2, 3, 8, 8))
     codes = images.tokenizer.encode(pixels)
-    assert images.to(dtype=torch.bfloat16) is images
+    assert images.to("cpu", torch.bfloat16) is images
     assert images.prior.condition_embedding.weight.dtype == torch.bfloat16
     assert torch.equal(images.tokenizer.encode(pixels), codes)
     assert len(images(["a", "b"]).images) == 2
+    assert images.to(torch.float32).prior.condition_embedding.weight.dtype == torch.float32
     assert images.device == torch.device("cpu")
