@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 HASHES = "sha256.json"
 """In a sealed folder: the SHA-256 of each file, by its path in the folder."""
 LOCK = ".lock"
@@ -141,6 +139,8 @@ def locked(folder: Path) -> Iterator[None]:
 
     Raises ValueError, naming the holder, where another process is writing it. A dead holder keeps nothing.
     """
+    from filelock import FileLock, Timeout  # not where a quantizer alone is imported
+
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK)
     holder = folder / f"{LOCK}.json"

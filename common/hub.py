@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any, ClassVar
 
-from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -73,4 +72,6 @@ def local_folder(name_or_dir: str | Path, revision: str | None = None) -> Path:
         return folder
     if str(name_or_dir).count("/") != 1 or str(name_or_dir).startswith("."):
         raise ValueError(f"{name_or_dir} is neither a folder nor the name of a Hub repository")
+    from huggingface_hub import snapshot_download  # takes a quarter of torch's time to import
+
     return Path(snapshot_download(str(name_or_dir), revision=revision))

@@ -1,4 +1,4 @@
-"""simvq: the verbs. `simvq VERB configs/EXPERIMENT.yaml [key=value ...]`; the same command again resumes."""
+"""simvq: the verbs. `simvq VERB RECIPE-OR-FILE [key=value ...]`; the same command again resumes."""
 
 import argparse
 import contextlib
@@ -11,10 +11,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from common.extras import MissingExtraError, named_extras
 from common.findings import FailedRunError
 from common.parent import CHILD, exit_with_parent
 from pipelines.experiment import read_experiment
 from pipelines.help import class_help, file_help, section_help
+from pipelines.recipe_list import config_path, recipes
 
 VERBS = {
     "train-tokenizer": ("tokenizer", "train a tokenizer on a data set"),
@@ -34,7 +36,7 @@ class UnexpectedError(Exception):
     """An error that is no mistake of the user's. The message says where its traceback is."""
 
 
-def sentence(error: ValueError | OSError) -> str:
+def sentence(error: Exception) -> str:
     """What the system says of a file with the file's name, or what the error says."""
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {(error.strerror or str(error)).lower()}"
@@ -48,7 +50,7 @@ def make(section: str, config: Any) -> str:
     """
     try:
         return made(section, config)
-    except (ValueError, OSError, FailedRunError):
+    except (ValueError, OSError, FailedRunError, MissingExtraError):
         raise
     except Exception as error:
         folder = output_folder(config)
@@ -69,7 +71,7 @@ def output_folder(config: Any) -> Path:
 
 def made(section: str, config: Any) -> str:
     """Calls the section's verb."""
-    with stopped_at_once():  # torch and transformers: not before they are needed
+    with stopped_at_once(), named_extras():  # torch and transformers: not before they are needed
         from pipelines import verbs
 
     match section:
@@ -183,14 +185,14 @@ def parser() -> argparse.ArgumentParser:
     for verb, line in lines.items():
         one = verbs.add_parser(verb, help=line, add_help=False)
         one.add_argument("-h", "--help", action="store_true", help="show the file's keys")
-        one.add_argument("config", type=Path, help="a file of configs/")
+        one.add_argument("config", type=config_path, help="a file, or the name of a recipe")
         one.add_argument("overrides", nargs="*", metavar="key=value", help="prior.steps=100")
     profiled = verbs.add_parser(
         "profile",
         help="show where the time of a training's steps goes; its run folder stays as it is",
     )
     profiled.add_argument("profiled", metavar="VERB", help="train-tokenizer or train-prior")
-    profiled.add_argument("config", type=Path, help="a file of configs/")
+    profiled.add_argument("config", type=config_path, help="a file, or the name of a recipe")
     profiled.add_argument("overrides", nargs="*", metavar="key=value", help="prior.batch_size=8")
     recipe = verbs.add_parser("new", help="write a recipe for a data set, on standard output")
     recipe.add_argument("data", help="a folder, a Parquet file, or a name on the Hub")
@@ -203,6 +205,7 @@ def parser() -> argparse.ArgumentParser:
         "--latents", type=Path, help="a .npy file, (n, d) or (b, n, d), of any project"
     )
     examined.add_argument("--codebook", type=Path, help="a .npy file, (k, d)")
+    verbs.add_parser("recipes", help="list the recipes that come with the package")
     official = verbs.add_parser(
         "import-official", help="convert a checkpoint of the paper's authors"
     )
@@ -243,6 +246,8 @@ def answer(args: argparse.Namespace) -> None:
             from pipelines.new import new
 
             say(new(args.data, args.options))
+        case "recipes":
+            print(recipes())
         case "import-official":
             from stage1_tokenizer.import_checkpoint import import_official
 
@@ -268,8 +273,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         if (text := help_of(arguments)) is not None:
             print(text)
             sys.exit(0)
-        answer(parser().parse_args(arguments))
-    except (ValueError, OSError) as error:
+        with named_extras():
+            answer(parser().parse_args(arguments))
+    except (ValueError, OSError, MissingExtraError) as error:
         if os.environ.get("LOCAL_RANK", "0") == "0":  # of several processes one says it
             print(f"simvq {verb}: {sentence(error)}", file=sys.stderr)
         sys.exit(2)

@@ -13,7 +13,7 @@ from datasets import Dataset, Features, Value
 from datasets.arrow_writer import ArrowWriter
 from tqdm.auto import tqdm
 
-from common.codes import code_files, damaged_shards, read_codes, read_manifest
+from common.codes import code_files, damaged_shards, read_codes, read_manifest, write_index
 from common.config import to_plain
 from common.files import replaced_file, sha256
 from common.hub import local_folder
@@ -49,6 +49,7 @@ def encode(config: EncodeConfig) -> dict[str, Any]:
         encode_split(config, modality, split, state)
     state.wait_for_everyone()
     if state.is_main_process:
+        write_index(config.out, list(modality.splits))
         bad = {name: bad_items(config.out, name, items) for name, items in modality.splits.items()}
         finish_manifest(config.out, request, bad, modality.tokenizer.quantizer.spec)
     state.wait_for_everyone()

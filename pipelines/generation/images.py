@@ -12,6 +12,7 @@ from torch import Tensor
 
 from common.hub import local_folder
 from common.images import to_pil, to_uint8
+from pipelines.generation.named import Named, numbers_of
 from pipelines.generation.pipeline_folder import read_pipeline, write_pipeline
 from stage1_tokenizer import ImageTokenizer
 from stage2_prior import Prior
@@ -37,6 +38,17 @@ class ImageGenerationPipeline:
         pipeline.json     names of the classes, and the SHA-256 of both weights
         tokenizer/        ImageTokenizer.save_pretrained
         prior/            Prior.save_pretrained
+
+    Labels are names or numbers:
+
+        >>> pipe = ImageGenerationPipeline.from_pretrained("images_pipeline")
+        >>> pipe.classes
+        ('a', 'b', 'c')
+        >>> out = pipe(labels=["a", "c"], seeds=[0, 1], guidance=2.0)
+        >>> out.images[0].size, out.codes.shape
+        ((8, 8), torch.Size([2, 4, 4]))
+        >>> pipe.tokenizer.decode(out.codes).shape
+        torch.Size([2, 3, 8, 8])
     """
 
     def __init__(self, tokenizer: ImageTokenizer, prior: Prior, classes: Sequence[str]) -> None:
@@ -63,16 +75,24 @@ class ImageGenerationPipeline:
         about = {"classes": list(self.classes)}
         write_pipeline(folder, self.tokenizer, self.prior, about)
 
-    def to(self, device: torch.device | str) -> Self:
-        """The same pipeline, on another device."""
-        self.tokenizer.to(device)
-        self.prior.to(device)
+    def to(self, *where: torch.device | str | torch.dtype) -> Self:
+        """The same pipeline on another device, or its prior in another precision: to("cuda", torch.bfloat16).
+
+        The tokenizer stays in float32, so that codes mean the same everywhere.
+        """
+        self.prior.to(*where)  # type: ignore[call-overload]
+        self.tokenizer.to(self.device)
         return self
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.prior.condition_embedding.weight.device
 
     @torch.no_grad()
     def __call__(
         self,
-        labels: Sequence[int] | None = None,
+        labels: Named | Sequence[Named] | None = None,
         *,
         seeds: Sequence[int] | None = None,
         guidance: float = 1.0,
@@ -82,12 +102,13 @@ class ImageGenerationPipeline:
         top_k: int = 0,
         top_p: float = 1.0,
     ) -> GenerationOutput:
-        """Samples one image per label, or without labels one per seed, from no condition.
+        """Samples one image per label, a name or a number, or without labels one per seed, from no condition.
 
         The same label and seed give the same image in any batch. Seeds are 0, 1, 2, ... unless given.
         """
-        seeds = list(range(len(labels or [0]))) if seeds is None else list(seeds)
-        conditions = self.prior.conditions(len(seeds), labels=labels)
+        numbers = numbers_of(labels, self.classes, "label")
+        seeds = list(range(len(numbers or [0]))) if seeds is None else list(seeds)
+        conditions = self.prior.conditions(len(seeds), labels=numbers)
         options = SamplingOptions(
             guidance=guidance,
             schedule=schedule,
@@ -96,8 +117,7 @@ class ImageGenerationPipeline:
             top_k=top_k,
             top_p=top_p,
         )
-        device = self.prior.condition_embedding.weight.device
-        codes = sample_codes(self.prior, conditions.to(device), seeds, options)
+        codes = sample_codes(self.prior, conditions.to(self.device), seeds, options)
         spec, (height, width) = self.tokenizer.quantizer.spec, self.tokenizer.config.grid
         levels = (spec.levels,) if spec.levels > 1 else ()
         grids = codes.reshape(len(codes), height, width, *levels)

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from common.hub import local_folder
+from pipelines.generation.named import Named, numbers_of
 from pipelines.generation.pipeline_folder import read_pipeline, write_pipeline
 from stage1_tokenizer import SpeechTokenizer
 from stage2_prior import Prior
@@ -37,6 +38,15 @@ class SpeechGenerationPipeline:
         pipeline.json     names of the classes and speakers, and the SHA-256 of both weights
         tokenizer/        SpeechTokenizer.save_pretrained
         prior/            Prior.save_pretrained
+
+    Labels and speakers are names or numbers:
+
+        >>> pipe = SpeechGenerationPipeline.from_pretrained("speech_pipeline")
+        >>> pipe.classes, pipe.speakers
+        (('a', 'b', 'c'), ('x', 'y'))
+        >>> out = pipe(labels="b", speakers="y", seeds=[7], max_codes=8)
+        >>> len(out.waveforms), len(out.waveforms[0]) == len(out.codes[0]) * pipe.tokenizer.config.hop
+        (1, True)
     """
 
     def __init__(
@@ -69,10 +79,13 @@ class SpeechGenerationPipeline:
         about = {"classes": list(self.classes), "speakers": list(self.speakers)}
         write_pipeline(folder, self.tokenizer, self.prior, about)
 
-    def to(self, device: torch.device | str) -> Self:
-        """The same pipeline, on another device."""
-        self.tokenizer.to(device)
-        self.prior.to(device)
+    def to(self, *where: torch.device | str | torch.dtype) -> Self:
+        """The same pipeline on another device, or its prior in another precision: to("cuda", torch.bfloat16).
+
+        The tokenizer stays in float32, so that codes mean the same everywhere.
+        """
+        self.prior.to(*where)  # type: ignore[call-overload]
+        self.tokenizer.to(self.device)
         return self
 
     @property
@@ -83,9 +96,9 @@ class SpeechGenerationPipeline:
     @torch.no_grad()
     def __call__(
         self,
-        labels: Sequence[int] | None = None,
-        speakers: Sequence[int] | None = None,
-        texts: Sequence[str] | None = None,
+        labels: Named | Sequence[Named] | None = None,
+        speakers: Named | Sequence[Named] | None = None,
+        texts: str | Sequence[str] | None = None,
         *,
         prompts: Sequence[Float[Tensor, " _"]] | None = None,
         seeds: Sequence[int] | None = None,
@@ -99,9 +112,13 @@ class SpeechGenerationPipeline:
     ) -> SpeechOutput:
         """Samples one waveform per label, speaker, text or prompt, or else one per seed.
 
-        A prompt is a waveform at the tokenizer's rate: the codes of its whole hops begin the sample.
+        Labels and speakers are names or numbers. A prompt is a waveform at the tokenizer's rate: the codes of
+        its whole hops begin the sample.
         The same condition and seed give the same codes in any batch. Seeds are 0, 1, 2, ... unless given.
         """
+        labels = numbers_of(labels, self.classes, "label")
+        speakers = numbers_of(speakers, self.speakers, "speaker")
+        texts = [texts] if isinstance(texts, str) else texts
         per_sample = next((g for g in (labels, speakers, texts, prompts) if g is not None), [0])
         seeds = list(range(len(per_sample))) if seeds is None else list(seeds)
         conditions = self.prior.conditions(

@@ -2,12 +2,10 @@
 
 import io
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import datasets
 import numpy as np
-import soundfile
-import soxr
 import torch
 import torch.nn.functional as F
 from datasets import Dataset
@@ -15,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from common.bounds import Positive
+from common.extras import Extra
 from stage1_tokenizer.data import (
     SPREAD,
     BadItemError,
@@ -30,6 +29,8 @@ from stage1_tokenizer.data import (
 )
 from stage1_tokenizer.speech.audio_folder import audio_folder_rows
 from stage1_tokenizer.speech.spoken_digits import spoken_digits
+
+soundfile, soxr = Extra("soundfile"), Extra("soxr")
 
 TRIES = 8
 """Random parts of one clip that are tried, until one is not silent."""
@@ -175,8 +176,8 @@ def file_name(stored: Row | None) -> str:
     return str((stored or {}).get("path") or "a clip without a name")
 
 
-def open_audio(stored: Row) -> soundfile.SoundFile:
-    """The open file of a struct of bytes and path."""
+def open_audio(stored: Row) -> Any:
+    """The open soundfile.SoundFile of a struct of bytes and path."""
     source: str | BinaryIO = (
         stored["path"] if stored["bytes"] is None else io.BytesIO(stored["bytes"])
     )

@@ -19,12 +19,13 @@ from common.config import load_config
 from pipelines.cli import VERBS, main, parser
 from pipelines.compare.config import CompareConfig
 from pipelines.experiment import read_experiment
+from pipelines.recipe_list import config_path
 
 FEW = ["samples.count=10", "score.slow_count=1", "allow_failed=true"]
 STEPS = [f"{section}.steps=2" for section in ("tokenizer", "classifier", "prior")]
 MODULE = re.compile(r"`(\w+\.py)`:\n\n```python\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
 """A block that a sentence tells to write to a file."""
-OTHERS = ("run", "new", "compare", "doctor", "profile", "import-official")
+OTHERS = ("run", "new", "compare", "doctor", "profile", "recipes", "import-official")
 
 
 @pytest.fixture(scope="module")
@@ -82,11 +83,11 @@ def read(words: list[str], target: str | None) -> None:
             if target:
                 Path(target).write_text(said.getvalue())
         case "compare":
-            load_config(CompareConfig, Path(rest[0]), rest[1:])
-        case "doctor" | "import-official":
+            load_config(CompareConfig, config_path(rest[0]), rest[1:])
+        case "doctor" | "recipes" | "import-official":
             parser().parse_args(words)
         case "profile":
-            read_experiment(Path(rest[1]), rest[2:]).config(VERBS[rest[0]][0])
+            read_experiment(config_path(rest[1]), rest[2:]).config(VERBS[rest[0]][0])
         case _ if "--help" in rest:
             with (
                 contextlib.redirect_stdout(io.StringIO()) as said,
@@ -95,9 +96,9 @@ def read(words: list[str], target: str | None) -> None:
                 main(words)
             assert end.value.code == 0 and said.getvalue()
         case "run":
-            read_experiment(Path(rest[0]), rest[1:])
+            read_experiment(config_path(rest[0]), rest[1:])
         case _:
-            read_experiment(Path(rest[0]), rest[1:]).config(VERBS[verb][0])
+            read_experiment(config_path(rest[0]), rest[1:]).config(VERBS[verb][0])
 
 
 def check(line: str) -> None:
@@ -140,7 +141,7 @@ def quick_commands(recipe: str) -> list[list[str]]:
     ]
     lines = [line.replace("python -m pipelines", "simvq") for line in lines]
     words = [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("simvq ")]
-    places = (f"configs/{recipe}.yaml", f"runs/{recipe}")
+    places = (recipe, f"configs/{recipe}.yaml", f"runs/{recipe}")
     return [list(w) for w in dict.fromkeys(map(tuple, words)) if set(places) & set(w)]
 
 
@@ -148,7 +149,7 @@ def run(words: list[str]) -> None:
     """Runs a command with few steps, in the current folder."""
     if words[0] == "doctor":
         return main(words)
-    (place,) = (i for i, word in enumerate(words) if word.startswith("configs/"))
+    (place,) = (i for i, word in enumerate(words) if config_path(word).is_file())
     main(short(words, place))
     for key, _, value in (word.partition("=") for word in words):
         if key == "samples.count":

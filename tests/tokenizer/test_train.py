@@ -4,6 +4,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import datasets
 import pytest
 import torch
 from helpers.image_runs import few_digits, tokenizer_config
@@ -175,6 +176,16 @@ def test_codes_are_written_once_and_their_manifest_is_true(trained: Path) -> Non
     assert [rows[0]["label"], rows[300]["item"]] == [data.label(data[0]), 300]
 
 
+def test_codes_open_as_a_data_set(trained: Path) -> None:
+    codes = datasets.load_from_disk(trained / "codes")
+    assert set(codes) == set(read_manifest(trained / "codes")["rows"])
+    for split, rows in codes.items():
+        ours = read_codes(trained / "codes", split)
+        assert rows.features == ours.features and rows[:] == ours[:]
+    alone = datasets.load_from_disk(trained / "codes" / "train")
+    assert len(alone) == 359 and alone.split == "train"
+
+
 @pytest.mark.parametrize("kind", ["arrow", "parquet"])
 def test_encoding_goes_on_after_a_kill_and_writes_nothing_twice(
     trained: Path, tmp_path: Path, kind: str
@@ -187,7 +198,7 @@ def test_encoding_goes_on_after_a_kill_and_writes_nothing_twice(
         format=kind,  # type: ignore[arg-type]
     )
     whole = encode(config)
-    files = sorted((config.out / "train").iterdir())
+    files = sorted((config.out / "train").glob("shard-*"))
     assert [path.name for path in files] == [f"shard-{i:05d}.{kind}" for i in range(4)]
     kept = {path: path.stat().st_mtime_ns for path in files}
     files[2].unlink()
