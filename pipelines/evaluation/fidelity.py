@@ -12,6 +12,7 @@ from torch_fidelity.metric_isc import isc_features_to_metric
 from common.seeding import epoch_order
 from pipelines.evaluation.features import Extractor, Features, Reference, statistics
 from pipelines.evaluation.kernels import Cubic, Gaussian, biased_mmd, median_distance, unbiased_mmd
+from pipelines.evaluation.statistics_files import Statistics
 from pipelines.evaluation.table import Metric, Unavailable
 
 NORMAL_95 = 1.96
@@ -59,10 +60,25 @@ def distance(items: Features, real: Reference, extractor: Extractor) -> Metric:
     )
 
 
+def distance_to_file(items: Features, file: Statistics, extractor: Extractor) -> Metric:
+    """FID, or the Frechet distance by the other extractor's name, to a Gaussian that a file holds."""
+    source = "" if file.extractor else "; the file does not say which network made it"
+    return Metric(
+        value=frechet_distance(statistics(items), file.gaussian),
+        note=f"to the mu and sigma of {file.path}{source}",
+        **provenance(items, None, extractor)
+        | {
+            "reference": str(file.path),
+            "reference_count": file.count,
+            "reference_sha256": file.sha256,
+        },
+    )
+
+
 def kernel_distance(items: Features, real: Reference, extractor: Extractor, seed: int) -> Metric:
     """KID (arXiv 1801.01401): unbiased, hence at times a little below 0; of all items, not of subsets of them."""
     sides = [at_most(each, seed) for each in (items.features, real.features.features)]
-    value, error = unbiased_mmd(*(side.double() for side in sides), kernel=Cubic())
+    value, error = unbiased_mmd(sides[0].double(), sides[1].double(), Cubic())
     about = provenance(items, real, extractor)
     return Metric(
         value=value,
@@ -87,7 +103,7 @@ def clip_distance(items: Features, real: Reference, extractor: Extractor, seed: 
 def audio_distance(items: Features, real: Reference, extractor: Extractor, seed: int) -> Metric:
     """KAD (arXiv 2502.15602): unbiased, by a Gaussian kernel as wide as the median distance of two real items."""
     sides = [at_most(each, seed).double() for each in (items.features, real.features.features)]
-    value, error = unbiased_mmd(*sides, kernel=Gaussian(median_distance(sides[1])))
+    value, error = unbiased_mmd(sides[0], sides[1], Gaussian(median_distance(sides[1])))
     about = provenance(items, real, extractor)
     return Metric(
         value=KAD_SCALE * value,

@@ -171,9 +171,16 @@ def block(header: list[str], lines: list[list[str]], columns: list[int]) -> list
     return tabulate(cells, tablefmt="plain", colalign=alignment, disable_numparse=True).splitlines()
 
 
-def write_scores(folder: Path, rows: list[ScoreRow], provenance: dict[str, Any]) -> None:
-    """Writes score.json: every metric with what it depends on."""
-    document = {"rows": [asdict(row) for row in rows], "provenance": provenance}
+def write_scores(
+    folder: Path,
+    rows: list[ScoreRow],
+    provenance: dict[str, Any],
+    protocols: dict[str, Any] | None = None,
+) -> None:
+    """Writes score.json: every metric with what it depends on, and what other protocols give, where they were asked for."""
+    document: dict[str, Any] = {"rows": [asdict(row) for row in rows]}
+    document |= {"protocols": protocols} if protocols else {}
+    document["provenance"] = provenance
     write_text(folder / "score.json", json.dumps(document, indent=2) + "\n")
 
 

@@ -79,9 +79,7 @@ def test_the_interval_of_kernel_distance_covers_the_true_one() -> None:
     true = cubic_mmd(torch.randn(6000, 3).double(), 0.7 + torch.randn(6000, 3).double())[0]
     held = 0
     for _ in range(200):
-        value, error = cubic_mmd(
-            torch.randn(60, 3).double(), 0.7 + torch.randn(60, 3).double()
-        )
+        value, error = cubic_mmd(torch.randn(60, 3).double(), 0.7 + torch.randn(60, 3).double())
         held += abs(value - true) < 1.96 * error
     assert 0.88 <= held / 200 <= 1
 
