@@ -195,6 +195,13 @@ def parser() -> argparse.ArgumentParser:
     recipe = verbs.add_parser("new", help="write a recipe for a data set, on standard output")
     recipe.add_argument("data", help="a folder, a Parquet file, or a name on the Hub")
     recipe.add_argument("options", nargs="*", metavar="minutes=30", help="what training may take")
+    pushed = verbs.add_parser("push", help="publish a pipeline on the Hub, with a model card")
+    pushed.add_argument("pipeline", type=Path, help="the folder `prior/pipeline` of a run")
+    pushed.add_argument("name", metavar="user/name", help="the repository on the Hub")
+    pushed.add_argument("options", nargs="*", metavar="key=value", help="license=cc-by-4.0")
+    exported = verbs.add_parser("export", help="write a pipeline as ONNX, to run without torch")
+    exported.add_argument("pipeline", type=Path, help="the folder `prior/pipeline` of a run")
+    exported.add_argument("out", type=Path, help="the folder to write")
     examined = verbs.add_parser("doctor", help="say what is wrong with a codebook, and why")
     examined.add_argument(
         "place", type=Path, nargs="?", help="a run's folder, a model or a folder of codes"
@@ -230,6 +237,8 @@ def help_of(arguments: Sequence[str]) -> str | None:
 
 def answer(args: argparse.Namespace) -> None:
     """Runs a command."""
+    from common.config import load_config
+
     match args.verb:
         case "run":
             run(args.config, args.overrides)
@@ -243,6 +252,15 @@ def answer(args: argparse.Namespace) -> None:
             from pipelines.new import new
 
             say(new(args.data, args.options))
+        case "push":
+            from pipelines.publish import PushConfig, push
+
+            config = load_config(PushConfig, None, args.options)
+            say(f"wrote {push(args.pipeline, args.name, config)}")
+        case "export":
+            from pipelines.export import export
+
+            say(export(args.pipeline, args.out))
         case "import-official":
             from stage1_tokenizer.import_checkpoint import import_official
 

@@ -185,9 +185,14 @@ def write_scores(
 
 
 def read_scores(folder: Path) -> list[ScoreRow]:
-    """The rows of a folder's score.json, in which `metrics` were called `numbers` at first."""
+    """The rows of a folder's score.json."""
+    return rows_of(json.loads((folder / "score.json").read_text()))
+
+
+def rows_of(document: dict[str, Any]) -> list[ScoreRow]:
+    """The rows of a score.json, in which `metrics` were called `numbers` at first; none of an empty one."""
     rows = []
-    for row in json.loads((folder / "score.json").read_text())["rows"]:
+    for row in document.get("rows", []):
         metrics: Metrics = {
             name: Unavailable(values["reason"]) if values["value"] is None else Metric(**values)
             for name, values in row["metrics" if "metrics" in row else "numbers"].items()

@@ -1,0 +1,180 @@
+"""export: a pipeline as three ONNX graphs, encoder with search, decoder, and a step of the prior with its cache."""
+
+import contextlib
+import copy
+import io
+import json
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from common.files import replaced_folder, write_text
+from pipelines.export_graphs import (
+    ImageDecoding,
+    ImageEncoding,
+    PriorStep,
+    SpeechDecoding,
+    SpeechEncoding,
+    first_entries,
+)
+from pipelines.generation.images import ImageGenerationPipeline
+from pipelines.generation.speech import SpeechGenerationPipeline
+from pipelines.publish import pipeline_folder
+from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
+from stage1_tokenizer.quantizers import SimVQ
+from stage2_prior import Prior
+
+FREE = torch.export.Dim.DYNAMIC
+"""A dimension of any size."""
+OPSET = 20
+
+
+def export(place: Path, out: Path) -> str:
+    """Writes encoder.onnx, decoder.onnx, prior.onnx and pipeline.json, whole or not at all; says where.
+
+    Raises ValueError for a folder that is no pipeline, for a part that ONNX can't say, and where the extra `export`
+    is missing.
+    """
+    folder = pipeline_folder(place)
+    try:
+        import onnxscript  # noqa: F401
+    except ImportError:
+        raise ValueError(
+            "onnxscript is not installed: pip install 'simvq-pipeline[export]'"
+        ) from None
+    is_speech = "sample_rate" in json.loads((folder / "tokenizer" / "config.json").read_text())
+    kind: Any = SpeechGenerationPipeline if is_speech else ImageGenerationPipeline
+    pipeline = kind.from_pretrained(folder)
+    if pipeline.prior.config.levels_by == "depth":
+        raise ValueError(
+            f"{folder} has a prior of levels_by=depth, of two transformers: export takes priors of levels_by=flattened"
+        )
+    with replaced_folder(out) as partial:
+        write_tokenizer(with_fixed_codebooks(pipeline.tokenizer), partial)
+        write_prior(pipeline.prior, partial)
+        about = description(pipeline, is_speech)
+        write_text(partial / "pipeline.json", json.dumps(about, indent=2) + "\n")
+    return f"{out}: encoder.onnx, decoder.onnx, prior.onnx, pipeline.json"
+
+
+def with_fixed_codebooks(tokenizer: Any) -> Any:
+    """A copy whose SimVQ codebooks stand as they are, so that no graph projects a basis anew."""
+    tokenizer = copy.deepcopy(tokenizer)
+    for module in tokenizer.modules():
+        if isinstance(module, SimVQ):
+            codebook = module.codebook.detach().clone()
+            del module.basis
+            module.register_buffer("basis", codebook)
+            module.projection = nn.Identity()
+    return tokenizer
+
+
+def write_tokenizer(tokenizer: ImageTokenizer | SpeechTokenizer, folder: Path) -> None:
+    """Writes encoder.onnx and decoder.onnx."""
+    config, levels = tokenizer.config, tokenizer.quantizer.spec.levels
+    last = (levels,) if levels > 1 else ()
+    if isinstance(tokenizer, SpeechTokenizer):
+        waveform = torch.zeros(2, 6 * tokenizer.config.hop)
+        graph: nn.Module = SpeechEncoding(tokenizer)
+        write(
+            graph,
+            [waveform],
+            folder / "encoder.onnx",
+            ["waveform"],
+            ["codes"],
+            [{0: FREE, 1: FREE}],
+        )
+        codes = torch.zeros(2, 6, *last, dtype=torch.int64)
+        graph = SpeechDecoding(tokenizer)
+        write(
+            graph, [codes], folder / "decoder.onnx", ["codes"], ["waveform"], [{0: FREE, 1: FREE}]
+        )
+        return
+    assert not isinstance(config, SpeechTokenizer)
+    images = torch.zeros(2, config.in_channels, config.image_size, config.image_size)
+    write(
+        ImageEncoding(tokenizer),
+        [images],
+        folder / "encoder.onnx",
+        ["images"],
+        ["codes"],
+        [{0: FREE}],
+    )
+    codes = torch.zeros(2, *config.grid, *last, dtype=torch.int64)
+    write(
+        ImageDecoding(tokenizer),
+        [codes],
+        folder / "decoder.onnx",
+        ["codes"],
+        ["images"],
+        [{0: FREE}],
+    )
+
+
+def write_prior(prior: Prior, folder: Path) -> None:
+    """Writes prior.onnx."""
+    step = PriorStep(prior)
+    entries, past = torch.zeros(2, 2, dtype=torch.int64), step.empty_past(2, places=3)
+    names = ["entries", "past"], ["logits", "present"]
+    write(
+        step,
+        [entries, past],
+        folder / "prior.onnx",
+        *names,
+        [{0: FREE, 1: FREE}, {2: FREE, 4: FREE}],
+    )
+
+
+def write(
+    graph: nn.Module,
+    inputs: Sequence[Tensor],
+    path: Path,
+    names: list[str],
+    results: list[str],
+    free: Sequence[dict[int, Any]],
+) -> None:
+    """Writes a graph of these inputs, some of whose dimensions are free. Raises ValueError where ONNX can't say it."""
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
+            warnings.simplefilter("ignore")
+            program: Any = torch.onnx.export(
+                graph.eval(),
+                tuple(inputs),
+                dynamo=True,
+                input_names=names,
+                output_names=results,
+                dynamic_shapes=tuple(free),
+                opset_version=OPSET,
+                verbose=False,
+            )
+    except torch.onnx.errors.OnnxExporterError as error:
+        reason = (str(error).strip().splitlines() or [repr(error)])[0]
+        raise ValueError(f"{path.name} can't be said in ONNX: {reason}") from None
+    program.save(path)
+
+
+def description(pipeline: Any, is_speech: bool) -> dict[str, Any]:
+    """What a program needs to know that has the graphs alone."""
+    prior, config = pipeline.prior.config, pipeline.tokenizer.config
+    step = PriorStep(pipeline.prior)
+    about: dict[str, Any] = {
+        "classes": list(pipeline.classes),
+        "codes": prior.longest,
+        "min_codes": prior.min_codes,
+        "ends": prior.ends,
+        "level_sizes": list(prior.level_sizes),
+        "codebook_size": prior.codebook_size,
+        "no_condition": list(prior.no_condition),
+        "parts": prior.parts,
+        "characters": prior.characters,
+        "first_entries": first_entries(pipeline.prior),
+        "past": list(step.empty_past(1, places=0).shape),
+    }
+    if is_speech:
+        speakers = list(pipeline.speakers)
+        return about | {"speakers": speakers, "sample_rate": config.sample_rate, "hop": config.hop}
+    return about | {"grid": list(config.grid)}
