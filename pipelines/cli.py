@@ -196,11 +196,11 @@ def parser() -> argparse.ArgumentParser:
     recipe.add_argument("data", help="a folder, a Parquet file, or a name on the Hub")
     recipe.add_argument("options", nargs="*", metavar="minutes=30", help="what training may take")
     pushed = verbs.add_parser("push", help="publish a pipeline on the Hub, with a model card")
-    pushed.add_argument("pipeline", type=Path, help="the folder `prior/pipeline` of a run")
-    pushed.add_argument("name", metavar="user/name", help="the repository on the Hub")
-    pushed.add_argument("options", nargs="*", metavar="key=value", help="license=cc-by-4.0")
     exported = verbs.add_parser("export", help="write a pipeline as ONNX, to run without torch")
-    exported.add_argument("pipeline", type=Path, help="the folder `prior/pipeline` of a run")
+    for one in (pushed, exported):
+        one.add_argument("pipeline", type=Path, help="prior/pipeline of a run")
+    pushed.add_argument("name", metavar="user/name")
+    pushed.add_argument("options", nargs="*", metavar="license=cc-by-4.0")
     exported.add_argument("out", type=Path, help="the folder to write")
     examined = verbs.add_parser("doctor", help="say what is wrong with a codebook, and why")
     examined.add_argument(
@@ -237,8 +237,6 @@ def help_of(arguments: Sequence[str]) -> str | None:
 
 def answer(args: argparse.Namespace) -> None:
     """Runs a command."""
-    from common.config import load_config
-
     match args.verb:
         case "run":
             run(args.config, args.overrides)
@@ -253,10 +251,9 @@ def answer(args: argparse.Namespace) -> None:
 
             say(new(args.data, args.options))
         case "push":
-            from pipelines.publish import PushConfig, push
+            from pipelines.publish import push
 
-            config = load_config(PushConfig, None, args.options)
-            say(f"wrote {push(args.pipeline, args.name, config)}")
+            say(f"wrote {push(args.pipeline, args.name, args.options)}")
         case "export":
             from pipelines.export import export
 

@@ -21,9 +21,9 @@ from pipelines.export_graphs import (
     SpeechEncoding,
     first_entries,
 )
-from pipelines.generation.images import ImageGenerationPipeline
 from pipelines.generation.speech import SpeechGenerationPipeline
-from pipelines.publish import pipeline_folder
+from pipelines.model_card import Pipeline
+from pipelines.publish import load_pipeline, pipeline_folder
 from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
 from stage1_tokenizer.quantizers import SimVQ
 from stage2_prior import Prior
@@ -31,6 +31,8 @@ from stage2_prior import Prior
 FREE = torch.export.Dim.DYNAMIC
 """A dimension of any size."""
 OPSET = 20
+SHORTEST = 7
+"""Codes of the shortest clip that the graph of a speech encoder takes: those that its last convolution sees."""
 
 
 def export(place: Path, out: Path) -> str:
@@ -46,9 +48,7 @@ def export(place: Path, out: Path) -> str:
         raise ValueError(
             "onnxscript is not installed: pip install 'simvq-pipeline[export]'"
         ) from None
-    is_speech = "sample_rate" in json.loads((folder / "tokenizer" / "config.json").read_text())
-    kind: Any = SpeechGenerationPipeline if is_speech else ImageGenerationPipeline
-    pipeline = kind.from_pretrained(folder)
+    pipeline = load_pipeline(folder)
     if pipeline.prior.config.levels_by == "depth":
         raise ValueError(
             f"{folder} has a prior of levels_by=depth, of two transformers: export takes priors of levels_by=flattened"
@@ -56,7 +56,7 @@ def export(place: Path, out: Path) -> str:
     with replaced_folder(out) as partial:
         write_tokenizer(with_fixed_codebooks(pipeline.tokenizer), partial)
         write_prior(pipeline.prior, partial)
-        about = description(pipeline, is_speech)
+        about = description(pipeline)
         write_text(partial / "pipeline.json", json.dumps(about, indent=2) + "\n")
     return f"{out}: encoder.onnx, decoder.onnx, prior.onnx, pipeline.json"
 
@@ -78,7 +78,7 @@ def write_tokenizer(tokenizer: ImageTokenizer | SpeechTokenizer, folder: Path) -
     config, levels = tokenizer.config, tokenizer.quantizer.spec.levels
     last = (levels,) if levels > 1 else ()
     if isinstance(tokenizer, SpeechTokenizer):
-        waveform = torch.zeros(2, 6 * tokenizer.config.hop)
+        waveform = torch.zeros(2, 2 * SHORTEST * tokenizer.config.hop)
         graph: nn.Module = SpeechEncoding(tokenizer)
         write(
             graph,
@@ -141,25 +141,28 @@ def write(
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
             warnings.simplefilter("ignore")
+            traced = torch.export.export(
+                graph.eval(), tuple(inputs), dynamic_shapes=tuple(free), strict=False
+            )
             program: Any = torch.onnx.export(
-                graph.eval(),
-                tuple(inputs),
+                traced,
                 dynamo=True,
                 input_names=names,
                 output_names=results,
-                dynamic_shapes=tuple(free),
                 opset_version=OPSET,
                 verbose=False,
             )
-    except torch.onnx.errors.OnnxExporterError as error:
+    except (torch.onnx.errors.OnnxExporterError, RuntimeError, ValueError) as error:
         reason = (str(error).strip().splitlines() or [repr(error)])[0]
         raise ValueError(f"{path.name} can't be said in ONNX: {reason}") from None
+    for result in (each for node in program.model.graph for each in node.outputs):
+        result.shape = None  # of free dimensions it may say what the example had
     program.save(path)
 
 
-def description(pipeline: Any, is_speech: bool) -> dict[str, Any]:
+def description(pipeline: Pipeline) -> dict[str, Any]:
     """What a program needs to know that has the graphs alone."""
-    prior, config = pipeline.prior.config, pipeline.tokenizer.config
+    prior = pipeline.prior.config
     step = PriorStep(pipeline.prior)
     about: dict[str, Any] = {
         "classes": list(pipeline.classes),
@@ -174,7 +177,13 @@ def description(pipeline: Any, is_speech: bool) -> dict[str, Any]:
         "first_entries": first_entries(pipeline.prior),
         "past": list(step.empty_past(1, places=0).shape),
     }
-    if is_speech:
+    if isinstance(pipeline, SpeechGenerationPipeline):
+        config = pipeline.tokenizer.config
         speakers = list(pipeline.speakers)
-        return about | {"speakers": speakers, "sample_rate": config.sample_rate, "hop": config.hop}
-    return about | {"grid": list(config.grid)}
+        return about | {
+            "speakers": speakers,
+            "sample_rate": config.sample_rate,
+            "hop": config.hop,
+            "shortest": SHORTEST,
+        }
+    return about | {"grid": list(pipeline.tokenizer.config.grid)}

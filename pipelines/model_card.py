@@ -1,6 +1,5 @@
 """The model card of a pipeline: metadata as the Hub reads them, examples, six lines of Python, scores."""
 
-import math
 import re
 import shutil
 from pathlib import Path
@@ -11,10 +10,12 @@ import torch
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from tabulate import tabulate
 
-from common.files import read_json
 from common.images import from_uint8, save_grid
 from pipelines.evaluation.table import Metric, ScoreRow, rows_of, table_lines
+from pipelines.generation.images import ImageGenerationPipeline
+from pipelines.generation.speech import SpeechGenerationPipeline
 
+Pipeline = ImageGenerationPipeline | SpeechGenerationPipeline
 IMAGES_SHOWN, COLUMNS, CLIPS_SHOWN = 40, 10, 4
 SHOWN_ROWS = "samples", "reconstruction"
 """Rows of score.json that say how good this pipeline is; the others are what it is compared with."""
@@ -34,97 +35,94 @@ for waveform, seed in zip(out.waveforms, out.seeds):
 
 
 def model_card(
-    folder: Path, name: str, scored: dict[str, Any], examples: list[str], licence: str | None
+    pipeline: Pipeline, name: str, scored: dict[str, Any], examples: list[str], licence: str | None
 ) -> ModelCard:
-    """The card of a pipeline's folder; `scored` is its score.json, and empty without one."""
-    tokenizer, prior = (read_json(folder / part / "config.json") for part in ("tokenizer", "prior"))
-    speech = "sample_rate" in tokenizer
+    """The card of a pipeline; `scored` is its score.json, and empty without one."""
     about = scored.get("provenance", {})
     data = about.get("config", {}).get("data", {})
     rows = [row for row in rows_of(scored) if row.name in SHOWN_ROWS]
-    source = str(data.get("source", "unknown"))
+    source, kind = str(data.get("source", "unknown")), task(pipeline)
+    speech = isinstance(pipeline, SpeechGenerationPipeline)
     metadata = ModelCardData(
         model_name=name.split("/")[1],
         license=licence,
         library_name="simvq-pipeline",
-        pipeline_tag=task(prior, speech),
+        pipeline_tag=kind,
         tags=["simvq", "vector-quantization", "speech" if speech else "image-generation"],
         datasets=source if re.fullmatch(r"[\w.-]+/[\w.-]+", source) else None,
-        eval_results=eval_results(rows, data, task(prior, speech)) or None,
+        eval_results=eval_results(rows, data, kind) or None,
     )
-    address = f"https://huggingface.co/{name}/resolve/main"
     return ModelCard.from_template(
         metadata,
         template_path=str(Path(__file__).parent / "templates" / "model_card.md"),
         title=name.split("/")[1],
-        summary=summary(tokenizer, prior, read_json(folder / "pipeline.json")),
-        examples="\n".join(
-            f'<audio controls src="{address}/{path}"></audio>'
-            if path.endswith(".wav")
-            else f"![samples]({path})"
-            for path in examples
-        ),
-        code=code(name, prior, speech, (about.get("sampling") or {}).get("guidance")),
+        summary=summary(pipeline),
+        examples="\n".join(shown(path, name) for path in examples),
+        code=code(pipeline, name, (about.get("sampling") or {}).get("guidance")),
         items="clip" if speech else "image",
-        parts=parts(folder, tokenizer, prior),
+        parts=parts(pipeline),
         scores=scores_table(rows),
         notes=[f"{row.name}: {row.meaning}" for row in rows],
-        data=f"Trained on `{source}`"
-        + (f", scored on its split `{scored_split(data)}`." if rows else "."),
-        licence=f"Licence of the weights: {licence}."
-        if licence
-        else "No licence is stated: ask before you use the weights.",
+        source=source,
+        split=scored_split(data) if rows else None,
+        licence=licence,
     )
 
 
-def task(prior: dict[str, Any], speech: bool) -> str:
+def task(pipeline: Pipeline) -> str:
     """The task as the Hub names it."""
-    if not speech:
+    if isinstance(pipeline, ImageGenerationPipeline):
         return "unconditional-image-generation"
-    return "text-to-speech" if prior["condition"] == "text" else "text-to-audio"
+    return "text-to-speech" if "text" in pipeline.prior.config.parts else "text-to-audio"
 
 
-def summary(tokenizer: dict[str, Any], prior: dict[str, Any], about: dict[str, Any]) -> str:
+def shown(path: str, name: str) -> str:
+    """A figure, or a player, which needs the whole address."""
+    if path.endswith(".wav"):
+        return f'<audio controls src="https://huggingface.co/{name}/resolve/main/{path}"></audio>'
+    return f"![samples]({path})"
+
+
+def summary(pipeline: Pipeline) -> str:
     """What the pipeline makes, in a sentence."""
-    size, quantizer = prior["codebook_size"], tokenizer["quantizer"].get("method", "simvq")
-    of_classes = f" of {len(about['classes'])} classes" if about["classes"] else ""
-    if "sample_rate" in tokenizer:
-        what = f"Speech{of_classes} at {tokenizer['sample_rate']:,} Hz"
+    config, spec = pipeline.tokenizer.config, pipeline.tokenizer.quantizer.spec
+    classes = f" of {len(pipeline.classes)} classes" if pipeline.classes else ""
+    if isinstance(pipeline, SpeechGenerationPipeline):
+        what = f"Speech{classes} at {pipeline.tokenizer.config.sample_rate:,} Hz"
     else:
-        side = tokenizer["image_size"]
-        what = f"Images{of_classes}, {side} x {side} pixels"
-    return f"{what}: a tokenizer with {size:,} codes (`{quantizer}`), and a transformer that writes them one after the other."
+        side = pipeline.tokenizer.config.image_size
+        what = f"Images{classes}, {side} x {side} pixels"
+    codes = " x ".join(f"{size:,}" for size in spec.sizes)
+    return (
+        f"{what}: a tokenizer with {codes} codes (`{config.quantizer.method}`), and a transformer that writes them one "
+        "after the other."
+    )
 
 
-def parts(folder: Path, tokenizer: dict[str, Any], prior: dict[str, Any]) -> list[str]:
+def parts(pipeline: Pipeline) -> list[str]:
     """A line for each folder."""
-    sizes = {
-        part: parameters(folder / part / "model.safetensors") for part in ("tokenizer", "prior")
-    }
-    codes = prior["codebook_size"]
+    prior, quantizer = pipeline.prior.config, pipeline.tokenizer.config.quantizer
+    values = [
+        sum(tensor.numel() for tensor in model.state_dict().values()) / 1e6
+        for model in (pipeline.tokenizer, pipeline.prior)
+    ]
+    condition = "+".join(prior.parts) or "none"
     return [
-        f"`tokenizer/`: {sizes['tokenizer'] / 1e6:.1f} M values, {codes:,} codes of {tokenizer['quantizer']['code_dim']} dimensions",
-        f"`prior/`: {sizes['prior'] / 1e6:.1f} M values, {prior['style']} {prior['size']}, condition: {prior['condition']}",
+        f"`tokenizer/`: {values[0]:.1f} M values, codes of {quantizer.code_dim} dimensions",
+        f"`prior/`: {values[1]:.1f} M values, {prior.style} of size {prior.size}, condition: {condition}",
         "`pipeline.json`: the names of labels and speakers, and the SHA-256 of both weights",
     ]
 
 
-def parameters(path: Path) -> int:
-    """The number of values in a file of weights, by its header."""
-    from safetensors import safe_open
-
-    with safe_open(path, framework="numpy") as file:
-        return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
-
-
-def code(name: str, prior: dict[str, Any], speech: bool, guidance: float | None) -> str:
+def code(pipeline: Pipeline, name: str, guidance: float | None) -> str:
     """Six lines that make three samples, with the guidance of the scored ones."""
-    conditions = ""
-    if "label" in prior["condition"] and prior["classes"]:
-        conditions += f"labels={[i % prior['classes'] for i in range(3)]}, "
-    if "speaker" in prior["condition"] and prior["speakers"]:
-        conditions += f"speakers={[i % prior['speakers'] for i in range(3)]}, "
+    sizes = pipeline.prior.config.parts
+    asked = {"labels": sizes.get("label"), "speakers": sizes.get("speaker")}
+    conditions = "".join(
+        f"{key}={[i % size for i in range(3)]}, " for key, size in asked.items() if size
+    )
     scale = f", guidance={guidance:g}" if guidance not in (None, 1) else ""
+    speech = isinstance(pipeline, SpeechGenerationPipeline)
     template = SPEECH_CODE if speech else IMAGE_CODE
     return template.format(name=name, conditions=conditions, guidance=scale)
 

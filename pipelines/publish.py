@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,12 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HFValidationError, LocalTokenNotFoundError
 from huggingface_hub.utils import validate_repo_id
 
+from common.config import load_config
 from common.files import read_json
+from pipelines.generation.images import ImageGenerationPipeline
 from pipelines.generation.pipeline_folder import read_pipeline
-from pipelines.model_card import model_card, save_examples
+from pipelines.generation.speech import SpeechGenerationPipeline
+from pipelines.model_card import Pipeline, model_card, save_examples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +34,13 @@ class PushConfig:
     """The folder of samples of which the card shows some; null for that of the pipeline's run."""
 
 
-def push(pipeline: Path, name: str, config: PushConfig) -> str:
+def push(pipeline: Path, name: str, options: Sequence[str] = ()) -> str:
     """Puts a pipeline into the Hub's repository `name`, which is made if need be; returns its address.
 
-    Raises ValueError for a folder that is no pipeline, and with what the Hub says where it refuses.
+    `options` are keys of PushConfig, such as license=cc-by-4.0. Raises ValueError for a folder that is no pipeline,
+    and with what the Hub says where it refuses.
     """
+    config = load_config(PushConfig, None, options)
     folder = pipeline_folder(pipeline)
     run = folder.parents[1]
     score, samples = config.score or run / "score" / "score.json", config.samples or run / "samples"
@@ -51,7 +57,7 @@ def push(pipeline: Path, name: str, config: PushConfig) -> str:
         shutil.copytree(folder, whole, ignore=shutil.ignore_patterns(".*"))
         examples = save_examples(samples, whole)
         scored = read_json(score) if score.is_file() else {}
-        card = model_card(whole, name, scored, examples, config.license)
+        card = model_card(load_pipeline(folder), name, scored, examples, config.license)
         card.save(whole / "README.md")
         return uploaded(whole, name, config.private)
 
@@ -65,6 +71,13 @@ def pipeline_folder(place: Path) -> Path:
     raise ValueError(
         f"{place} is not the folder of a pipeline: give the folder `prior/pipeline` of a run"
     )
+
+
+def load_pipeline(folder: Path) -> Pipeline:
+    """The pipeline of a folder, on the CPU."""
+    if "sample_rate" in read_json(folder / "tokenizer" / "config.json"):
+        return SpeechGenerationPipeline.from_pretrained(folder)
+    return ImageGenerationPipeline.from_pretrained(folder)
 
 
 def uploaded(folder: Path, name: str, private: bool) -> str:
