@@ -203,12 +203,8 @@ def parser() -> argparse.ArgumentParser:
     pushed.add_argument("options", nargs="*", metavar="license=cc-by-4.0")
     exported.add_argument("out", type=Path, help="the folder to write")
     examined = verbs.add_parser("doctor", help="say what is wrong with a codebook, and why")
-    examined.add_argument(
-        "place", type=Path, nargs="?", help="a run's folder, a model or a folder of codes"
-    )
-    examined.add_argument(
-        "--latents", type=Path, help="a .npy file, (n, d) or (b, n, d), of any project"
-    )
+    examined.add_argument("place", type=Path, nargs="?", help="a run, a model or a folder of codes")
+    examined.add_argument("--latents", type=Path, help="a .npy file, (n, d) or (b, n, d)")
     examined.add_argument("--codebook", type=Path, help="a .npy file, (k, d)")
     official = verbs.add_parser(
         "import-official", help="convert a checkpoint of the paper's authors"

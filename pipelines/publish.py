@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HFValidationError, LocalTokenNotFoundError
+from huggingface_hub.errors import HTTPError as HubError  # httpx's or httpx2's, by its version
 from huggingface_hub.utils import validate_repo_id
 
 from common.config import load_config
@@ -90,7 +90,7 @@ def uploaded(folder: Path, name: str, private: bool) -> str:
         raise ValueError(
             "there is no token of the Hub: run `hf auth login`, or set HF_TOKEN"
         ) from None
-    except httpx.HTTPError as error:
+    except HubError as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"the Hub at {api.endpoint} did not take {name}: {reason}") from None
     return str(address)

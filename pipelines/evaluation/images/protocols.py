@@ -20,7 +20,7 @@ from pipelines.evaluation.images.data import Batch, image_batches
 from pipelines.evaluation.images.evaluation import ImageEvaluation
 from pipelines.evaluation.images.extractors import ImageExtractor, InceptionExtractor, extract
 from pipelines.evaluation.images.hub_extractors import bicubic
-from pipelines.evaluation.jackknife import Target, distances
+from pipelines.evaluation.jackknife import GROUPS, Target, distances
 from pipelines.evaluation.protocols import USUAL_COUNT, Outcome, extrapolated, outcome
 from stage1_tokenizer.data import BadItemError
 from stage1_tokenizer.images.data import ImageDataset
@@ -29,6 +29,8 @@ QUALITIES = 95, 75
 """Of JPEG: what careful tools write, and Pillow's default."""
 INCEPTION_SIDE = 299
 """Pixels to which Inception's inputs are resized."""
+LEAST_HALVED = 4 * GROUPS
+"""Items of which the distance of a half is worth a line."""
 Batches = Callable[[], Iterator[Batch]]
 
 
@@ -89,9 +91,10 @@ def outcomes(subject: Subject, evaluation: ImageEvaluation) -> Iterator[Outcome]
         features = extract([extractor], batches)[0].features
         yield by(protocol, distances(features, target, seed))
     count, dimensions = subject.features.shape
-    halves = distances(subject.features, target, seed, parts=2)
-    yield by(f"half of the items, {count // 2:,}", halves)
-    if count != USUAL_COUNT and count // 2 > dimensions:
+    if count >= LEAST_HALVED:
+        halves = distances(subject.features, target, seed, parts=2)
+        yield by(f"half of the items, {count // 2:,}", halves)
+    if count != USUAL_COUNT and count // 2 > max(dimensions, LEAST_HALVED):
         values = extrapolated(base, halves, count, USUAL_COUNT)
         yield by(f"{USUAL_COUNT:,} items, extrapolated", values)
     for protocol, gaussian in gaussians(subject, evaluation):
