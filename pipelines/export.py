@@ -75,44 +75,23 @@ def with_fixed_codebooks(tokenizer: Any) -> Any:
 
 def write_tokenizer(tokenizer: ImageTokenizer | SpeechTokenizer, folder: Path) -> None:
     """Writes encoder.onnx and decoder.onnx."""
-    config, levels = tokenizer.config, tokenizer.quantizer.spec.levels
+    levels = tokenizer.quantizer.spec.levels
     last = (levels,) if levels > 1 else ()
+    encoding: nn.Module
+    decoding: nn.Module
     if isinstance(tokenizer, SpeechTokenizer):
-        waveform = torch.zeros(2, 2 * SHORTEST * tokenizer.config.hop)
-        graph: nn.Module = SpeechEncoding(tokenizer)
-        write(
-            graph,
-            [waveform],
-            folder / "encoder.onnx",
-            ["waveform"],
-            ["codes"],
-            [{0: FREE, 1: FREE}],
-        )
-        codes = torch.zeros(2, 6, *last, dtype=torch.int64)
-        graph = SpeechDecoding(tokenizer)
-        write(
-            graph, [codes], folder / "decoder.onnx", ["codes"], ["waveform"], [{0: FREE, 1: FREE}]
-        )
-        return
-    assert not isinstance(config, SpeechTokenizer)
-    images = torch.zeros(2, config.in_channels, config.image_size, config.image_size)
-    write(
-        ImageEncoding(tokenizer),
-        [images],
-        folder / "encoder.onnx",
-        ["images"],
-        ["codes"],
-        [{0: FREE}],
-    )
-    codes = torch.zeros(2, *config.grid, *last, dtype=torch.int64)
-    write(
-        ImageDecoding(tokenizer),
-        [codes],
-        folder / "decoder.onnx",
-        ["codes"],
-        ["images"],
-        [{0: FREE}],
-    )
+        kind, free = "waveform", {0: FREE, 1: FREE}
+        encoding, decoding = SpeechEncoding(tokenizer), SpeechDecoding(tokenizer)
+        items = torch.zeros(2, 2 * SHORTEST * tokenizer.config.hop)
+        codes = torch.zeros(2, 2 * SHORTEST, *last, dtype=torch.int64)
+    else:
+        kind, free = "images", {0: FREE}
+        encoding, decoding = ImageEncoding(tokenizer), ImageDecoding(tokenizer)
+        side = tokenizer.config.image_size
+        items = torch.zeros(2, tokenizer.config.in_channels, side, side)
+        codes = torch.zeros(2, *tokenizer.config.grid, *last, dtype=torch.int64)
+    write(encoding, [items], folder / "encoder.onnx", [kind], ["codes"], [free])
+    write(decoding, [codes], folder / "decoder.onnx", ["codes"], [kind], [free])
 
 
 def write_prior(prior: Prior, folder: Path) -> None:

@@ -84,7 +84,8 @@ class SpeechDecoding(nn.Module):
         """The sum of frames that are a hop apart, without what sticks out at both ends."""
         pieces = rearrange(frames, "b n (r s) -> r b n s", s=self.hop)
         last = self.frames - 1
-        summed = sum(F.pad(piece, (0, 0, i, last - i)) for i, piece in enumerate(pieces))
+        shifted = [F.pad(piece, (0, 0, i, last - i)) for i, piece in enumerate(pieces)]
+        summed = torch.stack(shifted).sum(0)
         trim = (self.frames * self.hop - self.hop) // 2
         flat = rearrange(summed, "b n s -> b (n s)")
         return flat[:, trim : trim + frames.shape[1] * self.hop]

@@ -111,15 +111,20 @@ def score(
         findings = [*findings, NO_TEST]
     protocols = None
     if isinstance(evaluation, ImageEvaluation) and evaluation.config.protocols:
-        outcomes = image_protocols(evaluation)
-        sentences = explanations(outcomes, evaluation.config.paper)
-        figures.append(protocols_figure(outcomes, sentences))
-        protocols = protocols_json(outcomes, sentences)
+        shown, protocols = by_protocols(evaluation)
+        figures.append(shown)
     title = f"Scores of {config.samples or config.tokenizer}"
     report = config.folder / "report.html"
     write_text(report, render(title, rows, figures, about, findings))
     write_scores(config.folder, rows, about, protocols)  # last: `finished` reads it
     return report
+
+
+def by_protocols(evaluation: ImageEvaluation) -> tuple[Figure, dict[str, Any]]:
+    """The same images by other protocols: for the report, and for score.json."""
+    outcomes = image_protocols(evaluation)
+    sentences = explanations(outcomes, evaluation.config.paper)
+    return protocols_figure(outcomes, sentences), protocols_json(outcomes, sentences)
 
 
 def load_tokenizer(
