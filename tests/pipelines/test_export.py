@@ -12,15 +12,18 @@ import onnxruntime
 import pytest
 import torch
 from helpers.pages import ROOT
+from helpers.quantizer_cases import CASES, DIM
 from helpers.saved import filled, restored
 from PIL import Image
+from torch import Tensor, nn
 
 from common.config import load_config
 from pipelines.cli import main
-from pipelines.export import export, with_fixed_codebooks
+from pipelines.export import FREE, export, with_fixed_codebooks, write
 from pipelines.export_graphs import PriorStep, SpeechDecoding, SpeechEncoding
 from pipelines.generation.images import ImageGenerationPipeline
 from pipelines.generation.speech import SpeechGenerationPipeline
+from stage1_tokenizer.quantizers import Quantizer
 from stage2_prior import Prior
 from stage2_prior.depth import DepthPrior
 from stage2_prior.model import PriorConfig
@@ -104,6 +107,34 @@ def test_the_graphs_of_images_give_the_same_codes_and_images(images: tuple[Path,
     (output,) = run(graphs, "decoder", codes=torch.from_numpy(codes))
     decoded = pipeline.tokenizer.decode(torch.from_numpy(codes)).numpy()
     assert np.abs(output - decoded).max() < 1e-4
+
+
+class Coding(nn.Module):
+    """A quantizer's codes of vectors, and their vectors."""
+
+    def __init__(self, quantizer: Quantizer) -> None:
+        super().__init__()
+        self.quantizer = quantizer
+
+    def forward(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        codes = self.quantizer.encode(latents)
+        return codes, self.quantizer.lookup(codes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["rq", "fsq", "lfq"])
+def test_other_quantizers_search_in_a_graph_too(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    quantizer = CASES[name].make().eval()
+    quantizer.init_from(torch.randn(64, DIM))
+    latents = torch.randn(7, 3, DIM)
+    path = tmp_path / "quantizer.onnx"
+    names = ["latents"], ["codes", "vectors"]
+    write(Coding(quantizer), [latents[:2]], path, *names, [{0: FREE}])
+    codes, vectors = run(tmp_path, "quantizer", latents=latents)
+    assert codes.tolist() == quantizer.encode(latents).tolist()
+    expected = quantizer.lookup(torch.from_numpy(codes)).detach().numpy()
+    np.testing.assert_allclose(vectors, expected, atol=1e-6)
 
 
 @pytest.mark.slow

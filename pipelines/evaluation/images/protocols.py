@@ -103,7 +103,7 @@ def outcomes(subject: Subject, evaluation: ImageEvaluation) -> Iterator[Outcome]
 
 def image_changes(subject: Subject, extractor: ImageExtractor) -> dict[str, Iterator[Batch]]:
     """What is done to the images themselves."""
-    exact = "" if subject.row == "reconstruction" else " (half of the values one lower)"
+    exact = "" if subject.row == "reconstruction" else " (on average)"
     changes = {
         f"JPEG of quality {quality}": changed(subject.batches(), partial(jpeg, quality))
         for quality in QUALITIES
