@@ -9,7 +9,6 @@ from helpers.features import CPU, as_reference, features
 from PIL import Image
 from transformers import (
     CLIPImageProcessor,
-    CLIPVisionConfig,
     CLIPVisionModelWithProjection,
     Dinov2Config,
     Dinov2Model,
@@ -20,14 +19,6 @@ from pipelines.evaluation.images.hub_extractors import HubExtractor, bicubic
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "patch_size": 14}
 IMAGES = torch.randint(0, 256, (5, 3, 20, 20), generator=torch.manual_seed(0)).byte()
-
-
-@pytest.fixture
-def clip(tmp_path: Path) -> Path:
-    torch.manual_seed(0)
-    config = CLIPVisionConfig(image_size=28, projection_dim=6, intermediate_size=32, **SMALL)
-    CLIPVisionModelWithProjection(config).save_pretrained(tmp_path / "clip")
-    return tmp_path / "clip"
 
 
 @pytest.fixture

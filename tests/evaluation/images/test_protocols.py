@@ -59,7 +59,7 @@ def test_images_of_another_size_are_resized_otherwise(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_score_by_protocols_and_published_statistics(
-    setting: ScoreImagesConfig, tmp_path: Path, no_weights: None
+    setting: ScoreImagesConfig, tmp_path: Path, no_weights: None, clip: Path
 ) -> None:
     """The table's own distances come first; statistics that were written are read to the same distances."""
     whole = dataclasses.replace(
@@ -85,13 +85,14 @@ def test_a_score_by_protocols_and_published_statistics(
     assert saved["sentences"][1] in score_table(report) and "Protocols" in report.read_text()
 
     path = report.parent / "statistics" / "digits-classifier-train.npz"
-    again = metrics_by_row(
-        score(dataclasses.replace(setting, out=tmp_path / "again", statistics=path))
-    )
+    more = {"statistics": path, "extractors": (str(clip),)}
+    again = metrics_by_row(score(dataclasses.replace(setting, out=tmp_path / "again", **more)))
     for row in ("samples", "reconstruction", "held-out vs train"):
         to_file = again[row][f"FD(digits-classifier) vs {path.name}"]
         assert to_file["value"] == again[row][name + "train"]["value"]
         assert to_file["reference_count"] == again[row][name + "train"]["reference_count"]
+    (cmmd,) = (each for each in again["samples"] if each.startswith("CMMD(clip-of-"))
+    assert again["held-out vs train"][cmmd]["value"] < again["samples"][cmmd]["value"]
     np.savez(tmp_path / "others.npz", mu=np.zeros(9), sigma=np.eye(9))
     others = dataclasses.replace(setting, statistics=tmp_path / "others.npz")
     with pytest.raises(ValueError, match="9 features of a network it doesn't name"):
