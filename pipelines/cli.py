@@ -197,13 +197,16 @@ def parser() -> argparse.ArgumentParser:
     recipe = verbs.add_parser("new", help="write a recipe for a data set, on standard output")
     recipe.add_argument("data", help="a folder, a Parquet file, or a name on the Hub")
     recipe.add_argument("options", nargs="*", metavar="minutes=30", help="what training may take")
+    pushed = verbs.add_parser("push", help="publish a pipeline on the Hub, with a model card")
+    exported = verbs.add_parser("export", help="write a pipeline as ONNX, to run without torch")
+    for one in (pushed, exported):
+        one.add_argument("pipeline", type=Path, help="prior/pipeline of a run")
+    pushed.add_argument("name", metavar="user/name")
+    pushed.add_argument("options", nargs="*", metavar="license=cc-by-4.0")
+    exported.add_argument("out", type=Path, help="the folder to write")
     examined = verbs.add_parser("doctor", help="say what is wrong with a codebook, and why")
-    examined.add_argument(
-        "place", type=Path, nargs="?", help="a run's folder, a model or a folder of codes"
-    )
-    examined.add_argument(
-        "--latents", type=Path, help="a .npy file, (n, d) or (b, n, d), of any project"
-    )
+    examined.add_argument("place", type=Path, nargs="?", help="a run, a model or a folder of codes")
+    examined.add_argument("--latents", type=Path, help="a .npy file, (n, d) or (b, n, d)")
     examined.add_argument("--codebook", type=Path, help="a .npy file, (k, d)")
     verbs.add_parser("recipes", help="list the recipes that come with the package")
     official = verbs.add_parser(
@@ -248,6 +251,14 @@ def answer(args: argparse.Namespace) -> None:
             say(new(args.data, args.options))
         case "recipes":
             print(recipes())
+        case "push":
+            from pipelines.publish import push
+
+            say(f"wrote {push(args.pipeline, args.name, args.options)}")
+        case "export":
+            from pipelines.export import export
+
+            say(export(args.pipeline, args.out))
         case "import-official":
             from stage1_tokenizer.import_checkpoint import import_official
 

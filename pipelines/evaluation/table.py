@@ -171,16 +171,28 @@ def block(header: list[str], lines: list[list[str]], columns: list[int]) -> list
     return tabulate(cells, tablefmt="plain", colalign=alignment, disable_numparse=True).splitlines()
 
 
-def write_scores(folder: Path, rows: list[ScoreRow], provenance: dict[str, Any]) -> None:
-    """Writes score.json: every metric with what it depends on."""
-    document = {"rows": [asdict(row) for row in rows], "provenance": provenance}
+def write_scores(
+    folder: Path,
+    rows: list[ScoreRow],
+    provenance: dict[str, Any],
+    protocols: dict[str, Any] | None = None,
+) -> None:
+    """Writes score.json: every metric with what it depends on, and what other protocols give, where they were asked for."""
+    document: dict[str, Any] = {"rows": [asdict(row) for row in rows]}
+    document |= {"protocols": protocols} if protocols else {}
+    document["provenance"] = provenance
     write_text(folder / "score.json", json.dumps(document, indent=2) + "\n")
 
 
 def read_scores(folder: Path) -> list[ScoreRow]:
-    """The rows of a folder's score.json, in which `metrics` were called `numbers` at first."""
+    """The rows of a folder's score.json."""
+    return rows_of(json.loads((folder / "score.json").read_text()))
+
+
+def rows_of(document: dict[str, Any]) -> list[ScoreRow]:
+    """The rows of a score.json, in which `metrics` were called `numbers` at first; none of an empty one."""
     rows = []
-    for row in json.loads((folder / "score.json").read_text())["rows"]:
+    for row in document.get("rows", []):
         metrics: Metrics = {
             name: Unavailable(values["reason"]) if values["value"] is None else Metric(**values)
             for name, values in row["metrics" if "metrics" in row else "numbers"].items()

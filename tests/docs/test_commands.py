@@ -25,7 +25,7 @@ FEW = ["samples.count=10", "score.slow_count=1", "allow_failed=true"]
 STEPS = [f"{section}.steps=2" for section in ("tokenizer", "classifier", "prior")]
 MODULE = re.compile(r"`(\w+\.py)`:\n\n```python\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
 """A block that a sentence tells to write to a file."""
-OTHERS = ("run", "new", "compare", "doctor", "profile", "recipes", "import-official")
+OTHERS = ("run", "new", "compare", "doctor", "profile", "recipes", "import-official", "push", "export")
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def read(words: list[str], target: str | None) -> None:
                 Path(target).write_text(said.getvalue())
         case "compare":
             load_config(CompareConfig, config_path(rest[0]), rest[1:])
-        case "doctor" | "recipes" | "import-official":
+        case "doctor" | "recipes" | "import-official" | "push" | "export":
             parser().parse_args(words)
         case "profile":
             read_experiment(config_path(rest[1]), rest[2:]).config(VERBS[rest[0]][0])
@@ -147,7 +147,7 @@ def quick_commands(recipe: str) -> list[list[str]]:
 
 def run(words: list[str]) -> None:
     """Runs a command with few steps, in the current folder."""
-    if words[0] == "doctor":
+    if words[0] in ("doctor", "export"):
         return main(words)
     (place,) = (i for i, word in enumerate(words) if config_path(word).is_file())
     main(short(words, place))
