@@ -25,7 +25,7 @@ from common.tracking import JSONLTracker
 from common.training import Precision
 
 DONE = "done.json"
-"""In the folder of a run whose result is written: the number of its steps."""
+"""In the folder of a run whose result is written: the number of its steps; of one that ended early, what it was told."""
 PACKAGES = ("torch", "transformers", "accelerate", "datasets", "torch-fidelity", "numpy")
 
 
@@ -44,6 +44,7 @@ MAY_CHANGE = {
     "log_every",
     "save_every",
     "keep_checkpoints",
+    "patience",
     "trackers",
     "workers",
     "run_dir",
@@ -103,13 +104,25 @@ def is_finished(config: Any, result: Path) -> bool:
             "more, or run_dir to another folder"
         )
     path = config.run_dir / DONE
-    return path.exists() and read_json(path)["steps"] == config.steps and is_sealed(result)
+    if not path.exists():
+        return False
+    said = read_json(path)
+    early = said.get("ended_early") == ended_early(config)
+    return (early or said["steps"] == config.steps) and is_sealed(result)
 
 
-def finish_run(config: Any, accelerator: Accelerator) -> None:
-    """Says in the run's folder that its steps are done, and lets the trackers write what they hold."""
+def ended_early(config: Any) -> dict[str, int]:
+    """What decides when a run ends whose held-out loss falls no more."""
+    return {"steps": config.steps, "patience": config.patience}
+
+
+def finish_run(config: Any, accelerator: Accelerator, done: int) -> None:
+    """Says in the run's folder that its `done` steps are all, and lets the trackers write what they hold."""
     if accelerator.is_main_process:
-        write_text(config.run_dir / DONE, json.dumps({"steps": config.steps}) + "\n")
+        said: dict[str, Any] = {"steps": done}
+        if done < config.steps:
+            said["ended_early"] = ended_early(config)
+        write_text(config.run_dir / DONE, json.dumps(said) + "\n")
     finish_trackers(accelerator)
 
 

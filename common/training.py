@@ -40,6 +40,8 @@ class LoopConfig:
 
     run_dir: Path
     """Where everything goes; running again with the same folder resumes."""
+    init_from: Path | None = None
+    """A saved model to start from, of the same architecture: its folder, a pipeline's, or a name on the Hub."""
     steps: Count = 100_000
     """Optimizer steps, those of a run that is resumed included."""
     seed: Whole = 0
@@ -56,6 +58,8 @@ class LoopConfig:
     """Steps between two checkpoints."""
     keep_checkpoints: Count = 2
     """The last so many are kept."""
+    patience: Whole = 0
+    """Training ends after so many held-out evaluations in a row without a better one; 0 lets it go on to the end."""
     trackers: tuple[str, ...] = ()
     """Trackers of accelerate beside metrics.jsonl: tensorboard, wandb, trackio."""
     allow_failed: bool = False

@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from common.checkpoints import Stateful, resume, save_checkpoint
 from common.codes import read_codes, read_manifest
+from common.early_stopping import Best
 from common.files import is_sealed
 from common.memory import peak_memory
 from common.progress import Progress, machine, parameters
@@ -26,19 +26,6 @@ from stage2_prior.model import Prior
 from stage2_prior.ngrams import baselines
 from stage2_prior.optimizers import new_optimizers, without_gradient
 from stage2_prior.train_config import TrainPriorConfig
-
-
-class Best:
-    """The lowest held-out loss so far, and its step."""
-
-    def __init__(self) -> None:
-        self.nats, self.step = math.inf, 0
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"nats": self.nats, "step": self.step}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.nats, self.step = state_dict["nats"], state_dict["step"]
 
 
 @dataclass
@@ -91,8 +78,12 @@ def train_prior(config: TrainPriorConfig) -> Path:
     run, first_step, batches = begin(config)
     accelerator = run.accelerator
     clock = Throughput()
-    progress = Progress("train-prior", first_step, config.steps, accelerator.is_main_process)
+    last_step = first_step if run.best.long_ago(config.patience) else config.steps
+    progress = Progress("train-prior", first_step, last_step, accelerator.is_main_process)
     progress.say(start_line(run))
+    if config.init_from is not None and first_step == 0:
+        validate(run, 0)
+    done = first_step
     for step in progress:
         loss, norm = take_step(run, batches, step)
         clock.count(run.codes_per_step)
@@ -114,17 +105,20 @@ def train_prior(config: TrainPriorConfig) -> Path:
             progress.line(done, f"loss {float(loss.detach()):.3f}")
         if ends_epoch(done, config.batch_size, len(run.train)) or done == config.steps:
             nats = validate(run, done)
-            progress.line(done, f"held-out {nats:.3f} nats per code, best {run.best.nats:.3f}")
+            progress.line(done, f"held-out {nats:.3f} nats per code, best {run.best.loss:.3f}")
             clock.rate()  # the evaluation took none of a step's time
-        if done % config.save_every == 0 or done == config.steps:
+        last = done == config.steps or run.best.long_ago(config.patience)
+        if done % config.save_every == 0 or last:
             if accelerator.is_main_process:
                 save_checkpoint(config.run_dir, done, run.parts, config.keep_checkpoints)
             accelerator.wait_for_everyone()
+        if last:
+            break
     if not is_sealed(best):
         raise ValueError(
             f"{best} is missing or damaged, and no checkpoint holds it: remove {config.run_dir}"
         )
-    finish_run(config, accelerator)
+    finish_run(config, accelerator, done)
     return best
 
 
@@ -190,11 +184,11 @@ def prepare(config: TrainPriorConfig, accelerator: Accelerator) -> Training:
 
 def start_line(run: Training) -> str:
     """What is trained on what, where, and what chance and n-grams reach."""
-    accelerator, nats = run.accelerator, run.baselines
+    accelerator, nats, source = run.accelerator, run.baselines, run.config.init_from
     codes = run.train.mean_codes
     bits = sum(map(math.log2, run.prior.config.level_sizes)) / run.prior.config.levels * codes
     return (
-        f"train-prior in {run.config.run_dir}: {len(run.train):,} sequences of {codes:.4g} codes ({bits:,.0f} bits each), "
+        f"train-prior in {run.config.run_dir}{f' from {source}' if source else ''}: {len(run.train):,} sequences of {codes:.4g} codes ({bits:,.0f} bits each), "
         f"{len(run.held_out):,} held out, {run.prior.config.classes} classes; {parameters(run.prior)}; "
         f"{machine(accelerator.device, accelerator.num_processes)}; held-out nats per code of chance "
         f"{nats['baseline/chance_nats']:.3f}, of unigrams {nats['baseline/unigram_nats']:.3f}, of bigrams "
@@ -247,16 +241,14 @@ def validate(run: Training, done: int) -> float:
     with run.average.swapped_in():
         total, count = held_out_sums(run)
         nats = total / count
-        if nats < run.best.nats:
-            run.best.nats, run.best.step = nats, done
-            if accelerator.is_main_process:
-                prior.save_pretrained(run.config.run_dir / "best")
+        if run.best.take(nats, done) and accelerator.is_main_process:
+            prior.save_pretrained(run.config.run_dir / "best")
     prior.train()
     metrics = {
         "heldout/nats_per_code": nats,
         "heldout/bits_per_code": nats / math.log(2),
         "heldout/bits_per_item": total / math.log(2) / len(run.held_out),
-        "heldout/best_nats_per_code": run.best.nats,
+        "heldout/best_nats_per_code": run.best.loss,
         **run.baselines,
     }
     if run.codes_per_second is not None:

@@ -122,6 +122,7 @@ def test_a_run_folder_holds_what_it_should(trained: Path) -> None:
     assert sorted(path.name for path in (trained / "tokenizer").iterdir()) == [
         "checkpoints",
         "config.yaml",
+        "discriminator",
         "done.json",
         "environment.json",
         "examples",
