@@ -45,6 +45,7 @@ MAY_CHANGE = {
     "save_every",
     "keep_checkpoints",
     "patience",
+    "accumulation",
     "trackers",
     "workers",
     "run_dir",
@@ -70,7 +71,7 @@ def start_run(
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
     refuse_other_config(config, run_dir)
-    check_shares(config.batch_size, accelerator.num_processes)
+    check_shares(config.batch_size, accelerator.num_processes, getattr(config, "accumulation", 1))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         if not list_checkpoints(run_dir):
@@ -82,12 +83,17 @@ def start_run(
     return accelerator
 
 
-def check_shares(batch_size: int, num_processes: int) -> None:
-    """Raises ValueError for a batch that the processes can't share evenly: the steps would be of fewer items."""
+def check_shares(batch_size: int, num_processes: int, accumulation: int) -> None:
+    """Raises ValueError for a batch that the processes, and the parts of each, can't share evenly."""
     if batch_size % num_processes:
         raise ValueError(
             f"batch_size={batch_size} can't be shared by {num_processes} processes: set batch_size to a multiple of "
             f"{num_processes}"
+        )
+    if batch_size // num_processes % accumulation:
+        raise ValueError(
+            f"accumulation={accumulation} equal parts can't be cut of the {batch_size // num_processes} items that "
+            "each process has of a batch: set accumulation or batch_size"
         )
 
 

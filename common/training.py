@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 
 from common.bounds import Count, NonNegative, Positive, Share, Whole
@@ -48,6 +49,8 @@ class LoopConfig:
     """Of the first weights, the order of the items and their augmentation."""
     precision: Precision = "fp32"
     """Of the networks; the quantizer is always in float32."""
+    accumulation: Count = 1
+    """Equal parts in which a batch passes the networks one after another: the same step, in less memory."""
     max_skipped_steps: Whole = 50
     """Steps with a loss or gradient that is not finite are skipped; past this many the run stops."""
     workers: Whole = 2
@@ -222,3 +225,10 @@ class Throughput:
         rate = self.items / (now - self.time)
         self.time, self.items = now, 0
         return rate
+
+
+@contextlib.contextmanager
+def unsynchronised(accelerator: Accelerator, network: nn.Module, until: bool) -> Iterator[None]:
+    """A context for a part of a batch: the processes share gradients after the last one alone, which `until` says."""
+    with contextlib.nullcontext() if until else accelerator.no_sync(network):
+        yield

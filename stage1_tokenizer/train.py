@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from common.checkpoints import resume, save_checkpoint
 from common.hub import save_weights
@@ -16,15 +16,15 @@ from common.progress import Progress, machine, parameters
 from common.runs import finish_run, is_finished, start_run
 from common.seeding import seed_step
 from common.stopwatch import part
-from common.training import Throughput, learning_rate
+from common.training import Throughput
 from stage1_tokenizer.batches import Batch
 from stage1_tokenizer.codebook_usage import effective_rank
 from stage1_tokenizer.config import TrainTokenizerConfig
 from stage1_tokenizer.findings import constant_in_words, held_out_loss, in_words
 from stage1_tokenizer.modality import ModalityTraining
 from stage1_tokenizer.prepare import Training, prepare
-from stage1_tokenizer.quantizers import Quantized, Quantizer
 from stage1_tokenizer.start import DISCRIMINATOR, set_training
+from stage1_tokenizer.step import optimize, total, update_codebook
 
 
 def train_tokenizer(config: TrainTokenizerConfig) -> Path:
@@ -104,7 +104,8 @@ def take_step(
         if "codebook" not in config.freeze:
             update_codebook(run.modality.tokenizer.quantizer, quantized)
         run.average.update(step)
-    run.use.update(run.accelerator.gather(quantized.codes), batch["epoch"])
+    codes = torch.cat([some.codes for some in quantized])
+    run.use.update(run.accelerator.gather(codes), batch["epoch"])
     return losses, norm
 
 
@@ -116,57 +117,6 @@ def init_codebook(run: Training, batch: Batch) -> None:
     padded = run.accelerator.pad_across_processes(mine, pad_index=math.nan)
     latents = run.accelerator.gather(padded)
     run.modality.tokenizer.quantizer.init_from(latents[~latents.isnan().all(1)])
-
-
-def optimize(run: Training, batch: Batch, step: int) -> tuple[dict[str, Tensor], Quantized, Tensor]:
-    """One step of the networks, and of the discriminator where it is on: losses, codes, gradient norm."""
-    accelerator, modality = run.accelerator, run.modality
-    adversary = modality.discriminator if step >= run.config.loss.adversarial_start else None
-    if adversary is not None:
-        adversary.requires_grad_(False)  # keeps the generator's gradient out of it
-    with accelerator.autocast(), part("losses"):
-        losses, fake, quantized = modality.generator_losses(run.model, batch, adversary)
-    norms = [backward(run, total(losses), run.model)]
-    optimizers = [run.optimizer]
-    discriminator, its_optimizer = run.discriminator, run.discriminator_optimizer
-    if adversary is not None and discriminator is not None and its_optimizer is not None:
-        adversary.requires_grad_(True)
-        with accelerator.autocast(), part("losses"):
-            loss = modality.discriminator_loss(discriminator, batch, fake)
-        losses["discriminator"] = loss
-        norms.append(backward(run, loss, discriminator))
-        optimizers.append(its_optimizer)
-    skip = run.guard.inspect(step, losses, norms, scaled=accelerator.scaler is not None)
-    scheduled = learning_rate(step, run.config.steps, run.config.optim)
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            if "scale" in group:
-                group["lr"] = group["scale"] * scheduled
-        optimizer.optimizer.found_inf = skip
-        with part("optimizer"):
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-    return losses, quantized, norms[0]
-
-
-def total(losses: dict[str, Tensor]) -> Tensor:
-    """The sum of the generator's losses."""
-    return torch.stack([v for k, v in losses.items() if k != "discriminator"]).sum()
-
-
-def backward(run: Training, loss: Tensor, network: nn.Module) -> Tensor:
-    """Gives the network the loss's gradient, clipped; returns its norm before that."""
-    with part("backward"):
-        run.accelerator.backward(loss)
-    with part("optimizer"):
-        return run.accelerator.clip_grad_norm_(network.parameters(), run.config.optim.grad_clip)
-
-
-def update_codebook(quantizer: Quantizer, quantized: Quantized) -> None:
-    """The quantizer's own part of a step: averages and resets, from what was quantized."""
-    assert quantized.input_codes is not None
-    quantizer.accumulate(quantized.inputs, quantized.input_codes)
-    quantizer.after_step()
 
 
 def log_line(run: Training, losses: dict[str, Tensor], norm: Tensor) -> dict[str, float]:

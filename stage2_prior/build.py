@@ -82,7 +82,7 @@ def check_tokenizer(
             "set tokenizer or codes, or encode again"
         )
     grid = list(getattr(tokenizer.config, "grid", []))
-    if manifest.get("grid", grid) != grid:
+    if grid and manifest.get("grid", grid) != grid:
         raise ValueError(
             f"{config.codes} holds grids of {manifest['grid']} codes, those of {config.tokenizer} are {grid}: set "
             "tokenizer or codes, or encode again"

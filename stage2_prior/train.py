@@ -19,7 +19,7 @@ from common.progress import Progress, machine, parameters
 from common.runs import finish_run, is_finished, start_run
 from common.seeding import seed_step
 from common.stopwatch import part
-from common.training import Average, StepGuard, Throughput, learning_rate
+from common.training import Average, StepGuard, Throughput, learning_rate, unsynchronised
 from stage2_prior.build import build_prior
 from stage2_prior.data import Batch, CodeDataset, held_out_batches, training_batches
 from stage2_prior.model import Prior
@@ -145,8 +145,7 @@ def take_step(run: Training, batches: Iterator[Batch], step: int) -> tuple[Tenso
     with part("data"):
         conditions, codes = (tensor.to(accelerator.device) for tensor in next(batches))
     seed_step(run.config.seed, step, accelerator.process_index)
-    with accelerator.autocast(), part("forward"):
-        loss = balanced(run, run.model(conditions, codes), codes)
+    loss = gradients(run, conditions, codes)
     norm = optimize(run, loss, step)
     with part("optimizer"):
         run.average.update(step)
@@ -196,22 +195,37 @@ def start_line(run: Training) -> str:
     )
 
 
-def balanced(run: Training, loss: Tensor, codes: Tensor) -> Tensor:
+def gradients(run: Training, conditions: Tensor, codes: Tensor) -> Tensor:
+    """Gives the prior the gradient of a batch's parts; returns the loss that is the mean over all targets.
+
+    Each part counts as its targets do.
+    """
+    count, accelerator = run.config.accumulation, run.accelerator
+    targets, losses = run.prior.num_targets(codes), []
+    for i, some in enumerate(zip(conditions.chunk(count), codes.chunk(count), strict=True)):
+        with unsynchronised(accelerator, run.model, until=i + 1 == count):
+            with accelerator.autocast(), part("forward"):
+                loss = run.model(*some) * (run.prior.num_targets(some[1]) / targets)
+                loss = balanced(run, loss, targets)
+            with part("backward"):
+                accelerator.backward(loss)
+        losses.append(loss.detach())
+    return torch.stack(losses).sum()
+
+
+def balanced(run: Training, loss: Tensor, targets: Tensor) -> Tensor:
     """This process's loss, so weighted that the processes' mean is the mean over the whole batch.
 
-    Their shares of the batch may differ in the number of codes.
+    Their shares of the batch may differ in the number of `targets`.
     """
     if run.accelerator.num_processes == 1:
         return loss
-    own = run.prior.num_targets(codes)
-    return loss * (own / run.accelerator.reduce(own.clone(), "mean"))
+    return loss * (targets / run.accelerator.reduce(targets.clone(), "mean"))
 
 
 def optimize(run: Training, loss: Tensor, step: int) -> Tensor:
     """One step of the optimizers; returns the gradient's norm before clipping."""
     config, accelerator = run.config, run.accelerator
-    with part("backward"):
-        accelerator.backward(loss)
     with part("optimizer"):
         norm = accelerator.clip_grad_norm_(run.model.parameters(), config.optim.grad_clip)
     lr, scaled = learning_rate(step, config.steps, config.optim), accelerator.scaler is not None
