@@ -46,6 +46,8 @@ MAY_CHANGE = {
     "keep_checkpoints",
     "patience",
     "accumulation",
+    "checkpointing",
+    "compile",
     "trackers",
     "workers",
     "run_dir",

@@ -8,6 +8,7 @@ from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from torch import nn
 
+from common.checkpointing import recompute
 from common.checkpoints import Stateful
 from common.early_stopping import Best
 from common.training import Average, StepGuard, decay_groups
@@ -63,6 +64,10 @@ def prepare(config: TrainTokenizerConfig, accelerator: Accelerator) -> Training:
     modality = MODALITIES[config.modality].training(config, accelerator.device)
     start_weights(config, modality)
     tokenizer, betas = modality.tokenizer, config.optim.betas
+    for network in (tokenizer.encoder, tokenizer.decoder) if config.checkpointing else ():
+        recompute(network)
+    if config.compile:
+        tokenizer.compile()
     groups = parameter_groups(config, tokenizer)
     optimizer = torch.optim.AdamW(groups, lr=config.optim.lr, betas=betas, fused=True)
     model, optimizer = accelerator.prepare(tokenizer, optimizer)

@@ -19,6 +19,7 @@ class Tokenizer(HubModel):
 
     encoder: nn.Module
     quantizer: Quantizer
+    decoder: Any
 
     @property
     def codebook(self) -> Float[Tensor, "k d"]:

@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from torch import Tensor, nn
 
+from common.checkpointing import recompute
 from common.checkpoints import Stateful, resume, save_checkpoint
 from common.codes import read_codes, read_manifest
 from common.early_stopping import Best
@@ -160,6 +161,10 @@ def prepare(config: TrainPriorConfig, accelerator: Accelerator) -> Training:
     manifest = read_manifest(config.codes)
     items = {split: read_codes(config.codes, split) for split in ("train", "validation")}
     prior = build_prior(config, manifest, items)
+    if config.checkpointing:
+        recompute(prior)
+    if config.compile:
+        prior.compile()
     per_second = manifest["sample_rate"] / manifest["hop"] if prior.config.ends else None
     optimizers = new_optimizers(prior, config.optimizer, config.optim)
     model, *prepared = accelerator.prepare(prior, *optimizers)

@@ -207,7 +207,7 @@ def test_a_prior_refuses_codes_of_another_tokenizer_naming_both(
 ) -> None:
     ImageTokenizer(tokenizer_config(tmp_path).model).save_pretrained(tmp_path / "other")
     config = prior_config(tmp_path / "prior", trained / "codes", tmp_path / "other")
-    theirs = read_manifest(trained / "codes")["tokenizer_sha256"]
+    theirs = read_manifest(trained / "codes")["encoding_sha256"]
     with pytest.raises(
         ValueError, match=f"codes of tokenizer {theirs[:16]}, but .* is [0-9a-f]{{16}}"
     ):
