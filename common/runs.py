@@ -47,7 +47,6 @@ MAY_CHANGE = {
     "patience",
     "accumulation",
     "checkpointing",
-    "compile",
     "trackers",
     "workers",
     "run_dir",

@@ -53,8 +53,6 @@ class LoopConfig:
     """Equal parts in which a batch passes the networks one after another: the same step, in less memory."""
     checkpointing: bool = False
     """Compute the networks' inner values again in the backward pass, level by level, instead of keeping them."""
-    compile: bool = False
-    """Have torch.compile make the networks' forward and backward; the first step waits for it."""
     max_skipped_steps: Whole = 50
     """Steps with a loss or gradient that is not finite are skipped; past this many the run stops."""
     workers: Whole = 2

@@ -66,8 +66,6 @@ def prepare(config: TrainTokenizerConfig, accelerator: Accelerator) -> Training:
     tokenizer, betas = modality.tokenizer, config.optim.betas
     for network in (tokenizer.encoder, tokenizer.decoder) if config.checkpointing else ():
         recompute(network)
-    if config.compile:
-        tokenizer.compile()
     groups = parameter_groups(config, tokenizer)
     optimizer = torch.optim.AdamW(groups, lr=config.optim.lr, betas=betas, fused=True)
     model, optimizer = accelerator.prepare(tokenizer, optimizer)

@@ -163,8 +163,6 @@ def prepare(config: TrainPriorConfig, accelerator: Accelerator) -> Training:
     prior = build_prior(config, manifest, items)
     if config.checkpointing:
         recompute(prior)
-    if config.compile:
-        prior.compile()
     per_second = manifest["sample_rate"] / manifest["hop"] if prior.config.ends else None
     optimizers = new_optimizers(prior, config.optimizer, config.optim)
     model, *prepared = accelerator.prepare(prior, *optimizers)
