@@ -62,7 +62,8 @@ def resume(run_dir: Path, parts: dict[str, Stateful]) -> int:
     saved = read_json(intact / "state.json")
     tensors = load_file(intact / "state.safetensors")
     for name, part in parts.items():
-        part.load_state_dict(_fill(saved["parts"][name], tensors))
+        if name in saved["parts"]:  # what an earlier version did not have begins anew
+            part.load_state_dict(_fill(saved["parts"][name], tensors))
     return saved["step"]
 
 

@@ -28,8 +28,7 @@ class HubModel(nn.Module):
         """Writes the folder whole or not at all; an older one of the same name is replaced."""
         with replaced_folder(Path(folder)) as partial:
             save_config(self.config, partial / "config.json")
-            tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
-            save_file(tensors, partial / "model.safetensors")
+            save_tensors(self, partial)
 
     @classmethod
     def from_pretrained(cls, name_or_dir: str | Path, revision: str | None = None) -> Any:
@@ -51,6 +50,18 @@ class HubModel(nn.Module):
     def current_name(cls, name: str) -> str:
         """The name that a weight has now, by the name in its file, which an earlier version may have written."""
         return name
+
+
+def save_tensors(module: nn.Module, folder: Path) -> None:
+    """Writes the module's weights into a folder."""
+    tensors = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
+    save_file(tensors, folder / "model.safetensors")
+
+
+def save_weights(module: nn.Module, folder: Path) -> None:
+    """Writes a folder with the weights of a module that needs no config, whole or not at all."""
+    with replaced_folder(folder) as partial:
+        save_tensors(module, partial)
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:

@@ -1,20 +1,26 @@
 """What the tokenizers of all modalities have in common."""
 
 import contextlib
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
-from common.hub import HubModel
+from common.files import sha256
+from common.hub import HubModel, load_weights
 from stage1_tokenizer.quantizers import Quantizer
 
 
 class Tokenizer(HubModel):
     """An autoencoder with a quantizer in the middle."""
 
+    encoder: nn.Module
     quantizer: Quantizer
+    decoder: Any
 
     @property
     def device(self) -> torch.device:
@@ -43,3 +49,26 @@ class Tokenizer(HubModel):
     def codebook(self) -> Float[Tensor, "k d"]:
         """The effective codebook."""
         return self.quantizer.codebook
+
+
+def encoding_sha256(folder: Path) -> str:
+    """The SHA-256 of what codes depend on: all weights of a tokenizer's folder but its decoder's, by their names.
+
+    Tokenizers that share it give the same codes, and take each other's.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(load_weights(folder / "model.safetensors").items()):
+        if not name.startswith("decoder."):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def code_source(folder: Path, manifest: Mapping[str, Any]) -> dict[str, str]:
+    """By what a manifest of codes says whose they are: the hash of encoder and codebook of the tokenizer in `folder`.
+
+    A manifest of an earlier version has that of all weights.
+    """
+    if "tokenizer_sha256" in manifest and "encoding_sha256" not in manifest:
+        return {"tokenizer_sha256": sha256(folder / "model.safetensors")}
+    return {"encoding_sha256": encoding_sha256(folder)}

@@ -142,8 +142,7 @@ class ImageTokenizer(Tokenizer):
         ValueError for a code that is not in its alphabet.
         """
         check_codes(codes, self.quantizer.spec)
-        latents = rearrange(self.quantizer.lookup(codes), "b h w d -> b d h w")
-        return self.decoder(latents.to(self.decoder.conv_in.weight.dtype))
+        return self._decoded(codes)
 
     @torch.no_grad()
     def reconstruct(self, images: Float[Tensor, "b c y x"]) -> Float[Tensor, "b c y x"]:
@@ -155,7 +154,11 @@ class ImageTokenizer(Tokenizer):
         """The images that `reconstruct` gives, from the encoder's output."""
         if not self.quantizer.spec.has_codes:
             return self._quantized_and_decoded(latents)[0]
-        return self.decode(self.quantizer.encode(rearrange(latents, "b d h w -> b h w d")))
+        return self._decoded(self.quantizer.encode(rearrange(latents, "b d h w -> b h w d")))
+
+    def _decoded(self, codes: Int[Tensor, "b h w *levels"]) -> Float[Tensor, "b c y x"]:
+        latents = rearrange(self.quantizer.lookup(codes), "b h w d -> b d h w")
+        return self.decoder(latents.to(self.decoder.conv_in.weight.dtype))
 
     def _quantized_and_decoded(
         self, latents: Float[Tensor, "b d h w"]

@@ -61,19 +61,23 @@ class CodeSpec:
 
 
 def check_codes(codes: Int[Tensor, "..."], spec: CodeSpec) -> None:
-    """Raises ValueError for codes of another number of levels, or outside their alphabets."""
+    """Raises ValueError for codes of another number of levels, or outside their alphabets.
+
+    It waits once for the device of the codes: what comes from outside is checked, what `encode` gave is not.
+    """
     if spec.levels > 1 and codes.shape[-1] != spec.levels:
         raise ValueError(
             f"codes of shape {tuple(codes.shape)}: the last dimension must be the {spec.levels} codes "
             "of one position"
         )
-    per_level = codes if spec.levels > 1 else codes[..., None]
-    for level, size in enumerate(spec.sizes):
-        part = per_level[..., level]
-        if part.numel() and not 0 <= int(part.min()) <= int(part.max()) < size:
+    if not codes.numel():
+        return
+    per_level = codes.reshape(-1, spec.levels)
+    bounds = torch.stack([per_level.amin(0), per_level.amax(0)]).cpu().tolist()
+    for size, least, most in zip(spec.sizes, *bounds, strict=True):
+        if not 0 <= least <= most < size:
             raise ValueError(
-                f"codes from {int(part.min())} to {int(part.max())}: this tokenizer has codes from 0 to "
-                f"{size - 1}"
+                f"codes from {least} to {most}: this tokenizer has codes from 0 to {size - 1}"
             )
 
 

@@ -214,8 +214,7 @@ class SpeechTokenizer(Tokenizer):
         if lengths is not None:
             codes = codes.masked_fill(~beside(inside(lengths, codes.shape[1]), codes), 0)
         check_codes(codes, self.quantizer.spec)
-        latents = rearrange(self.quantizer.lookup(codes), "b n d -> b d n")
-        return self.decoder(latents, lengths, chunk)
+        return self._decoded(codes, lengths, chunk)
 
     @torch.no_grad()
     def reconstruct(
@@ -237,7 +236,13 @@ class SpeechTokenizer(Tokenizer):
         if not self.quantizer.spec.has_codes:
             return self._quantized_and_decoded(latents, samples, lengths)[0]
         codes = self.quantizer.encode(rearrange(latents, "b d n -> b n d"))
-        return trimmed(self.decode(codes, self.counts(lengths)), samples, lengths)
+        return trimmed(self._decoded(codes, self.counts(lengths), CHUNK), samples, lengths)
+
+    def _decoded(
+        self, codes: Int[Tensor, "b n *levels"], lengths: Lengths, chunk: int
+    ) -> Float[Tensor, "b m"]:
+        latents = rearrange(self.quantizer.lookup(codes), "b n d -> b d n")
+        return self.decoder(latents, lengths, chunk)
 
     def _quantized_and_decoded(
         self, latents: Float[Tensor, "b d n"], samples: int, lengths: Lengths

@@ -6,7 +6,7 @@ import io
 import re
 import shlex
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -134,10 +134,10 @@ def test_every_command_is_one_that_the_command_line_takes(page: Path, folder: Pa
                 raise AssertionError(f"{line}: {error}") from error
 
 
-def quick_commands(recipe: str) -> list[list[str]]:
+def quick_commands(recipe: str, pages: Sequence[Path] = PAGES) -> list[list[str]]:
     """The words of every different command on a recipe, in the order of the pages."""
     lines = [
-        line for page in PAGES for block in blocks(page, "bash") for line in block.splitlines()
+        line for page in pages for block in blocks(page, "bash") for line in block.splitlines()
     ]
     lines = [line.replace("python -m pipelines", "simvq") for line in lines]
     words = [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("simvq ")]
@@ -184,5 +184,8 @@ def test_the_report_of_speech_has_players(spoken: Path) -> None:
 def test_the_python_of_a_page_runs(page: Path, digits: Path) -> None:
     names: dict[str, object] = {}
     with contextlib.chdir(digits):
+        for words in quick_commands("digits", [page]):
+            if any("run_dir=" in word and not Path(word[8:]).exists() for word in words):
+                run(words)
         for code in blocks(page, "python"):
             exec(code, names)

@@ -123,6 +123,7 @@ def test_a_run_folder_holds_what_it_should(trained: Path) -> None:
     assert sorted(path.name for path in (trained / "tokenizer").iterdir()) == [
         "checkpoints",
         "config.yaml",
+        "discriminator",
         "done.json",
         "environment.json",
         "examples",
@@ -217,7 +218,7 @@ def test_a_prior_refuses_codes_of_another_tokenizer_naming_both(
 ) -> None:
     ImageTokenizer(tokenizer_config(tmp_path).model).save_pretrained(tmp_path / "other")
     config = prior_config(tmp_path / "prior", trained / "codes", tmp_path / "other")
-    theirs = read_manifest(trained / "codes")["tokenizer_sha256"]
+    theirs = read_manifest(trained / "codes")["encoding_sha256"]
     with pytest.raises(
         ValueError, match=f"codes of tokenizer {theirs[:16]}, but .* is [0-9a-f]{{16}}"
     ):
