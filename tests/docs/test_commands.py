@@ -25,7 +25,17 @@ FEW = ["samples.count=10", "score.slow_count=1", "allow_failed=true"]
 STEPS = [f"{section}.steps=2" for section in ("tokenizer", "classifier", "prior")]
 MODULE = re.compile(r"`(\w+\.py)`:\n\n```python\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
 """A block that a sentence tells to write to a file."""
-OTHERS = ("run", "new", "compare", "doctor", "profile", "recipes", "import-official", "push", "export")
+OTHERS = (
+    "run",
+    "new",
+    "compare",
+    "doctor",
+    "profile",
+    "recipes",
+    "import-official",
+    "push",
+    "export",
+)
 
 
 @pytest.fixture(scope="module")

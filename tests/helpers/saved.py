@@ -33,14 +33,3 @@ def write_weights(folder: Path, shapes: Mapping[str, Sequence[int]]) -> None:
     """Writes the model.safetensors of a model whose weights have these names and shapes."""
     tensors = {name: filled(name, shape) for name, shape in shapes.items()}
     save_file(tensors, folder / "model.safetensors")
-
-
-SAVED = Path(__file__).parents[1] / "pipelines" / "saved"
-
-
-def restored(modality: str, folder: Path) -> tuple[Path, dict[str, Any]]:
-    """The whole pipeline folder, and what the version that saved it made of it."""
-    shutil.copytree(SAVED / modality, folder, dirs_exist_ok=True)
-    for part, shapes in json.loads((folder / "weights.json").read_text()).items():
-        write_weights(folder / part, shapes)
-    return folder, json.loads((folder / "expected.json").read_text())
