@@ -149,10 +149,10 @@ def take_step(run: Training, batches: Iterator[Batch], step: int) -> tuple[Tenso
     """One whole step, from its batch to the averages: the loss, and the gradient's norm before clipping."""
     accelerator = run.accelerator
     with part("data"):
-        conditions, codes = (tensor.to(accelerator.device) for tensor in next(batches))
+        batch = [tensor.to(accelerator.device) for tensor in next(batches)]
     seed_step(run.config.seed, step, accelerator.process_index)
     with accelerator.autocast(), part("forward"):
-        loss = balanced(run, run.model(conditions, codes), codes)
+        loss = balanced(run, run.model(*batch), batch[1])
     norm = optimize(run, loss, step)
     with part("optimizer"):
         run.average.update(step)
@@ -179,7 +179,13 @@ def prepare(config: TrainPriorConfig, accelerator: Accelerator) -> Training:
         average=Average(prior, config.ema_decay),
         guard=StepGuard(accelerator.device, config.max_skipped_steps, config.optim.grad_clip),
         best=Best(),
-        train=CodeDataset(items["train"], prior, config.label_dropout, config.seed),
+        train=CodeDataset(
+            items["train"],
+            prior,
+            config.label_dropout,
+            config.seed,
+            config.steps * config.batch_size,
+        ),
         held_out=CodeDataset(items["validation"], prior, 0.0, config.seed),
         baselines=baselines(
             items["train"], items["validation"], prior.config.level_sizes, prior.config.ends
