@@ -180,10 +180,10 @@ def test_a_prior_of_random_order_learns_what_stands_where(levels_by: str) -> Non
     prior = levels_prior(levels_by).train()
     sequence = torch.stack([torch.arange(6) % size for size in SIZES], 1).flatten()[None]
     rows = Dataset.from_dict({"codes": sequence.tolist() * 16})
-    items = CodeDataset(rows, prior, 0.0, 0, 8 * 40)
-    batches = training_batches(items, batch_size=8, done=0, rank=0, world=1, workers=0)
+    items = CodeDataset(rows, prior, 0.0, 0, 16 * 60)
+    batches = training_batches(items, batch_size=16, done=0, rank=0, world=1, workers=0)
     optimizer = torch.optim.AdamW(prior.parameters(), lr=3e-3)
-    for _ in range(40):
+    for _ in range(60):
         optimizer.zero_grad()
         prior(*next(batches)).backward()
         optimizer.step()
