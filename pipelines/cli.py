@@ -203,6 +203,9 @@ def parser() -> argparse.ArgumentParser:
         "--latents", type=Path, help="a .npy file, (n, d) or (b, n, d), of any project"
     )
     examined.add_argument("--codebook", type=Path, help="a .npy file, (k, d)")
+    shown = verbs.add_parser("demo", help="play with a pipeline on a web page of this machine")
+    shown.add_argument("pipeline", help="a folder `pipeline/`, or its name on the Hub")
+    shown.add_argument("options", nargs="*", help="compare=TOKENIZER results=FOLDER port=7860")
     official = verbs.add_parser(
         "import-official", help="convert a checkpoint of the paper's authors"
     )
@@ -243,6 +246,11 @@ def answer(args: argparse.Namespace) -> None:
             from pipelines.new import new
 
             say(new(args.data, args.options))
+        case "demo":
+            with stopped_at_once():
+                from pipelines.demo.serve import serve
+
+            serve(args.pipeline, args.options, say)
         case "import-official":
             from stage1_tokenizer.import_checkpoint import import_official
 

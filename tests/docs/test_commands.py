@@ -24,7 +24,7 @@ FEW = ["samples.count=10", "score.slow_count=1", "allow_failed=true"]
 STEPS = [f"{section}.steps=2" for section in ("tokenizer", "classifier", "prior")]
 MODULE = re.compile(r"`(\w+\.py)`:\n\n```python\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
 """A block that a sentence tells to write to a file."""
-OTHERS = ("run", "new", "compare", "doctor", "profile", "import-official")
+OTHERS = ("run", "new", "compare", "doctor", "profile", "import-official", "demo")
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def read(words: list[str], target: str | None) -> None:
                 Path(target).write_text(said.getvalue())
         case "compare":
             load_config(CompareConfig, Path(rest[0]), rest[1:])
-        case "doctor" | "import-official":
+        case "doctor" | "import-official" | "demo":
             parser().parse_args(words)
         case "profile":
             read_experiment(Path(rest[1]), rest[2:]).config(VERBS[rest[0]][0])
