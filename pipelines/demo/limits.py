@@ -9,11 +9,11 @@ from typing import Any
 import gradio
 import soundfile
 from jaxtyping import Float
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from stage1_tokenizer.data import BadItemError
-from stage1_tokenizer.images.data import ImageDataConfig, ImageDataset
+from stage1_tokenizer.images.data import LONGEST, in_bytes, view
 from stage1_tokenizer.speech.data import read_audio
 
 MOST_BYTES = 10 * 2**20
@@ -26,6 +26,10 @@ MOST_IMAGES = 16
 """Drawn at once."""
 ANSWER_SECONDS = 60.0
 """That drawing may take before it is stopped."""
+
+
+class OversizeError(ValueError):
+    """An image of too many pixels."""
 
 
 def told(answer: Callable[..., Any]) -> Callable[..., Any]:
@@ -78,17 +82,19 @@ def read_picture(path: str | None, channels: int, side: int) -> Float[Tensor, "1
     try:
         with Image.open(file) as image:
             width, height = image.size
+            if width * height > MOST_PIXELS or max(image.size) > LONGEST * min(image.size):
+                raise OversizeError(
+                    f"{file.name} has {width} x {height} pixels, and at most {MOST_PIXELS:,} are taken, one side at most "
+                    f"{LONGEST} times the other"
+                )
+            upright = ImageOps.exif_transpose(in_bytes(image)).convert(
+                "L" if channels == 1 else "RGB"
+            )
+    except OversizeError:
+        raise
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         raise ValueError(f"{file.name} can't be read as an image: choose another file") from None
-    if width * height > MOST_PIXELS:
-        raise ValueError(
-            f"{file.name} has {width} x {height} pixels, and at most {MOST_PIXELS:,} are taken"
-        )
-    images = ImageDataset(None, ImageDataConfig(), (), "", channels, side)  # type: ignore[arg-type]
-    try:
-        return images.view(images.decode({"image": {"bytes": None, "path": str(file)}}))[None]
-    except BadItemError:
-        raise ValueError(f"{file.name} can't be read as an image: choose another file") from None
+    return view(upright, side, "centre")[None]
 
 
 def read_clip(path: str | None, sample_rate: int, hop: int) -> Float[Tensor, " t"]:

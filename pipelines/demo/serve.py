@@ -1,5 +1,6 @@
 """Serves the page of a pipeline on this machine until it is stopped."""
 
+import contextlib
 import importlib.util
 import os
 import tempfile
@@ -65,10 +66,9 @@ def serve(place: str, words: Sequence[str], say: Callable[[str], None]) -> None:
 
         page = new_page(place, pipeline, others, options.results)
         say(f"{launch(page, options.port)} (Ctrl-C stops it)")
-        try:
+        with contextlib.suppress(KeyboardInterrupt):
             threading.Event().wait()
-        finally:
-            page.close(verbose=False)
+        page.close(verbose=False)
 
 
 def load_pipeline(place: str) -> ImageGenerationPipeline | SpeechGenerationPipeline:

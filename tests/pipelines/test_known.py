@@ -6,57 +6,13 @@ from typing import Any
 import pytest
 import torch
 from helpers.image_runs import MODEL
-from helpers.priors import randomized
-from helpers.speech_runs import MODEL as SPEECH
+from helpers.pipelines import SIDE, image_pipeline, speech_pipeline
 from torch import Tensor
 
-from pipelines import ImageGenerationPipeline, SpeechGenerationPipeline
-from stage1_tokenizer import ImageTokenizer, ImageTokenizerConfig, SpeechTokenizer
+from pipelines import ImageGenerationPipeline
 from stage1_tokenizer.quantizers import RQConfig
-from stage2_prior import PriorConfig
-from stage2_prior.build import prior_class
 
-SIDE = 4
 LEVELS = RQConfig(code_dim=4, codebook_size=16, levels=3)
-
-
-def image_pipeline(quantizer: Any = MODEL.quantizer, **options: Any) -> ImageGenerationPipeline:
-    """An untrained one, with 4 x 4 codes."""
-    torch.manual_seed(0)
-    shape = {"image_size": 8, "in_channels": 1, "width": 32, "multipliers": (1, 1)}
-    tokenizer = ImageTokenizer(
-        ImageTokenizerConfig(**shape, blocks_per_level=1, quantizer=quantizer)  # type: ignore[arg-type]
-    )
-    spec = tokenizer.quantizer.spec
-    config = PriorConfig(
-        codebook_size=spec.alphabet,
-        code_dim=4,
-        length=SIDE * SIDE * spec.levels,
-        sizes=spec.sizes if spec.levels > 1 else (),
-        classes=3,
-        size="1m",
-        **options,
-    )
-    prior = randomized(prior_class(config)(config))
-    return ImageGenerationPipeline(tokenizer, prior, ["a", "b", "c"])
-
-
-def speech_pipeline(**options: Any) -> SpeechGenerationPipeline:
-    torch.manual_seed(0)
-    tokenizer = SpeechTokenizer(SPEECH)
-    spec = tokenizer.quantizer.spec
-    config = PriorConfig(
-        codebook_size=spec.alphabet,
-        code_dim=SPEECH.quantizer.code_dim,
-        length=20,
-        max_codes=30,
-        classes=2,
-        size="1m",
-        **options,
-    )
-    return SpeechGenerationPipeline(
-        tokenizer, randomized(prior_class(config)(config)), ["x", "y"], []
-    )
 
 
 def grids(pipe: ImageGenerationPipeline, count: int) -> Tensor:
