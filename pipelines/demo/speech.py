@@ -35,7 +35,7 @@ class SpeechAnswers:
     @property
     def longest(self) -> float:
         """Its seconds."""
-        return self.most_codes // self.pipeline.prior.config.levels * self.hop / self.rate
+        return round(self.most_codes // self.pipeline.prior.config.levels * self.hop / self.rate, 2)
 
     def condition(self, label: str, speaker: str, text: str) -> dict[str, Any]:
         """What a prior is asked for; what was not chosen is none."""
@@ -173,10 +173,14 @@ def draw_tab(answers: SpeechAnswers) -> None:
         with gradio.Column():
             given = controls(answers)
             prompt = source("A prompt to go on from")
+            longest = answers.longest
             seconds = gradio.Slider(
-                0.1, round(answers.longest, 1), value=round(answers.longest / 3, 1), step=0.1,
+                0,
+                longest,
+                value=round(longest / 3, 2),
+                step=0.01,
                 label="Seconds of the prompt that are kept",
-            )  # fmt: skip
+            )
             button = gradio.Button("Draw", variant="primary", elem_id="draw")
         with gradio.Column():
             shown = outputs("Sample")
@@ -203,7 +207,7 @@ def keep_tab(answers: SpeechAnswers) -> None:
             "This prior draws from left to right: what follows the first time is drawn anew. To draw between two "
             "clips, train a prior with `order: random`."
         )
-    most = round(answers.longest, 2)
+    most = answers.longest
     with gradio.Row():
         with gradio.Column():
             clip = source("Your clip", elem_id="whole")
