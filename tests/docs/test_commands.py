@@ -11,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from helpers.pages import PAGES, ROOT, blocks, commands, from_root
+from helpers.pipelines import speech_pipeline
 from PIL import Image
 
 import pipelines.new
@@ -58,6 +60,10 @@ def digits(folder: Path) -> Path:
     """The same folder after a short run of the quickstart's first half."""
     with contextlib.chdir(folder):
         main(short(["run", "configs/digits.yaml"], 1))
+        any_order = ["prior.order=random", "prior.run_dir=runs/digits/any-order"]
+        main([*short(["train-prior", "configs/digits.yaml"], 1), *any_order])
+        speech_pipeline(order="random").save_pretrained("runs/spoken_digits/any-order/pipeline")
+        soundfile.write("clip.wav", np.sin(np.arange(800) / 3), 8000)
     return folder
 
 
