@@ -10,6 +10,7 @@ from PIL import Image
 
 from pipelines.demo.images import psnr
 from pipelines.demo.limits import read_clip, read_picture, told
+from pipelines.demo.parts import image_source, picture, player
 from pipelines.demo.pictures import one
 from pipelines.demo.sounds import resampled, spectrograms
 from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
@@ -56,14 +57,15 @@ def compare_tab(tokenizers: Mapping[str, Any]) -> None:
     """One input, and what becomes of it in each tokenizer."""
     first = next(iter(tokenizers.values()))
     if isinstance(first, ImageTokenizer):
-        source = gradio.Image(
-            label="Your image", type="filepath", sources=["upload"], image_mode=None,
-            elem_id="compared", height=180,
-        )  # fmt: skip
+        source = image_source("Your image", "compared")
         gallery = gradio.Gallery(
-            label="From the codes of each tokenizer", columns=3, object_fit="contain", format="png",
-            elem_id="gallery", interactive=False,
-        )  # fmt: skip
+            label="From the codes of each tokenizer",
+            columns=3,
+            object_fit="contain",
+            format="png",
+            elem_id="gallery",
+            interactive=False,
+        )
         source.upload(told(lambda path: images_compared(path, tokenizers)), source, gallery)
         return
     rate = max(tokenizer.config.sample_rate for tokenizer in tokenizers.values())
@@ -71,10 +73,8 @@ def compare_tab(tokenizers: Mapping[str, Any]) -> None:
         label="Your clip", type="filepath", sources=["upload", "microphone"], elem_id="compared"
     )
     with gradio.Row():
-        players = [
-            gradio.Audio(label=name, interactive=False) for name in ("original", *tokenizers)
-        ]
-    picture = gradio.Image(label="Spectrograms", interactive=False, format="png")
+        players = [player(name) for name in ("original", *tokenizers)]
+    spectrogram = picture("Their spectrograms")
 
     def compared(path: str | None) -> list[Any]:
         rebuilt = speech_rebuilt(path, tokenizers, rate)
@@ -85,4 +85,4 @@ def compare_tab(tokenizers: Mapping[str, Any]) -> None:
         ]
 
     for event in (clip.upload, clip.stop_recording):
-        event(told(compared), clip, [*players, picture])
+        event(told(compared), clip, [*players, spectrogram])

@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from pipelines.demo.limits import MOST_IMAGES, read_picture, told, told_along
+from pipelines.demo.parts import image_source, picture
 from pipelines.demo.pictures import code_map, hidden, kept, one, several
 from pipelines.generation.images import ImageGenerationPipeline
 from stage2_prior.sampling import SamplingOptions
@@ -114,8 +115,7 @@ class ImageAnswers:
         """Keeps or frees the position under a click; a prior from left to right keeps all before it."""
         if codes is None or mask is None:
             raise ValueError("there is no image yet: upload one, or draw one")
-        picture = kept(self.decoded(codes)[0].cpu(), mask)
-        step = picture.width // self.grid[1]
+        step = kept(self.decoded(codes)[0].cpu(), mask).width // self.grid[1]
         x, y = (
             min(int(pixel) // step, side - 1)
             for pixel, side in zip(place.index, self.grid[::-1], strict=True)
@@ -181,27 +181,20 @@ def draw_tab(answers: ImageAnswers) -> None:
             given = controls(answers, 9)
             button = gradio.Button("Draw", variant="primary", elem_id="draw")
         with gradio.Column(scale=2):
-            picture = gradio.Image(
-                label="Samples", interactive=False, format="png", elem_id="samples"
-            )
-    button.click(told_along(answers.drawn), given, picture)
+            samples = picture("Samples", "samples", download=True)
+    button.click(told_along(answers.drawn), given, samples)
 
 
 def reconstruct_tab(answers: ImageAnswers) -> None:
-    with gradio.Row():
-        source = gradio.Image(
-            label="Your image",
-            type="filepath",
-            sources=["upload"],
-            image_mode=None,
-            elem_id="upload",
-        )
-        original = gradio.Image(label="What the tokenizer sees", interactive=False, format="png")
-        again = gradio.Image(
-            label="From its codes", interactive=False, format="png", elem_id="reconstruction"
-        )
-        codes = gradio.Image(label="Code map", interactive=False, format="png")
+    source = image_source("Your image", "upload")
     text = gradio.Markdown(elem_id="psnr")
+    with gradio.Row():
+        with gradio.Column(min_width=200):
+            original = picture("What the tokenizer sees")
+        with gradio.Column(min_width=200):
+            again = picture("From its codes", "reconstruction")
+        with gradio.Column(min_width=200):
+            codes = picture("Its codes: the same colour, the same code")
     source.upload(told(answers.reconstructed), source, [original, again, codes, text])
 
 
@@ -211,32 +204,22 @@ def keep_tab(answers: ImageAnswers) -> None:
         if answers.any_order
         else "click where drawing is to begin"
     )
+    height = answers.grid[0]
     codes, mask = gradio.State(), gradio.State()
     with gradio.Row():
-        with gradio.Column():
-            source = gradio.Image(
-                label="Your image", type="filepath", sources=["upload"], image_mode=None, height=180
-            )
+        with gradio.Column(min_width=280):
+            source = image_source("Your image")
             own = gradio.Button("Take a sample instead", elem_id="own")
-            view = gradio.Image(
-                label=f"What is kept: {how}",
-                interactive=False,
-                format="png",
-                elem_id="kept",
-                buttons=[],
-            )
-            rows = gradio.Slider(
-                0, answers.grid[0] - 1, value=answers.grid[0] // 2, step=1, label="Rows kept"
-            )
-        with gradio.Column():
+            view = picture(f"What is kept: {how}", "kept")
+            rows = gradio.Slider(0, height - 1, value=height // 2, step=1, label="Rows kept")
+        with gradio.Column(min_width=280):
             given = controls(answers, 4)
             button = gradio.Button("Draw the rest", variant="primary", elem_id="complete")
-            picture = gradio.Image(
-                label="The rest drawn anew", interactive=False, format="png", elem_id="completed"
-            )
+        with gradio.Column(min_width=280):
+            completed = picture("The rest drawn anew", "completed", download=True)
     shown = [codes, mask, view]
     source.upload(told(answers.begun), source, shown)
     own.click(told(answers.sampled), [given[0], given[2]], shown)
     rows.release(told(answers.rows), [codes, rows], shown)
     view.select(told(answers.clicked), [codes, mask], shown)
-    button.click(told_along(answers.completed), [codes, mask, *given], picture)
+    button.click(told_along(answers.completed), [codes, mask, *given], completed)

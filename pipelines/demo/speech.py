@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from pipelines.demo.limits import MOST_SECONDS, read_clip, told
+from pipelines.demo.parts import picture, player
 from pipelines.demo.sounds import spectrograms
 from pipelines.generation.speech import SpeechGenerationPipeline
 from stage1_tokenizer.speech.figures import wav_bytes
@@ -103,8 +104,8 @@ class SpeechAnswers:
             f"**{bits / seconds / 1000:.2f} kbit/s**: {codes.numel()} codes for {seconds:.2f} seconds at "
             f"{self.rate:,} Hz, {16 * self.rate / (bits / seconds):.0f} times fewer bits than 16-bit PCM"
         )
-        picture = spectrograms([{"original": waveform}, {"from its codes": again}], self.rate)
-        return wav_bytes(waveform, self.rate), wav_bytes(again, self.rate), picture, text
+        both = spectrograms([{"original": waveform}, {"from its codes": again}], self.rate)
+        return wav_bytes(waveform, self.rate), wav_bytes(again, self.rate), both, text
 
     def completed(
         self, path: str | None, start: float, end: float, *condition: Any
@@ -152,10 +153,7 @@ def controls(answers: SpeechAnswers) -> list[Any]:
 
 def outputs(name: str) -> list[Any]:
     """A player and a spectrogram."""
-    return [
-        gradio.Audio(label=name, interactive=False, elem_id=name.lower().replace(" ", "-")),
-        gradio.Image(label="Spectrogram", interactive=False, format="png"),
-    ]
+    return [player(name, name.lower()), picture("Its spectrogram")]
 
 
 def source(label: str, **options: Any) -> Any:
@@ -190,11 +188,11 @@ def draw_tab(answers: SpeechAnswers) -> None:
 def reconstruct_tab(answers: SpeechAnswers) -> None:
     clip = source("Your clip", elem_id="upload")
     with gradio.Row():
-        original = gradio.Audio(label="At the tokenizer's rate", interactive=False)
-        again = gradio.Audio(label="From its codes", interactive=False, elem_id="reconstruction")
+        original = player("At the tokenizer's rate")
+        again = player("From its codes", "reconstruction")
     text = gradio.Markdown(elem_id="rate")
-    picture = gradio.Image(label="Spectrograms", interactive=False, format="png")
-    shown = [original, again, picture, text]
+    spectrogram = picture("Their spectrograms")
+    shown = [original, again, spectrogram, text]
     for event in (clip.upload, clip.stop_recording):
         event(told(answers.reconstructed), clip, shown)
 
