@@ -19,7 +19,7 @@ from pipelines.demo.serve import load_pipeline
 OUT = HERE.parent / "demo"
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"]
 WIDTHS = {"desktop": (1280, 820), "phone": (390, 844)}
-COLOURS = 64
+COLOURS = 160
 """Of a picture's palette, which makes its file small."""
 
 
