@@ -168,6 +168,7 @@ def prepare(config: TrainPriorConfig, accelerator: Accelerator) -> Training:
     items = {split: read_codes(config.codes, split) for split in ("train", "validation")}
     prior = build_prior(config, manifest, items)
     per_second = manifest["sample_rate"] / manifest["hop"] if prior.config.ends else None
+    all_items = config.steps * config.batch_size
     optimizers = new_optimizers(prior, config.optimizer, config.optim)
     model, *prepared = accelerator.prepare(prior, *optimizers)
     return Training(
@@ -179,13 +180,7 @@ def prepare(config: TrainPriorConfig, accelerator: Accelerator) -> Training:
         average=Average(prior, config.ema_decay),
         guard=StepGuard(accelerator.device, config.max_skipped_steps, config.optim.grad_clip),
         best=Best(),
-        train=CodeDataset(
-            items["train"],
-            prior,
-            config.label_dropout,
-            config.seed,
-            config.steps * config.batch_size,
-        ),
+        train=CodeDataset(items["train"], prior, config.label_dropout, config.seed, all_items),
         held_out=CodeDataset(items["validation"], prior, 0.0, config.seed),
         baselines=baselines(
             items["train"], items["validation"], prior.config.level_sizes, prior.config.ends

@@ -26,7 +26,7 @@ MASKS = {
 ITEMS, SHOWN, GUIDANCE = 200, 4, 2.0
 
 
-def test_digits(count: int) -> tuple[Tensor, list[int]]:
+def first_digits(count: int) -> tuple[Tensor, list[int]]:
     """The first images of the test split, and their labels."""
     digits = load_images(ImageDataConfig(test="test"), "test", channels=1, size=8)
     rows = digits.rows.select(range(count))  # type: ignore[union-attr]
@@ -73,7 +73,7 @@ def training_codes(folder: Path) -> Tensor:
 
 def table(pipe: ImageGenerationPipeline, train: Tensor) -> str:
     """The errors of every way to fill in, under each mask."""
-    images, labels = test_digits(ITEMS)
+    images, labels = first_digits(ITEMS)
     codes = pipe.tokenizer.encode(images)
     columns = [
         {
@@ -88,7 +88,7 @@ def table(pipe: ImageGenerationPipeline, train: Tensor) -> str:
 
 def figure(pipe: ImageGenerationPipeline) -> pyplot.Figure:
     """For each mask a digit, what is kept of it, and completions; last a digit whose label is changed."""
-    images, labels = test_digits(len(MASKS) + 1)
+    images, labels = first_digits(len(MASKS) + 1)
     codes = pipe.tokenizer.encode(images)
     masks, asked = [*MASKS.values(), MASKS["left half"]], [*labels]
     asked[-1] = 8 if labels[-1] != 8 else 3

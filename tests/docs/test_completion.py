@@ -28,7 +28,7 @@ def test_a_part_that_is_filled_in_is_nearer_than_a_random_one(tmp_path: Path) ->
             main([verb, config, *STEPS, "prior.order=random", "allow_failed=true"])
         pipe = ImageGenerationPipeline.from_pretrained("runs/digits/prior/pipeline")
         train = completion.training_codes(Path("runs/digits/codes"))
-    images, labels = completion.test_digits(completion.ITEMS)
+    images, labels = completion.first_digits(completion.ITEMS)
     codes = pipe.tokenizer.encode(images)
     for name in ("upper half", "lower half", "left half"):
         mask = completion.MASKS[name]

@@ -294,7 +294,10 @@ def test_speech_by_clicks_on_a_phone(tmp_path: Path) -> None:
                 page.get_by_role("tab", name=name).click()
 
         tab("Reconstruct")
-        page.set_input_files("#upload input[type=file]", clip)
+        page.click("#upload [aria-label='Record audio']")
+        page.click("#upload .record-button")
+        page.wait_for_timeout(1500)
+        page.click("#upload .stop-button:visible")
         page.wait_for_selector("#rate:has-text('kbit/s')")
         tab("Listen blind")
         page.fill("#listener textarea, #listener input", "me")
