@@ -209,6 +209,9 @@ def parser() -> argparse.ArgumentParser:
     examined.add_argument("--latents", type=Path, help="a .npy file, (n, d) or (b, n, d)")
     examined.add_argument("--codebook", type=Path, help="a .npy file, (k, d)")
     verbs.add_parser("recipes", help="list the recipes that come with the package")
+    shown = verbs.add_parser("demo", help="play with a pipeline on a web page of this machine")
+    shown.add_argument("pipeline", help="a folder `pipeline/`, or its name on the Hub")
+    shown.add_argument("options", nargs="*", help="compare=TOKENIZER results=FOLDER port=7860")
     official = verbs.add_parser(
         "import-official", help="convert a checkpoint of the paper's authors"
     )
@@ -259,6 +262,11 @@ def answer(args: argparse.Namespace) -> None:
             from pipelines.export import export
 
             say(export(args.pipeline, args.out))
+        case "demo":
+            with stopped_at_once():
+                from pipelines.demo.serve import serve
+
+            serve(args.pipeline, args.options, say)
         case "import-official":
             from stage1_tokenizer.import_checkpoint import import_official
 

@@ -54,6 +54,7 @@ def build_prior(
         code_dim=tokenizer.quantizer.config.code_dim,
         sizes=spec.sizes if spec.levels > 1 else (),
         levels_by=config.levels_by,
+        order=config.order,
         size=config.size,
         style=config.style,
         head=config.head,

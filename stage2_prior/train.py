@@ -1,7 +1,7 @@
 """train-prior: trains on codes; the same command again goes on where it stopped."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -144,9 +144,9 @@ def take_step(run: Training, batches: Iterator[Batch], step: int) -> tuple[Tenso
     """One whole step, from its batch to the averages: the loss, and the gradient's norm before clipping."""
     accelerator = run.accelerator
     with part("data"):
-        conditions, codes = (tensor.to(accelerator.device) for tensor in next(batches))
+        batch = [tensor.to(accelerator.device) for tensor in next(batches)]
     seed_step(run.config.seed, step, accelerator.process_index)
-    loss = gradients(run, conditions, codes)
+    loss = gradients(run, batch)
     norm = optimize(run, loss, step)
     with part("optimizer"):
         run.average.update(step)
@@ -164,6 +164,7 @@ def prepare(config: TrainPriorConfig, accelerator: Accelerator) -> Training:
     if config.checkpointing:
         recompute(prior)
     per_second = manifest["sample_rate"] / manifest["hop"] if prior.config.ends else None
+    all_items = config.steps * config.batch_size
     optimizers = new_optimizers(prior, config.optimizer, config.optim)
     model, *prepared = accelerator.prepare(prior, *optimizers)
     return Training(
@@ -175,7 +176,7 @@ def prepare(config: TrainPriorConfig, accelerator: Accelerator) -> Training:
         average=Average(prior, config.ema_decay),
         guard=StepGuard(accelerator.device, config.max_skipped_steps, config.optim.grad_clip),
         best=Best(),
-        train=CodeDataset(items["train"], prior, config.label_dropout, config.seed),
+        train=CodeDataset(items["train"], prior, config.label_dropout, config.seed, all_items),
         held_out=CodeDataset(items["validation"], prior, 0.0, config.seed),
         baselines=baselines(
             items["train"], items["validation"], prior.config.level_sizes, prior.config.ends
@@ -198,14 +199,15 @@ def start_line(run: Training) -> str:
     )
 
 
-def gradients(run: Training, conditions: Tensor, codes: Tensor) -> Tensor:
+def gradients(run: Training, batch: Sequence[Tensor]) -> Tensor:
     """Gives the prior the gradient of a batch's parts; returns the loss that is the mean over all targets.
 
     Each part counts as its targets do.
     """
     count, accelerator = run.config.accumulation, run.accelerator
-    targets, losses = run.prior.num_targets(codes), []
-    for i, some in enumerate(zip(conditions.chunk(count), codes.chunk(count), strict=True)):
+    targets, losses = run.prior.num_targets(batch[1]), []
+    parts = zip(*(tensor.chunk(count) for tensor in batch), strict=True)
+    for i, some in enumerate(parts):
         with unsynchronised(accelerator, run.model, until=i + 1 == count):
             with accelerator.autocast(), part("forward"):
                 loss = run.model(*some) * (run.prior.num_targets(some[1]) / targets)

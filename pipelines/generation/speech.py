@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Self
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from common.hub import local_folder
+from pipelines.generation.known import beginning
 from pipelines.generation.named import Named, numbers_of
 from pipelines.generation.pipeline_folder import read_pipeline, write_pipeline
 from stage1_tokenizer import SpeechTokenizer
@@ -109,21 +110,32 @@ class SpeechGenerationPipeline:
         min_codes: int | None = None,
         max_codes: int | None = None,
         repetitions: int | None = None,
+        known: Sequence[Int[Tensor, "_ *levels"]] | None = None,
+        mask: Sequence[Bool[Tensor, " _"]] | None = None,
     ) -> SpeechOutput:
-        """Samples one waveform per label, speaker, text or prompt, or else one per seed.
+        """Samples one waveform per label, speaker, text, prompt or `known`, or else one per seed.
 
         Labels and speakers are names or numbers. A prompt is a waveform at the tokenizer's rate: the codes of
         its whole hops begin the sample.
         The same condition and seed give the same codes in any batch. Seeds are 0, 1, 2, ... unless given.
+        A sample has as many codes as its mask, and keeps the `known` ones where that is True; the others are drawn
+        with those in view. Raises ValueError for a mask that this prior can't complete (see docs/completion.md).
         """
         labels = numbers_of(labels, self.classes, "label")
         speakers = numbers_of(speakers, self.speakers, "speaker")
         texts = [texts] if isinstance(texts, str) else texts
-        per_sample = next((g for g in (labels, speakers, texts, prompts) if g is not None), [0])
+        conditioned = (labels, speakers, texts, prompts, known)
+        per_sample = next((g for g in conditioned if g is not None), [0])
         seeds = list(range(len(per_sample))) if seeds is None else list(seeds)
+        if mask is not None and (min_codes, max_codes, prompts) != (None, None, None):
+            raise ValueError(
+                "a mask says where its sample begins and ends: leave prompts, min_codes and max_codes out"
+            )
+        if mask is not None:
+            min_codes = max_codes = max(map(len, mask)) * self.prior.config.levels
         conditions = self.prior.conditions(
             len(seeds), labels=labels, speakers=speakers, texts=texts
-        ).to(self.device)
+        )
         options = SamplingOptions(
             guidance=guidance,
             temperature=temperature,
@@ -133,8 +145,16 @@ class SpeechGenerationPipeline:
             max_codes=max_codes,
             repetitions=repetitions,
         )
-        given = None if prompts is None else [self.encoded(p).flatten() for p in prompts]
-        codes = trimmed(sample_codes(self.prior, conditions, seeds, options, given))
+        spec = self.tokenizer.quantizer.spec
+        begin = beginning(spec, self.prior, conditions, seeds, known, mask)
+        given = begin.prompts
+        if prompts is not None:
+            given = [self.encoded(prompt).flatten() for prompt in prompts]
+        drawn = sample_codes(self.prior, begin.conditions, seeds, options, given, begin.order)
+        codes = trimmed(drawn)
+        if mask is not None:
+            sizes = [len(one) * self.prior.config.levels for one in mask]
+            codes = [sample[:size] for sample, size in zip(codes, sizes, strict=True)]
         if (levels := self.prior.config.levels) > 1:
             codes = [sample.unflatten(0, (-1, levels)) for sample in codes]
         rate = self.tokenizer.config.sample_rate

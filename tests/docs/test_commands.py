@@ -11,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from helpers.pages import PAGES, ROOT, blocks, commands, from_root
+from helpers.pipelines import speech_pipeline
 from PIL import Image
 
 import pipelines.new
@@ -35,6 +37,7 @@ OTHERS = (
     "import-official",
     "push",
     "export",
+    "demo",
 )
 
 
@@ -69,6 +72,10 @@ def digits(folder: Path) -> Path:
     """The same folder after a short run of the quickstart's first half."""
     with contextlib.chdir(folder):
         main(short(["run", "configs/digits.yaml"], 1))
+        any_order = ["prior.order=random", "prior.run_dir=runs/digits/any-order"]
+        main([*short(["train-prior", "configs/digits.yaml"], 1), *any_order])
+        speech_pipeline(order="random").save_pretrained("runs/spoken_digits/any-order/pipeline")
+        soundfile.write("clip.wav", np.sin(np.arange(800) / 3), 8000)
     return folder
 
 
@@ -94,7 +101,7 @@ def read(words: list[str], target: str | None) -> None:
                 Path(target).write_text(said.getvalue())
         case "compare":
             load_config(CompareConfig, config_path(rest[0]), rest[1:])
-        case "doctor" | "recipes" | "import-official" | "push" | "export":
+        case "doctor" | "recipes" | "import-official" | "push" | "export" | "demo":
             parser().parse_args(words)
         case "profile":
             read_experiment(config_path(rest[1]), rest[2:]).config(VERBS[rest[0]][0])
