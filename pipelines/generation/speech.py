@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from jaxtyping import Float, Int
@@ -116,14 +116,10 @@ class SpeechGenerationPipeline:
         its whole hops begin the sample.
         The same condition and seed give the same codes in any batch. Seeds are 0, 1, 2, ... unless given.
         """
-        labels = numbers_of(labels, self.classes, "label")
-        speakers = numbers_of(speakers, self.speakers, "speaker")
-        texts = [texts] if isinstance(texts, str) else texts
-        per_sample = next((g for g in (labels, speakers, texts, prompts) if g is not None), [0])
+        said = self.said(labels, speakers, texts)
+        per_sample = next((g for g in (*said.values(), prompts) if g is not None), [0])
         seeds = list(range(len(per_sample))) if seeds is None else list(seeds)
-        conditions = self.prior.conditions(
-            len(seeds), labels=labels, speakers=speakers, texts=texts
-        ).to(self.device)
+        conditions = self.prior.conditions(len(seeds), **said).to(self.device)
         options = SamplingOptions(
             guidance=guidance,
             temperature=temperature,
@@ -139,6 +135,19 @@ class SpeechGenerationPipeline:
             codes = [sample.unflatten(0, (-1, levels)) for sample in codes]
         rate = self.tokenizer.config.sample_rate
         return SpeechOutput(self.decoded(codes), [sample.cpu() for sample in codes], seeds, rate)
+
+    def said(
+        self,
+        labels: Named | Sequence[Named] | None,
+        speakers: Named | Sequence[Named] | None,
+        texts: str | Sequence[str] | None,
+    ) -> dict[str, Any]:
+        """The arguments of `Prior.conditions`: labels and speakers as numbers, and each of the three a list."""
+        return {
+            "labels": numbers_of(labels, self.classes, "label"),
+            "speakers": numbers_of(speakers, self.speakers, "speaker"),
+            "texts": [texts] if isinstance(texts, str) else texts,
+        }
 
     def decoded(self, codes: Sequence[Int[Tensor, "_ *levels"]]) -> list[Float[Tensor, " _"]]:
         """The waveform of each sequence of codes."""
