@@ -1,9 +1,9 @@
 """SpeechGenerationPipeline: labels, speakers, texts and seeds to new speech, or to what follows a clip."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -121,21 +121,6 @@ class SpeechGenerationPipeline:
         A sample has as many codes as its mask, and keeps the `known` ones where that is True; the others are drawn
         with those in view. Raises ValueError for a mask that this prior can't complete (see docs/completion.md).
         """
-        labels = numbers_of(labels, self.classes, "label")
-        speakers = numbers_of(speakers, self.speakers, "speaker")
-        texts = [texts] if isinstance(texts, str) else texts
-        conditioned = (labels, speakers, texts, prompts, known)
-        per_sample = next((g for g in conditioned if g is not None), [0])
-        seeds = list(range(len(per_sample))) if seeds is None else list(seeds)
-        if mask is not None and (min_codes, max_codes, prompts) != (None, None, None):
-            raise ValueError(
-                "a mask says where its sample begins and ends: leave prompts, min_codes and max_codes out"
-            )
-        if mask is not None:
-            min_codes = max_codes = max(map(len, mask)) * self.prior.config.levels
-        conditions = self.prior.conditions(
-            len(seeds), labels=labels, speakers=speakers, texts=texts
-        )
         options = SamplingOptions(
             guidance=guidance,
             temperature=temperature,
@@ -145,20 +130,56 @@ class SpeechGenerationPipeline:
             max_codes=max_codes,
             repetitions=repetitions,
         )
-        spec = self.tokenizer.quantizer.spec
-        begin = beginning(spec, self.prior, conditions, seeds, known, mask)
-        given = begin.prompts
-        if prompts is not None:
-            given = [self.encoded(prompt).flatten() for prompt in prompts]
-        drawn = sample_codes(self.prior, begin.conditions, seeds, options, given, begin.order)
-        codes = trimmed(drawn)
+        said = self.said(labels, speakers, texts)
+        return self.sample(said, prompts, seeds, options, known, mask)
+
+    def sample(
+        self,
+        said: dict[str, Any],
+        prompts: Sequence[Float[Tensor, " _"]] | None,
+        seeds: Sequence[int] | None,
+        options: SamplingOptions,
+        known: Sequence[Int[Tensor, "_ *levels"]] | None,
+        mask: Sequence[Bool[Tensor, " _"]] | None,
+    ) -> SpeechOutput:
+        """What a call gives; `said` has the arguments of `Prior.conditions`."""
+        per_sample = next((g for g in (*said.values(), prompts, known) if g is not None), [0])
+        seeds = list(range(len(per_sample))) if seeds is None else list(seeds)
+        levels, spec = self.prior.config.levels, self.tokenizer.quantizer.spec
         if mask is not None:
-            sizes = [len(one) * self.prior.config.levels for one in mask]
-            codes = [sample[:size] for sample, size in zip(codes, sizes, strict=True)]
-        if (levels := self.prior.config.levels) > 1:
+            if (options.min_codes, options.max_codes, prompts) != (None, None, None):
+                raise ValueError(
+                    "a mask says where its sample begins and ends: leave prompts, min_codes and max_codes out"
+                )
+            longest = max(map(len, mask)) * levels
+            options = replace(options, min_codes=longest, max_codes=longest)
+        conditions = self.prior.conditions(len(seeds), **said)
+        begin = beginning(spec, self.prior, conditions, seeds, known, mask)
+        first = begin.prompts
+        if prompts is not None:
+            first = [self.encoded(prompt).flatten() for prompt in prompts]
+        codes = trimmed(
+            sample_codes(self.prior, begin.conditions, seeds, options, first, begin.order)
+        )
+        if mask is not None:
+            codes = [codes[i][: len(one) * levels] for i, one in enumerate(mask)]
+        if levels > 1:
             codes = [sample.unflatten(0, (-1, levels)) for sample in codes]
         rate = self.tokenizer.config.sample_rate
         return SpeechOutput(self.decoded(codes), [sample.cpu() for sample in codes], seeds, rate)
+
+    def said(
+        self,
+        labels: Named | Sequence[Named] | None,
+        speakers: Named | Sequence[Named] | None,
+        texts: str | Sequence[str] | None,
+    ) -> dict[str, Any]:
+        """The arguments of `Prior.conditions`: labels and speakers as numbers, and each of the three a list."""
+        return {
+            "labels": numbers_of(labels, self.classes, "label"),
+            "speakers": numbers_of(speakers, self.speakers, "speaker"),
+            "texts": [texts] if isinstance(texts, str) else texts,
+        }
 
     def decoded(self, codes: Sequence[Int[Tensor, "_ *levels"]]) -> list[Float[Tensor, " _"]]:
         """The waveform of each sequence of codes."""
