@@ -13,6 +13,7 @@ from PIL import Image
 from pipelines.evaluation.config import ScoreImagesConfig
 from pipelines.evaluation.images.data import image_batches
 from pipelines.evaluation.images.protocols import (
+    enlarged,
     jpeg,
     lowered,
     needs_resizing,
@@ -37,6 +38,13 @@ def test_jpeg_is_nearer_at_higher_quality(channels: int) -> None:
     smooth = torch.linspace(0, 255, 256).reshape(1, 16, 16).repeat(channels, 1, 1).byte()
     off = [(jpeg(q, smooth).int() - smooth.int()).abs().float().mean() for q in (95, 30)]
     assert jpeg(95, smooth).shape == smooth.shape and 0 < off[0] < off[1]
+
+
+def test_images_are_enlarged_for_inception_by_pillows_filter() -> None:
+    dull = IMAGE // 4 + 90  # nothing to be clipped between Pillow's two passes over bytes
+    by_pillow = Image.fromarray(dull.permute(1, 2, 0).numpy())
+    expected = np.asarray(by_pillow.resize((299, 299), Image.Resampling.BICUBIC), dtype=int)
+    assert np.abs(enlarged(dull).permute(1, 2, 0).int().numpy() - expected).max() <= 1
 
 
 def test_images_of_another_size_are_resized_otherwise(tmp_path: Path) -> None:
