@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from page import HERE
-from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from pipelines.demo.serve import load_pipeline
@@ -19,8 +18,6 @@ from pipelines.demo.serve import load_pipeline
 OUT = HERE.parent / "demo"
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"]
 WIDTHS = {"desktop": (1280, 820), "phone": (390, 844)}
-COLOURS = 160
-"""Of a picture's palette, which makes its file small."""
 
 
 @contextmanager
@@ -56,14 +53,10 @@ def tab(page: Page, name: str) -> None:
 
 
 def save(page: Page, name: str) -> None:
-    """Writes what the window shows, in few colours."""
+    """Writes what the window shows."""
     page.mouse.move(0, 0)
     page.wait_for_timeout(1500)
-    path = OUT / f"{name}.png"
-    page.screenshot(path=path)
-    with Image.open(path) as picture:
-        small = picture.convert("RGB").quantize(COLOURS)
-    small.save(path, optimize=True)
+    page.screenshot(path=OUT / f"{name}.png")
 
 
 def images(pipeline: str, width: str, upload: str) -> None:
@@ -98,8 +91,7 @@ def speech(pipeline: str, width: str, clip: str) -> None:
         page.click("#draw")
         page.wait_for_selector("#sample .waveform-container, #sample audio", state="attached")
         page.wait_for_timeout(5000)
-        if width == "phone":
-            page.locator("#sample").scroll_into_view_if_needed()
+        page.evaluate("window.scrollTo(0, 0)")
         save(page, f"speech-{width}")
         tab(page, "Listen blind")
         page.fill("#listener textarea, #listener input", "me")
@@ -107,6 +99,7 @@ def speech(pipeline: str, width: str, clip: str) -> None:
         page.wait_for_timeout(2000)
         page.click("#begin")
         page.wait_for_timeout(5000)
+        page.locator("#begin").evaluate("button => button.scrollIntoView()")
         save(page, f"listen-{width}")
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from pipelines.demo.images import psnr
 from pipelines.demo.limits import read_clip, read_picture, told
-from pipelines.demo.parts import image_source, picture, player
+from pipelines.demo.parts import clip_source, image_source, picture, player
 from pipelines.demo.pictures import one
 from pipelines.demo.sounds import resampled, spectrograms
 from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
@@ -69,9 +69,7 @@ def compare_tab(tokenizers: Mapping[str, Any]) -> None:
         source.upload(told(lambda path: images_compared(path, tokenizers)), source, gallery)
         return
     rate = max(tokenizer.config.sample_rate for tokenizer in tokenizers.values())
-    clip = gradio.Audio(
-        label="Your clip", type="filepath", sources=["upload", "microphone"], elem_id="compared"
-    )
+    clip = clip_source("Your clip", "compared")
     with gradio.Row():
         players = [player(name) for name in ("original", *tokenizers)]
     spectrogram = picture("Their spectrograms")

@@ -17,7 +17,7 @@ from common.files import sha256, write_text
 from common.seeding import generator_at
 from pipelines.demo.compare import speech_rebuilt
 from pipelines.demo.limits import check_size, told
-from pipelines.demo.parts import player
+from pipelines.demo.parts import clip_source, player
 from pipelines.demo.sounds import anchor, anchor_hz
 from stage1_tokenizer import SpeechTokenizer
 from stage1_tokenizer.speech.figures import wav_bytes
@@ -88,13 +88,13 @@ def listening_tab(tokenizers: Mapping[str, SpeechTokenizer], results: Path | Non
     )
     trial = gradio.State()
     listener = gradio.Textbox(label="Listener", max_length=60, elem_id="listener")
-    clip = gradio.Audio(label="Clip", type="filepath", sources=["upload"], elem_id="clip")
+    clip = clip_source("Clip", "clip")
     begin = gradio.Button("Begin", elem_id="begin")
-    reference = player("Reference")
+    reference = player("Reference", blind=True)
     players, sliders = [], []
     for i in range(count):
         with gradio.Row():
-            players.append(player(f"Sound {i + 1}"))
+            players.append(player(f"Sound {i + 1}", blind=True))
             sliders.append(
                 gradio.Slider(0, 100, value=50, step=1, label=f"Rating of sound {i + 1}")
             )

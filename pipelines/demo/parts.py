@@ -4,6 +4,8 @@ from typing import Any
 
 import gradio
 
+from pipelines.demo.limits import MOST_SECONDS
+
 
 def picture(label: str, elem_id: str | None = None, download: bool = False) -> gradio.Image:
     """A picture that the page shows, its label above it, where it covers nothing."""
@@ -32,6 +34,24 @@ def image_source(label: str, elem_id: str | None = None) -> gradio.Image:
     )
 
 
-def player(label: str, elem_id: str | None = None) -> gradio.Audio:
-    """A player of a sound that the page shows."""
-    return gradio.Audio(label=label, interactive=False, elem_id=elem_id)
+def player(label: str, elem_id: str | None = None, blind: bool = False) -> gradio.Audio:
+    """A player of a sound that the page shows; a blind one has no waveform to tell it by, and no file to keep."""
+    buttons: Any = [] if blind else ["download"]
+    return gradio.Audio(
+        label=label,
+        interactive=False,
+        elem_id=elem_id,
+        buttons=buttons,
+        waveform_options=gradio.WaveformOptions(show_recording_waveform=not blind),
+    )
+
+
+def clip_source(label: str, elem_id: str | None = None) -> gradio.Audio:
+    """Where a clip is uploaded or recorded."""
+    return gradio.Audio(
+        label=f"{label} (at most {MOST_SECONDS:g} seconds)",
+        type="filepath",
+        sources=["upload", "microphone"],
+        elem_id=elem_id,
+        buttons=[],
+    )

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from pipelines.demo.limits import MOST_SECONDS, read_clip, told
-from pipelines.demo.parts import picture, player
+from pipelines.demo.parts import clip_source, picture, player
 from pipelines.demo.sounds import spectrograms
 from pipelines.generation.speech import SpeechGenerationPipeline
 from stage1_tokenizer.speech.figures import wav_bytes
@@ -156,37 +156,27 @@ def outputs(name: str) -> list[Any]:
     return [player(name, name.lower()), picture("Its spectrogram")]
 
 
-def source(label: str, **options: Any) -> Any:
-    """A clip from a file or the microphone."""
-    return gradio.Audio(
-        label=f"{label} (at most {MOST_SECONDS:g} seconds)",
-        type="filepath",
-        sources=["upload", "microphone"],
-        **options,
-    )
-
-
 def draw_tab(answers: SpeechAnswers) -> None:
     with gradio.Row():
         with gradio.Column():
             given = controls(answers)
-            prompt = source("A prompt to go on from")
-            longest = answers.longest
-            seconds = gradio.Slider(
-                0,
-                longest,
-                value=round(longest / 3, 2),
-                step=0.01,
-                label="Seconds of the prompt that are kept",
-            )
             button = gradio.Button("Draw", variant="primary", elem_id="draw")
+            with gradio.Accordion("Go on from a prompt", open=False):
+                prompt, longest = clip_source("A prompt"), answers.longest
+                seconds = gradio.Slider(
+                    0,
+                    longest,
+                    value=round(longest / 3, 2),
+                    step=0.01,
+                    label="Seconds that are kept",
+                )
         with gradio.Column():
             shown = outputs("Sample")
     button.click(told(answers.drawn), [*given, prompt, seconds], shown)
 
 
 def reconstruct_tab(answers: SpeechAnswers) -> None:
-    clip = source("Your clip", elem_id="upload")
+    clip = clip_source("Your clip", "upload")
     with gradio.Row():
         original = player("At the tokenizer's rate")
         again = player("From its codes", "reconstruction")
@@ -208,7 +198,7 @@ def keep_tab(answers: SpeechAnswers) -> None:
     most = answers.longest
     with gradio.Row():
         with gradio.Column():
-            clip = source("Your clip", elem_id="whole")
+            clip = clip_source("Your clip", "whole")
             start = gradio.Slider(
                 0, most, value=round(most / 4, 2), step=0.01, label="From (seconds)"
             )

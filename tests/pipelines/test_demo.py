@@ -304,7 +304,8 @@ def test_speech_by_clicks_on_a_phone(tmp_path: Path) -> None:
         page.set_input_files("#clip input[type=file]", clip)
         page.click("#begin")
         page.get_by_label("number input for Rating of sound 1").wait_for()
-        page.wait_for_timeout(1000)
+        loaded = "[...document.querySelectorAll('audio')].filter(a => a.duration > 0.1).length >= 5"
+        page.wait_for_function(loaded)  # the reference and four sounds
         page.get_by_label("number input for Rating of sound 2").fill("80")
         page.click("#save")
         page.wait_for_selector("#said:has-text('sound 4 was')")
