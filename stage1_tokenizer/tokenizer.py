@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from common.files import sha256
 from common.hub import HubModel, load_weights
@@ -18,7 +18,7 @@ from stage1_tokenizer.quantizers import Quantizer
 class Tokenizer(HubModel):
     """An autoencoder with a quantizer in the middle."""
 
-    encoder: nn.Module
+    encoder: Any
     quantizer: Quantizer
     decoder: Any
 

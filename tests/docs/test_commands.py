@@ -18,7 +18,8 @@ from PIL import Image
 
 import pipelines.new
 from common.config import load_config
-from pipelines.cli import VERBS, main, parser
+from pipelines.arguments import VERBS, parser
+from pipelines.cli import main
 from pipelines.compare.config import CompareConfig
 from pipelines.experiment import read_experiment
 from pipelines.recipe_list import config_path
