@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from pipelines.help import class_help, file_help, section_help
 from pipelines.recipe_list import config_path
@@ -49,8 +50,8 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def add_tools(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """The verbs that read no experiment."""
+def add_tools(verbs: Any) -> None:
+    """Adds the verbs that read no experiment to those of the command line."""
     recipe = verbs.add_parser("new", help="write a recipe for a data set, on standard output")
     recipe.add_argument("data", help="a folder, a Parquet file, or a name on the Hub")
     recipe.add_argument("options", nargs="*", metavar="minutes=30", help="what training may take")
