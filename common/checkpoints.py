@@ -61,8 +61,14 @@ def resume(run_dir: Path, parts: dict[str, Stateful]) -> int:
         )
     saved = read_json(intact / "state.json")
     tensors = load_file(intact / "state.safetensors")
-    for name, part in parts.items():
-        part.load_state_dict(_fill(saved["parts"][name], tensors))
+    try:
+        for name, part in parts.items():
+            part.load_state_dict(_fill(saved["parts"][name], tensors))
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{intact} is of another version, or of another model ({' '.join(str(error).split()[:40])}): remove "
+            f"{run_dir}, or set run_dir"
+        ) from None
     return saved["step"]
 
 

@@ -27,6 +27,8 @@ from common.bounds import Within
 from common.files import write_text
 
 Config = TypeVar("Config")
+LARGEST = 2**63 - 1
+"""The largest whole number of 64 bits."""
 TYPE_NAMES = {
     bool: "true or false",
     int: "a whole number",
@@ -117,6 +119,8 @@ def _convert(hint: Any, value: Any, key: str, default: Any = None) -> Any:
     nested = [option for option in options if dataclasses.is_dataclass(option)]
     if value is None and types.NoneType in options:
         return None
+    if type(value) is int and not -LARGEST <= value <= LARGEST:
+        raise ValueError(f"{key} has more than 64 bits: set {key} to a smaller number")
     if nested and isinstance(value, Mapping):
         chosen = _chosen(nested, value, key)  # type: ignore[arg-type]
         return build(chosen, value, f"{key}.", default)
@@ -144,6 +148,8 @@ def _fits(base: type, value: Any) -> bool:
         return type(value) is base
     if base is float:
         return type(value) in (int, float)
+    if base is Path and value == "":
+        return False
     return not isinstance(value, list | Mapping) and value is not None
 
 
@@ -196,7 +202,7 @@ def _chosen(options: list[type[Any]], value: Any, key: str) -> type[Any]:
     if len(options) == 1 or name is None:
         return options[0]
     methods = {option.method: option for option in options if hasattr(option, "method")}
-    if name in methods:
+    if isinstance(name, str) and name in methods:
         return methods[name]
     if "." in str(name) and (bases := [o for o in options if not hasattr(o, "method")]):
         custom = getattr(import_object(str(name)), "config_class", None)

@@ -40,7 +40,13 @@ class HubModel(nn.Module):
         model = cls(load_config(cls.config_class, folder / "config.json"))
         saved = load_weights(folder / "model.safetensors")
         weights = {cls.current_name(name): tensor for name, tensor in saved.items()}
-        result = model.load_state_dict(weights, strict=False)
+        try:
+            result = model.load_state_dict(weights, strict=False)
+        except RuntimeError as error:  # of other shapes
+            reason = " ".join(str(error).split()[:40])
+            raise ValueError(
+                f"{folder / 'model.safetensors'} and its config.json do not fit each other: {reason}"
+            ) from None
         if wrong := sorted([*result.missing_keys, *result.unexpected_keys]):
             raise ValueError(
                 f"{folder / 'model.safetensors'} and its config.json do not fit each other: "

@@ -19,13 +19,11 @@ from omegaconf import OmegaConf
 
 from common.checkpoints import list_checkpoints
 from common.config import save_config, to_plain
-from common.files import is_sealed, locked, read_json, write_text
+from common.files import hashed, is_sealed, locked, read_json, sha256, write_text
 from common.processes import processes
-from common.tracking import JSONLTracker
+from common.tracking import DONE, METRICS, JSONLTracker
 from common.training import Precision
 
-DONE = "done.json"
-"""In the folder of a run whose result is written: the number of its steps."""
 PACKAGES = ("torch", "transformers", "accelerate", "datasets", "torch-fidelity", "numpy")
 
 
@@ -64,7 +62,7 @@ def start_run(
     AcceleratorState._reset_state()  # a process may run one verb after another, in other precisions
     accelerator = Accelerator(
         mixed_precision="no" if precision == "fp32" else precision,
-        log_with=[JSONLTracker(run_dir / "metrics.jsonl"), *trackers],
+        log_with=[JSONLTracker(run_dir / METRICS), *trackers],
         project_dir=str(run_dir),
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
@@ -72,8 +70,9 @@ def start_run(
     check_shares(config.batch_size, accelerator.num_processes)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
+        (run_dir / DONE).unlink(missing_ok=True)
         if not list_checkpoints(run_dir):
-            (run_dir / "metrics.jsonl").unlink(missing_ok=True)
+            (run_dir / METRICS).unlink(missing_ok=True)
         save_config(config, run_dir / "config.yaml")
         write_text(run_dir / "environment.json", json.dumps(environment(), indent=2) + "\n")
     accelerator.wait_for_everyone()
@@ -109,7 +108,8 @@ def is_finished(config: Any, result: Path) -> bool:
 def finish_run(config: Any, accelerator: Accelerator) -> None:
     """Says in the run's folder that its steps are done, and lets the trackers write what they hold."""
     if accelerator.is_main_process:
-        write_text(config.run_dir / DONE, json.dumps({"steps": config.steps}) + "\n")
+        done = {"steps": config.steps, METRICS: sha256(config.run_dir / METRICS)}
+        write_text(config.run_dir / DONE, json.dumps(hashed(done)) + "\n")
     finish_trackers(accelerator)
 
 

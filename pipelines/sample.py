@@ -6,7 +6,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from common.files import sha256
+from common.files import HASHES, damaged_files, read_json, seal, sha256
 from common.hub import local_folder
 from common.manifest import start_manifest, write_manifest
 from common.processes import processes
@@ -30,7 +30,10 @@ def sample(config: SampleImagesConfig | SampleSpeechConfig) -> Path:
         manifest = start_manifest(
             config.out / "sample.json", request, samples.path(0).name.replace("000000", "*")
         )
-    if manifest["complete"]:
+        damaged = damaged_samples(config.out)
+        for name in damaged:
+            (config.out / name).unlink(missing_ok=True)
+    if manifest["complete"] and not damaged:
         return config.out
     mine = [
         i
@@ -46,12 +49,19 @@ def sample(config: SampleImagesConfig | SampleSpeechConfig) -> Path:
     state.wait_for_everyone()
     if state.is_main_process:
         samples.finish()
+        seal(config.out, but="sample.json")
         versions = environment()["versions"]
         write_manifest(
             config.out / "sample.json", request | {"versions": versions, "complete": True}
         )
     state.wait_for_everyone()
     return config.out
+
+
+def damaged_samples(out: Path) -> list[str]:
+    """The files of finished samples that are missing or not as they were written; earlier versions had no hashes."""
+    hashes = out / HASHES
+    return list(damaged_files(out, read_json(hashes))) if hashes.exists() else []
 
 
 def request_of(

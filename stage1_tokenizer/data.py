@@ -1,6 +1,7 @@
 """Items of any modality: where their rows come from, what their labels are called, and which are held out."""
 
 import hashlib
+import io
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -212,6 +213,18 @@ def value_index(row: Row, column: str | None, names: tuple[str, ...]) -> int:
         return 0
     value = row[column]
     return value if isinstance(value, int) else names.index(str(value))
+
+
+def stored_file(stored: Row) -> str | io.BytesIO:
+    """What is to be opened of a struct of bytes and path.
+
+    Raises OSError for a path to no file, such as a pipe, which would be waited for.
+    """
+    if stored["bytes"] is not None:
+        return io.BytesIO(stored["bytes"])
+    if not Path(stored["path"]).is_file():
+        raise FileNotFoundError(stored["path"])
+    return str(stored["path"])
 
 
 def fingerprint(rows: Rows, item_column: str, origin: str) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from common.files import is_sealed
 from common.hub import HubModel
 from common.progress import Progress, machine, parameters
-from common.runs import start_run
+from common.runs import finish_run, start_run
 from common.training import decay_groups, learning_rate
 from pipelines.evaluation.config import (
     ClassifierTrainingConfig,
@@ -125,6 +125,7 @@ def train(model: HubModel, task: ClassifierTask, config: ClassifierTrainingConfi
     accelerator.log({"loss/train": mean, "heldout/accuracy": heldout}, step=config.steps)
     if not math.isfinite(mean):
         raise ValueError(f"optim.lr={config.optim.lr} made the loss infinite: set a lower optim.lr")
+    finish_run(config, accelerator)
 
 
 @torch.no_grad()

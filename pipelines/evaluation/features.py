@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch_fidelity.metric_fid import fid_features_to_statistics
 
-from common.files import replaced_folder, sha256
+from common.files import is_sealed, replaced_folder, sha256
 from common.seeding import epoch_order
 from stage1_tokenizer.images.data import ImageDataset
 from stage1_tokenizer.speech.data import SpeechDataset
@@ -103,10 +103,10 @@ def cache_key(
 def cached_reference(
     name: str, key: dict[str, Any], cache: Path, extract: Callable[[], Features]
 ) -> Reference:
-    """The features that `extract` gives and their statistics, from the cache if `key` is there."""
+    """The features that `extract` gives and their statistics, from the cache if `key` is there and undamaged."""
     text = json.dumps(key, indent=2)
     folder = cache / hashlib.sha256(text.encode()).hexdigest()[:16]
-    if not folder.exists():
+    if not is_sealed(folder):
         features = extract()
         with replaced_folder(folder) as partial:
             (partial / "key.json").write_text(text + "\n")

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from tabulate import tabulate
 
-from common.files import write_text
+from common.files import hashed, read_json, write_text
 
 WIDTH = 100
 """Characters of a terminal's line."""
@@ -174,13 +174,13 @@ def block(header: list[str], lines: list[list[str]], columns: list[int]) -> list
 def write_scores(folder: Path, rows: list[ScoreRow], provenance: dict[str, Any]) -> None:
     """Writes score.json: every metric with what it depends on."""
     document = {"rows": [asdict(row) for row in rows], "provenance": provenance}
-    write_text(folder / "score.json", json.dumps(document, indent=2) + "\n")
+    write_text(folder / "score.json", json.dumps(hashed(document), indent=2) + "\n")
 
 
 def read_scores(folder: Path) -> list[ScoreRow]:
     """The rows of a folder's score.json, in which `metrics` were called `numbers` at first."""
     rows = []
-    for row in json.loads((folder / "score.json").read_text())["rows"]:
+    for row in read_json(folder / "score.json")["rows"]:
         metrics: Metrics = {
             name: Unavailable(values["reason"]) if values["value"] is None else Metric(**values)
             for name, values in row["metrics" if "metrics" in row else "numbers"].items()

@@ -4,15 +4,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-from common.files import replaced_folder, sha256, write_text
+from common.files import check_seal, hashed, read_json, replaced_folder, sha256, write_text
 from common.hub import HubModel
 
 PARTS = ("tokenizer", "prior")
 
 
 def read_pipeline(folder: Path) -> dict[str, Any]:
-    """pipeline.json. Raises ValueError for weights that are not those the pipeline was saved with."""
-    description = json.loads((folder / "pipeline.json").read_text())
+    """pipeline.json. Raises ValueError for a damaged file, and for weights that are not those the pipeline was saved with."""
+    check_seal(folder)
+    description: dict[str, Any] = read_json(folder / "pipeline.json")
     for part in PARTS:
         digest, saved = sha256(folder / part / "model.safetensors"), description[f"{part}_sha256"]
         if digest != saved:
@@ -31,5 +32,5 @@ def write_pipeline(
         tokenizer.save_pretrained(partial / "tokenizer")
         prior.save_pretrained(partial / "prior")
         hashes = {f"{part}_sha256": sha256(partial / part / "model.safetensors") for part in PARTS}
-        text = json.dumps({**about, **hashes}, indent=2)
+        text = json.dumps(hashed({**about, **hashes}), indent=2)
         write_text(partial / "pipeline.json", text + "\n")

@@ -24,6 +24,7 @@ from stage1_tokenizer.data import (
     check_columns,
     fingerprint,
     load_rows,
+    stored_file,
     value_names,
 )
 
@@ -66,8 +67,7 @@ class ImageDataset(ItemDataset):
         """The image of a row, upright, with `channels` channels. Raises BadItemError."""
         stored = row[self.config.image_column]
         try:
-            source = stored["path"] if stored["bytes"] is None else io.BytesIO(stored["bytes"])
-            with Image.open(source) as image:
+            with Image.open(stored_file(stored)) as image:
                 if max(image.size) > LONGEST * min(image.size):
                     raise ValueError("a strip would be enlarged to very many pixels")
                 upright = ImageOps.exif_transpose(in_bytes(image))

@@ -29,7 +29,7 @@ class ImageTokenizerConfig:
     """3 for colour, 1 for grey."""
     width: Count = 128
     """Channels at full resolution, a multiple of 32."""
-    multipliers: tuple[int, ...] = (1, 2, 2, 4)
+    multipliers: tuple[Count, ...] = (1, 2, 2, 4)
     """Channels of each level, in units of `width`; each level after the first halves the resolution."""
     blocks_per_level: Count = 2
     """Residual blocks at each level, and in the middle."""

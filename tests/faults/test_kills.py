@@ -84,7 +84,8 @@ def test_of_two_commands_in_one_folder_the_second_is_refused_or_finds_all_done(
         second = made(verb, folder, modality)
         first.go_on()
         ended = first.wait()
-        how = verdict(second, lambda: True, lambda: "is being written by" in second.log)
+        refused = "is being written by" in second.log
+        how = verdict(second, lambda: True, lambda refused=refused: refused)  # type: ignore[misc]
         if how in (FINE, TOLD):
             equal = ended.status == 0 and result(folder, verb) == result(whole, verb)
             how = how if equal else {0: WRONG, 2: CHANGED}.get(ended.status, TRACEBACK)

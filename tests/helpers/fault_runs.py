@@ -1,6 +1,5 @@
 """Whole experiments at their smallest, for faults: how they are made, copied and compared."""
 
-import functools
 import json
 import shutil
 from pathlib import Path
@@ -101,7 +100,10 @@ def result(folder: Path, verb: str) -> dict[str, Any]:
     files: dict[str, Any] = {}
     for path in sorted(place.rglob("*")):
         name = path.relative_to(place).as_posix()
-        if path.suffix in (".safetensors", ".npz", ".png", ".wav", ".arrow") and "examples" not in name:
+        if (
+            path.suffix in (".safetensors", ".npz", ".png", ".wav", ".arrow")
+            and "examples" not in name
+        ):
             files[name] = path.read_bytes()
         elif path.name in ("score.json", "sample.json", "manifest.json", "done.json"):
             files[name] = steady(json.loads(path.read_text().replace(str(folder), "RUN")))

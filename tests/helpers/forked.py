@@ -30,7 +30,9 @@ WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 LONGEST = 120
 """Seconds after which a command is taken to hang; the slowest takes a few."""
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["pipelines.verbs", "matplotlib.pyplot", "sklearn.neighbors", "librosa"])
+SERVER.set_forkserver_preload(
+    ["pipelines.verbs", "matplotlib.pyplot", "sklearn.neighbors", "librosa"]
+)
 
 
 @dataclass(frozen=True)
