@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
@@ -59,15 +59,32 @@ def read_values(path: Path | None, overrides: Sequence[str] = ()) -> dict[str, A
     for override in overrides:
         if "=" not in override:
             raise ValueError(f"override {override!r} must have the form key=value")
+    where = path or "defaults"
     try:
-        parts: list[Any] = [OmegaConf.load(path) if path else {}]
+        parts: list[Any] = [OmegaConf.load(path) if path else OmegaConf.create()]
         parts.append(OmegaConf.from_dotlist(list(overrides)))
-        for key in [key for part in parts for key in sorted(OmegaConf.missing_keys(part))]:
-            raise ValueError(f"{path or 'defaults'}: {key}=??? is no value: set {key}")
-        merged = OmegaConf.merge(*parts)
-        return typing.cast("dict[str, Any]", OmegaConf.to_container(merged, resolve=True))
-    except (OmegaConfBaseException, YAMLError) as error:
-        raise ValueError(f"{path or 'defaults'}: {' '.join(str(error).split())}") from None
+        left_out = [key for part in parts for key in sorted(map(str, OmegaConf.missing_keys(part)))]
+        is_group = isinstance(parts[0], DictConfig)
+        merged = OmegaConf.merge(*parts) if is_group and not left_out else parts[0]
+        values: Any = OmegaConf.to_container(merged, resolve=not left_out)
+    except (OmegaConfBaseException, YAMLError, OSError, TypeError, ValueError) as error:
+        raise ValueError(f"{where}: {' '.join(str(error).split())}") from None
+    if left_out:
+        raise ValueError(f"{where}: {left_out[0]}=??? is no value: set {left_out[0]}")
+    if not is_group:
+        raise ValueError(f"{where} holds no keys with values: `key: value`, one a line")
+    refuse_nameless(values, where)
+    return typing.cast("dict[str, Any]", values)
+
+
+def refuse_nameless(values: Any, where: Path | str) -> None:
+    """Raises ValueError for a key that is no text."""
+    for key in values if isinstance(values, dict) else ():
+        if not isinstance(key, str):
+            raise ValueError(f"{where}: the key {key!r} is no text: put it in quotes")
+    for inner in values.values() if isinstance(values, dict) else values:
+        if isinstance(inner, dict | list):
+            refuse_nameless(inner, where)
 
 
 def build(

@@ -15,6 +15,7 @@ from common.findings import FailedRunError
 from common.parent import CHILD, exit_with_parent
 from pipelines.experiment import read_experiment
 from pipelines.help import class_help, file_help, section_help
+from pipelines.launch import LAUNCHED, end, launch
 
 VERBS = {
     "train-tokenizer": ("tokenizer", "train a tokenizer on a data set"),
@@ -185,6 +186,7 @@ def parser() -> argparse.ArgumentParser:
         one.add_argument("-h", "--help", action="store_true", help="show the file's keys")
         one.add_argument("config", type=Path, help="a file of configs/")
         one.add_argument("overrides", nargs="*", metavar="key=value", help="prior.steps=100")
+        one.add_argument("--processes", type=int, default=1, help="of this machine; one by default")
     profiled = verbs.add_parser(
         "profile",
         help="show where the time of a training's steps goes; its run folder stays as it is",
@@ -268,15 +270,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         if (text := help_of(arguments)) is not None:
             print(text)
             sys.exit(0)
-        answer(parser().parse_args(arguments))
+        args = parser().parse_args(arguments)
+        if getattr(args, "processes", 1) > 1 and LAUNCHED not in os.environ:
+            launch(args.processes, arguments)
+        else:
+            answer(args)
     except (ValueError, OSError) as error:
-        if os.environ.get("LOCAL_RANK", "0") == "0":  # of several processes one says it
-            print(f"simvq {verb}: {sentence(error)}", file=sys.stderr)
-        sys.exit(2)
+        end(2, f"simvq {verb}: {sentence(error)}")
     except (FailedRunError, UnexpectedError) as error:
-        sys.exit(f"simvq {verb}: {error}")
+        end(1, f"simvq {verb}: {error}")
     except KeyboardInterrupt:
-        sys.exit(f"simvq {verb}: stopped; the same command goes on")
+        end(1, f"simvq {verb}: stopped; the same command goes on")
     leave_processes()
 
 

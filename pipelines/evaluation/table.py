@@ -178,12 +178,18 @@ def write_scores(folder: Path, rows: list[ScoreRow], provenance: dict[str, Any])
 
 
 def read_scores(folder: Path) -> list[ScoreRow]:
-    """The rows of a folder's score.json, in which `metrics` were called `numbers` at first."""
-    rows = []
-    for row in read_json(folder / "score.json")["rows"]:
-        metrics: Metrics = {
-            name: Unavailable(values["reason"]) if values["value"] is None else Metric(**values)
-            for name, values in row["metrics" if "metrics" in row else "numbers"].items()
-        }
-        rows.append(ScoreRow(row["name"], row["meaning"], metrics))
-    return rows
+    """The rows of a folder's score.json. Raises ValueError for a file that is damaged or not of this project."""
+    path = folder / "score.json"
+    try:
+        return [score_row(row) for row in read_json(path)["rows"]]
+    except (AttributeError, TypeError) as error:
+        raise ValueError(f"{path} is of another version ({error}): score again") from None
+
+
+def score_row(row: dict[str, Any]) -> ScoreRow:
+    """A row as it is saved, in which `metrics` were called `numbers` at first."""
+    metrics: Metrics = {
+        name: Unavailable(values["reason"]) if values["value"] is None else Metric(**values)
+        for name, values in row["metrics" if "metrics" in row else "numbers"].items()
+    }
+    return ScoreRow(row["name"], row["meaning"], metrics)

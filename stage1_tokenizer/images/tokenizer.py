@@ -37,6 +37,8 @@ class ImageTokenizerConfig:
     """The codebook: the keys of the quantizer that `quantizer.method` names."""
 
     def __post_init__(self) -> None:
+        if not self.multipliers:
+            raise ValueError("multipliers=() must have at least one level: set model.multipliers")
         if self.width % GROUPS:
             raise ValueError(f"width={self.width} must be a multiple of {GROUPS}: set model.width")
         if self.image_size % self.factor:

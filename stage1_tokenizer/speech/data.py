@@ -23,6 +23,7 @@ from stage1_tokenizer.data import (
     check_columns,
     fingerprint,
     load_rows,
+    refuse_items,
     stored_file,
     value_index,
     value_names,
@@ -207,6 +208,9 @@ def load_clips(config: SpeechDataConfig, split: str, *, sample_rate: int) -> Spe
     check_columns(rows, config, "audio_column", "label_column", "speaker_column", "text_column")
     if isinstance(rows.features[config.audio_column], datasets.Audio):
         rows = rows.cast_column(config.audio_column, datasets.Audio(decode=False))
+    feature = rows.features[config.audio_column]
+    if not isinstance(feature, datasets.Audio | dict):
+        refuse_items(config, "audio_column", feature)
     origin = f"{config.source} {getattr(config, split)} {len(rows)}"
     return SpeechDataset(
         rows,
