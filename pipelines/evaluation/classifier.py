@@ -87,7 +87,8 @@ def is_finished(config: ClassifierTrainingConfig, folder: Path) -> bool:
     if not is_sealed(folder):
         (config.run_dir / "metrics.jsonl").unlink(missing_ok=True)  # of a run that was stopped
         return False
-    if load_saved_config(type(config), config.run_dir / "config.yaml") == config:
+    saved = load_saved_config(type(config), config.run_dir / "config.yaml")
+    if replace(saved, run_dir=config.run_dir) == config:  # the folder may have been moved
         return True
     raise ValueError(f"{folder} holds a classifier of another config: set run_dir, or delete it")
 

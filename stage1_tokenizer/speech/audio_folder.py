@@ -58,10 +58,9 @@ def _metadata(root: Path, files: list[Path]) -> dict[str, list[str]]:
     with table.open(newline="") as opened:
         reader = csv.DictReader(opened, strict=True)
         try:
-            rows = list(reader)
+            names, rows = reader.fieldnames or [], list(reader)
         except (csv.Error, ValueError) as error:
             raise ValueError(f"{table} is no table of commas ({error}): mend it") from None
-    names = reader.fieldnames or []
     if len(set(names)) < len(names):
         raise ValueError(f"{table} has two columns of one name: rename one")
     for number, row in enumerate(rows, start=2):

@@ -14,7 +14,16 @@ from pipelines.cli import VERBS
 ROOT = Path(__file__).parents[2]
 SECTIONS = {verb: section for verb, (section, _) in VERBS.items()}
 """In order: the verbs, and the folder that each fills."""
-CLOCKS = ("time", "speed/", "environment", "python", "versions", "report", "sha256")
+CLOCKS = (
+    "time",
+    "speed/",
+    "environment",
+    "python",
+    "versions",
+    "report",
+    "sha256",
+    "metrics.jsonl",
+)
 """What may differ between two runs: what clocks say, and the hashes of what holds it."""
 SHARED = (
     *("tokenizer.steps=4", "tokenizer.save_every=2", "tokenizer.log_every=2"),

@@ -28,6 +28,7 @@ class Tally:
         self.cases.append((kind, case, verdict))
         if verdict not in (FINE, TOLD):
             self.wrong.append(f"{kind}, {case}: {verdict}\n{log[-1500:]}")
+            print(self.wrong[-1], flush=True)  # at once, with pytest -s
 
     def check(self) -> None:
         """Fails where a case ended badly, and where there was none."""
