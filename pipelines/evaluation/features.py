@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -114,7 +114,11 @@ def cached_reference(
             np.savez(partial / "statistics.npz", **statistics(features))
     with np.load(folder / "statistics.npz", allow_pickle=False) as saved:
         gaussian = {"mu": saved["mu"], "sigma": saved["sigma"]}
-    features = Features(**load_file(folder / "features.safetensors"))
+    saved_features = load_file(folder / "features.safetensors")
+    names = {field.name for field in fields(Features)}
+    if saved_features.keys() != names or len({*map(len, saved_features.values())}) > 1:
+        raise ValueError(f"{folder} holds features of another version: remove it")
+    features = Features(**saved_features)
     return Reference(name, features, gaussian, sha256(folder / "statistics.npz"))
 
 

@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 from helpers.fault_runs import SECTIONS, before, begun, copied, made, result
 from helpers.forked import KILLED, Fault
-from helpers.verdicts import CHANGED, FAST, FINE, SLOW, TOLD, TRACEBACK, WRONG, Tally, some, verdict
+from helpers.verdicts import CHANGED, EVERY, FINE, TOLD, TRACEBACK, WRONG, Tally, some, verdict
 
-EVERY = [FAST, pytest.param(SLOW, marks=pytest.mark.slow)]
 LIMITS = (10_000, 30_000, 100_000, 1_000_000)
 """Bytes of the largest file that a command may write."""
 parts = pytest.mark.parametrize("every", EVERY)
@@ -34,7 +33,7 @@ def test_the_same_command_after_a_kill_ends_with_the_same_result(
     whole = whole_of(modality)
     folder = whole.parent / "killed"
     points = changes(whole, folder, verb, modality)
-    for point in some(range(points), every, verb + modality):
+    for point in some(range(points), every // 2, modality, verb):
         copied(whole, folder, *before(verb))
         killed = made(verb, folder, modality, Fault("kill", point))
         assert killed.status == KILLED, killed.log
@@ -55,7 +54,7 @@ def test_a_disk_that_fails_is_told_and_the_same_command_goes_on(
     points = changes(whole, folder, verb, modality)
     faults = [Fault("limit", size) for size in LIMITS]
     faults += [Fault(how, point) for point in range(0, points, 2) for how in ("full", "read-only")]  # type: ignore[arg-type]
-    for fault in some(faults, every, verb + modality):
+    for fault in some(faults, every, modality, verb):
         copied(whole, folder, *before(verb))
         ended = made(verb, folder, modality, fault)
         again = made(verb, folder, modality) if ended.status else ended
@@ -77,7 +76,7 @@ def test_of_two_commands_in_one_folder_the_second_is_refused_or_finds_all_done(
     whole = whole_of(modality)
     folder = whole.parent / "two"
     points = changes(whole, folder, verb, modality)
-    for point in some(range(0, points, 6), every, verb + modality):
+    for point in some(range(0, points, 6), every // 2, modality, verb):
         copied(whole, folder, *before(verb))
         first = begun(verb, folder, modality, Fault("stop", point), log="first")
         first.wait(changes=point + 1)
