@@ -1,9 +1,13 @@
 """Models as folders: config.json and model.safetensors, on disk or on the Hub, loaded strictly."""
 
+import socket
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
-from huggingface_hub import snapshot_download
+import datasets
+from huggingface_hub import constants, snapshot_download
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -79,4 +83,25 @@ def local_folder(name_or_dir: str | Path, revision: str | None = None) -> Path:
         return folder
     if str(name_or_dir).count("/") != 1 or str(name_or_dir).startswith("."):
         raise ValueError(f"{name_or_dir} is neither a folder nor the name of a Hub repository")
-    return Path(snapshot_download(str(name_or_dir), revision=revision))
+    without_waiting()
+    try:
+        return Path(snapshot_download(str(name_or_dir), revision=revision))
+    except OSError as error:
+        reason = " ".join(str(error).split()[:30])
+        raise ValueError(
+            f"{name_or_dir} is no folder here, and can't be had from the Hub ({type(error).__name__}: {reason})"
+        ) from None
+
+
+def without_waiting() -> None:
+    """Where the Hub's address can't be resolved, has its clients use their copies on this machine at once.
+
+    They would try again for half a minute. Behind a proxy addresses need not be resolved here.
+    """
+    host = urlsplit(constants.ENDPOINT).hostname
+    if getproxies():
+        return
+    try:
+        socket.getaddrinfo(host, 443)
+    except OSError:
+        constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True

@@ -12,6 +12,7 @@ from datasets import ClassLabel, Dataset, IterableDataset, Value
 from datasets.exceptions import DatasetsError
 from torch import Tensor
 
+from common.hub import without_waiting
 from stage1_tokenizer.parquet import parquet_rows
 from stage1_tokenizer.split import hold_out, share_of
 
@@ -140,6 +141,7 @@ def read_split(
             return parquet_rows(where, streaming=streaming)
         if Path(config.source).is_dir():
             return read_folder(Path(config.source), where)
+        without_waiting()
         return datasets.load_dataset(config.source, config.subset, split=where, streaming=streaming)
     except (OSError, ValueError, KeyError, DatasetsError) as error:
         cause = error.__cause__ or error
