@@ -1,5 +1,6 @@
 """A kill, or a disk that fails, before any change of a file; two commands at once: what comes out in the end is the same."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,8 +16,10 @@ verbs = pytest.mark.parametrize("verb", SECTIONS)
 modalities = pytest.mark.parametrize("modality", ["images", "speech"])
 
 
-def changes(whole: Path, folder: Path, verb: str, modality: str) -> int:
+@functools.cache
+def changes(whole: Path, verb: str, modality: str) -> int:
     """How many changes of files a verb begins, in a folder that has what came before it."""
+    folder = whole.parent / "counted"
     copied(whole, folder, *before(verb))
     ended = made(verb, folder, modality)
     assert ended.status == 0, ended.log
@@ -32,7 +35,7 @@ def test_the_same_command_after_a_kill_ends_with_the_same_result(
 ) -> None:
     whole = whole_of(modality)
     folder = whole.parent / "killed"
-    points = changes(whole, folder, verb, modality)
+    points = changes(whole, verb, modality)
     for point in some(range(points), every // 2, modality, verb):
         copied(whole, folder, *before(verb))
         killed = made(verb, folder, modality, Fault("kill", point))
@@ -51,7 +54,7 @@ def test_a_disk_that_fails_is_told_and_the_same_command_goes_on(
 ) -> None:
     whole = whole_of(modality)
     folder = whole.parent / "disk"
-    points = changes(whole, folder, verb, modality)
+    points = changes(whole, verb, modality)
     faults = [Fault("limit", size) for size in LIMITS]
     faults += [Fault(how, point) for point in range(0, points, 2) for how in ("full", "read-only")]  # type: ignore[arg-type]
     for fault in some(faults, every, modality, verb):
@@ -75,7 +78,7 @@ def test_of_two_commands_in_one_folder_the_second_is_refused_or_finds_all_done(
 ) -> None:
     whole = whole_of(modality)
     folder = whole.parent / "two"
-    points = changes(whole, folder, verb, modality)
+    points = changes(whole, verb, modality)
     for point in some(range(0, points, 6), every // 2, modality, verb):
         copied(whole, folder, *before(verb))
         first = begun(verb, folder, modality, Fault("stop", point), log="first")

@@ -87,6 +87,12 @@ OVERRIDES = (
     *("data.source=", "data.validation=0%", "data.validation=100%", "data.validation=test"),
     *("seed=3", "nosuch.key=1", "tokenizer.trackers=[nosuch]", "tokenizer.data.source=[1]"),
     *("samples.guidance=[]", "samples.labels=x", "codes.views=[nosuch]", "codes.views=[]"),
+    *(
+        f"run_dir={'x' * 300}",
+        "run_dir=a\0b",
+        f"prior.run_dir={'x' * 300}",
+        "score.out=/dev/null/x",
+    ),
     *("tokenizer.model.multipliers=[]", "tokenizer.model.image_size=9", "tokenizer.model.width=33"),
 )
 """None of which may be taken for the smoke test's file."""
