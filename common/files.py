@@ -6,7 +6,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -83,13 +83,10 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def seal(folder: Path, but: str = HASHES) -> None:
-    """Writes the hashes of all files of a folder into it, but for one of this name and for hidden ones."""
-    files = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.is_file() and path.name not in (HASHES, but) and not path.name.startswith(".")
-    )
+def seal(folder: Path, files: Sequence[Path] | None = None) -> None:
+    """Writes the hashes of all files of a folder into it, or of these."""
+    if files is None:
+        files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != HASHES)
     for path in files:
         flush(path)
     hashes = {path.relative_to(folder).as_posix(): sha256(path) for path in files}

@@ -49,7 +49,8 @@ def sample(config: SampleImagesConfig | SampleSpeechConfig) -> Path:
     state.wait_for_everyone()
     if state.is_main_process:
         samples.finish()
-        seal(config.out, but="sample.json")
+        files = [samples.path(i) for i in range(config.count)]
+        seal(config.out, [*files, *config.out.glob("samples.npz")])
         versions = environment()["versions"]
         write_manifest(
             config.out / "sample.json", request | {"versions": versions, "complete": True}
