@@ -13,10 +13,10 @@ import shutil
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
-from common.files import is_sealed, read_json, replaced_folder
+from common.files import is_sealed, read_json, replaced_folder, save_tensors
 
 
 @runtime_checkable
@@ -39,7 +39,7 @@ def save_checkpoint(run_dir: Path, step: int, parts: dict[str, Stateful], keep: 
     tensors: dict[str, Tensor] = {}
     tree = {name: _strip(part.state_dict(), name, tensors) for name, part in parts.items()}
     with replaced_folder(final) as partial:
-        save_file(tensors, partial / "state.safetensors")
+        save_tensors(tensors, partial / "state.safetensors")
         (partial / "state.json").write_text(json.dumps({"step": step, "parts": tree}))
     for old in list_checkpoints(run_dir)[:-keep]:
         shutil.rmtree(old)

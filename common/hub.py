@@ -9,11 +9,11 @@ from urllib.request import getproxies
 import datasets
 from huggingface_hub import constants, snapshot_download
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from common.config import load_config, save_config
-from common.files import check_seal, replaced_folder
+from common.files import check_seal, replaced_folder, save_tensors
 
 
 class HubModel(nn.Module):
@@ -34,7 +34,7 @@ class HubModel(nn.Module):
         with replaced_folder(Path(folder)) as partial:
             save_config(self.config, partial / "config.json")
             tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
-            save_file(tensors, partial / "model.safetensors")
+            save_tensors(tensors, partial / "model.safetensors")
 
     @classmethod
     def from_pretrained(cls, name_or_dir: str | Path, revision: str | None = None) -> Any:

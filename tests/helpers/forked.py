@@ -29,6 +29,10 @@ TAKES_NO_SPACE = ("os.rename", "os.remove", "os.rmdir")
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 LONGEST = 120
 """Seconds after which a command is taken to hang; the slowest takes a few."""
+ROOT = Path(__file__).parents[2]
+os.environ["PYTHONPATH"] = str(
+    ROOT
+)  # which the server reads, also where another checkout is installed
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(
     ["pipelines.verbs", "matplotlib.pyplot", "sklearn.neighbors", "librosa"]
@@ -130,6 +134,9 @@ def run(
     """The fork's own part."""
     import torch
 
+    import pipelines
+
+    assert Path(pipelines.__file__).is_relative_to(ROOT)
     torch.set_num_threads(1)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
