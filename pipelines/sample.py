@@ -35,17 +35,16 @@ def sample(config: SampleImagesConfig | SampleSpeechConfig) -> Path:
             (config.out / name).unlink(missing_ok=True)
     if manifest["complete"] and not damaged:
         return config.out
-    mine = [
-        i
-        for i in range(state.process_index, config.count, state.num_processes)
-        if not samples.path(i).exists()
-    ]
-    starts = range(0, len(mine), config.batch_size)
-    for start in tqdm(starts, desc="sample", disable=not state.is_main_process or None):
-        chosen = mine[start : start + config.batch_size]
-        items: list[Any] = [*samples.generate(chosen)]
+    mine = range(state.process_index, config.count, state.num_processes)
+    batches = [mine[i : i + config.batch_size] for i in range(0, len(mine), config.batch_size)]
+    batches = [some for some in batches if not all(samples.path(i).exists() for i in some)]
+    for chosen in tqdm(batches, desc="sample", disable=not state.is_main_process or None):
+        items: list[Any] = [
+            *samples.generate(chosen)
+        ]  # whole: in another batch sums are rounded otherwise
         for i, item in zip(chosen, items, strict=True):
-            samples.save(i, item)
+            if not samples.path(i).exists():
+                samples.save(i, item)
     state.wait_for_everyone()
     if state.is_main_process:
         samples.finish()
