@@ -1,7 +1,7 @@
 # make quickstart   sets up, trains, samples and scores on embedded digits and spoken digits; ends with tables and reports
 # make test         sets up, then checks style, types and, with the fast tests, behaviour: minutes
 # make test-all     the same with all tests
-# make faults       sets up, then lets faults strike every verb, and prints how each case ended: half an hour on two cores
+# make faults       sets up, then lets faults strike every verb, and prints how each case ended
 # make docs         sets up, then builds the site into site/
 # make .venv        sets up only
 PYTHON ?= python3
@@ -26,8 +26,8 @@ test test-all: .venv
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS)
 
-# kills before every change of a file, half of the other faults that take a process, and all that take none; test-all
-# tries a sixth of them
+# kills before every change of a file, half of the other faults that take a process, and all that take none; EVERY=20
+# tries a tenth of that
 .PHONY: faults
 faults: export GOMP_SPINCOUNT ?= 10000
 faults: .venv
