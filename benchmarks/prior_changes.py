@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from stage2_prior import Prior
+from stage2_prior.orders import Places
 
 
 def nothing(prior: Prior, grid: list[int]) -> None:
@@ -88,7 +89,9 @@ def label_everywhere(prior: Prior, grid: list[int]) -> None:
     nn.init.normal_(embed.weight, std=0.02)
     prior.everywhere = embed
 
-    def hidden(conditions: Int[Tensor, "b p"], codes: Int[Tensor, "b n"]) -> Float[Tensor, "b m w"]:
+    def hidden(
+        conditions: Int[Tensor, "b p"], codes: Int[Tensor, "b n"], order: Places = None
+    ) -> Float[Tensor, "b m w"]:
         added = embed(conditions).sum(1, keepdim=True)
         inputs = torch.cat([prior.prefix(conditions), prior.first_inputs(codes) + added], 1)
         return prior.body(inputs_embeds=prior.dropout(inputs), use_cache=False).last_hidden_state

@@ -30,12 +30,13 @@ from torch import Tensor
 from benchmarks.side_by_side import DEVICE, Timing, alternate, report, weighed
 from benchmarks.stock import stock_model
 from common.config import load_config
+from common.early_stopping import Best
 from common.training import Average, OptimConfig, StepGuard, decay_groups
 from stage2_prior import Prior, PriorConfig
 from stage2_prior.data import CodeDataset
 from stage2_prior.decoding import Size
 from stage2_prior.embeddings import CodebookVocabulary
-from stage2_prior.train import Best, Training, take_step
+from stage2_prior.train import Training, take_step
 from stage2_prior.train_config import TrainPriorConfig
 
 Precision = Literal["fp32", "bf16"]

@@ -16,7 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 from safetensors.torch import load_file
 from torch import Tensor
 
-from common.files import is_sealed, read_json, replaced_folder, save_tensors
+from common.files import is_sealed, read_json, replaced_folder, write_tensors
 
 
 @runtime_checkable
@@ -39,7 +39,7 @@ def save_checkpoint(run_dir: Path, step: int, parts: dict[str, Stateful], keep: 
     tensors: dict[str, Tensor] = {}
     tree = {name: _strip(part.state_dict(), name, tensors) for name, part in parts.items()}
     with replaced_folder(final) as partial:
-        save_tensors(tensors, partial / "state.safetensors")
+        write_tensors(tensors, partial / "state.safetensors")
         (partial / "state.json").write_text(json.dumps({"step": step, "parts": tree}))
     for old in list_checkpoints(run_dir)[:-keep]:
         shutil.rmtree(old)
@@ -63,7 +63,8 @@ def resume(run_dir: Path, parts: dict[str, Stateful]) -> int:
     tensors = load_file(intact / "state.safetensors")
     try:
         for name, part in parts.items():
-            part.load_state_dict(_fill(saved["parts"][name], tensors))
+            if name in saved["parts"]:  # what an earlier version did not have begins anew
+                part.load_state_dict(_fill(saved["parts"][name], tensors))
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(
             f"{intact} is of another version, or of another model ({' '.join(str(error).split()[:40])}): remove "

@@ -1,6 +1,7 @@
 """A folder of codes: shards of a `datasets` data set, and their manifest."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import datasets
 import numpy as np
 from datasets import Dataset
 
-from common.files import damaged_files, read_json
+from common.files import damaged_files, read_json, sha256, write_text
 
 MOST_CODES = 2**24
 """Codes of a data set that are counted."""
@@ -28,6 +29,27 @@ def read_codes(folder: Path, split: str) -> Dataset:
     if files[0].suffix == ".parquet":
         return datasets.load_dataset("parquet", data_files=list(map(str, files)), split="train")
     return datasets.concatenate_datasets([Dataset.from_file(str(file)) for file in files])
+
+
+def write_index(folder: Path, splits: Sequence[str]) -> None:
+    """Writes what makes Arrow shards data sets for `datasets.load_from_disk`: of the folder, and of each split."""
+    for split in splits:
+        files = code_files(folder, split)
+        if files[0].suffix != ".arrow":
+            return
+        names = [{"filename": file.name} for file in files]
+        features = read_codes(folder, split).features.to_dict()
+        no_format: dict[str, Any] = {
+            "_format_columns": None,
+            "_format_kwargs": {},
+            "_format_type": None,
+        }
+        state = {"_data_files": names, **no_format, "_output_all_columns": False, "_split": split}
+        state["_fingerprint"] = sha256(files[0])[:16]
+        write_text(folder / split / "state.json", json.dumps(state, indent=2))
+        info = json.dumps({"features": features}, indent=2)
+        write_text(folder / split / "dataset_info.json", info)
+    write_text(folder / "dataset_dict.json", json.dumps({"splits": list(splits)}))
 
 
 def code_sequences(items: Dataset) -> Iterator[np.ndarray[Any, Any]]:

@@ -19,10 +19,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
-
 from common.bounds import Within
 from common.files import write_text
 
@@ -54,8 +50,14 @@ def load_config(schema: type[Config], path: Path | None, overrides: Sequence[str
 
 def read_values(path: Path | None, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """What a file says and the overrides say over it, as plain containers. Raises ValueError."""
+    from omegaconf import DictConfig, OmegaConf  # not where a quantizer alone is imported
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
     if path is not None and not path.is_file():
-        raise ValueError(f"{path} is not a file: the first argument is a config of configs/")
+        raise ValueError(
+            f"{path} is not a file: give a recipe's file, or a name that `simvq recipes` lists"
+        )
     for override in overrides:
         if "=" not in override:
             raise ValueError(f"override {override!r} must have the form key=value")
@@ -121,6 +123,8 @@ def save_config(config: Any, path: Path) -> None:
     if path.suffix == ".json":
         write_text(path, json.dumps(plain, indent=2) + "\n")
     else:
+        from omegaconf import OmegaConf
+
         write_text(path, OmegaConf.to_yaml(OmegaConf.create(plain)))
 
 

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
@@ -80,7 +79,7 @@ def write_text(path: Path, text: str) -> None:
         partial.write_text(text)
 
 
-def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
     """Writes the tensors. Raises OSError where the disk does not take them."""
     try:
         save_file(tensors, path)
@@ -184,6 +183,8 @@ def locked(folder: Path) -> Iterator[None]:
 
     Raises ValueError, naming the holder, where another process is writing it. A dead holder keeps nothing.
     """
+    from filelock import FileLock, Timeout  # not where a quantizer alone is imported
+
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK)
     holder = folder / f"{LOCK}.json"

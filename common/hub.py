@@ -1,19 +1,18 @@
 """Models as folders: config.json and model.safetensors, on disk or on the Hub, loaded strictly."""
 
 import socket
+import sys
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-import datasets
-from huggingface_hub import constants, snapshot_download
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from common.config import load_config, save_config
-from common.files import check_seal, replaced_folder, save_tensors
+from common.files import check_seal, replaced_folder, write_tensors
 
 
 class HubModel(nn.Module):
@@ -33,8 +32,7 @@ class HubModel(nn.Module):
         """Writes the folder whole or not at all; an older one of the same name is replaced."""
         with replaced_folder(Path(folder)) as partial:
             save_config(self.config, partial / "config.json")
-            tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
-            save_tensors(tensors, partial / "model.safetensors")
+            save_tensors(self, partial)
 
     @classmethod
     def from_pretrained(cls, name_or_dir: str | Path, revision: str | None = None) -> Any:
@@ -64,6 +62,18 @@ class HubModel(nn.Module):
         return name
 
 
+def save_tensors(module: nn.Module, folder: Path) -> None:
+    """Writes the module's weights into a folder."""
+    tensors = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
+    write_tensors(tensors, folder / "model.safetensors")
+
+
+def save_weights(module: nn.Module, folder: Path) -> None:
+    """Writes a folder with the weights of a module that needs no config, whole or not at all."""
+    with replaced_folder(folder) as partial:
+        save_tensors(module, partial)
+
+
 def load_weights(path: Path) -> dict[str, Tensor]:
     """The tensors of a file. Raises ValueError, naming it, for a damaged one and for values that are not finite."""
     try:
@@ -84,6 +94,8 @@ def local_folder(name_or_dir: str | Path, revision: str | None = None) -> Path:
     if str(name_or_dir).count("/") != 1 or str(name_or_dir).startswith("."):
         raise ValueError(f"{name_or_dir} is neither a folder nor the name of a Hub repository")
     without_waiting()
+    from huggingface_hub import snapshot_download  # takes a quarter of torch's time to import
+
     try:
         return Path(snapshot_download(str(name_or_dir), revision=revision))
     except OSError as error:
@@ -98,10 +110,14 @@ def without_waiting() -> None:
 
     They would try again for half a minute. Behind a proxy addresses need not be resolved here.
     """
+    from huggingface_hub import constants
+
     host = urlsplit(constants.ENDPOINT).hostname
     if getproxies():
         return
     try:
         socket.getaddrinfo(host, 443)
     except OSError:
-        constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
+        constants.HF_HUB_OFFLINE = True
+        if "datasets" in sys.modules:
+            sys.modules["datasets"].config.HF_HUB_OFFLINE = True

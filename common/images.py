@@ -39,8 +39,7 @@ def save_pil(image: Image.Image, path: Path) -> None:
 
 def save_grid(lines: Sequence[Float[Tensor, "b c y x"]], path: Path, scale_to: int = 64) -> None:
     """Writes batches of images under each other, in a fixed range, small ones enlarged by whole pixels."""
-    images = to_uint8(torch.stack(list(lines), dim=1).flatten(0, 1).cpu())
-    images = images.unflatten(0, (-1, len(lines))).transpose(0, 1).flatten(0, 1)
+    images = to_uint8(torch.cat(list(lines)).cpu())
     factor = max(scale_to // images.shape[-1], 1)
     images = images.repeat_interleave(factor, -1).repeat_interleave(factor, -2)
     save_pil(to_pil(make_grid(images, nrow=len(lines[0]), padding=2, pad_value=255)), path)

@@ -1,15 +1,24 @@
 """The processes of a run, and sums and gathers over all of them."""
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.distributed as dist
-from accelerate import PartialState
-from accelerate.utils import parse_flag_from_env
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from common.extras import named_extras
 
-def processes() -> PartialState:
+if TYPE_CHECKING:
+    from accelerate import PartialState
+
+
+def processes() -> "PartialState":
     """This process's place among all of the run: on accelerators, or on CPUs joined by gloo."""
+    with named_extras():  # a quantizer alone does without
+        from accelerate import PartialState
+        from accelerate.utils import parse_flag_from_env
+
     no_accelerator = not torch.accelerator.is_available()
     return PartialState(cpu=no_accelerator or parse_flag_from_env("ACCELERATE_USE_CPU"))
 

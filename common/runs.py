@@ -42,6 +42,9 @@ MAY_CHANGE = {
     "log_every",
     "save_every",
     "keep_checkpoints",
+    "patience",
+    "accumulation",
+    "checkpointing",
     "trackers",
     "workers",
     "run_dir",
@@ -67,7 +70,7 @@ def start_run(
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
     refuse_other_config(config, run_dir)
-    check_shares(config.batch_size, accelerator.num_processes)
+    check_shares(config.batch_size, accelerator.num_processes, getattr(config, "accumulation", 1))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         (run_dir / DONE).unlink(missing_ok=True)
@@ -80,12 +83,17 @@ def start_run(
     return accelerator
 
 
-def check_shares(batch_size: int, num_processes: int) -> None:
-    """Raises ValueError for a batch that the processes can't share evenly: the steps would be of fewer items."""
+def check_shares(batch_size: int, num_processes: int, accumulation: int) -> None:
+    """Raises ValueError for a batch that the processes, and the parts of each, can't share evenly."""
     if batch_size % num_processes:
         raise ValueError(
             f"batch_size={batch_size} can't be shared by {num_processes} processes: set batch_size to a multiple of "
             f"{num_processes}"
+        )
+    if batch_size // num_processes % accumulation:
+        raise ValueError(
+            f"accumulation={accumulation} equal parts can't be cut of the {batch_size // num_processes} items that "
+            "each process has of a batch: set accumulation or batch_size"
         )
 
 
@@ -102,14 +110,25 @@ def is_finished(config: Any, result: Path) -> bool:
             "more, or run_dir to another folder"
         )
     path = config.run_dir / DONE
-    return path.exists() and read_json(path)["steps"] == config.steps and is_sealed(result)
+    if not path.exists():
+        return False
+    said = read_json(path)
+    early = said.get("ended_early") == ended_early(config)
+    return (early or said["steps"] == config.steps) and is_sealed(result)
 
 
-def finish_run(config: Any, accelerator: Accelerator) -> None:
-    """Says in the run's folder that its steps are done, and lets the trackers write what they hold."""
+def ended_early(config: Any) -> dict[str, int]:
+    """What decides when a run ends whose held-out loss falls no more."""
+    return {"steps": config.steps, "patience": config.patience}
+
+
+def finish_run(config: Any, accelerator: Accelerator, done: int) -> None:
+    """Says in the run's folder that its `done` steps are all, and lets the trackers write what they hold."""
     if accelerator.is_main_process:
-        done = {"steps": config.steps, METRICS: sha256(config.run_dir / METRICS)}
-        write_text(config.run_dir / DONE, json.dumps(hashed(done)) + "\n")
+        said: dict[str, Any] = {"steps": done, METRICS: sha256(config.run_dir / METRICS)}
+        if done < config.steps:
+            said["ended_early"] = ended_early(config)
+        write_text(config.run_dir / DONE, json.dumps(hashed(said)) + "\n")
     finish_trackers(accelerator)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 
 from common.bounds import Count, NonNegative, Positive, Share, Whole
@@ -40,12 +41,18 @@ class LoopConfig:
 
     run_dir: Path
     """Where everything goes; running again with the same folder resumes."""
+    init_from: Path | None = None
+    """A saved model to start from, of the same architecture: its folder, a pipeline's, or a name on the Hub."""
     steps: Count = 100_000
     """Optimizer steps, those of a run that is resumed included."""
     seed: Whole = 0
     """Of the first weights, the order of the items and their augmentation."""
     precision: Precision = "fp32"
     """Of the networks; the quantizer is always in float32."""
+    accumulation: Count = 1
+    """Equal parts in which a batch passes the networks one after another: the same step, in less memory."""
+    checkpointing: bool = False
+    """Compute the networks' inner values again in the backward pass, level by level, instead of keeping them."""
     max_skipped_steps: Whole = 50
     """Steps with a loss or gradient that is not finite are skipped; past this many the run stops."""
     workers: Whole = 2
@@ -56,6 +63,8 @@ class LoopConfig:
     """Steps between two checkpoints."""
     keep_checkpoints: Count = 2
     """The last so many are kept."""
+    patience: Whole = 0
+    """Training ends after so many held-out evaluations in a row without a better one; 0 lets it go on to the end."""
     trackers: tuple[str, ...] = ()
     """Trackers of accelerate beside metrics.jsonl: tensorboard, wandb, trackio."""
     allow_failed: bool = False
@@ -218,3 +227,10 @@ class Throughput:
         rate = self.items / (now - self.time)
         self.time, self.items = now, 0
         return rate
+
+
+@contextlib.contextmanager
+def unsynchronised(accelerator: Accelerator, network: nn.Module, until: bool) -> Iterator[None]:
+    """A context for a part of a batch: the processes share gradients after the last one alone, which `until` says."""
+    with contextlib.nullcontext() if until else accelerator.no_sync(network):
+        yield

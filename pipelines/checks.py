@@ -10,7 +10,7 @@ from pipelines.cli import output_folder
 from stage1_tokenizer.images.data import image_rows
 from stage1_tokenizer.speech.data import SpeechDataConfig, clip_rows
 
-RESULTS = ("model", "best", "pipeline", "checkpoints", "second")
+RESULTS = ("model", "best", "pipeline", "checkpoints", "second", "discriminator")
 """Folders that a run makes in its own."""
 
 

@@ -1,4 +1,4 @@
-"""simvq: the verbs. `simvq VERB configs/EXPERIMENT.yaml [key=value ...]`; the same command again resumes."""
+"""simvq: the verbs. `simvq VERB RECIPE-OR-FILE [key=value ...]`; the same command again resumes."""
 
 import argparse
 import contextlib
@@ -7,35 +7,23 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from common.extras import MissingExtraError, named_extras
 from common.findings import FailedRunError
 from common.parent import CHILD, exit_with_parent
+from pipelines.arguments import VERBS, help_of, parser
 from pipelines.experiment import read_experiment
-from pipelines.help import class_help, file_help, section_help
 from pipelines.launch import LAUNCHED, end, launch
-
-VERBS = {
-    "train-tokenizer": ("tokenizer", "train a tokenizer on a data set"),
-    "encode": ("codes", "write the codes of a data set"),
-    "train-classifier": (
-        "classifier",
-        "train the classifier that scores where Inception is not at hand",
-    ),
-    "train-prior": ("prior", "train a prior over codes"),
-    "sample": ("samples", "sample new items"),
-    "score": ("score", "score reconstructions and samples"),
-}
-"""The verbs that make one section of an experiment: the section, and a line of help."""
+from pipelines.recipe_list import recipes
 
 
 class UnexpectedError(Exception):
     """An error that is no mistake of the user's. The message says where its traceback is."""
 
 
-def sentence(error: ValueError | OSError) -> str:
+def sentence(error: Exception) -> str:
     """What the system says of a file with the file's name, or what the error says."""
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {(error.strerror or str(error)).lower()}"
@@ -49,7 +37,7 @@ def make(section: str, config: Any) -> str:
     """
     try:
         return made(section, config)
-    except (ValueError, OSError, FailedRunError):
+    except (ValueError, OSError, FailedRunError, MissingExtraError):
         raise
     except Exception as error:
         folder = output_folder(config)
@@ -70,7 +58,7 @@ def output_folder(config: Any) -> Path:
 
 def made(section: str, config: Any) -> str:
     """Calls the section's verb."""
-    with stopped_at_once():  # torch and transformers: not before they are needed
+    with stopped_at_once(), named_extras():  # torch and transformers: not before they are needed
         from pipelines import verbs
 
     match section:
@@ -173,63 +161,6 @@ def say(text: str) -> None:
     processes().print(text, flush=True)
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    top = argparse.ArgumentParser(prog="simvq", description=__doc__)
-    top.add_argument("--version", action="version", version=version("simvq-pipeline"))
-    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
-    lines = {verb: line for verb, (_, line) in VERBS.items()}
-    lines["run"] = "do all of it in order, skipping what is done"
-    lines["compare"] = "send several quantizers through both stages"
-    for verb, line in lines.items():
-        one = verbs.add_parser(verb, help=line, add_help=False)
-        one.add_argument("-h", "--help", action="store_true", help="show the file's keys")
-        one.add_argument("config", type=Path, help="a file of configs/")
-        one.add_argument("overrides", nargs="*", metavar="key=value", help="prior.steps=100")
-        one.add_argument("--processes", type=int, default=1, help="of this machine; one by default")
-    profiled = verbs.add_parser(
-        "profile",
-        help="show where the time of a training's steps goes; its run folder stays as it is",
-    )
-    profiled.add_argument("profiled", metavar="VERB", help="train-tokenizer or train-prior")
-    profiled.add_argument("config", type=Path, help="a file of configs/")
-    profiled.add_argument("overrides", nargs="*", metavar="key=value", help="prior.batch_size=8")
-    recipe = verbs.add_parser("new", help="write a recipe for a data set, on standard output")
-    recipe.add_argument("data", help="a folder, a Parquet file, or a name on the Hub")
-    recipe.add_argument("options", nargs="*", metavar="minutes=30", help="what training may take")
-    examined = verbs.add_parser("doctor", help="say what is wrong with a codebook, and why")
-    examined.add_argument(
-        "place", type=Path, nargs="?", help="a run's folder, a model or a folder of codes"
-    )
-    examined.add_argument(
-        "--latents", type=Path, help="a .npy file, (n, d) or (b, n, d), of any project"
-    )
-    examined.add_argument("--codebook", type=Path, help="a .npy file, (k, d)")
-    official = verbs.add_parser(
-        "import-official", help="convert a checkpoint of the paper's authors"
-    )
-    official.add_argument("checkpoint", type=Path, help="a Lightning checkpoint (.ckpt)")
-    official.add_argument("out", type=Path, help="the folder to write, for from_pretrained")
-    return top
-
-
-def help_of(arguments: Sequence[str]) -> str | None:
-    """What `simvq VERB --help [CONFIG] [key=value ...]` prints; None for other commands."""
-    verb, *rest = arguments or [""]
-    if not {"-h", "--help"} & set(rest) or verb not in (*VERBS, "run", "compare"):
-        return None
-    rest = [argument for argument in rest if argument not in ("-h", "--help")]
-    usage = f"usage: simvq {verb} CONFIG [key=value ...]\n\n"
-    if verb == "compare":
-        return usage + class_help("CompareConfig", Path(__file__).parent / "compare" / "config.py")
-    if verb in VERBS:
-        return usage + section_help(VERBS[verb][0], rest)
-    sections = [f"  {section:<11}simvq {verb:<17}{line}" for verb, (section, line) in VERBS.items()]
-    return usage + "\n".join(
-        [file_help(rest), "", "Sections, and the verb that makes each:", *sections]
-    )
-
-
 def answer(args: argparse.Namespace) -> None:
     """Runs a command."""
     match args.verb:
@@ -245,6 +176,21 @@ def answer(args: argparse.Namespace) -> None:
             from pipelines.new import new
 
             say(new(args.data, args.options))
+        case "recipes":
+            print(recipes())
+        case "push":
+            from pipelines.publish import push
+
+            say(f"wrote {push(args.pipeline, args.name, args.options)}")
+        case "export":
+            from pipelines.export import export
+
+            say(export(args.pipeline, args.out))
+        case "demo":
+            with stopped_at_once():
+                from pipelines.demo.serve import serve
+
+            serve(args.pipeline, args.options, say)
         case "import-official":
             from stage1_tokenizer.import_checkpoint import import_official
 
@@ -273,9 +219,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         args = parser().parse_args(arguments)
         if getattr(args, "processes", 1) > 1 and LAUNCHED not in os.environ:
             launch(args.processes, arguments)
-        else:
+            return
+        with named_extras():
             answer(args)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, MissingExtraError) as error:
         end(2, f"simvq {verb}: {sentence(error)}")
     except (FailedRunError, UnexpectedError) as error:
         end(1, f"simvq {verb}: {error}")

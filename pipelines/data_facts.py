@@ -11,12 +11,14 @@ from typing import Any
 
 import datasets
 import numpy as np
-import soundfile
 from datasets import ClassLabel, Dataset, Value
 from PIL import Image
 
+from common.extras import Extra
 from stage1_tokenizer.parquet import parquet_rows
 from stage1_tokenizer.speech.audio_folder import SUFFIXES, audio_folder_rows
+
+soundfile = Extra("soundfile")
 
 LOOKED_AT = 100
 """Items that are opened, spread over the training split."""

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, get_args
 from common import bounds
 from common.config import read_values
 from pipelines import experiment
+from pipelines.recipe_list import config_path
 
 ROOT = Path(__file__).parents[1]
 FILE = """Keys of a file with modality: {modality}.
@@ -83,7 +84,7 @@ def class_help(name: str, path: Path) -> str:
 
 def modality_and_values(arguments: Sequence[str]) -> tuple[str, dict[str, Any]]:
     """The modality, and all that the file and the overrides among a command's arguments say."""
-    files = [Path(argument) for argument in arguments if "=" not in argument]
+    files = [config_path(argument) for argument in arguments if "=" not in argument]
     values = read_values(
         next(iter(files), None), [argument for argument in arguments if "=" in argument]
     )

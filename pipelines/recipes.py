@@ -40,7 +40,8 @@ prior:
   size: $size # $positions codes to train on
   dropout: 0.2 # against learning them by heart; what does best on held-out items is kept
 $condition  steps: $$prior_steps # about a quarter of the time, or as often as the data bear
-  optim: {lr: 1.0e-3, warmup_steps: $$prior_warmup, weight_decay: 0.1}
+  optimizer: muon # fewer bits per item than AdamW in the same time
+  optim: {lr: 8.0e-3, warmup_steps: $$prior_warmup, weight_decay: 0.1}
   save_every: $$prior_save
 """
 LAST = """

@@ -20,8 +20,8 @@ class SampleConfig:
     """The folder of the samples; running again goes on with those that are missing."""
     count: Count = 1000
     """Samples, in all."""
-    labels: tuple[Whole, ...] | None = None
-    """Sample i gets label i modulo their count; null for every label in turn, or none where there are none."""
+    labels: tuple[int | str, ...] | int | str | None = None
+    """Names or numbers of labels: sample i gets label i modulo their count; null for every label in turn, or none where there are none."""
     seed: Whole = 0
     """Sample i has the seed `seed + i`."""
     guidance: float | tuple[float, ...] = 1.0
@@ -84,8 +84,8 @@ class SampleSpeechConfig(SampleConfig):
     """The clips of whose validation split the guidance is chosen from a list."""
     modality: Literal["speech"] = "speech"
     """A file without this key is for images."""
-    speakers: tuple[Whole, ...] | None = None
-    """Every label is spoken by speaker after speaker; null for all of them, or none where there are none."""
+    speakers: tuple[int | str, ...] | int | str | None = None
+    """Names or numbers of speakers: every label is spoken by speaker after speaker; null for all of them, or none where there are none."""
     texts: tuple[str, ...] | None = None
     """Sample i says text i modulo their count, where the prior's condition is text; null for none."""
     prompts: Path | None = None

@@ -56,12 +56,12 @@ def bad_items_of(dataset: ItemDataset) -> BadItems:
     return BadItems(None if dataset.is_stream else len(dataset) / processes().num_processes)
 
 
-def training_item(
+def first_usable_item(
     rows: Iterable[Row], load: LoadItem, seed: int, position: int, epoch: int
 ) -> Item:
     """The first of `rows` that can be trained on, and the names of undecodable ones that it stands in for.
 
-    Raises ValueError where none can.
+    Its place in the endless stream of training items, `position`, decides its augmentation. Raises ValueError where none can.
     """
     bad: list[str] = []
     tried = 0
@@ -80,7 +80,7 @@ def training_item(
 
 
 class IndexedItems(TorchDataset[Item]):
-    """The item of a (position, index): the position decides its augmentation.
+    """The item of a (position in the endless stream, index of its row): the position decides its augmentation.
 
     One that can't be trained on is replaced by one far from it, for neighbours are often alike.
     """
@@ -93,7 +93,7 @@ class IndexedItems(TorchDataset[Item]):
         size = len(self.dataset)
         tries = min(SPARE + 1, size)
         rows = (self.dataset[(index + i * size // tries) % size] for i in range(tries))
-        return training_item(rows, self.load, self.seed, position, position // size)
+        return first_usable_item(rows, self.load, self.seed, position, position // size)
 
 
 class StreamedItems(TorchIterableDataset[Item]):
@@ -107,7 +107,7 @@ class StreamedItems(TorchIterableDataset[Item]):
 
     def __iter__(self) -> Iterator[Item]:
         for position, epoch, rows in streamed_rows(self.dataset, self.seed, self.start, self.step):
-            yield training_item(rows, self.load, self.seed, position, epoch)
+            yield first_usable_item(rows, self.load, self.seed, position, epoch)
 
 
 def streamed_rows(

@@ -36,6 +36,8 @@ class TrainTokenizerConfig(LoopConfig):
     modality: str
     data: DataConfig
     loss: AdversarialLossConfig
+    freeze: tuple[Literal["encoder", "codebook"], ...] = ()
+    """What keeps the weights of `init_from`; with `[encoder, codebook]` codes, and priors over them, stay valid."""
     optim: OptimConfig = field(default_factory=OptimConfig)
     quantizer_lr: NonNegative = 1e-3
     """Of what the quantizer learns, SimVQ's W and b or a codebook: constant, while the rest warms up
@@ -46,6 +48,12 @@ class TrainTokenizerConfig(LoopConfig):
     """Items (images, or parts of clips) in one step, over all processes."""
     ema_decay: Share = 0.999
     """Of the averaged weights, which are what is saved and scored; 0 turns averaging off."""
+
+    def __post_init__(self) -> None:
+        if self.freeze and self.init_from is None:
+            raise ValueError(
+                f"freeze={[*self.freeze]} keeps weights that were trained before: set init_from, or leave freeze out"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

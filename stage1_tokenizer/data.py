@@ -20,6 +20,8 @@ Row = dict[str, Any]
 Rows: TypeAlias = Dataset | IterableDataset
 MOST_VALUES = 100_000
 """Numbers of labels or speakers are below."""
+SPLITS = ("train", "validation", "test")
+"""Those of embedded data sets, of which the last two are one."""
 SPREAD = 64
 """Items, spread over a split, from which its fingerprint is taken."""
 
@@ -135,6 +137,10 @@ def read_split(
     """The rows that data.`split` names, as they are. Raises ValueError as `load_rows` does."""
     where = getattr(config, split)
     if config.source in embedded:
+        if where not in SPLITS:
+            raise ValueError(
+                f"data.{split}={where!r} is no split of {config.source}, which has {', '.join(SPLITS)}: set data.{split}"
+            )
         return embedded[config.source](where)
     try:
         if config.source == "parquet":

@@ -13,9 +13,9 @@ from datasets import Dataset, Features, Value
 from datasets.arrow_writer import ArrowWriter
 from tqdm.auto import tqdm
 
-from common.codes import code_files, damaged_shards, read_codes, read_manifest
+from common.codes import code_files, damaged_shards, read_codes, read_manifest, write_index
 from common.config import to_plain
-from common.files import replaced_file, sha256
+from common.files import read_json, replaced_file, sha256
 from common.hub import local_folder
 from common.manifest import start_manifest, write_manifest
 from common.processes import processes
@@ -25,6 +25,7 @@ from stage1_tokenizer.config import EncodeConfig
 from stage1_tokenizer.data import BadItemError, ItemDataset, Row
 from stage1_tokenizer.modality import MODALITIES, ModalityEncoding
 from stage1_tokenizer.quantizers import CodeSpec
+from stage1_tokenizer.tokenizer import code_source
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -37,9 +38,11 @@ def encode(config: EncodeConfig) -> dict[str, Any]:
     """
     state = processes()
     modality = MODALITIES[config.modality].encoding(config, state.device)
+    path, folder = config.out / "manifest.json", local_folder(config.tokenizer)
     request = request_of(config, modality)
     with state.main_process_first():
-        manifest = start_manifest(config.out / "manifest.json", request, "*/shard-*")
+        request |= code_source(folder, read_json(path) if path.exists() else {})
+        manifest = start_manifest(path, request, "*/shard-*")
         damaged = damaged_shards(config.out, manifest)
         for name in damaged:
             (config.out / name).unlink(missing_ok=True)
@@ -49,17 +52,19 @@ def encode(config: EncodeConfig) -> dict[str, Any]:
         encode_split(config, modality, split, state)
     state.wait_for_everyone()
     if state.is_main_process:
+        write_index(config.out, list(modality.splits))
         bad = {name: bad_items(config.out, name, items) for name, items in modality.splits.items()}
+        request |= code_source(folder, {})
+        request["tokenizer_sha256"] = sha256(folder / "model.safetensors")
         finish_manifest(config.out, request, bad, modality.tokenizer.quantizer.spec)
     state.wait_for_everyone()
     return read_manifest(config.out)
 
 
 def request_of(config: EncodeConfig, modality: ModalityEncoding) -> dict[str, Any]:
-    """What the codes depend on: what a folder of them must agree with."""
+    """What the codes depend on beside the weights: what a folder of them must agree with."""
     spec, splits = modality.tokenizer.quantizer.spec, modality.splits
     return {
-        "tokenizer_sha256": sha256(local_folder(config.tokenizer) / "model.safetensors"),
         "codebook_size": spec.alphabet,
         "levels": spec.levels,
         **modality.layout,

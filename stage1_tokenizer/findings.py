@@ -164,6 +164,12 @@ def reconstruction_metric(line: dict[str, float]) -> tuple[str, float, float | N
     return key, line[key], line.get(key.replace("heldout", "constant"))
 
 
+def held_out_loss(line: dict[str, float]) -> float:
+    """What is lower for better reconstructions of held-out items."""
+    key, value, _ = reconstruction_metric(line)
+    return -value if key == "heldout/psnr" else value
+
+
 def constant_finding(line: dict[str, float]) -> Finding | None:
     """A reconstruction that is no better than the best constant."""
     key, value, constant = reconstruction_metric(line)

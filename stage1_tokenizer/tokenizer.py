@@ -1,18 +1,74 @@
 """What the tokenizers of all modalities have in common."""
 
+import contextlib
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from common.hub import HubModel
+from common.files import sha256
+from common.hub import HubModel, load_weights
 from stage1_tokenizer.quantizers import Quantizer
 
 
 class Tokenizer(HubModel):
     """An autoencoder with a quantizer in the middle."""
 
+    encoder: Any
     quantizer: Quantizer
+    decoder: Any
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the networks' weights."""
+        return next(self.parameters()).dtype
+
+    @contextlib.contextmanager
+    def exactly(self) -> Iterator[None]:
+        """Inside, networks compute in float32 whatever the autocast, so that codes never change by it.
+
+        Raises ValueError for weights in half precision, whose codes would be others.
+        """
+        if self.dtype in (torch.float16, torch.bfloat16):
+            raise ValueError(
+                f"a tokenizer in {self.dtype} would give other codes than in float32: call float() before encode"
+            )
+        with torch.autocast(self.device.type, enabled=False):
+            yield
 
     @property
     def codebook(self) -> Float[Tensor, "k d"]:
         """The effective codebook."""
         return self.quantizer.codebook
+
+
+def encoding_sha256(folder: Path) -> str:
+    """The SHA-256 of what codes depend on: all weights of a tokenizer's folder but its decoder's, by their names.
+
+    Tokenizers that share it give the same codes, and take each other's.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(load_weights(folder / "model.safetensors").items()):
+        if not name.startswith("decoder."):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def code_source(folder: Path, manifest: Mapping[str, Any]) -> dict[str, str]:
+    """By what a manifest of codes says whose they are: the hash of encoder and codebook of the tokenizer in `folder`.
+
+    A manifest of an earlier version has that of all weights.
+    """
+    if "tokenizer_sha256" in manifest and "encoding_sha256" not in manifest:
+        return {"tokenizer_sha256": sha256(folder / "model.safetensors")}
+    return {"encoding_sha256": encoding_sha256(folder)}

@@ -3,64 +3,28 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.optimizer import AcceleratedOptimizer
-from torch import Tensor, nn
+from torch import Tensor
 
-from common.checkpoints import Stateful, resume, save_checkpoint
+from common.checkpoints import resume, save_checkpoint
+from common.hub import save_weights
 from common.memory import peak_memory
+from common.processes import broadcast_from_first
 from common.progress import Progress, machine, parameters
 from common.runs import finish_run, is_finished, start_run
 from common.seeding import seed_step
 from common.stopwatch import part
-from common.training import Average, StepGuard, Throughput, decay_groups, learning_rate
-from stage1_tokenizer.batches import BadItems, Batch, bad_items_of
-from stage1_tokenizer.codebook_usage import CodebookUse, effective_rank
+from common.training import Throughput
+from stage1_tokenizer.batches import Batch
+from stage1_tokenizer.codebook_usage import effective_rank
 from stage1_tokenizer.config import TrainTokenizerConfig
-from stage1_tokenizer.findings import constant_in_words, in_words
-from stage1_tokenizer.modality import MODALITIES, ModalityTraining
-from stage1_tokenizer.quantizers import Quantized, Quantizer
-
-
-@dataclass
-class Training:
-    """Everything that one step touches."""
-
-    config: TrainTokenizerConfig
-    accelerator: Accelerator
-    modality: ModalityTraining
-    model: nn.Module
-    optimizer: AcceleratedOptimizer
-    discriminator: nn.Module | None
-    discriminator_optimizer: AcceleratedOptimizer | None
-    average: Average
-    use: CodebookUse
-    guard: StepGuard
-    bad_items: BadItems
-    constant: dict[str, float]
-    """What the best constant output reaches on the held-out items that are evaluated."""
-
-    @property
-    def parts(self) -> dict[str, Stateful]:
-        """What a checkpoint holds."""
-        parts: dict[str, Stateful] = {
-            "model": self.modality.tokenizer,
-            "optimizer": self.optimizer.optimizer,
-            "average": self.average,
-            "use": self.use,
-            "guard": self.guard,
-        }
-        if self.modality.discriminator is not None and self.discriminator_optimizer is not None:
-            parts["discriminator"] = self.modality.discriminator
-            parts["discriminator_optimizer"] = self.discriminator_optimizer.optimizer
-        if self.accelerator.scaler is not None:
-            parts["scaler"] = self.accelerator.scaler
-        return parts
+from stage1_tokenizer.findings import constant_in_words, held_out_loss, in_words
+from stage1_tokenizer.modality import ModalityTraining
+from stage1_tokenizer.prepare import Training, prepare
+from stage1_tokenizer.start import DISCRIMINATOR, set_training
+from stage1_tokenizer.step import optimize, total, update_codebook
 
 
 def train_tokenizer(config: TrainTokenizerConfig) -> Path:
@@ -71,8 +35,12 @@ def train_tokenizer(config: TrainTokenizerConfig) -> Path:
     run, first_step, batches = begin(config)
     accelerator = run.accelerator
     clock = Throughput()
-    progress = Progress("train-tokenizer", first_step, config.steps, accelerator.is_main_process)
+    last_step = first_step if run.best.long_ago(config.patience) else config.steps
+    progress = Progress("train-tokenizer", first_step, last_step, accelerator.is_main_process)
     progress.say(start_line(run))
+    if config.init_from is not None and first_step == 0:
+        log_start(run)
+    done = first_step
     for step in progress:
         losses, norm = take_step(run, batches, step)
         clock.count(config.batch_size)
@@ -81,6 +49,7 @@ def train_tokenizer(config: TrainTokenizerConfig) -> Path:
             rate = clock.rate()
             evaluated = evaluate(run)
             metrics = log_line(run, losses, norm) | evaluated
+            keep_best(run, evaluated, done)
             speed = {
                 f"speed/{run.modality.items}_per_second": rate,
                 "speed/step_ms": 1000 * config.batch_size / rate,
@@ -91,12 +60,14 @@ def train_tokenizer(config: TrainTokenizerConfig) -> Path:
             clock.rate()  # the evaluation took none of a step's time
         elif progress.overdue():
             progress.line(done, f"loss {float(total(losses).detach()):.3f}")
-        if done % config.save_every == 0 or done == config.steps:
+        last = done == config.steps or run.best.long_ago(config.patience)
+        if done % config.save_every == 0 or last:
             save(run, done)
+        if last:
+            break
     if accelerator.is_main_process:
-        with run.average.swapped_in():
-            run.modality.tokenizer.save_pretrained(model_dir)
-    finish_run(config, accelerator)
+        save_model(run)
+    finish_run(config, accelerator, done)
     return model_dir
 
 
@@ -113,6 +84,7 @@ def begin(config: TrainTokenizerConfig) -> tuple[Training, int, Iterator[Batch]]
         workers=config.workers,
     )
     run.model.train()
+    set_training(config, run.modality.tokenizer)
     return run, first_step, batches
 
 
@@ -125,58 +97,16 @@ def take_step(
         batch = next(batches)
     run.bad_items.count(batch["bad"], batch["epoch"], config.batch_size // world)
     seed_step(config.seed, step, run.accelerator.process_index)
-    if step == 0:
+    if step == 0 and config.init_from is None:
         init_codebook(run, batch)
     losses, quantized, norm = optimize(run, batch, step)
     with part("optimizer"):
-        update_codebook(run.modality.tokenizer.quantizer, quantized)
+        if "codebook" not in config.freeze:
+            update_codebook(run.modality.tokenizer.quantizer, quantized)
         run.average.update(step)
-    run.use.update(run.accelerator.gather(quantized.codes), batch["epoch"])
+    codes = torch.cat([some.codes for some in quantized])
+    run.use.update(run.accelerator.gather(codes), batch["epoch"])
     return losses, norm
-
-
-def prepare(config: TrainTokenizerConfig, accelerator: Accelerator) -> Training:
-    """Data, networks and optimizers, on their device and wrapped for several processes."""
-    torch.manual_seed(config.seed)
-    modality = MODALITIES[config.modality].training(config, accelerator.device)
-    tokenizer, betas = modality.tokenizer, config.optim.betas
-    groups = parameter_groups(config, tokenizer)
-    optimizer = torch.optim.AdamW(groups, lr=config.optim.lr, betas=betas, fused=True)
-    model, optimizer = accelerator.prepare(tokenizer, optimizer)
-    discriminator = discriminator_optimizer = None
-    if modality.discriminator is not None:
-        lr = config.loss.discriminator_lr
-        weights = {"params": modality.discriminator.parameters(), "scale": lr / config.optim.lr}
-        adam = torch.optim.AdamW([weights], lr=lr, betas=betas, weight_decay=0.0, fused=True)
-        discriminator, discriminator_optimizer = accelerator.prepare(modality.discriminator, adam)
-    return Training(
-        config=config,
-        accelerator=accelerator,
-        modality=modality,
-        model=model,
-        optimizer=optimizer,
-        discriminator=discriminator,
-        discriminator_optimizer=discriminator_optimizer,
-        average=Average(tokenizer, config.ema_decay),
-        use=CodebookUse(tokenizer.quantizer.spec, accelerator.device),
-        guard=StepGuard(accelerator.device, config.max_skipped_steps, config.optim.grad_clip),
-        bad_items=bad_items_of(modality.train_set),
-        constant=modality.evaluate_constant(),
-    )
-
-
-def parameter_groups(config: TrainTokenizerConfig, tokenizer: nn.Module) -> list[dict[str, Any]]:
-    """The networks' parameters, whose learning rate is `scale` times the schedule; the quantizer's, at constant ones."""
-    networks: list[tuple[str, nn.Parameter]] = []
-    quantizer: list[dict[str, Any]] = []
-    for name, parameter in tokenizer.named_parameters():
-        if name.startswith("quantizer."):
-            lr = config.basis_lr if name == "quantizer.basis" else config.quantizer_lr
-            quantizer.append({"params": [parameter], "lr": lr, "weight_decay": 0.0})
-        else:
-            networks.append((name, parameter))
-    decayed = decay_groups(networks, config.optim.weight_decay)
-    return [group | {"scale": 1.0} for group in decayed] + quantizer
 
 
 def init_codebook(run: Training, batch: Batch) -> None:
@@ -187,57 +117,6 @@ def init_codebook(run: Training, batch: Batch) -> None:
     padded = run.accelerator.pad_across_processes(mine, pad_index=math.nan)
     latents = run.accelerator.gather(padded)
     run.modality.tokenizer.quantizer.init_from(latents[~latents.isnan().all(1)])
-
-
-def optimize(run: Training, batch: Batch, step: int) -> tuple[dict[str, Tensor], Quantized, Tensor]:
-    """One step of the networks, and of the discriminator where it is on: losses, codes, gradient norm."""
-    accelerator, modality = run.accelerator, run.modality
-    adversary = modality.discriminator if step >= run.config.loss.adversarial_start else None
-    if adversary is not None:
-        adversary.requires_grad_(False)  # keeps the generator's gradient out of it
-    with accelerator.autocast(), part("losses"):
-        losses, fake, quantized = modality.generator_losses(run.model, batch, adversary)
-    norms = [backward(run, total(losses), run.model)]
-    optimizers = [run.optimizer]
-    discriminator, its_optimizer = run.discriminator, run.discriminator_optimizer
-    if adversary is not None and discriminator is not None and its_optimizer is not None:
-        adversary.requires_grad_(True)
-        with accelerator.autocast(), part("losses"):
-            loss = modality.discriminator_loss(discriminator, batch, fake)
-        losses["discriminator"] = loss
-        norms.append(backward(run, loss, discriminator))
-        optimizers.append(its_optimizer)
-    skip = run.guard.inspect(step, losses, norms, scaled=accelerator.scaler is not None)
-    scheduled = learning_rate(step, run.config.steps, run.config.optim)
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            if "scale" in group:
-                group["lr"] = group["scale"] * scheduled
-        optimizer.optimizer.found_inf = skip
-        with part("optimizer"):
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-    return losses, quantized, norms[0]
-
-
-def total(losses: dict[str, Tensor]) -> Tensor:
-    """The sum of the generator's losses."""
-    return torch.stack([v for k, v in losses.items() if k != "discriminator"]).sum()
-
-
-def backward(run: Training, loss: Tensor, network: nn.Module) -> Tensor:
-    """Gives the network the loss's gradient, clipped; returns its norm before that."""
-    with part("backward"):
-        run.accelerator.backward(loss)
-    with part("optimizer"):
-        return run.accelerator.clip_grad_norm_(network.parameters(), run.config.optim.grad_clip)
-
-
-def update_codebook(quantizer: Quantizer, quantized: Quantized) -> None:
-    """The quantizer's own part of a step: averages and resets, from what was quantized."""
-    assert quantized.input_codes is not None
-    quantizer.accumulate(quantized.inputs, quantized.input_codes)
-    quantizer.after_step()
 
 
 def log_line(run: Training, losses: dict[str, Tensor], norm: Tensor) -> dict[str, float]:
@@ -263,9 +142,9 @@ def log_line(run: Training, losses: dict[str, Tensor], norm: Tensor) -> dict[str
 
 def start_line(run: Training) -> str:
     """What is trained on what, where, and what the best constant output would reach."""
-    accelerator = run.accelerator
+    accelerator, source = run.accelerator, run.config.init_from
     return (
-        f"train-tokenizer in {run.config.run_dir}: {run.modality.describe()}; "
+        f"train-tokenizer in {run.config.run_dir}{f' from {source}' if source else ''}: {run.modality.describe()}; "
         f"{parameters(run.modality.tokenizer)}; "
         f"{machine(accelerator.device, accelerator.num_processes)}; {constant_in_words(run.constant)}"
     )
@@ -277,13 +156,44 @@ def averaged(run: Training) -> Iterator[ModalityTraining]:
     run.modality.tokenizer.eval()
     with run.average.swapped_in():
         yield run.modality
-    run.modality.tokenizer.train()
+    set_training(run.config, run.modality.tokenizer)
 
 
 def evaluate(run: Training) -> dict[str, float]:
     """Metrics of the averaged model on held-out items."""
     with averaged(run) as modality:
         return modality.evaluate()
+
+
+def log_start(run: Training) -> None:
+    """Evaluates the weights that the run starts from, as step 0."""
+    evaluated = evaluate(run)
+    run.accelerator.log(evaluated | run.constant, step=0)
+    keep_best(run, evaluated, 0)
+
+
+def keep_best(run: Training, evaluated: dict[str, float], done: int) -> None:
+    """Where patience is on: takes in an evaluation, and writes the averaged model to `best` if it is the best so far."""
+    if not run.config.patience:
+        return
+    loss = torch.tensor(held_out_loss(evaluated), device=run.accelerator.device)
+    better = run.best.take(float(broadcast_from_first(loss)), done)
+    if better and run.accelerator.is_main_process:
+        with run.average.swapped_in():
+            run.modality.tokenizer.save_pretrained(run.config.run_dir / "best")
+
+
+def save_model(run: Training) -> None:
+    """Writes the discriminator, and the averaged model, where patience is on the best one, as the run's result."""
+    run_dir, tokenizer = run.config.run_dir, run.modality.tokenizer
+    if run.modality.discriminator is not None:
+        save_weights(run.modality.discriminator, run_dir / DISCRIMINATOR)
+    if run.config.patience and math.isfinite(run.best.loss):
+        best = type(tokenizer).from_pretrained(run_dir / "best")
+        best.save_pretrained(run_dir / "model")
+    else:
+        with run.average.swapped_in():
+            tokenizer.save_pretrained(run_dir / "model")
 
 
 def save(run: Training, done: int) -> None:

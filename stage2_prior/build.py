@@ -6,10 +6,12 @@ from typing import Any
 import torch
 from datasets import Dataset
 
+from common.checkpoints import list_checkpoints
 from common.config import load_config
-from common.files import sha256
 from common.hub import local_folder
+from common.init_from import source_folder, start_from
 from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
+from stage1_tokenizer.tokenizer import code_source
 from stage2_prior.depth import DepthPrior
 from stage2_prior.embeddings import CodebookVocabulary
 from stage2_prior.model import Prior, PriorConfig
@@ -19,6 +21,9 @@ TOKENIZERS: dict[str, type[ImageTokenizer | SpeechTokenizer]] = {
     "images": ImageTokenizer,
     "speech": SpeechTokenizer,
 }
+
+MAY_DIFFER = ("length", "min_codes", "max_codes", "dropout")
+"""Keys of a saved prior that may have other values where it is trained further."""
 
 
 def prior_class(config: PriorConfig) -> type[Prior]:
@@ -37,22 +42,19 @@ def build_prior(
 ) -> Prior:
     """A new prior for the codes, a function of the seed; `manifest` and `items`, by split, are those of config.codes.
 
-    Raises ValueError for codes of another tokenizer, naming both hashes, and for a condition that they do not have.
+    A new run begins with the weights that `init_from` names. Raises ValueError for codes of another tokenizer,
+    naming both hashes, for a condition that they do not have, and for weights that do not fit.
     """
     folder = local_folder(config.tokenizer)
-    own, of_codes = sha256(folder / "model.safetensors"), manifest["tokenizer_sha256"]
-    if own != of_codes:
-        raise ValueError(
-            f"{config.codes} holds codes of tokenizer {of_codes[:16]}, but {config.tokenizer} is {own[:16]}: "
-            "set tokenizer or codes, or encode again"
-        )
     tokenizer = TOKENIZERS[manifest.get("modality", "images")].from_pretrained(folder)
+    check_tokenizer(config, manifest, folder, tokenizer)
     spec = tokenizer.quantizer.spec
     architecture = PriorConfig(
         codebook_size=spec.alphabet,
         code_dim=tokenizer.quantizer.config.code_dim,
         sizes=spec.sizes if spec.levels > 1 else (),
         levels_by=config.levels_by,
+        order=config.order,
         size=config.size,
         style=config.style,
         head=config.head,
@@ -62,9 +64,30 @@ def build_prior(
     )
     torch.manual_seed(config.seed)
     prior = prior_class(architecture)(architecture)
+    if config.init_from is not None and not list_checkpoints(config.run_dir):
+        start_from(prior, source_folder(config.init_from, "prior"), MAY_DIFFER)
     if isinstance(prior.vocabulary, CodebookVocabulary):
         prior.vocabulary.set_codebook(tokenizer.codebook)
     return prior
+
+
+def check_tokenizer(
+    config: TrainPriorConfig, manifest: dict[str, Any], folder: Path, tokenizer: Any
+) -> None:
+    """Raises ValueError for codes that the tokenizer does not give: of another one, or of another grid."""
+    ((key, own),) = code_source(folder, manifest).items()
+    of_codes = manifest[key]
+    if own != of_codes:
+        raise ValueError(
+            f"{config.codes} holds codes of tokenizer {of_codes[:16]}, but {config.tokenizer} is {own[:16]}: "
+            "set tokenizer or codes, or encode again"
+        )
+    grid = list(getattr(tokenizer.config, "grid", []))
+    if grid and manifest.get("grid", grid) != grid:
+        raise ValueError(
+            f"{config.codes} holds grids of {manifest['grid']} codes, those of {config.tokenizer} are {grid}: set "
+            "tokenizer or codes, or encode again"
+        )
 
 
 def lengths(

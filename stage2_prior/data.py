@@ -14,17 +14,24 @@ from torch.utils.data import Dataset as TorchDataset
 
 from common.seeding import EndlessSampler, epoch_order, generator_at
 from stage2_prior.model import IGNORED, Prior
+from stage2_prior.orders import random_order, random_share
 
-Batch = tuple[Tensor, Tensor]
-"""Conditions (b, p) and codes (b, n), int64."""
+Batch = tuple[Tensor, ...]
+"""Conditions (b, p) and codes (b, n), int64; where orders are learned, the places of the codes too."""
 BLOCK = 16
 """Batches whose items are sorted by length before they are cut into batches."""
 
 
 class CodeDataset(TorchDataset[Batch]):
-    """Sequences of codes with their conditions, each of which is withheld with probability `drop`, by position."""
+    """Sequences of codes with their conditions, each of which is withheld with probability `drop`, by position.
 
-    def __init__(self, items: Dataset, prior: Prior, drop: float, seed: int) -> None:
+    `all_items` is how many a whole training takes, along which the share of those in random order changes; 0 for
+    none in random order.
+    """
+
+    def __init__(
+        self, items: Dataset, prior: Prior, drop: float, seed: int, all_items: int = 0
+    ) -> None:
         columns = {"label": "labels", "speaker": "speakers", "text": "texts"}
         given = {columns[name]: items[name][:] for name in prior.config.parts}
         self.conditions = prior.conditions(len(items), **given)
@@ -37,6 +44,7 @@ class CodeDataset(TorchDataset[Batch]):
             self.lengths = torch.tensor([len(codes) for codes in self.items["codes"]])
             self.mean_codes = float(self.lengths.float().mean())
         self.drop, self.seed = drop, seed
+        self.config, self.all_items = prior.config, all_items
 
     def __len__(self) -> int:
         return len(self.items)
@@ -45,12 +53,27 @@ class CodeDataset(TorchDataset[Batch]):
         """The items of (position, index) keys as one batch, padded on the right with IGNORED."""
         indices = [index for _, index in keys]
         codes = [torch.from_numpy(c.astype(np.int64)) for c in self.items[indices]["codes"]]
-        uniform = [
-            torch.rand((), generator=generator_at(self.seed, position)) for position, _ in keys
-        ]
-        kept = torch.stack(uniform) >= self.drop
+        generators = [generator_at(self.seed, position) for position, _ in keys]
+        kept = torch.stack([torch.rand((), generator=g) for g in generators]) >= self.drop
         conditions = self.conditions[indices].where(kept[:, None], self.no_condition)
-        return conditions, pad_sequence(codes, batch_first=True, padding_value=IGNORED)
+        padded = pad_sequence(codes, batch_first=True, padding_value=IGNORED)
+        if not self.all_items or self.config.order == "raster":
+            return conditions, padded
+        order = self.orders([position for position, _ in keys], generators, list(map(len, codes)))
+        return conditions, padded.gather(1, order[:, : padded.shape[1]]), order
+
+    def orders(
+        self, positions: list[int], generators: list[torch.Generator], lengths: list[int]
+    ) -> Tensor:
+        """The places of each item's codes, (b, n + levels), in random order for a share of the items; the rest in raster order."""
+        levels = self.config.levels
+        longest = max(lengths) + levels
+        orders = []
+        for position, generator, length in zip(positions, generators, lengths, strict=True):
+            share = random_share(self.config.order, position / self.all_items)
+            shuffled = float(torch.rand((), generator=generator)) < share
+            orders.append(random_order(length if shuffled else 0, levels, longest, generator))
+        return torch.stack(orders)
 
     def sampler(
         self, *, batch_size: int, start: int, rank: int, world: int

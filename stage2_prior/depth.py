@@ -8,6 +8,7 @@ from torch import Tensor
 from stage2_prior.decoding import CachedBody, DepthBody, Size, cached, new_body
 from stage2_prior.embeddings import LevelVocabulary
 from stage2_prior.model import Prior, PriorConfig
+from stage2_prior.orders import Places
 
 DEPTH_LAYERS: dict[Size, int] = {
     "1m": 2,
@@ -43,12 +44,12 @@ class DepthPrior(Prior):
         return LevelVocabulary(config.level_sizes, config.codebook_size, config.ends, width)
 
     def states_and_targets(
-        self, conditions: Int[Tensor, "b p"], codes: Int[Tensor, "b n"]
+        self, conditions: Int[Tensor, "b p"], codes: Int[Tensor, "b n"], order: Places = None
     ) -> tuple[Float[Tensor, "b m levels w"], Int[Tensor, "b t"]]:
         """What each target is predicted from, and the targets."""
         targets = self.targets(codes)
         filled = F.pad(codes.clamp_min(0), (0, targets.shape[1] - codes.shape[1]))
-        return self.hidden(conditions, filled), targets
+        return self.hidden(conditions, filled, order), targets
 
     def summed(
         self, hidden: Float[Tensor, "b m levels w"], targets: Int[Tensor, "b t"]
@@ -63,11 +64,12 @@ class DepthPrior(Prior):
         return torch.stack(sums).sum()
 
     def hidden(
-        self, conditions: Int[Tensor, "b p"], codes: Int[Tensor, "b n"]
+        self, conditions: Int[Tensor, "b p"], codes: Int[Tensor, "b n"], order: Places = None
     ) -> Float[Tensor, "b h levels w"]:
         """The state from which each code of each position is predicted."""
         vectors, prefix = self.vocabulary.embed(self.by_position(codes)), self.prefix(conditions)
         inputs = torch.cat([prefix, vectors[:, :-1].sum(2)], dim=1)
+        inputs = self.placed(inputs, order, codes.shape[1] - self.config.levels)
         out = self.body(inputs_embeds=self.dropout(inputs), use_cache=False).last_hidden_state
         states = out[:, prefix.shape[1] - 1 :]
         sums = vectors[:, :, :-1].cumsum(2)

@@ -18,6 +18,8 @@ from common.stopwatch import part
 from stage2_prior.cross_entropy import linear_cross_entropy
 from stage2_prior.decoding import CachedBody, Size, Style, cached, new_body
 from stage2_prior.embeddings import CodebookVocabulary, LearnedVocabulary
+from stage2_prior.orders import Order, OrderEmbeddings, Places
+from stage2_prior.texts import spelled
 
 Condition = Literal["none", "label", "speaker", "label+speaker", "text"]
 IGNORED = -1
@@ -39,6 +41,8 @@ class PriorConfig:
     levels_by: Literal["flattened", "depth"] = "flattened"
     """How several codes of a position are predicted: `flattened`, as if each were a position; `depth`, by a
     small transformer of their own (`DepthPrior`)."""
+    order: Order = "raster"
+    """In which order codes were learned; all but `raster` have embeddings of places, and `random` draws in any order."""
     condition: Condition = "label"
     """What comes before the codes; a part of it that has no values is left out."""
     classes: int = 0
@@ -130,6 +134,11 @@ class PriorConfig:
         longest = max(self.length, self.longest) // self.codes_per_input
         return len(self.no_condition) + longest - (not self.ends)
 
+    @property
+    def places(self) -> int:
+        """Places of the longest sequence, its end's included, that the body tells apart where orders differ."""
+        return max(self.length, self.longest) // self.codes_per_input + self.ends
+
 
 class Prior(HubModel):
     """p(codes | condition), one code after the other, in raster order for images; then the end, where sequences end.
@@ -150,6 +159,7 @@ class Prior(HubModel):
         self.condition_embedding = nn.Embedding(config.no_condition[-1] + 1, width)
         nn.init.normal_(self.condition_embedding.weight, std=0.02)
         self.dropout = nn.Dropout(config.dropout)
+        self.order = OrderEmbeddings(config.places, width) if config.order != "raster" else None
 
     @classmethod
     def current_name(cls, name: str) -> str:
@@ -164,26 +174,27 @@ class Prior(HubModel):
         return LearnedVocabulary(self.config.level_sizes, size, ends, width)
 
     def forward(
-        self, conditions: Int[Tensor, "b p"], codes: Int[Tensor, "b n"]
+        self, conditions: Int[Tensor, "b p"], codes: Int[Tensor, "b n"], order: Places = None
     ) -> Float[Tensor, ""]:
-        """The mean cross-entropy of the targets, in nats per code."""
-        total = self.summed(*self.states_and_targets(conditions, codes))
+        """The mean cross-entropy of the targets, in nats per code. `order` has the places of codes that are not in raster order."""
+        total = self.summed(*self.states_and_targets(conditions, codes, order))
         return total / self.num_targets(codes)
 
     @torch.no_grad()
     def nats(
-        self, conditions: Int[Tensor, "b p"], codes: Int[Tensor, "b n"]
+        self, conditions: Int[Tensor, "b p"], codes: Int[Tensor, "b n"], order: Places = None
     ) -> Float[Tensor, " b"]:
         """-log p(codes | condition) of each sequence, its end included."""
-        pairs = zip(*self.states_and_targets(conditions, codes), strict=True)
+        pairs = zip(*self.states_and_targets(conditions, codes, order), strict=True)
         return torch.stack([self.summed(states[None], own[None]) for states, own in pairs])
 
     def states_and_targets(
-        self, conditions: Int[Tensor, "b p"], codes: Int[Tensor, "b n"]
+        self, conditions: Int[Tensor, "b p"], codes: Int[Tensor, "b n"], order: Places = None
     ) -> tuple[Float[Tensor, "b m *levels w"], Int[Tensor, "b t"]]:
         """What each target is predicted from, and the targets."""
         targets = self.targets(codes)
-        return self.hidden(conditions, codes[:, : targets.shape[1] - 1].clamp_min(0)), targets
+        before = codes[:, : targets.shape[1] - 1].clamp_min(0)
+        return self.hidden(conditions, before, order), targets
 
     def summed(
         self, hidden: Float[Tensor, "b m *levels w"], targets: Int[Tensor, "b t"]
@@ -208,13 +219,25 @@ class Prior(HubModel):
         return self.condition_embedding(conditions)
 
     def hidden(
-        self, conditions: Int[Tensor, "b p"], codes: Int[Tensor, "b n"]
+        self, conditions: Int[Tensor, "b p"], codes: Int[Tensor, "b n"], order: Places = None
     ) -> Float[Tensor, "b m w"]:
         """The state from which each code is predicted, the one after the last included."""
         prefix = self.prefix(conditions)
         inputs = torch.cat([prefix, self.first_inputs(codes)], dim=1)
+        inputs = self.placed(inputs, order, codes.shape[1])
         out = self.body(inputs_embeds=self.dropout(inputs), use_cache=False).last_hidden_state
         return out[:, prefix.shape[1] - 1 :]
+
+    def placed(
+        self, inputs: Float[Tensor, "b m w"], order: Places, last: int
+    ) -> Float[Tensor, "b m w"]:
+        """The inputs with the places that the prior knows; from the last input the code `last` of the order is predicted."""
+        together = self.config.codes_per_input
+        if self.order is None or last % together:
+            return inputs
+        if order is None:
+            order = torch.arange(self.config.places * together, device=inputs.device)[None]
+        return self.order(inputs, order[:, ::together] // together, last // together)
 
     def first_inputs(self, codes: Int[Tensor, "b n"]) -> Float[Tensor, "b m w"]:
         """The body's inputs for the first codes of a sequence, of whole positions."""
@@ -262,7 +285,8 @@ class Prior(HubModel):
             if values is not None and len(values) != count:
                 raise ValueError(f"{len(values)} {name}s for {count} samples: give one for each")
         if texts is not None:
-            return torch.stack([spelled(config, text.lower()) for text in texts])
+            characters, padding = config.characters, config.no_condition
+            return torch.stack([spelled(text.lower(), characters, padding) for text in texts])
         entries = torch.tensor(config.no_condition).repeat(count, 1)
         for place, (name, size) in enumerate(config.parts.items()):
             values = labels if name == "label" else speakers if name == "speaker" else None
@@ -274,22 +298,3 @@ class Prior(HubModel):
             if values is not None:
                 entries[:, place] = config.no_condition[place] - size + torch.tensor(list(values))
         return entries
-
-
-def spelled(config: PriorConfig, text: str) -> Int[Tensor, " p"]:
-    """The characters of a text as entries of condition_embedding, at the right of the prefix.
-
-    Raises ValueError for a text that is too long or has an unknown character.
-    """
-    unknown = sorted(set(text) - set(config.characters))
-    if unknown:
-        raise ValueError(
-            f"text {text!r} has the character {unknown[0]!r}: this prior knows {config.characters!r} (change texts)"
-        )
-    if len(text) > config.text_length:
-        raise ValueError(
-            f"text {text!r} has {len(text)} characters: this prior was trained on up to {config.text_length} "
-            "(shorten texts)"
-        )
-    padding = config.no_condition[len(text) :]
-    return torch.tensor([*padding, *map(config.characters.index, text)])

@@ -1,7 +1,7 @@
 """Sampling codes: guidance, lengths, prompts, one random stream per sample."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from common.seeding import generator_at
 from stage2_prior.model import IGNORED, Prior, PriorConfig
+from stage2_prior.orders import Places, in_raster
 
 Schedule = Literal["constant", "linear", "power-cosine"]
 PROBABILITIES_AT_ONCE = 2**20
@@ -50,11 +51,30 @@ def sample_codes(
     seeds: Sequence[int],
     options: SamplingOptions | None = None,
     prompts: Sequence[Int[Tensor, " _"]] | None = None,
+    order: Places = None,
 ) -> Int[Tensor, "b n"]:
     """The codes of each sample, its prompt included, IGNORED after its end; seed i alone decides sample i.
 
-    With guidance the batch is doubled, its second half without condition, in one forward. Raises ValueError for
+    `order` has the places of codes, prompts' first, that are not drawn in raster order. Raises ValueError for
     lengths that the prior does not allow and for a prompt that leaves no room.
+    """
+    for drawn in draw_codes(prior, conditions, seeds, options, prompts, order):
+        codes = drawn
+    return in_raster(codes, order)
+
+
+def draw_codes(
+    prior: Prior,
+    conditions: Int[Tensor, "b p"],
+    seeds: Sequence[int],
+    options: SamplingOptions | None = None,
+    prompts: Sequence[Int[Tensor, " _"]] | None = None,
+    order: Places = None,
+) -> Iterator[Tensor]:
+    """What `sample_codes` gives, after each code those so far, (b, n), in the order in which they are drawn; to be
+    called without gradients.
+
+    With guidance the batch is doubled, its second half without condition, in one forward.
     """
     options, config = options or SamplingOptions(), prior.config
     low, high = lengths_in_codes(config, options.min_codes, options.max_codes)
@@ -64,7 +84,9 @@ def sample_codes(
     codes = given[:, :shared]  # what all prompts have goes in at once
     guided = options.guidance != 1
     conditions = with_unconditional(conditions, config) if guided else conditions
+    order = torch.cat([order, order]) if guided and order is not None else order
     inputs = torch.cat([prior.prefix(conditions), doubled(prior.first_inputs(codes), guided)], 1)
+    inputs = prior.placed(inputs, order, shared)
     body = prior.cached_body(len(inputs))
     ended = torch.zeros(len(seeds), dtype=torch.bool, device=conditions.device)
     for place in range(shared, high):
@@ -79,10 +101,11 @@ def sample_codes(
             ended |= chosen == config.codebook_size
             chosen = chosen.masked_fill(ended, IGNORED)
         codes = torch.cat([codes, chosen[:, None]], dim=1)
-        if config.ends and ended.all():
-            break
+        yield codes
+        if place + 1 == high or (config.ends and ended.all()):
+            return
         inputs = doubled(prior.next_input(codes.clamp_min(0)), guided)
-    return codes
+        inputs = prior.placed(inputs, order, place + 1)
 
 
 def trimmed(codes: Int[Tensor, "b n"]) -> list[Int[Tensor, " _"]]:

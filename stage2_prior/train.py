@@ -1,44 +1,32 @@
 """train-prior: trains on codes; the same command again goes on where it stopped."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from torch import Tensor, nn
 
+from common.checkpointing import recompute
 from common.checkpoints import Stateful, resume, save_checkpoint
 from common.codes import read_codes, read_manifest
+from common.early_stopping import Best
 from common.files import is_sealed
 from common.memory import peak_memory
 from common.progress import Progress, machine, parameters
 from common.runs import finish_run, is_finished, start_run
 from common.seeding import seed_step
 from common.stopwatch import part
-from common.training import Average, StepGuard, Throughput, learning_rate
+from common.training import Average, StepGuard, Throughput, learning_rate, unsynchronised
 from stage2_prior.build import build_prior
 from stage2_prior.data import Batch, CodeDataset, held_out_batches, training_batches
 from stage2_prior.model import Prior
 from stage2_prior.ngrams import baselines
 from stage2_prior.optimizers import new_optimizers, without_gradient
 from stage2_prior.train_config import TrainPriorConfig
-
-
-class Best:
-    """The lowest held-out loss so far, and its step."""
-
-    def __init__(self) -> None:
-        self.nats, self.step = math.inf, 0
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"nats": self.nats, "step": self.step}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.nats, self.step = state_dict["nats"], state_dict["step"]
 
 
 @dataclass
@@ -91,8 +79,12 @@ def train_prior(config: TrainPriorConfig) -> Path:
     run, first_step, batches = begin(config)
     accelerator = run.accelerator
     clock = Throughput()
-    progress = Progress("train-prior", first_step, config.steps, accelerator.is_main_process)
+    last_step = first_step if run.best.long_ago(config.patience) else config.steps
+    progress = Progress("train-prior", first_step, last_step, accelerator.is_main_process)
     progress.say(start_line(run))
+    if config.init_from is not None and first_step == 0:
+        validate(run, 0)
+    done = first_step
     for step in progress:
         loss, norm = take_step(run, batches, step)
         clock.count(run.codes_per_step)
@@ -114,17 +106,20 @@ def train_prior(config: TrainPriorConfig) -> Path:
             progress.line(done, f"loss {float(loss.detach()):.3f}")
         if ends_epoch(done, config.batch_size, len(run.train)) or done == config.steps:
             nats = validate(run, done)
-            progress.line(done, f"held-out {nats:.3f} nats per code, best {run.best.nats:.3f}")
+            progress.line(done, f"held-out {nats:.3f} nats per code, best {run.best.loss:.3f}")
             clock.rate()  # the evaluation took none of a step's time
-        if done % config.save_every == 0 or done == config.steps:
+        last = done == config.steps or run.best.long_ago(config.patience)
+        if done % config.save_every == 0 or last:
             if accelerator.is_main_process:
                 save_checkpoint(config.run_dir, done, run.parts, config.keep_checkpoints)
             accelerator.wait_for_everyone()
+        if last:
+            break
     if not is_sealed(best):
         raise ValueError(
             f"{best} is missing or damaged, and no checkpoint holds it: remove {config.run_dir}"
         )
-    finish_run(config, accelerator)
+    finish_run(config, accelerator, done)
     return best
 
 
@@ -149,10 +144,9 @@ def take_step(run: Training, batches: Iterator[Batch], step: int) -> tuple[Tenso
     """One whole step, from its batch to the averages: the loss, and the gradient's norm before clipping."""
     accelerator = run.accelerator
     with part("data"):
-        conditions, codes = (tensor.to(accelerator.device) for tensor in next(batches))
+        batch = [tensor.to(accelerator.device) for tensor in next(batches)]
     seed_step(run.config.seed, step, accelerator.process_index)
-    with accelerator.autocast(), part("forward"):
-        loss = balanced(run, run.model(conditions, codes), codes)
+    loss = gradients(run, batch)
     norm = optimize(run, loss, step)
     with part("optimizer"):
         run.average.update(step)
@@ -167,7 +161,10 @@ def prepare(config: TrainPriorConfig, accelerator: Accelerator) -> Training:
     manifest = read_manifest(config.codes)
     items = {split: read_codes(config.codes, split) for split in ("train", "validation")}
     prior = build_prior(config, manifest, items)
+    if config.checkpointing:
+        recompute(prior)
     per_second = manifest["sample_rate"] / manifest["hop"] if prior.config.ends else None
+    all_items = config.steps * config.batch_size
     optimizers = new_optimizers(prior, config.optimizer, config.optim)
     model, *prepared = accelerator.prepare(prior, *optimizers)
     return Training(
@@ -179,7 +176,7 @@ def prepare(config: TrainPriorConfig, accelerator: Accelerator) -> Training:
         average=Average(prior, config.ema_decay),
         guard=StepGuard(accelerator.device, config.max_skipped_steps, config.optim.grad_clip),
         best=Best(),
-        train=CodeDataset(items["train"], prior, config.label_dropout, config.seed),
+        train=CodeDataset(items["train"], prior, config.label_dropout, config.seed, all_items),
         held_out=CodeDataset(items["validation"], prior, 0.0, config.seed),
         baselines=baselines(
             items["train"], items["validation"], prior.config.level_sizes, prior.config.ends
@@ -190,11 +187,11 @@ def prepare(config: TrainPriorConfig, accelerator: Accelerator) -> Training:
 
 def start_line(run: Training) -> str:
     """What is trained on what, where, and what chance and n-grams reach."""
-    accelerator, nats = run.accelerator, run.baselines
+    accelerator, nats, source = run.accelerator, run.baselines, run.config.init_from
     codes = run.train.mean_codes
     bits = sum(map(math.log2, run.prior.config.level_sizes)) / run.prior.config.levels * codes
     return (
-        f"train-prior in {run.config.run_dir}: {len(run.train):,} sequences of {codes:.4g} codes ({bits:,.0f} bits each), "
+        f"train-prior in {run.config.run_dir}{f' from {source}' if source else ''}: {len(run.train):,} sequences of {codes:.4g} codes ({bits:,.0f} bits each), "
         f"{len(run.held_out):,} held out, {run.prior.config.classes} classes; {parameters(run.prior)}; "
         f"{machine(accelerator.device, accelerator.num_processes)}; held-out nats per code of chance "
         f"{nats['baseline/chance_nats']:.3f}, of unigrams {nats['baseline/unigram_nats']:.3f}, of bigrams "
@@ -202,22 +199,38 @@ def start_line(run: Training) -> str:
     )
 
 
-def balanced(run: Training, loss: Tensor, codes: Tensor) -> Tensor:
+def gradients(run: Training, batch: Sequence[Tensor]) -> Tensor:
+    """Gives the prior the gradient of a batch's parts; returns the loss that is the mean over all targets.
+
+    Each part counts as its targets do.
+    """
+    count, accelerator = run.config.accumulation, run.accelerator
+    targets, losses = run.prior.num_targets(batch[1]), []
+    parts = zip(*(tensor.chunk(count) for tensor in batch), strict=True)
+    for i, some in enumerate(parts):
+        with unsynchronised(accelerator, run.model, until=i + 1 == count):
+            with accelerator.autocast(), part("forward"):
+                loss = run.model(*some) * (run.prior.num_targets(some[1]) / targets)
+                loss = balanced(run, loss, targets)
+            with part("backward"):
+                accelerator.backward(loss)
+        losses.append(loss.detach())
+    return torch.stack(losses).sum()
+
+
+def balanced(run: Training, loss: Tensor, targets: Tensor) -> Tensor:
     """This process's loss, so weighted that the processes' mean is the mean over the whole batch.
 
-    Their shares of the batch may differ in the number of codes.
+    Their shares of the batch may differ in the number of `targets`.
     """
     if run.accelerator.num_processes == 1:
         return loss
-    own = run.prior.num_targets(codes)
-    return loss * (own / run.accelerator.reduce(own.clone(), "mean"))
+    return loss * (targets / run.accelerator.reduce(targets.clone(), "mean"))
 
 
 def optimize(run: Training, loss: Tensor, step: int) -> Tensor:
     """One step of the optimizers; returns the gradient's norm before clipping."""
     config, accelerator = run.config, run.accelerator
-    with part("backward"):
-        accelerator.backward(loss)
     with part("optimizer"):
         norm = accelerator.clip_grad_norm_(run.model.parameters(), config.optim.grad_clip)
     lr, scaled = learning_rate(step, config.steps, config.optim), accelerator.scaler is not None
@@ -247,16 +260,14 @@ def validate(run: Training, done: int) -> float:
     with run.average.swapped_in():
         total, count = held_out_sums(run)
         nats = total / count
-        if nats < run.best.nats:
-            run.best.nats, run.best.step = nats, done
-            if accelerator.is_main_process:
-                prior.save_pretrained(run.config.run_dir / "best")
+        if run.best.take(nats, done) and accelerator.is_main_process:
+            prior.save_pretrained(run.config.run_dir / "best")
     prior.train()
     metrics = {
         "heldout/nats_per_code": nats,
         "heldout/bits_per_code": nats / math.log(2),
         "heldout/bits_per_item": total / math.log(2) / len(run.held_out),
-        "heldout/best_nats_per_code": run.best.nats,
+        "heldout/best_nats_per_code": run.best.loss,
         **run.baselines,
     }
     if run.codes_per_second is not None:

@@ -9,6 +9,7 @@ from common.training import LoopConfig, OptimConfig
 from stage2_prior.decoding import Size, Style
 from stage2_prior.model import Condition
 from stage2_prior.optimizers import Kind
+from stage2_prior.orders import Order
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,10 @@ class TrainPriorConfig(LoopConfig):
     levels_by: Literal["flattened", "depth"] = "flattened"
     """How several codes of a position are predicted: `flattened`, as if each were a position; `depth`, by a
     small transformer of their own."""
+    order: Order = "raster"
+    """In which order codes are learned: `raster`, from the first to the last; `random`, half of the sequences in a
+    random order, so that codes anywhere can be kept and the rest drawn; `annealed`, all in random order for half of
+    the training and none in the last quarter (RAR)."""
     dropout: Share = 0.0
     """Of embeddings and attention, for gpt2 of residual branches too."""
     optimizer: Kind = "adamw"

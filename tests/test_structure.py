@@ -12,7 +12,7 @@ from common.config import load_config, save_config
 from pipelines.compare.config import CompareConfig
 from pipelines.experiment import CONFIGS, SECTIONS, read_experiment
 
-LAYERS = ("common", "stage1_tokenizer", "stage2_prior", "pipelines", "benchmarks")
+LAYERS = ("common", "stage1_tokenizer", "stage2_prior", "pipelines", "simvq", "benchmarks")
 FILES = [path for layer in LAYERS for path in sorted((ROOT / layer).rglob("*.py"))]
 EXPERIMENTS = sorted((ROOT / "configs").glob("*.yaml"))
 STUDIES = sorted((ROOT / "configs" / "compare").glob("*.yaml"))

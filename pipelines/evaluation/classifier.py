@@ -132,7 +132,7 @@ def train(model: HubModel, task: ClassifierTask, config: ClassifierTrainingConfi
     accelerator.log({"loss/train": mean, "heldout/accuracy": heldout}, step=config.steps)
     if not math.isfinite(mean):
         raise ValueError(f"optim.lr={config.optim.lr} made the loss infinite: set a lower optim.lr")
-    finish_run(config, accelerator)
+    finish_run(config, accelerator, config.steps)
 
 
 @torch.no_grad()

@@ -63,8 +63,26 @@ class ScoreImagesConfig(ScoreConfig):
     """torch-fidelity's file of Inception weights; null looks for it where torch-fidelity puts it."""
     allow_download: bool = False
     """Download the weights of Inception and LPIPS where they are missing."""
+    extractors: tuple[str, ...] = ()
+    """Further networks that sets are compared by: `dinov2-vit-l-14` for FDD, `clip-vit-l-14-336px` for CMMD, other
+    names of torch-fidelity's CLIP and DINOv2, or the folder of such a model in safetensors."""
+    statistics: Path | None = None
+    """Published reference statistics to compare with too: an .npz with mu and sigma, as ADM and clean-fid have it."""
+    save_statistics: bool = False
+    """Write mu and sigma of samples and of real images to the folder `statistics` beside score.json."""
+    protocols: bool = False
+    """Score the same images again by other protocols: JPEG, rounding, resizing, counts, references."""
+    paper: float | None = None
+    """With protocols: the distance that a paper prints, to be explained."""
     batch_size: Count = 64
     """Images at a time."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.paper is not None and not self.protocols:
+            raise ValueError(
+                f"paper={self.paper} is explained by other protocols: set protocols=true"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -68,6 +68,7 @@ class CodeTables:
     def bigrams(self, uniforms: Uniforms) -> list[Int[Tensor, " _"]]:
         """Each code one of those that follow the code before it somewhere in training; the first begins a sequence.
 
+        That is a walk over the training codes: jump to any occurrence of the last code, and take what follows it.
         Where sequences differ in length, the end is among what may follow. A code that nothing follows is
         followed by a code of the same place.
         """
@@ -79,17 +80,19 @@ class CodeTables:
         followed = np.flatnonzero(np.ones_like(last) if ends else ~last)
         order = followed[np.argsort(keys[followed], kind="stable")]
         sorted_keys = keys[order]
-        place = self.starts[(uniforms[:, 0] * len(self.starts)).astype(int)]
-        chosen, ended = [place], np.zeros(len(place), dtype=bool)
+        index = self.starts[(uniforms[:, 0] * len(self.starts)).astype(int)]  # into self.codes
+        chosen, ended = [index], np.zeros(len(index), dtype=bool)
         for column in range(1, int(self.lengths.max())):
-            low = np.searchsorted(sorted_keys, keys[place])
-            count = np.searchsorted(sorted_keys, keys[place], side="right") - low
-            at = order[np.minimum(low + (uniforms[:, column] * count).astype(int), len(order) - 1)]
-            ended = ended | (last[at] & ends)
-            place = np.where(count > 0, np.minimum(at + 1, len(keys) - 1), self.starts[0] + column)
-            chosen.append(np.where(ended, -1, place))
-        places = np.stack(chosen, 1)
-        return [torch.from_numpy(self.codes[row[row >= 0]].astype(np.int64)) for row in places]
+            low = np.searchsorted(sorted_keys, keys[index])
+            count = np.searchsorted(sorted_keys, keys[index], side="right") - low
+            nth = np.minimum(low + (uniforms[:, column] * count).astype(int), len(order) - 1)
+            occurrence = order[nth]
+            ended = ended | (last[occurrence] & ends)
+            following = np.minimum(occurrence + 1, len(keys) - 1)
+            index = np.where(count > 0, following, self.starts[0] + column)
+            chosen.append(np.where(ended, -1, index))
+        walks = np.stack(chosen, 1)
+        return [torch.from_numpy(self.codes[walk[walk >= 0]].astype(np.int64)) for walk in walks]
 
 
 def code_tables(folder: Path, levels: int) -> CodeTables:

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch_fidelity.metric_fid import fid_features_to_statistics
 
-from common.files import is_sealed, replaced_folder, save_tensors, sha256
+from common.files import is_sealed, replaced_folder, sha256, write_tensors
 from common.seeding import epoch_order
 from stage1_tokenizer.images.data import ImageDataset
 from stage1_tokenizer.speech.data import SpeechDataset
@@ -110,7 +110,7 @@ def cached_reference(
         features = extract()
         with replaced_folder(folder) as partial:
             (partial / "key.json").write_text(text + "\n")
-            save_tensors(vars(features), partial / "features.safetensors")
+            write_tensors(vars(features), partial / "features.safetensors")
             np.savez(partial / "statistics.npz", **statistics(features))
     with np.load(folder / "statistics.npz", allow_pickle=False) as saved:
         gaussian = {"mu": saved["mu"], "sigma": saved["sigma"]}

@@ -3,6 +3,7 @@
 from typing import Any, Protocol
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
@@ -10,6 +11,8 @@ from torch_fidelity.metric_isc import isc_features_to_metric
 
 from common.seeding import epoch_order
 from pipelines.evaluation.features import Extractor, Features, Reference, statistics
+from pipelines.evaluation.kernels import Cubic, Gaussian, biased_mmd, median_distance, unbiased_mmd
+from pipelines.evaluation.statistics_files import Statistics
 from pipelines.evaluation.table import Metric, Unavailable
 
 NORMAL_95 = 1.96
@@ -22,6 +25,14 @@ MOST_ITEMS = 10_000
 """Items of a side that KID, precision and recall, quadratic in them, are computed from."""
 SPLITS, SMALLEST_SPLIT = 10, 100
 """Inception score: ten parts, or one where they would be smaller."""
+DINO = "dinov2-vit-l-14"
+"""The network of FDD, the Frechet distance of arXiv 2306.04675."""
+CLIP = "clip-vit-l-14-336px"
+"""The network of CMMD (arXiv 2401.09603)."""
+CMMD = Gaussian(bandwidth=10)
+CMMD_SCALE, KAD_SCALE = 1000, 100
+"""What the squared distances are multiplied by, as in the authors' code."""
+JACKKNIFE = "± is half of the 95 % interval, by the jackknife over the items of both sides"
 
 
 def frechet_distance(a: dict[str, Any], b: dict[str, Any]) -> float:
@@ -30,7 +41,11 @@ def frechet_distance(a: dict[str, Any], b: dict[str, Any]) -> float:
 
 
 def metric_name(metric: str, extractor: Extractor) -> str:
-    """The metric's usual name where the published Inception made it, else one that names the extractor."""
+    """The metric's usual name where the network it is defined with made it, else one that names the extractor."""
+    if (metric, extractor.name) == ("FID", DINO):
+        return "FDD"
+    if (metric, extractor.name) == ("CMMD", CLIP):
+        return "CMMD"
     return metric if extractor.published else f"{metric.replace('FID', 'FD')}({extractor.name})"
 
 
@@ -45,52 +60,57 @@ def distance(items: Features, real: Reference, extractor: Extractor) -> Metric:
     )
 
 
+def distance_to_file(items: Features, file: Statistics, extractor: Extractor) -> Metric:
+    """FID, or the Frechet distance by the other extractor's name, to a Gaussian that a file holds."""
+    source = "" if file.extractor else "; the file does not say which network made it"
+    return Metric(
+        value=frechet_distance(statistics(items), file.gaussian),
+        note=f"to the mu and sigma of {file.path}{source}",
+        **provenance(items, None, extractor)
+        | {
+            "reference": str(file.path),
+            "reference_count": file.count,
+            "reference_sha256": file.sha256,
+        },
+    )
+
+
 def kernel_distance(items: Features, real: Reference, extractor: Extractor, seed: int) -> Metric:
     """KID (arXiv 1801.01401): unbiased, hence at times a little below 0; of all items, not of subsets of them."""
     sides = [at_most(each, seed) for each in (items.features, real.features.features)]
-    value, error = polynomial_mmd(*(side.double() for side in sides))
+    value, error = unbiased_mmd(sides[0].double(), sides[1].double(), Cubic())
     about = provenance(items, real, extractor)
     return Metric(
         value=value,
         spread=NORMAL_95 * error,
-        note="± is half of the 95 % interval, by the jackknife over the items of both sides",
+        note=JACKKNIFE,
         **about | {"count": len(sides[0]), "reference_count": len(sides[1])},
     )
 
 
-def polynomial_mmd(x: Float[Tensor, "n f"], y: Float[Tensor, "m f"]) -> tuple[float, float]:
-    """The unbiased squared distance of two sets by the kernel (a b / f + 1)^3, and its standard error.
-
-    The error is the jackknife's: what the distance becomes without each of the items follows from sums of the
-    kernel's rows and columns.
-    """
-    n, m = len(x), len(y)
-    among_x, among_y = kernel_sums(x, x), kernel_sums(y, y)
-    for sums, items in ((among_x, x), (among_y, y)):
-        sums -= (items.square().sum(1) / items.shape[1] + 1) ** 3  # no item is paired with itself
-    x_with_y, y_with_x = kernel_sums(x, y), kernel_sums(y, x)
-    a, b, c = among_x.sum(), among_y.sum(), x_with_y.sum()
-    value = a / (n * (n - 1)) + b / (m * (m - 1)) - 2 * c / (n * m)
-    without_x = (
-        (a - 2 * among_x) / ((n - 1) * (n - 2))
-        + b / (m * (m - 1))
-        - 2 * (c - x_with_y) / ((n - 1) * m)
+def clip_distance(items: Features, real: Reference, extractor: Extractor, seed: int) -> Metric:
+    """CMMD (arXiv 2401.09603): by a Gaussian kernel on embeddings of unit length, each paired with itself too."""
+    sides = [at_most(each, seed).double() for each in (items.features, real.features.features)]
+    x, y = (F.normalize(side) for side in sides)
+    return Metric(
+        value=CMMD_SCALE * biased_mmd(x, y, CMMD),
+        spread=CMMD_SCALE * NORMAL_95 * unbiased_mmd(x, y, CMMD)[1],
+        note=JACKKNIFE,
+        **provenance(items, real, extractor) | {"count": len(x), "reference_count": len(y)},
     )
-    without_y = (
-        a / (n * (n - 1))
-        + (b - 2 * among_y) / ((m - 1) * (m - 2))
-        - 2 * (c - y_with_x) / (n * (m - 1))
-    )
-    variance = sum(
-        (len(values) - 1) * values.var(correction=0) for values in (without_x, without_y)
-    )
-    return float(value), float(variance**0.5)
 
 
-def kernel_sums(x: Float[Tensor, "n f"], y: Float[Tensor, "m f"]) -> Float[Tensor, " n"]:
-    """The sum of the kernel over all of `y`, for each of `x`."""
-    parts = [((chunk @ y.T / x.shape[1] + 1) ** 3).sum(1) for chunk in x.split(CHUNK)]
-    return torch.cat(parts)
+def audio_distance(items: Features, real: Reference, extractor: Extractor, seed: int) -> Metric:
+    """KAD (arXiv 2502.15602): unbiased, by a Gaussian kernel as wide as the median distance of two real items."""
+    sides = [at_most(each, seed).double() for each in (items.features, real.features.features)]
+    value, error = unbiased_mmd(sides[0], sides[1], Gaussian(median_distance(sides[1])))
+    about = provenance(items, real, extractor)
+    return Metric(
+        value=KAD_SCALE * value,
+        spread=KAD_SCALE * NORMAL_95 * error,
+        note=JACKKNIFE,
+        **about | {"count": len(sides[0]), "reference_count": len(sides[1])},
+    )
 
 
 def at_most(features: Float[Tensor, "n f"], seed: int) -> Float[Tensor, "m f"]:

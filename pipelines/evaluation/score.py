@@ -16,6 +16,13 @@ from pipelines.evaluation.extractors import second_classifier
 from pipelines.evaluation.features import Extractor, References
 from pipelines.evaluation.figures import codes_figures, curve_figures, read_histogram
 from pipelines.evaluation.images.evaluation import ImageEvaluation
+from pipelines.evaluation.images.protocols import image_protocols
+from pipelines.evaluation.protocols import (
+    explanations,
+    protocols_figure,
+    protocols_json,
+    read_protocols,
+)
 from pipelines.evaluation.reconstruction import Reconstructor
 from pipelines.evaluation.report import AudioPlayers, Figure, render
 from pipelines.evaluation.speech.evaluation import SpeechEvaluation
@@ -90,6 +97,8 @@ def score(
     ]
     for row in rows:
         row.metrics.update((further or {}).get(row.name, {}))
+    if isinstance(evaluation, ImageEvaluation) and evaluation.config.save_statistics:
+        evaluation.write_statistics(config.folder / "statistics")
     about = provenance(config, evaluation, sampling)
     figures = [
         *evaluation.figures(),
@@ -99,12 +108,23 @@ def score(
     ]
     if config.data.test is None:
         findings = [*findings, NO_TEST]
+    protocols = None
+    if isinstance(evaluation, ImageEvaluation) and evaluation.config.protocols:
+        shown, protocols = by_protocols(evaluation)
+        figures.append(shown)
     title = f"Scores of {config.samples or config.tokenizer}"
     report = config.folder / "report.html"
     write_text(report, render(title, rows, figures, about, findings))
     about["report_sha256"] = sha256(report)
-    write_scores(config.folder, rows, about)  # last: `finished` reads it
+    write_scores(config.folder, rows, about, protocols)  # last: `finished` reads it
     return report
+
+
+def by_protocols(evaluation: ImageEvaluation) -> tuple[Figure, dict[str, Any]]:
+    """The same images by other protocols: for the report, and for score.json."""
+    outcomes = image_protocols(evaluation)
+    sentences = explanations(outcomes, evaluation.config.paper)
+    return protocols_figure(outcomes, sentences), protocols_json(outcomes, sentences)
 
 
 def load_tokenizer(
@@ -155,13 +175,16 @@ def inputs(config: ScoreImagesConfig | ScoreSpeechConfig) -> dict[str, str | Non
         files["codes"] = config.codes / "manifest.json"
     if config.prior_run:
         files["prior"] = config.prior_run / "pipeline" / "prior" / weights
+    if isinstance(config, ScoreImagesConfig) and config.statistics:
+        files["statistics"] = config.statistics
     hashes = {name: sha256(path) if path.is_file() else None for name, path in files.items()}
     return hashes | {"samples": samples_sha256(config)}
 
 
 def score_table(report: Path) -> str:
-    """The table of a report, from the score.json beside it, as plain text for the terminal."""
-    return text_table(read_scores(report.parent))
+    """The tables of a report, from the score.json beside it, as plain text for the terminal."""
+    parts = [text_table(read_scores(report.parent)), read_protocols(report.parent)]
+    return "\n\n".join(filter(None, parts))
 
 
 def read_sampling(config: ScoreImagesConfig | ScoreSpeechConfig) -> dict[str, Any]:

@@ -171,25 +171,35 @@ def block(header: list[str], lines: list[list[str]], columns: list[int]) -> list
     return tabulate(cells, tablefmt="plain", colalign=alignment, disable_numparse=True).splitlines()
 
 
-def write_scores(folder: Path, rows: list[ScoreRow], provenance: dict[str, Any]) -> None:
-    """Writes score.json: every metric with what it depends on."""
-    document = {"rows": [asdict(row) for row in rows], "provenance": provenance}
+def write_scores(
+    folder: Path,
+    rows: list[ScoreRow],
+    provenance: dict[str, Any],
+    protocols: dict[str, Any] | None = None,
+) -> None:
+    """Writes score.json: every metric with what it depends on, and what other protocols give, where they were asked for."""
+    document: dict[str, Any] = {"rows": [asdict(row) for row in rows]}
+    document |= {"protocols": protocols} if protocols else {}
+    document["provenance"] = provenance
     write_text(folder / "score.json", json.dumps(hashed(document), indent=2) + "\n")
 
 
 def read_scores(folder: Path) -> list[ScoreRow]:
     """The rows of a folder's score.json. Raises ValueError for a file that is damaged or not of this project."""
     path = folder / "score.json"
-    try:
-        return [score_row(row) for row in read_json(path)["rows"]]
-    except (AttributeError, TypeError) as error:
-        raise ValueError(f"{path} is of another version ({error}): score again") from None
+    document = read_json(path)
+    if not isinstance(document["rows"], list):
+        raise ValueError(f"{path} is of another version: score again")
+    return rows_of(document)
 
 
-def score_row(row: dict[str, Any]) -> ScoreRow:
-    """A row as it is saved, in which `metrics` were called `numbers` at first."""
-    metrics: Metrics = {
-        name: Unavailable(values["reason"]) if values["value"] is None else Metric(**values)
-        for name, values in row["metrics" if "metrics" in row else "numbers"].items()
-    }
-    return ScoreRow(row["name"], row["meaning"], metrics)
+def rows_of(document: dict[str, Any]) -> list[ScoreRow]:
+    """The rows of a score.json, in which `metrics` were called `numbers` at first; none of an empty one."""
+    rows = []
+    for row in document.get("rows", []):
+        metrics: Metrics = {
+            name: Unavailable(values["reason"]) if values["value"] is None else Metric(**values)
+            for name, values in row["metrics" if "metrics" in row else "numbers"].items()
+        }
+        rows.append(ScoreRow(row["name"], row["meaning"], metrics))
+    return rows

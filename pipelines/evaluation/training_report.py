@@ -18,7 +18,7 @@ def write_training_report(run_dir: Path) -> Path:
             f"Originals above reconstructions by the averaged weights, {path.stem}.",
             path.read_bytes(),
         )
-        for path in sorted((run_dir / "pictures").glob("*.png"))[-1:]
+        for path in sorted((run_dir / "examples").glob("*.png"))[-1:]
     ]
     figures += curve_figures("tokenizer", run_dir)
     findings = lines(training_findings(read_metrics(run_dir)[-1])) or ["ok"]

@@ -12,6 +12,7 @@ from PIL import Image
 from common.files import replaced_file
 from common.images import ROUNDING, save_pil
 from pipelines.generation.images import ImageGenerationPipeline
+from pipelines.generation.named import numbers_of
 from pipelines.sample_config import SampleImagesConfig
 
 
@@ -21,8 +22,7 @@ class ImageSamples:
     def __init__(self, config: SampleImagesConfig, folder: Path, device: torch.device) -> None:
         self.config = config
         self.pipeline = ImageGenerationPipeline.from_pretrained(folder).to(device)
-        classes = len(self.pipeline.classes) if self.pipeline.prior.config.classes else 0
-        self.labels = sample_labels(config, classes)
+        self.labels = sample_labels(config, self.pipeline)
 
     @property
     def request(self) -> dict[str, Any]:
@@ -54,11 +54,14 @@ class ImageSamples:
         save_npz(images, count, self.config.out / "samples.npz")
 
 
-def sample_labels(config: SampleImagesConfig, classes: int) -> list[int] | None:
+def sample_labels(
+    config: SampleImagesConfig, pipeline: ImageGenerationPipeline
+) -> list[int] | None:
     """The label of each sample, or None for a prior without labels."""
+    classes = len(pipeline.classes) if pipeline.prior.config.classes else 0
     if not classes and config.labels is None:
         return None
-    chosen = config.labels or tuple(range(classes))
+    chosen = numbers_of(config.labels, pipeline.classes, "label") or range(classes)
     return [chosen[i % len(chosen)] for i in range(config.count)]
 
 

@@ -1,22 +1,27 @@
 """ImageGenerationPipeline: labels and seeds to new images."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import torch
-from jaxtyping import Int
+import torch.nn.functional as F
+from jaxtyping import Bool, Int
 from PIL import Image
 from torch import Tensor
 
 from common.hub import local_folder
 from common.images import to_pil, to_uint8
+from pipelines.generation.known import Beginning, beginning
+from pipelines.generation.named import Named, numbers_of
 from pipelines.generation.pipeline_folder import read_pipeline, write_pipeline
 from stage1_tokenizer import ImageTokenizer
 from stage2_prior import Prior
 from stage2_prior.build import load_prior
-from stage2_prior.sampling import SamplingOptions, Schedule, sample_codes
+from stage2_prior.model import IGNORED
+from stage2_prior.orders import in_raster
+from stage2_prior.sampling import SamplingOptions, Schedule, draw_codes, sample_codes
 
 
 @dataclass
@@ -37,6 +42,17 @@ class ImageGenerationPipeline:
         pipeline.json     names of the classes, and the SHA-256 of both weights
         tokenizer/        ImageTokenizer.save_pretrained
         prior/            Prior.save_pretrained
+
+    Labels are names or numbers:
+
+        >>> pipe = ImageGenerationPipeline.from_pretrained("images_pipeline")
+        >>> pipe.classes
+        ('a', 'b', 'c')
+        >>> out = pipe(labels=["a", "c"], seeds=[0, 1], guidance=2.0)
+        >>> out.images[0].size, out.codes.shape
+        ((8, 8), torch.Size([2, 4, 4]))
+        >>> pipe.tokenizer.decode(out.codes).shape
+        torch.Size([2, 3, 8, 8])
     """
 
     def __init__(self, tokenizer: ImageTokenizer, prior: Prior, classes: Sequence[str]) -> None:
@@ -63,16 +79,24 @@ class ImageGenerationPipeline:
         about = {"classes": list(self.classes)}
         write_pipeline(folder, self.tokenizer, self.prior, about)
 
-    def to(self, device: torch.device | str) -> Self:
-        """The same pipeline, on another device."""
-        self.tokenizer.to(device)
-        self.prior.to(device)
+    def to(self, *where: torch.device | str | torch.dtype) -> Self:
+        """The same pipeline on another device, or its prior in another precision: to("cuda", torch.bfloat16).
+
+        The tokenizer stays in float32, so that codes mean the same everywhere.
+        """
+        self.prior.to(*where)  # type: ignore[call-overload]
+        self.tokenizer.to(self.device)
         return self
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.prior.condition_embedding.weight.device
 
     @torch.no_grad()
     def __call__(
         self,
-        labels: Sequence[int] | None = None,
+        labels: Named | Sequence[Named] | None = None,
         *,
         seeds: Sequence[int] | None = None,
         guidance: float = 1.0,
@@ -81,13 +105,15 @@ class ImageGenerationPipeline:
         temperature: float = 1.0,
         top_k: int = 0,
         top_p: float = 1.0,
+        known: Int[Tensor, "b h w *levels"] | None = None,
+        mask: Bool[Tensor, "*b h w"] | None = None,
     ) -> GenerationOutput:
-        """Samples one image per label, or without labels one per seed, from no condition.
+        """Samples one image per label, a name or a number, or without labels one per seed, from no condition.
 
-        The same label and seed give the same image in any batch. Seeds are 0, 1, 2, ... unless given.
+        The same label and seed give the same image in any batch. Seeds are 0, 1, 2, ... unless given. Where `mask`,
+        one for each image or one for all, is True, the image keeps its `known` codes, and the others are drawn with
+        those in view. Raises ValueError for a mask that this prior can't complete (see docs/completion.md).
         """
-        seeds = list(range(len(labels or [0]))) if seeds is None else list(seeds)
-        conditions = self.prior.conditions(len(seeds), labels=labels)
         options = SamplingOptions(
             guidance=guidance,
             schedule=schedule,
@@ -96,13 +122,65 @@ class ImageGenerationPipeline:
             top_k=top_k,
             top_p=top_p,
         )
-        device = self.prior.condition_embedding.weight.device
-        codes = sample_codes(self.prior, conditions.to(device), seeds, options)
-        spec, (height, width) = self.tokenizer.quantizer.spec, self.tokenizer.config.grid
-        levels = (spec.levels,) if spec.levels > 1 else ()
-        grids = codes.reshape(len(codes), height, width, *levels)
+        begin = self.begin(labels, seeds, known, mask)
+        codes = sample_codes(
+            self.prior, begin.conditions, begin.seeds, options, begin.prompts, begin.order
+        )
+        grids = codes.unflatten(1, self.shape)
         pixels = to_uint8(self.tokenizer.decode(grids))
-        return GenerationOutput([to_pil(image) for image in pixels], grids.cpu(), seeds)
+        return GenerationOutput([to_pil(image) for image in pixels], grids.cpu(), begin.seeds)
+
+    @torch.no_grad()
+    def stream(
+        self,
+        labels: Named | Sequence[Named] | None = None,
+        *,
+        seeds: Sequence[int] | None = None,
+        options: SamplingOptions | None = None,
+        known: Int[Tensor, "b h w *levels"] | None = None,
+        mask: Bool[Tensor, "*b h w"] | None = None,
+    ) -> Iterator[Tensor]:
+        """The codes of a call so far, (b, h, w) or (b, h, w, levels), after each that is drawn; -1 where there is none yet."""
+        begin = self.begin(labels, seeds, known, mask)
+        drawn = draw_codes(
+            self.prior, begin.conditions, begin.seeds, options, begin.prompts, begin.order
+        )
+        for codes in drawn:
+            missing = self.prior.config.length - codes.shape[1]
+            whole = F.pad(codes, (0, missing), value=IGNORED)
+            yield in_raster(whole, begin.order).unflatten(1, self.shape).cpu()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of an image's codes: height, width and, where a position has several, levels."""
+        levels = self.prior.config.levels
+        return (*self.tokenizer.config.grid, *((levels,) if levels > 1 else ()))
+
+    def begin(
+        self,
+        labels: Named | Sequence[Named] | None,
+        seeds: Sequence[int] | None,
+        known: Int[Tensor, "b h w *levels"] | None,
+        mask: Bool[Tensor, "*b h w"] | None,
+    ) -> Beginning:
+        """What a call's codes are drawn from."""
+        numbers = numbers_of(labels, self.classes, "label")
+        per_sample = next((given for given in (numbers, known) if given is not None), [0])
+        seeds = list(range(len(per_sample))) if seeds is None else list(seeds)
+        if known is not None and known.shape[1:] != self.shape:
+            raise ValueError(
+                f"known has the shape {tuple(known.shape)}: this pipeline's images have {self.shape} codes each"
+            )
+        if mask is not None and mask.ndim == 2:
+            mask = mask.expand(len(seeds), -1, -1)
+        return beginning(
+            self.tokenizer.quantizer.spec,
+            self.prior,
+            self.prior.conditions(len(seeds), labels=numbers),
+            seeds,
+            None if known is None else [*known.flatten(1, 2)],
+            None if mask is None else [*mask.flatten(1)],
+        )
 
 
 def codes_of(length: int, sizes: Sequence[int]) -> str:

@@ -4,24 +4,33 @@ import json
 from pathlib import Path
 from typing import Any
 
-from common.files import check_seal, hashed, read_json, replaced_folder, sha256, write_text
+from common.files import hashed, read_json, replaced_folder, sha256, write_text
 from common.hub import HubModel
+from stage1_tokenizer.tokenizer import encoding_sha256
 
 PARTS = ("tokenizer", "prior")
 
 
 def read_pipeline(folder: Path) -> dict[str, Any]:
-    """pipeline.json. Raises ValueError for a damaged file, and for weights that are not those the pipeline was saved with."""
-    check_seal(folder)
+    """pipeline.json. Raises ValueError for a damaged file, and for weights that are not those the pipeline was saved with.
+
+    A tokenizer may have another decoder, trained further behind the same encoder and codebook.
+    """
     description: dict[str, Any] = read_json(folder / "pipeline.json")
     for part in PARTS:
         digest, saved = sha256(folder / part / "model.safetensors"), description[f"{part}_sha256"]
-        if digest != saved:
+        if digest != saved and not (part == "tokenizer" and same_encoding(folder, description)):
             raise ValueError(
                 f"{folder / part} is {digest[:16]}, but the pipeline was saved with "
                 f"{saved[:16]}: restore that {part}, or save the pipeline again"
             )
     return description
+
+
+def same_encoding(folder: Path, description: dict[str, Any]) -> bool:
+    """Whether encoder and codebook are those the pipeline was saved with, which earlier versions did not say."""
+    saved = description.get("encoding_sha256")
+    return saved is not None and encoding_sha256(folder / "tokenizer") == saved
 
 
 def write_pipeline(
@@ -32,5 +41,6 @@ def write_pipeline(
         tokenizer.save_pretrained(partial / "tokenizer")
         prior.save_pretrained(partial / "prior")
         hashes = {f"{part}_sha256": sha256(partial / part / "model.safetensors") for part in PARTS}
+        hashes["encoding_sha256"] = encoding_sha256(partial / "tokenizer")
         text = json.dumps(hashed({**about, **hashes}), indent=2)
         write_text(partial / "pipeline.json", text + "\n")

@@ -1,16 +1,18 @@
 """SpeechGenerationPipeline: labels, speakers, texts and seeds to new speech, or to what follows a clip."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from common.hub import local_folder
+from pipelines.generation.known import beginning
+from pipelines.generation.named import Named, numbers_of
 from pipelines.generation.pipeline_folder import read_pipeline, write_pipeline
 from stage1_tokenizer import SpeechTokenizer
 from stage2_prior import Prior
@@ -37,6 +39,15 @@ class SpeechGenerationPipeline:
         pipeline.json     names of the classes and speakers, and the SHA-256 of both weights
         tokenizer/        SpeechTokenizer.save_pretrained
         prior/            Prior.save_pretrained
+
+    Labels and speakers are names or numbers:
+
+        >>> pipe = SpeechGenerationPipeline.from_pretrained("speech_pipeline")
+        >>> pipe.classes, pipe.speakers
+        (('a', 'b', 'c'), ('x', 'y'))
+        >>> out = pipe(labels="b", speakers="y", seeds=[7], max_codes=8)
+        >>> len(out.waveforms), len(out.waveforms[0]) == len(out.codes[0]) * pipe.tokenizer.config.hop
+        (1, True)
     """
 
     def __init__(
@@ -69,10 +80,13 @@ class SpeechGenerationPipeline:
         about = {"classes": list(self.classes), "speakers": list(self.speakers)}
         write_pipeline(folder, self.tokenizer, self.prior, about)
 
-    def to(self, device: torch.device | str) -> Self:
-        """The same pipeline, on another device."""
-        self.tokenizer.to(device)
-        self.prior.to(device)
+    def to(self, *where: torch.device | str | torch.dtype) -> Self:
+        """The same pipeline on another device, or its prior in another precision: to("cuda", torch.bfloat16).
+
+        The tokenizer stays in float32, so that codes mean the same everywhere.
+        """
+        self.prior.to(*where)  # type: ignore[call-overload]
+        self.tokenizer.to(self.device)
         return self
 
     @property
@@ -83,9 +97,9 @@ class SpeechGenerationPipeline:
     @torch.no_grad()
     def __call__(
         self,
-        labels: Sequence[int] | None = None,
-        speakers: Sequence[int] | None = None,
-        texts: Sequence[str] | None = None,
+        labels: Named | Sequence[Named] | None = None,
+        speakers: Named | Sequence[Named] | None = None,
+        texts: str | Sequence[str] | None = None,
         *,
         prompts: Sequence[Float[Tensor, " _"]] | None = None,
         seeds: Sequence[int] | None = None,
@@ -96,17 +110,17 @@ class SpeechGenerationPipeline:
         min_codes: int | None = None,
         max_codes: int | None = None,
         repetitions: int | None = None,
+        known: Sequence[Int[Tensor, "_ *levels"]] | None = None,
+        mask: Sequence[Bool[Tensor, " _"]] | None = None,
     ) -> SpeechOutput:
-        """Samples one waveform per label, speaker, text or prompt, or else one per seed.
+        """Samples one waveform per label, speaker, text, prompt or `known`, or else one per seed.
 
-        A prompt is a waveform at the tokenizer's rate: the codes of its whole hops begin the sample.
+        Labels and speakers are names or numbers. A prompt is a waveform at the tokenizer's rate: the codes of
+        its whole hops begin the sample.
         The same condition and seed give the same codes in any batch. Seeds are 0, 1, 2, ... unless given.
+        A sample has as many codes as its mask, and keeps the `known` ones where that is True; the others are drawn
+        with those in view. Raises ValueError for a mask that this prior can't complete (see docs/completion.md).
         """
-        per_sample = next((g for g in (labels, speakers, texts, prompts) if g is not None), [0])
-        seeds = list(range(len(per_sample))) if seeds is None else list(seeds)
-        conditions = self.prior.conditions(
-            len(seeds), labels=labels, speakers=speakers, texts=texts
-        ).to(self.device)
         options = SamplingOptions(
             guidance=guidance,
             temperature=temperature,
@@ -116,12 +130,56 @@ class SpeechGenerationPipeline:
             max_codes=max_codes,
             repetitions=repetitions,
         )
-        given = None if prompts is None else [self.encoded(p).flatten() for p in prompts]
-        codes = trimmed(sample_codes(self.prior, conditions, seeds, options, given))
-        if (levels := self.prior.config.levels) > 1:
+        said = self.said(labels, speakers, texts)
+        return self.sample(said, prompts, seeds, options, known, mask)
+
+    def sample(
+        self,
+        said: dict[str, Any],
+        prompts: Sequence[Float[Tensor, " _"]] | None,
+        seeds: Sequence[int] | None,
+        options: SamplingOptions,
+        known: Sequence[Int[Tensor, "_ *levels"]] | None,
+        mask: Sequence[Bool[Tensor, " _"]] | None,
+    ) -> SpeechOutput:
+        """What a call gives; `said` has the arguments of `Prior.conditions`."""
+        per_sample = next((g for g in (*said.values(), prompts, known) if g is not None), [0])
+        seeds = list(range(len(per_sample))) if seeds is None else list(seeds)
+        levels, spec = self.prior.config.levels, self.tokenizer.quantizer.spec
+        if mask is not None:
+            if (options.min_codes, options.max_codes, prompts) != (None, None, None):
+                raise ValueError(
+                    "a mask says where its sample begins and ends: leave prompts, min_codes and max_codes out"
+                )
+            longest = max(map(len, mask)) * levels
+            options = replace(options, min_codes=longest, max_codes=longest)
+        conditions = self.prior.conditions(len(seeds), **said)
+        begin = beginning(spec, self.prior, conditions, seeds, known, mask)
+        first = begin.prompts
+        if prompts is not None:
+            first = [self.encoded(prompt).flatten() for prompt in prompts]
+        codes = trimmed(
+            sample_codes(self.prior, begin.conditions, seeds, options, first, begin.order)
+        )
+        if mask is not None:
+            codes = [codes[i][: len(one) * levels] for i, one in enumerate(mask)]
+        if levels > 1:
             codes = [sample.unflatten(0, (-1, levels)) for sample in codes]
         rate = self.tokenizer.config.sample_rate
         return SpeechOutput(self.decoded(codes), [sample.cpu() for sample in codes], seeds, rate)
+
+    def said(
+        self,
+        labels: Named | Sequence[Named] | None,
+        speakers: Named | Sequence[Named] | None,
+        texts: str | Sequence[str] | None,
+    ) -> dict[str, Any]:
+        """The arguments of `Prior.conditions`: labels and speakers as numbers, and each of the three a list."""
+        return {
+            "labels": numbers_of(labels, self.classes, "label"),
+            "speakers": numbers_of(speakers, self.speakers, "speaker"),
+            "texts": [texts] if isinstance(texts, str) else texts,
+        }
 
     def decoded(self, codes: Sequence[Int[Tensor, "_ *levels"]]) -> list[Float[Tensor, " _"]]:
         """The waveform of each sequence of codes."""

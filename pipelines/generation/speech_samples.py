@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pipelines.generation.named import numbers_of
 from pipelines.generation.prompts import Prompts, read_prompts
 from pipelines.generation.speech import SpeechGenerationPipeline
 from pipelines.sample_config import SampleSpeechConfig
@@ -22,8 +23,9 @@ class SpeechSamples:
         self.config = config
         self.pipeline = SpeechGenerationPipeline.from_pretrained(folder).to(device)
         prior = self.pipeline.prior.config
-        labels = config.labels or tuple(range(prior.classes))
-        speakers = config.speakers or tuple(range(prior.speakers))
+        labels = numbers_of(config.labels, self.pipeline.classes, "label") or range(prior.classes)
+        named = numbers_of(config.speakers, self.pipeline.speakers, "speaker")
+        speakers = named or range(prior.speakers)
         indices = range(config.count)
         self.labels = [labels[i % len(labels)] for i in indices] if labels else None
         turns = [i // max(len(labels), 1) for i in indices]

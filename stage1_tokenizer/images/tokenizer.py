@@ -1,6 +1,7 @@
 """ImageTokenizer: images to grids of codes, and codes to images."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from common.bounds import Count
 from stage1_tokenizer.images.net import GROUPS, Decoder, Encoder
+from stage1_tokenizer.images.preprocess import preprocess_images
 from stage1_tokenizer.quantizers import (
     Quantized,
     QuantizerConfig,
@@ -64,7 +66,17 @@ class ImageTokenizerConfig:
 
 
 class ImageTokenizer(Tokenizer):
-    """A convolutional autoencoder with a quantizer in the middle. Images are in [-1, 1]."""
+    """A convolutional autoencoder with a quantizer in the middle. Images are in [-1, 1].
+
+    >>> config = ImageTokenizerConfig(image_size=32, width=32, quantizer=SimVQConfig(code_dim=8))
+    >>> tokenizer = ImageTokenizer(config).eval()  # or ImageTokenizer.from_pretrained("model")
+    >>> codes = tokenizer.encode(torch.zeros(1, 3, 32, 32))
+    >>> codes.shape, tokenizer.decode(codes).shape
+    (torch.Size([1, 4, 4]), torch.Size([1, 3, 32, 32]))
+    >>> picture = torch.zeros(32, 32, 3, dtype=torch.uint8).numpy()  # or a PIL image, or a path
+    >>> tokenizer.encode(picture).shape
+    torch.Size([1, 4, 4])
+    """
 
     config_class = ImageTokenizerConfig
     config: ImageTokenizerConfig
@@ -94,9 +106,35 @@ class ImageTokenizer(Tokenizer):
         return self.encoder(images)
 
     @torch.no_grad()
-    def encode(self, images: Float[Tensor, "b c y x"]) -> Int[Tensor, "b h w *levels"]:
-        """The codes of each image; of a quantizer with several codes per position, all of them."""
-        return self.quantizer.encode(rearrange(self.latents(images), "b d h w -> b h w d"))
+    def encode(self, images: Any) -> Int[Tensor, "b h w *levels"]:
+        """The codes of each image; of a quantizer with several codes per position, all of them.
+
+        Of a float tensor (b, c, y, x) in [-1, 1], or of anything that `preprocess` takes. In float32, whatever
+        the autocast; raises ValueError for weights in half precision.
+        """
+        if not (isinstance(images, Tensor) and images.ndim == 4 and images.is_floating_point()):
+            images = self.preprocess(images)
+        with self.exactly():
+            latents = self.latents(images.to(self.dtype))
+            return self.quantizer.encode(rearrange(latents, "b d h w -> b h w d"))
+
+    def preprocess(
+        self,
+        images: Any,
+        *,
+        channels_first: bool | None = None,
+        value_range: tuple[float, float] = (-1, 1),
+    ) -> Float[Tensor, "b c y x"]:
+        """Images in [-1, 1] on the tokenizer's device, of an image or a list of images.
+
+        A PIL image or a file's path is made upright, its shorter side resized to `image_size` and the centre cut
+        out, as in training. An array or a tensor, one image or a batch, keeps its size; it holds bytes (uint8) or
+        floats in `value_range`. Its channels come last in an array and first in a tensor, unless
+        `channels_first` says otherwise. Raises ValueError, in one sentence, for what does not fit.
+        """
+        size, channels = self.config.image_size, self.config.in_channels
+        ready = preprocess_images(images, channels, size, channels_first, value_range)
+        return ready.to(self.device)
 
     @torch.no_grad()
     def decode(self, codes: Int[Tensor, "b h w *levels"]) -> Float[Tensor, "b c y x"]:
@@ -106,8 +144,7 @@ class ImageTokenizer(Tokenizer):
         ValueError for a code that is not in its alphabet.
         """
         check_codes(codes, self.quantizer.spec)
-        latents = rearrange(self.quantizer.lookup(codes), "b h w d -> b d h w")
-        return self.decoder(latents.to(self.decoder.conv_in.weight.dtype))
+        return self._decoded(codes)
 
     @torch.no_grad()
     def reconstruct(self, images: Float[Tensor, "b c y x"]) -> Float[Tensor, "b c y x"]:
@@ -119,7 +156,11 @@ class ImageTokenizer(Tokenizer):
         """The images that `reconstruct` gives, from the encoder's output."""
         if not self.quantizer.spec.has_codes:
             return self._quantized_and_decoded(latents)[0]
-        return self.decode(self.quantizer.encode(rearrange(latents, "b d h w -> b h w d")))
+        return self._decoded(self.quantizer.encode(rearrange(latents, "b d h w -> b h w d")))
+
+    def _decoded(self, codes: Int[Tensor, "b h w *levels"]) -> Float[Tensor, "b c y x"]:
+        latents = rearrange(self.quantizer.lookup(codes), "b h w d -> b d h w")
+        return self.decoder(latents.to(self.decoder.conv_in.weight.dtype))
 
     def _quantized_and_decoded(
         self, latents: Float[Tensor, "b d h w"]

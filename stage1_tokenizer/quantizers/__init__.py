@@ -1,6 +1,7 @@
 """Quantizers: continuous latents to integer codes and back, all with one interface."""
 
 from stage1_tokenizer.quantizers.affine import Affine, AffineConfig
+from stage1_tokenizer.quantizers.arrangement import PADDING
 from stage1_tokenizer.quantizers.base import (
     CodeSpec,
     CustomQuantizerConfig,
@@ -19,6 +20,7 @@ from stage1_tokenizer.quantizers.ibq import IBQ, IBQConfig
 from stage1_tokenizer.quantizers.lc import LC, LCConfig
 from stage1_tokenizer.quantizers.lfq import LFQ, LFQConfig
 from stage1_tokenizer.quantizers.qinco import QINCo, QINCoConfig
+from stage1_tokenizer.quantizers.residual_simvq import ResidualSimVQ, ResidualSimVQConfig
 from stage1_tokenizer.quantizers.rq import RQ, RQConfig
 from stage1_tokenizer.quantizers.scvae import SCVAE, SCVAEConfig
 from stage1_tokenizer.quantizers.simvq import SimVQ, SimVQConfig

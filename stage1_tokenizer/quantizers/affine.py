@@ -5,7 +5,7 @@ reparameterisation, the synchronised update, alternating optimisation, and the r
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from common.bounds import Count, NonNegative, Whole
 from stage1_tokenizer.quantizers.assignments import Assignments
-from stage1_tokenizer.quantizers.base import Quantizer, StepCounter
+from stage1_tokenizer.quantizers.base import Quantizer, StepCounter, keywords_of
 from stage1_tokenizer.quantizers.codebook_init import k_means, random_codebook, sample_vectors
 from stage1_tokenizer.quantizers.estimators import synchronised
 
@@ -66,8 +66,9 @@ class Affine(Quantizer):
     config: AffineConfig
     idle: Tensor
 
-    def __init__(self, **options: object) -> None:
-        super().__init__(**options)
+    @keywords_of(AffineConfig)
+    def __init__(self, *given: AffineConfig, **options: Any) -> None:
+        super().__init__(*given, **options)
         size, dim = self.config.codebook_size, self.config.code_dim
         self.table = nn.Parameter(random_codebook(size, dim))
         self.scale = nn.Parameter(torch.zeros(dim), requires_grad=self.config.affine_rate > 0)

@@ -1,19 +1,26 @@
 """What every quantizer takes and gives: vectors in, codes and losses out."""
 
+import inspect
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Concatenate, Literal, ParamSpec, get_type_hints
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from common.bounds import Count
+from stage1_tokenizer.quantizers.arrangement import arrangement
+from stage1_tokenizer.quantizers.attached import attach
 from stage1_tokenizer.quantizers.estimators import ESTIMATORS
 from stage1_tokenizer.quantizers.losses import codebook_and_commitment_loss
 from stage1_tokenizer.quantizers.search import nearest
+
+Keys = ParamSpec("Keys")
 
 
 @dataclass(frozen=True)
@@ -54,19 +61,23 @@ class CodeSpec:
 
 
 def check_codes(codes: Int[Tensor, "..."], spec: CodeSpec) -> None:
-    """Raises ValueError for codes of another number of levels, or outside their alphabets."""
+    """Raises ValueError for codes of another number of levels, or outside their alphabets.
+
+    It waits once for the device of the codes: what comes from outside is checked, what `encode` gave is not.
+    """
     if spec.levels > 1 and codes.shape[-1] != spec.levels:
         raise ValueError(
             f"codes of shape {tuple(codes.shape)}: the last dimension must be the {spec.levels} codes "
             "of one position"
         )
-    per_level = codes if spec.levels > 1 else codes[..., None]
-    for level, size in enumerate(spec.sizes):
-        part = per_level[..., level]
-        if part.numel() and not 0 <= int(part.min()) <= int(part.max()) < size:
+    if not codes.numel():
+        return
+    per_level = codes.reshape(-1, spec.levels)
+    bounds = torch.stack([per_level.amin(0), per_level.amax(0)]).cpu().tolist()
+    for size, least, most in zip(spec.sizes, *bounds, strict=True):
+        if not 0 <= least <= most < size:
             raise ValueError(
-                f"codes from {int(part.min())} to {int(part.max())}: this tokenizer has codes from 0 to "
-                f"{size - 1}"
+                f"codes from {least} to {most}: this tokenizer has codes from 0 to {size - 1}"
             )
 
 
@@ -82,11 +93,19 @@ class CustomQuantizerConfig:
 
 @dataclass
 class Quantized:
-    """The result of a quantizer's forward."""
+    """The result of a quantizer's forward: `latents, codes, loss = quantizer(...)`, and more by name.
 
-    latents: Float[Tensor, "b n d"]
-    """The code vectors, with the gradient estimator's path to the encoder."""
-    codes: Int[Tensor, "b n *levels"]
+    >>> from stage1_tokenizer.quantizers import SimVQ
+    >>> out = SimVQ(codebook_size=64, code_dim=8)(torch.randn(2, 5, 8))
+    >>> latents, codes, loss = out
+    >>> list(out.losses)
+    ['codebook', 'commitment']
+    """
+
+    latents: Float[Tensor, "b ..."]
+    """The code vectors, with the gradient estimator's path to the encoder; arranged as they were given."""
+    codes: Int[Tensor, "b ..."]
+    """A code for each position, or as many as there are levels; -1 where a mask leaves it out."""
     losses: dict[str, Float[Tensor, ""]]
     """Named scalars, already weighted."""
     inputs: Float[Tensor, "m d"]
@@ -103,21 +122,65 @@ class Quantized:
         """The sum of `losses`."""
         return sum(self.losses.values(), start=self.latents.new_zeros(()))
 
+    def __iter__(self) -> Iterator[Tensor]:
+        """Latents, codes and loss, in this order."""
+        return iter((self.latents, self.codes, self.loss))
+
+
+def keywords_of(
+    config_class: Callable[Keys, object],
+) -> Callable[[Callable[..., None]], Callable[Concatenate[Any, Keys], None]]:
+    """Gives an `__init__` the keywords of a config, for type checkers, editors and `help`."""
+
+    def named(init: Callable[..., None]) -> Callable[Concatenate[Any, Keys], None]:
+        first = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        hints = get_type_hints(config_class)  # without the bounds, which are for files
+        keys = inspect.signature(config_class).parameters.values()
+        keywords = [key.replace(annotation=hints[key.name]) for key in keys]
+        init.__signature__ = inspect.Signature([first, *keywords])  # type: ignore[attr-defined]
+        return init
+
+    return named
+
 
 class Quantizer(nn.Module, ABC):
     """Vectors to codes and back; every method keeps these names.
 
     `forward` changes no state. A method with statistics of its own gathers them in `accumulate`, once per
-    batch, and changes its state in `after_step`, once per optimizer step, alike on all processes. The
-    keyword arguments are those of `config_class`, a frozen dataclass.
+    batch, and changes its state in `after_step`, once per optimizer step, alike on all processes. It is made
+    from the keywords of `config_class`, a frozen dataclass, or from one of these.
     """
 
     config_class: ClassVar[type[Any]]
     config: Any
 
-    def __init__(self, **options: object) -> None:
+    def __init__(self, *config: Any, **options: Any) -> None:
         super().__init__()
-        self.config = self.config_class(**options)
+        if config and (len(config) > 1 or options or not isinstance(config[0], self.config_class)):
+            kind = type(self).__name__
+            raise ValueError(
+                f"{kind} takes keywords, as in {kind}(code_dim=64), or one {self.config_class.__name__}"
+            )
+        self.config = config[0] if config else self.config_class(**options)
+
+    def __call__(
+        self,
+        latents: Float[Tensor, "b ..."],
+        *,
+        channels_first: bool = False,
+        mask: Bool[Tensor, "b ..."] | None = None,
+    ) -> Quantized:
+        """What `forward` makes of latents (b, ..., d), or with `channels_first` (b, d, ...), arranged as they are.
+
+        A vector where `mask` (b, ...) is false counts for nothing: its code is -1, its latent zero. Raises
+        ValueError for latents of another dimension than `code_dim`, and for a mask that does not fit them.
+        """
+        given = arrangement(latents, self.config.code_dim, channels_first, mask)
+        out: Quantized = super().__call__(given.vectors(latents))
+        if mask is None and latents.ndim == 3 and not channels_first:
+            return out
+        codes = given.restored_codes(out.codes)
+        return replace(out, latents=given.restored(out.latents), codes=codes)
 
     @property
     def spec(self) -> CodeSpec:
@@ -168,6 +231,24 @@ class Quantizer(nn.Module, ABC):
 
     def init_from(self, latents: Float[Tensor, "*b d"]) -> None:
         """An initialization from the first batch of all processes. Nothing, unless overridden."""
+
+    def attach(self, optimizer: Optimizer, *, resumed: bool = False) -> None:
+        """From now on in training mode, calls by itself what a training loop would have to call.
+
+            >>> from stage1_tokenizer.quantizers import EMA
+            >>> quantizer, encoder = EMA(codebook_size=64, code_dim=8), torch.nn.Linear(3, 8)
+            >>> optimizer = torch.optim.Adam(encoder.parameters())
+            >>> quantizer.attach(optimizer)
+            >>> for batch in torch.randn(10, 4, 5, 3):
+            ...     latents, codes, loss = quantizer(encoder(batch))
+            ...     loss.backward()
+            ...     optimizer.step()
+            ...     optimizer.zero_grad()
+
+        `init_from` before the first batch, unless `resumed`; after every step of the optimizer `accumulate` of each
+        batch since the last one, and `after_step`. On several processes all begin as the first one does.
+        """
+        attach(self, optimizer, resumed=resumed)
 
 
 class StepCounter(nn.Module):

@@ -15,6 +15,7 @@ from stage1_tokenizer.quantizers.ibq import IBQ, IBQConfig
 from stage1_tokenizer.quantizers.lc import LC, LCConfig
 from stage1_tokenizer.quantizers.lfq import LFQ, LFQConfig
 from stage1_tokenizer.quantizers.qinco import QINCo, QINCoConfig
+from stage1_tokenizer.quantizers.residual_simvq import ResidualSimVQ, ResidualSimVQConfig
 from stage1_tokenizer.quantizers.rq import RQ, RQConfig
 from stage1_tokenizer.quantizers.scvae import SCVAE, SCVAEConfig
 from stage1_tokenizer.quantizers.simvq import SimVQ, SimVQConfig
@@ -31,6 +32,7 @@ QuantizerConfig = (
     | FCConfig
     | LCConfig
     | RQConfig
+    | ResidualSimVQConfig
     | QINCoConfig
     | SCVAEConfig
     | FSQConfig
@@ -44,7 +46,25 @@ QuantizerConfig = (
 )
 """What `model.quantizer` may be; `method` says which. Each has `code_dim`, the encoder's output channels."""
 METHODS: tuple[type[Quantizer], ...] = (
-    *(SimVQ, VQ, EMA, CVQ, Affine, FC, LC, RQ, QINCo, SCVAE, FSQ, LFQ, IBQ, HQA, SQVAE, WAE),
+    *(
+        SimVQ,
+        VQ,
+        EMA,
+        CVQ,
+        Affine,
+        FC,
+        LC,
+        RQ,
+        ResidualSimVQ,
+        QINCo,
+        SCVAE,
+        FSQ,
+        LFQ,
+        IBQ,
+        HQA,
+        SQVAE,
+        WAE,
+    ),
     Continuous,
 )
 

@@ -1,14 +1,14 @@
 """No quantization: the ceiling that every quantizer of the same autoencoder is measured against."""
 
 from dataclasses import dataclass
-from typing import Literal, NoReturn
+from typing import Any, Literal, NoReturn
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from common.bounds import Count
-from stage1_tokenizer.quantizers.base import CodeSpec, Quantized, Quantizer
+from stage1_tokenizer.quantizers.base import CodeSpec, Quantized, Quantizer, keywords_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +27,9 @@ class Continuous(Quantizer):
     config: ContinuousConfig
     origin: Tensor
 
-    def __init__(self, **options: object) -> None:
-        super().__init__(**options)
+    @keywords_of(ContinuousConfig)
+    def __init__(self, *given: ContinuousConfig, **options: Any) -> None:
+        super().__init__(*given, **options)
         self.register_buffer("origin", torch.zeros(1, self.config.code_dim), persistent=False)
 
     @property

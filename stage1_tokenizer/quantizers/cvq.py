@@ -1,7 +1,7 @@
 """CVQ: a trained codebook whose unused codes move to anchors among the latents (arXiv 2307.15139)."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -11,7 +11,7 @@ from common.bounds import Count, NonNegative, Share
 from common.processes import gather_over_processes
 from common.seeding import generator_at
 from stage1_tokenizer.quantizers.assignments import SEED, Assignments
-from stage1_tokenizer.quantizers.base import Quantizer, StepCounter
+from stage1_tokenizer.quantizers.base import Quantizer, StepCounter, keywords_of
 from stage1_tokenizer.quantizers.chunks import in_chunks, scores_at_once
 from stage1_tokenizer.quantizers.codebook_init import random_codebook, sample_vectors
 from stage1_tokenizer.quantizers.estimators import Estimator
@@ -68,8 +68,9 @@ class CVQ(Quantizer):
     config: CVQConfig
     usage: Tensor
 
-    def __init__(self, **options: object) -> None:
-        super().__init__(**options)
+    @keywords_of(CVQConfig)
+    def __init__(self, *given: CVQConfig, **options: Any) -> None:
+        super().__init__(*given, **options)
         config = self.config
         codes = random_codebook(config.codebook_size, config.code_dim, config.start)
         self.table = nn.Parameter(codes)

@@ -6,7 +6,7 @@ that of RQ-VAE (arXiv 2203.01941).
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from common.bounds import Count, NonNegative, Share
 from stage1_tokenizer.quantizers.assignments import Assignments
-from stage1_tokenizer.quantizers.base import Quantizer, StepCounter
+from stage1_tokenizer.quantizers.base import Quantizer, StepCounter, keywords_of
 from stage1_tokenizer.quantizers.codebook_init import random_codebook, sample_vectors
 from stage1_tokenizer.quantizers.estimators import Estimator
 
@@ -60,6 +60,11 @@ class EMA(Quantizer):
     The averaged counts begin at 1 and not at 0, which spares a division by almost nothing. Jukebox's
     threshold is a count of 1, and RQ-VAE's too; here it grows with the batch. With a reset counts have no
     Laplace smoothing, as in Jukebox. `state` sets a count to the threshold, as RQ-VAE does.
+
+        >>> quantizer = EMA(codebook_size=64, code_dim=8, reset="state")
+        >>> latents, codes, loss = quantizer(torch.randn(2, 5, 8))
+        >>> codes.shape
+        torch.Size([2, 5])
     """
 
     config_class = EMAConfig
@@ -69,8 +74,9 @@ class EMA(Quantizer):
     counts: Tensor
     sums: Tensor
 
-    def __init__(self, **options: object) -> None:
-        super().__init__(**options)
+    @keywords_of(EMAConfig)
+    def __init__(self, *given: EMAConfig, **options: Any) -> None:
+        super().__init__(*given, **options)
         table = random_codebook(self.config.codebook_size, self.config.code_dim)
         self.register_buffer("table", table)
         self.register_buffer("counts", torch.ones(len(table)))

@@ -1,7 +1,7 @@
 """FC: codes and latents on the unit sphere, of few dimensions (ViT-VQGAN, arXiv 2110.04627)."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from common.bounds import Count, NonNegative
-from stage1_tokenizer.quantizers.base import Quantized, Quantizer
+from stage1_tokenizer.quantizers.base import Quantized, Quantizer, keywords_of
 from stage1_tokenizer.quantizers.codebook_init import random_codebook
 from stage1_tokenizer.quantizers.estimators import straight_through
 from stage1_tokenizer.quantizers.losses import codebook_and_commitment_loss
@@ -38,8 +38,9 @@ class FC(Quantizer):
     config_class = FCConfig
     config: FCConfig
 
-    def __init__(self, **options: object) -> None:
-        super().__init__(**options)
+    @keywords_of(FCConfig)
+    def __init__(self, *given: FCConfig, **options: Any) -> None:
+        super().__init__(*given, **options)
         config = self.config
         self.table = nn.Parameter(random_codebook(config.codebook_size, config.code_dim))
 

@@ -2,14 +2,14 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from common.bounds import Count
-from stage1_tokenizer.quantizers.base import CodeSpec, Quantized, Quantizer
+from stage1_tokenizer.quantizers.base import CodeSpec, Quantized, Quantizer, keywords_of
 from stage1_tokenizer.quantizers.estimators import straight_through
 
 MARGIN = 1e-3
@@ -50,6 +50,11 @@ class FSQ(Quantizer):
 
     The shift that puts zero on a level of an even number of them inverts the tanh with atanh; the authors'
     notebook has tan there. Their range of tanh is a little short of the end levels, this one exceeds them.
+
+        >>> quantizer = FSQ(levels=(8, 5, 5))
+        >>> latents, codes, loss = quantizer(torch.randn(2, 5, 3))
+        >>> codes.shape
+        torch.Size([2, 5])
     """
 
     config_class = FSQConfig
@@ -57,8 +62,9 @@ class FSQ(Quantizer):
     sizes: Tensor
     strides: Tensor
 
-    def __init__(self, **options: object) -> None:
-        super().__init__(**options)
+    @keywords_of(FSQConfig)
+    def __init__(self, *given: FSQConfig, **options: Any) -> None:
+        super().__init__(*given, **options)
         levels = self.config.levels
         strides = [math.prod(levels[:channel]) for channel in range(len(levels))]
         self.register_buffer("sizes", torch.tensor(levels), persistent=False)

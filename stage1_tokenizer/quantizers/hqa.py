@@ -1,7 +1,7 @@
 """HQA's layer: stochastic codes of unit precision, kept near uniform (Williams et al. 2020, arXiv 2002.08111)."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from common.bounds import Count, NonNegative
 from common.processes import sum_over_processes
 from common.seeding import generator_at
-from stage1_tokenizer.quantizers.base import Quantized, Quantizer, StepCounter
+from stage1_tokenizer.quantizers.base import Quantized, Quantizer, StepCounter, keywords_of
 from stage1_tokenizer.quantizers.codebook_init import random_codebook
 from stage1_tokenizer.quantizers.soft_assignment import rename_old_counter, soft_assignment
 
@@ -71,8 +71,9 @@ class HQA(Quantizer):
     seen: Tensor
     nudges: Tensor
 
-    def __init__(self, **options: object) -> None:
-        super().__init__(**options)
+    @keywords_of(HQAConfig)
+    def __init__(self, *given: HQAConfig, **options: Any) -> None:
+        super().__init__(*given, **options)
         config = self.config
         self.table = nn.Parameter(random_codebook(config.codebook_size, config.code_dim))
         self.counter = StepCounter()

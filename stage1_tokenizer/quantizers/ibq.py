@@ -1,7 +1,7 @@
 """IBQ: every code learns through the softmax of its dot product with each vector (arXiv 2412.02692)."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from common.bounds import Count, NonNegative
 from common.processes import average_over_processes
-from stage1_tokenizer.quantizers.base import Quantized, Quantizer
+from stage1_tokenizer.quantizers.base import Quantized, Quantizer, keywords_of
 from stage1_tokenizer.quantizers.chunks import in_chunks
 from stage1_tokenizer.quantizers.codebook_init import random_codebook
 from stage1_tokenizer.quantizers.losses import entropy
@@ -47,8 +47,9 @@ class IBQ(Quantizer):
     config_class = IBQConfig
     config: IBQConfig
 
-    def __init__(self, **options: object) -> None:
-        super().__init__(**options)
+    @keywords_of(IBQConfig)
+    def __init__(self, *given: IBQConfig, **options: Any) -> None:
+        super().__init__(*given, **options)
         config = self.config
         self.table = nn.Parameter(random_codebook(config.codebook_size, config.code_dim))
 

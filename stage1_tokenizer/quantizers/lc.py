@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from common.bounds import Count, NonNegative
-from stage1_tokenizer.quantizers.base import Quantizer
+from stage1_tokenizer.quantizers.base import Quantizer, keywords_of
 from stage1_tokenizer.quantizers.codebook_init import k_means
 from stage1_tokenizer.quantizers.estimators import Estimator
 from stage1_tokenizer.quantizers.projection import ProjectedCodebook, match_moments, project
@@ -61,8 +61,9 @@ class LC(Quantizer):
     config: LCConfig
     basis: Tensor
 
-    def __init__(self, **options: object) -> None:
-        super().__init__(**options)
+    @keywords_of(LCConfig)
+    def __init__(self, *given: LCConfig, **options: Any) -> None:
+        super().__init__(*given, **options)
         config = self.config
         dim = config.feature_dim or config.code_dim
         self.register_buffer("basis", torch.randn(config.codebook_size, dim))

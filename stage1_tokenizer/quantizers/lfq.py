@@ -1,7 +1,7 @@
 """LFQ: the sign of each channel is a bit of the code; no codebook is learned (MAGVIT-v2, arXiv 2310.05737)."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from common.bounds import Count, NonNegative
 from common.processes import average_over_processes
-from stage1_tokenizer.quantizers.base import Quantized, Quantizer
+from stage1_tokenizer.quantizers.base import Quantized, Quantizer, keywords_of
 from stage1_tokenizer.quantizers.estimators import straight_through
 from stage1_tokenizer.quantizers.fsq import LARGEST
 from stage1_tokenizer.quantizers.losses import entropy
@@ -61,14 +61,20 @@ class LFQ(Quantizer):
 
     The entropy term is the paper's, in a form that holds no N x K probabilities. It may be negative, and so
     may the loss. The batch is that of all processes; there is no decay of its weight.
+
+        >>> quantizer = LFQ(codebook_size=256)
+        >>> latents, codes, loss = quantizer(torch.randn(2, 5, 8))
+        >>> codes.shape
+        torch.Size([2, 5])
     """
 
     config_class = LFQConfig
     config: LFQConfig
     strides: Tensor
 
-    def __init__(self, **options: object) -> None:
-        super().__init__(**options)
+    @keywords_of(LFQConfig)
+    def __init__(self, *given: LFQConfig, **options: Any) -> None:
+        super().__init__(*given, **options)
         strides = 2 ** torch.arange(self.config.code_dim).flip(0)
         self.register_buffer("strides", strides, persistent=False)
 

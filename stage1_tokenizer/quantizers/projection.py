@@ -43,7 +43,11 @@ def project(projection: nn.Module, vectors: Float[Tensor, "*k m"]) -> Float[Tens
 
 
 class ProjectedCodebook:
-    """The projected basis; in eval mode computed once, and again when the basis or the map changes."""
+    """The projected basis; in eval mode on a CPU computed once, and again when the basis or the map changes.
+
+    On other devices it is computed each time, a small part of the search that follows: to compare the map's
+    weights, which fused optimizers change without a trace, would be to wait for the device.
+    """
 
     def __init__(self) -> None:
         self._cache: tuple[list[Tensor], tuple[object, ...], Tensor] | None = None
@@ -53,8 +57,11 @@ class ProjectedCodebook:
         fresh = projection.training or (torch.is_grad_enabled() and basis.requires_grad)
         if fresh or torch.compiler.is_compiling():  # a graph can't ask what it was made of
             return project(projection, basis)
+        if basis.device.type != "cpu":
+            with torch.no_grad():
+                return project(projection, basis)
         weights = [p.detach() for p in projection.parameters()]
-        identity = (basis.data_ptr(), basis._version, basis.device)
+        identity = (basis.data_ptr(), basis._version)
         if self._cache is not None:
             old_weights, old_identity, codebook = self._cache
             if old_identity == identity and all(map(_same, old_weights, weights)):
@@ -66,7 +73,7 @@ class ProjectedCodebook:
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
-    return a.device == b.device and a.dtype == b.dtype and torch.equal(a, b)
+    return a.dtype == b.dtype and torch.equal(a, b)
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
 """QINCo: residual quantization whose codebooks are made by networks from the sum so far (arXiv 2401.14732)."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from common.bounds import Count, NonNegative
 from common.seeding import generator_at
-from stage1_tokenizer.quantizers.base import Quantized
+from stage1_tokenizer.quantizers.base import Quantized, keywords_of
 from stage1_tokenizer.quantizers.chunks import scores_at_once
 from stage1_tokenizer.quantizers.codebook_init import sample_vectors
 from stage1_tokenizer.quantizers.estimators import straight_through
@@ -80,8 +80,9 @@ class QINCo(ResidualQuantizer):
     config_class = QINCoConfig
     config: QINCoConfig
 
-    def __init__(self, **options: object) -> None:
-        super().__init__(**options)
+    @keywords_of(QINCoConfig)
+    def __init__(self, *given: QINCoConfig, **options: Any) -> None:
+        super().__init__(*given, **options)
         config = self.config
         shape = config.levels, config.codebook_size, config.code_dim
         self.tables = nn.Parameter(torch.randn(shape))

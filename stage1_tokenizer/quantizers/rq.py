@@ -1,7 +1,7 @@
 """RQ-VAE: each code stands for what those before it leave of the vector (arXiv 2203.01941, section 3.1)."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from common.bounds import Count, NonNegative, Share
-from stage1_tokenizer.quantizers.base import Quantized
+from stage1_tokenizer.quantizers.base import Quantized, keywords_of
 from stage1_tokenizer.quantizers.ema import EMA
 from stage1_tokenizer.quantizers.estimators import straight_through
 from stage1_tokenizer.quantizers.residual import ResidualQuantizer, check_levels
@@ -48,13 +48,19 @@ class RQ(ResidualQuantizer):
 
     Different from the paper: a shared codebook takes what all levels chose as one step of its averages, not
     as one step for each; and it begins as vectors and what is left of them in the first batch.
+
+        >>> quantizer = RQ(codebook_size=64, code_dim=8, levels=3)
+        >>> latents, codes, loss = quantizer(torch.randn(2, 5, 8))
+        >>> codes.shape
+        torch.Size([2, 5, 3])
     """
 
     config_class = RQConfig
     config: RQConfig
 
-    def __init__(self, **options: object) -> None:
-        super().__init__(**options)
+    @keywords_of(RQConfig)
+    def __init__(self, *given: RQConfig, **options: Any) -> None:
+        super().__init__(*given, **options)
         config = self.config
         self.tables = nn.ModuleList(
             EMA(

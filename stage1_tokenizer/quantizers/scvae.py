@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from common.bounds import Count, NonNegative
 from common.processes import gather_over_processes
-from stage1_tokenizer.quantizers.base import CodeSpec, Quantized, Quantizer
+from stage1_tokenizer.quantizers.base import CodeSpec, Quantized, Quantizer, keywords_of
 from stage1_tokenizer.quantizers.chunks import scores_at_once
 
 
@@ -64,8 +64,9 @@ class SCVAE(Quantizer):
     DECAY = 0.99
     """Of the running largest coefficient."""
 
-    def __init__(self, **options: object) -> None:
-        super().__init__(**options)
+    @keywords_of(SCVAEConfig)
+    def __init__(self, *given: SCVAEConfig, **options: Any) -> None:
+        super().__init__(*given, **options)
         self.register_buffer("dictionary", cosines(self.config.atoms, self.config.code_dim))
         self.register_buffer("largest", torch.ones(()))
         curvature = torch.linalg.matrix_norm(self.dictionary, 2).square()

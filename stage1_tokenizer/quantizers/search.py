@@ -47,6 +47,8 @@ def _search(
     tile: int | None,
 ) -> Int[Tensor, "*b"]:
     """The code nearest to each vector, seen from `centre`; without one, that of the largest dot product."""
+    if torch.compiler.is_exporting():  # a graph for any number of vectors has no tiles
+        return _at_once(latents, codebook, centre)
     tile = tile or scores_at_once(latents.device) // 2  # two layouts of the same scores
     flat = latents.reshape(-1, latents.shape[-1])
     height = max(min(len(flat), tile // COLUMNS), 1)
@@ -56,6 +58,18 @@ def _search(
     parts = flat.split(BLOCKS * height)
     codes = torch.cat([_codes(part, codebook, centre, height, width) for part in parts])
     return codes.reshape(latents.shape[:-1])
+
+
+def _at_once(
+    latents: Float[Tensor, "*b d"],
+    codebook: Float[Tensor, "k d"],
+    centre: Float[Tensor, " d"] | None,
+) -> Int[Tensor, "*b"]:
+    """The same, by all scores at once."""
+    if centre is None:
+        return F.linear(latents, codebook).argmax(-1)
+    centred = codebook - centre
+    return F.linear(latents - centre, centred, centred.square().sum(1) * -0.5).argmax(-1)
 
 
 def _codes(

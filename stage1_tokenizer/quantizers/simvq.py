@@ -1,7 +1,7 @@
 """SimVQ: a codebook C W + b of a frozen random basis C and one learned linear map (arXiv 2411.02038)."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from common.bounds import Count, NonNegative
-from stage1_tokenizer.quantizers.base import Quantized, Quantizer
+from stage1_tokenizer.quantizers.base import Quantized, Quantizer, keywords_of
 from stage1_tokenizer.quantizers.estimators import rotation_trick, straight_through
 from stage1_tokenizer.quantizers.losses import gaussian_wasserstein
 from stage1_tokenizer.quantizers.projection import (
@@ -23,7 +23,11 @@ from stage1_tokenizer.quantizers.search import nearest
 
 @dataclass(frozen=True, kw_only=True)
 class SimVQConfig:
-    """The codebook, and the options of its training."""
+    """The codebook, and the options of its training.
+
+    >>> SimVQ(SimVQConfig(codebook_size=64, code_dim=8)).codebook.shape
+    torch.Size([64, 8])
+    """
 
     method: Literal["simvq"] = "simvq"
     """The key by which a file says which quantizer it is for."""
@@ -69,14 +73,24 @@ class SimVQ(Quantizer):
 
     The key `map` has more and less than the paper's linear layer, for comparison. A frozen basis is a
     persistent buffer: it belongs to the weights.
+
+        >>> quantizer = SimVQ(codebook_size=1024, code_dim=16)
+        >>> grid = torch.randn(2, 16, 8, 8)
+        >>> quantizer.init_from(grid.movedim(1, -1))  # once, or quantizer.attach(optimizer)
+        >>> latents, codes, loss = quantizer(grid, channels_first=True)
+        >>> latents.shape, codes.shape, loss.shape
+        (torch.Size([2, 16, 8, 8]), torch.Size([2, 8, 8]), torch.Size([]))
+        >>> torch.equal(quantizer.lookup(codes), latents.movedim(1, -1))
+        True
     """
 
     config_class = SimVQConfig
     config: SimVQConfig
     basis: Tensor
 
-    def __init__(self, **options: object) -> None:
-        super().__init__(**options)
+    @keywords_of(SimVQConfig)
+    def __init__(self, *given: SimVQConfig, **options: Any) -> None:
+        super().__init__(*given, **options)
         config = self.config
         basis = torch.randn(config.codebook_size, config.code_dim) * config.code_dim**-0.5
         if config.train_basis:

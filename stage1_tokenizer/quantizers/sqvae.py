@@ -5,7 +5,7 @@ Its Gaussian model of type I, and its von Mises-Fisher model.
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from common.bounds import Count, NonNegative, Positive
-from stage1_tokenizer.quantizers.base import Quantized, Quantizer, StepCounter
+from stage1_tokenizer.quantizers.base import Quantized, Quantizer, StepCounter, keywords_of
 from stage1_tokenizer.quantizers.codebook_init import random_codebook
 from stage1_tokenizer.quantizers.search import nearest
 from stage1_tokenizer.quantizers.soft_assignment import rename_old_counter, soft_assignment
@@ -64,8 +64,9 @@ class SQVAE(Quantizer):
     config_class = SQVAEConfig
     config: SQVAEConfig
 
-    def __init__(self, **options: object) -> None:
-        super().__init__(**options)
+    @keywords_of(SQVAEConfig)
+    def __init__(self, *given: SQVAEConfig, **options: Any) -> None:
+        super().__init__(*given, **options)
         config = self.config
         self.table = nn.Parameter(random_codebook(config.codebook_size, config.code_dim))
         self.log_width = nn.Parameter(torch.tensor(math.log(config.start)))

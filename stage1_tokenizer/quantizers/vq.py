@@ -1,14 +1,14 @@
 """VQ: a codebook whose every code is trained by the gradient of the vectors that choose it (arXiv 1711.00937)."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from common.bounds import Count, NonNegative
-from stage1_tokenizer.quantizers.base import Quantizer
+from stage1_tokenizer.quantizers.base import Quantizer, keywords_of
 from stage1_tokenizer.quantizers.codebook_init import random_codebook, sample_vectors
 from stage1_tokenizer.quantizers.estimators import Estimator
 
@@ -33,13 +33,20 @@ class VQConfig:
 
 
 class VQ(Quantizer):
-    """Vectors to the nearest of K trained codes. Only codes that are chosen learn."""
+    """Vectors to the nearest of K trained codes. Only codes that are chosen learn.
+
+    >>> quantizer = VQ(codebook_size=64, code_dim=8)
+    >>> latents, codes, loss = quantizer(torch.randn(2, 5, 8))
+    >>> codes.shape
+    torch.Size([2, 5])
+    """
 
     config_class = VQConfig
     config: VQConfig
 
-    def __init__(self, **options: object) -> None:
-        super().__init__(**options)
+    @keywords_of(VQConfig)
+    def __init__(self, *given: VQConfig, **options: Any) -> None:
+        super().__init__(*given, **options)
         config = self.config
         codes = random_codebook(config.codebook_size, config.code_dim, config.start)
         self.table = nn.Parameter(codes)

@@ -1,14 +1,14 @@
 """VQ-WAE: codes and vectors meet by optimal transport, with equal use of all codes (arXiv 2302.05917)."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from common.bounds import Count, NonNegative, Positive
-from stage1_tokenizer.quantizers.base import Quantized, Quantizer
+from stage1_tokenizer.quantizers.base import Quantized, Quantizer, keywords_of
 from stage1_tokenizer.quantizers.codebook_init import random_codebook
 from stage1_tokenizer.quantizers.estimators import straight_through
 
@@ -51,8 +51,9 @@ class WAE(Quantizer):
     config_class = WAEConfig
     config: WAEConfig
 
-    def __init__(self, **options: object) -> None:
-        super().__init__(**options)
+    @keywords_of(WAEConfig)
+    def __init__(self, *given: WAEConfig, **options: Any) -> None:
+        super().__init__(*given, **options)
         config = self.config
         self.table = nn.Parameter(random_codebook(config.codebook_size, config.code_dim))
 

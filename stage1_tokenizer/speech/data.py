@@ -1,11 +1,10 @@
 """Clips with labels, speakers and texts, from many sources, decoded on demand."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import datasets
 import numpy as np
-import soundfile
-import soxr
 import torch
 import torch.nn.functional as F
 from datasets import Dataset
@@ -13,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from common.bounds import Positive
+from common.extras import Extra
 from stage1_tokenizer.data import (
     SPREAD,
     BadItemError,
@@ -30,6 +30,8 @@ from stage1_tokenizer.data import (
 )
 from stage1_tokenizer.speech.audio_folder import audio_folder_rows
 from stage1_tokenizer.speech.spoken_digits import spoken_digits
+
+soundfile, soxr = Extra("soundfile"), Extra("soxr")
 
 LOUDEST = 1e6
 """Samples beyond it are damage: full scale is 1, and 32,768 in floats that somebody forgot to divide."""
@@ -172,7 +174,7 @@ def read_audio(
     return torch.from_numpy(np.ascontiguousarray(mono))
 
 
-def skip(file: soundfile.SoundFile, frames: int) -> None:
+def skip(file: Any, frames: int) -> None:
     """Goes to a frame from the start, also in codings that can only be read one after another, such as GSM 6.10."""
     try:
         file.seek(frames)
@@ -185,8 +187,8 @@ def file_name(stored: Row | None) -> str:
     return str((stored or {}).get("path") or "a clip without a name")
 
 
-def open_audio(stored: Row) -> soundfile.SoundFile:
-    """The open file of a struct of bytes and path. Raises OSError or SoundFileError."""
+def open_audio(stored: Row) -> Any:
+    """The open soundfile.SoundFile of a struct of bytes and path. Raises OSError or SoundFileError."""
     return soundfile.SoundFile(stored_file(stored))
 
 

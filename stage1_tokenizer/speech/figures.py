@@ -6,17 +6,19 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-import soundfile
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from common.extras import Extra
 from common.figures import save_figure
 from common.files import replaced_file
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
+
+soundfile = Extra("soundfile")
 
 WINDOW_SECONDS = 0.025
 RANGE_DB = (-80.0, 0.0)

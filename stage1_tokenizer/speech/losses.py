@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torchaudio.functional import melscale_fbanks
 
 from common.bounds import NonNegative
+from common.extras import Extra
 from stage1_tokenizer.config import AdversarialLossConfig
 from stage1_tokenizer.speech.discriminator import (
     DiscriminatorOutput,
@@ -17,6 +17,8 @@ from stage1_tokenizer.speech.discriminator import (
     SpeechDiscriminatorConfig,
 )
 from stage1_tokenizer.speech.net import Lengths, inside
+
+torchaudio = Extra("torchaudio")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +63,7 @@ class MelDistance(nn.Module):
         self.scales = SCALES[kind]
         for i, scale in enumerate(self.scales):
             self.register_buffer(f"window{i}", torch.hann_window(scale.n_fft), persistent=False)
-            filters = melscale_fbanks(
+            filters = torchaudio.functional.melscale_fbanks(
                 scale.n_fft // 2 + 1,
                 0.0,
                 sample_rate / 2,

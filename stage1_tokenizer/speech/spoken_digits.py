@@ -10,9 +10,11 @@ from pathlib import Path
 
 import datasets
 import numpy as np
-import soundfile
-import soxr
 from datasets import ClassLabel, Dataset, Value
+
+from common.extras import Extra
+
+soundfile, soxr = Extra("soundfile"), Extra("soxr")
 
 WORDS = (
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),

@@ -1,7 +1,8 @@
 """SpeechTokenizer: waveforms to sequences of codes, and codes to waveforms."""
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from common.bounds import Count, Whole
 from stage1_tokenizer.quantizers import (
+    PADDING,
     Quantized,
     QuantizerConfig,
     SimVQConfig,
@@ -19,12 +21,11 @@ from stage1_tokenizer.quantizers import (
 )
 from stage1_tokenizer.speech.decoder import GROUPS, Decoder
 from stage1_tokenizer.speech.net import Encoder, Lengths, inside, masked
+from stage1_tokenizer.speech.preprocess import preprocess_clip
 from stage1_tokenizer.tokenizer import Tokenizer
 
 CHUNK = 1024
 """Codes in work at a time when a clip is encoded or decoded: 14 s at 75 codes per second."""
-PADDING = -1
-"""Stands after an item's last code in a batch of unequal lengths."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +96,17 @@ class SpeechTokenizer(Tokenizer):
 
     In a batch of unequal lengths, `lengths` says where each item ends, and every item comes out as
     it does alone. A clip that ends within a hop is filled up with zeros.
+
+        >>> small = {"width": 4, "decoder_width": 32, "decoder_hidden": 32, "decoder_layers": 1}
+        >>> quantizer = SimVQConfig(codebook_size=64, code_dim=8)
+        >>> config = SpeechTokenizerConfig(sample_rate=16_000, quantizer=quantizer, **small)
+        >>> tokenizer = SpeechTokenizer(config).eval()  # or SpeechTokenizer.from_pretrained("model")
+        >>> codes = tokenizer.encode(torch.zeros(1, 3200))
+        >>> codes.shape, tokenizer.decode(codes).shape
+        (torch.Size([1, 10]), torch.Size([1, 3200]))
+        >>> stereo = torch.zeros(44_100, 2).numpy()  # or a path, whose file knows its rate
+        >>> tokenizer.encode(tokenizer.preprocess(stereo, sample_rate=44_100)).shape
+        torch.Size([1, 50])
     """
 
     config_class = SpeechTokenizerConfig
@@ -151,20 +163,40 @@ class SpeechTokenizer(Tokenizer):
 
     @torch.no_grad()
     def encode(
-        self, waveform: Float[Tensor, "b t"], lengths: Lengths = None, chunk: int = CHUNK
+        self, waveform: Any, lengths: Lengths = None, chunk: int = CHUNK
     ) -> Int[Tensor, "b n *levels"]:
         """The codes of each clip, -1 past an item's end; `lengths` is in samples.
+
+        Of a float tensor (b, t) in [-1, 1], or of anything that `preprocess` takes. In float32, whatever the
+        autocast; raises ValueError for weights in half precision.
 
         A clip has any length, and is encoded in pieces of `chunk` codes, which changes nothing but rounding.
         Raises ValueError for a batch without samples, and for lengths that do not fit it.
         """
+        if not (
+            isinstance(waveform, Tensor) and waveform.ndim == 2 and waveform.is_floating_point()
+        ):
+            waveform = self.preprocess(waveform)
         _check_lengths(lengths, waveform)
-        latents = self.latents(waveform, lengths, chunk)
-        codes = self.quantizer.encode(rearrange(latents, "b d n -> b n d"))
+        with self.exactly():
+            latents = self.latents(waveform.to(self.dtype), lengths, chunk)
+            codes = self.quantizer.encode(rearrange(latents, "b d n -> b n d"))
         counts = self.counts(lengths)
         if counts is None:
             return codes
         return codes.masked_fill(~beside(inside(counts, codes.shape[1]), codes), PADDING)
+
+    def preprocess(
+        self, clip: Any, sample_rate: int | None = None, *, channels_first: bool | None = None
+    ) -> Float[Tensor, "1 t"]:
+        """A clip in [-1, 1] at the tokenizer's rate on its device: mixed down to one channel and resampled.
+
+        `clip` is a path, or samples (t,) or with channels: int16, or floats in [-1, 1], at `sample_rate`, which
+        is the tokenizer's unless given. Channels come last in an array and first in a tensor, unless
+        `channels_first` says otherwise. Raises ValueError, in one sentence, for what does not fit.
+        """
+        ready = preprocess_clip(clip, self.config.sample_rate, sample_rate, channels_first)
+        return ready.to(self.device)
 
     @torch.no_grad()
     def decode(
@@ -182,8 +214,7 @@ class SpeechTokenizer(Tokenizer):
         if lengths is not None:
             codes = codes.masked_fill(~beside(inside(lengths, codes.shape[1]), codes), 0)
         check_codes(codes, self.quantizer.spec)
-        latents = rearrange(self.quantizer.lookup(codes), "b n d -> b d n")
-        return self.decoder(latents, lengths, chunk)
+        return self._decoded(codes, lengths, chunk)
 
     @torch.no_grad()
     def reconstruct(
@@ -205,27 +236,22 @@ class SpeechTokenizer(Tokenizer):
         if not self.quantizer.spec.has_codes:
             return self._quantized_and_decoded(latents, samples, lengths)[0]
         codes = self.quantizer.encode(rearrange(latents, "b d n -> b n d"))
-        return trimmed(self.decode(codes, self.counts(lengths)), samples, lengths)
+        return trimmed(self._decoded(codes, self.counts(lengths), CHUNK), samples, lengths)
+
+    def _decoded(
+        self, codes: Int[Tensor, "b n *levels"], lengths: Lengths, chunk: int
+    ) -> Float[Tensor, "b m"]:
+        latents = rearrange(self.quantizer.lookup(codes), "b n d -> b d n")
+        return self.decoder(latents, lengths, chunk)
 
     def _quantized_and_decoded(
         self, latents: Float[Tensor, "b d n"], samples: int, lengths: Lengths
     ) -> tuple[Float[Tensor, "b t"], Quantized]:
         counts = self.counts(lengths)
-        quantized = self._quantized(rearrange(latents, "b d n -> b n d"), counts)
-        decoded = self.decoder(rearrange(quantized.latents, "b n d -> b d n"), counts)
+        valid = None if counts is None else inside(counts, latents.shape[2])
+        quantized = self.quantizer(latents, channels_first=True, mask=valid)
+        decoded = self.decoder(quantized.latents, counts)
         return trimmed(decoded, samples, lengths), quantized
-
-    def _quantized(self, latents: Float[Tensor, "b n d"], counts: Lengths) -> Quantized:
-        if counts is None:
-            return self.quantizer(latents)
-        valid = inside(counts, latents.shape[1])
-        quantized = self.quantizer(latents[valid][None])
-        flat = quantized.codes[0]
-        codes = flat.new_full((*valid.shape, *flat.shape[1:]), PADDING)
-        codes[valid] = flat
-        full = torch.zeros_like(latents, dtype=quantized.latents.dtype)
-        chosen = full.index_put((valid,), quantized.latents[0])
-        return replace(quantized, latents=chosen, codes=codes)
 
 
 def trimmed(decoded: Float[Tensor, "b m"], samples: int, lengths: Lengths) -> Float[Tensor, "b t"]:

@@ -266,6 +266,10 @@ def test_method_says_which_of_several_dataclasses_a_field_is(tmp_path: Path) -> 
 def test_a_batch_is_shared_evenly_or_refused() -> None:
     for batch_size, num_processes in ((75, 2), (64, 3)):
         with pytest.raises(ValueError, match=f"batch_size={batch_size} can't be shared by"):
-            check_shares(batch_size, num_processes)
-    check_shares(75, 1)
-    check_shares(64, 4)
+            check_shares(batch_size, num_processes, 1)
+    check_shares(75, 1, 3)
+    check_shares(64, 4, 4)
+    with pytest.raises(
+        ValueError, match=r"accumulation=3 equal parts .* of the 32 items .* set accum"
+    ):
+        check_shares(64, 2, 3)

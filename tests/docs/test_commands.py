@@ -6,25 +6,40 @@ import io
 import re
 import shlex
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from helpers.pages import PAGES, ROOT, blocks, commands, from_root
+from helpers.pipelines import speech_pipeline
 from PIL import Image
 
 import pipelines.new
 from common.config import load_config
-from pipelines.cli import VERBS, main, parser
+from pipelines.arguments import VERBS, parser
+from pipelines.cli import main
 from pipelines.compare.config import CompareConfig
 from pipelines.experiment import read_experiment
+from pipelines.recipe_list import config_path
 
 FEW = ["samples.count=10", "score.slow_count=1", "allow_failed=true"]
 STEPS = [f"{section}.steps=2" for section in ("tokenizer", "classifier", "prior")]
 MODULE = re.compile(r"`(\w+\.py)`:\n\n```python\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
 """A block that a sentence tells to write to a file."""
-OTHERS = ("run", "new", "compare", "doctor", "profile", "import-official")
+OTHERS = (
+    "run",
+    "new",
+    "compare",
+    "doctor",
+    "profile",
+    "recipes",
+    "import-official",
+    "push",
+    "export",
+    "demo",
+)
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +73,10 @@ def digits(folder: Path) -> Path:
     """The same folder after a short run of the quickstart's first half."""
     with contextlib.chdir(folder):
         main(short(["run", "configs/digits.yaml"], 1))
+        any_order = ["prior.order=random", "prior.run_dir=runs/digits/any-order"]
+        main([*short(["train-prior", "configs/digits.yaml"], 1), *any_order])
+        speech_pipeline(order="random").save_pretrained("runs/spoken_digits/any-order/pipeline")
+        soundfile.write("clip.wav", np.sin(np.arange(800) / 3), 8000)
     return folder
 
 
@@ -82,11 +101,11 @@ def read(words: list[str], target: str | None) -> None:
             if target:
                 Path(target).write_text(said.getvalue())
         case "compare":
-            load_config(CompareConfig, Path(rest[0]), rest[1:])
-        case "doctor" | "import-official":
+            load_config(CompareConfig, config_path(rest[0]), rest[1:])
+        case "doctor" | "recipes" | "import-official" | "push" | "export" | "demo":
             parser().parse_args(words)
         case "profile":
-            read_experiment(Path(rest[1]), rest[2:]).config(VERBS[rest[0]][0])
+            read_experiment(config_path(rest[1]), rest[2:]).config(VERBS[rest[0]][0])
         case _ if "--help" in rest:
             with (
                 contextlib.redirect_stdout(io.StringIO()) as said,
@@ -95,9 +114,9 @@ def read(words: list[str], target: str | None) -> None:
                 main(words)
             assert end.value.code == 0 and said.getvalue()
         case "run":
-            read_experiment(Path(rest[0]), rest[1:])
+            read_experiment(config_path(rest[0]), rest[1:])
         case _:
-            read_experiment(Path(rest[0]), rest[1:]).config(VERBS[verb][0])
+            read_experiment(config_path(rest[0]), rest[1:]).config(VERBS[verb][0])
 
 
 def check(line: str) -> None:
@@ -133,22 +152,22 @@ def test_every_command_is_one_that_the_command_line_takes(page: Path, folder: Pa
                 raise AssertionError(f"{line}: {error}") from error
 
 
-def quick_commands(recipe: str) -> list[list[str]]:
+def quick_commands(recipe: str, pages: Sequence[Path] = PAGES) -> list[list[str]]:
     """The words of every different command on a recipe, in the order of the pages."""
     lines = [
-        line for page in PAGES for block in blocks(page, "bash") for line in block.splitlines()
+        line for page in pages for block in blocks(page, "bash") for line in block.splitlines()
     ]
     lines = [line.replace("python -m pipelines", "simvq") for line in lines]
     words = [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("simvq ")]
-    places = (f"configs/{recipe}.yaml", f"runs/{recipe}")
+    places = (recipe, f"configs/{recipe}.yaml", f"runs/{recipe}")
     return [list(w) for w in dict.fromkeys(map(tuple, words)) if set(places) & set(w)]
 
 
 def run(words: list[str]) -> None:
     """Runs a command with few steps, in the current folder."""
-    if words[0] == "doctor":
+    if words[0] in ("doctor", "export"):
         return main(words)
-    (place,) = (i for i, word in enumerate(words) if word.startswith("configs/"))
+    (place,) = (i for i, word in enumerate(words) if config_path(word).is_file())
     main(short(words, place))
     for key, _, value in (word.partition("=") for word in words):
         if key == "samples.count":
@@ -183,5 +202,8 @@ def test_the_report_of_speech_has_players(spoken: Path) -> None:
 def test_the_python_of_a_page_runs(page: Path, digits: Path) -> None:
     names: dict[str, object] = {}
     with contextlib.chdir(digits):
+        for words in quick_commands("digits", [page]):
+            if any("run_dir=" in word and not Path(word[8:]).exists() for word in words):
+                run(words)
         for code in blocks(page, "python"):
             exec(code, names)

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from helpers.pages import DOCS, PAGES, ROOT, from_root
 
-PACKAGES = "configs|common|stage1_tokenizer|stage2_prior|pipelines|benchmarks|docs|tests"
+PACKAGES = "configs|common|stage1_tokenizer|stage2_prior|pipelines|simvq|benchmarks|docs|tests"
 TREE = re.compile(r"^( *)(\S+) {2,}\S")
 
 

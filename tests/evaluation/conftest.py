@@ -13,6 +13,7 @@ from helpers.codes import write_codes
 from helpers.features import CPU
 from helpers.image_runs import MODEL
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from common.files import sha256
 from pipelines.evaluation.classifier import train_classifier
@@ -63,6 +64,23 @@ def inception_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
             torch.nn.init.kaiming_normal_(layer.weight)
     torch.save(network.state_dict(), path)
     return path
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    """The folder of a small CLIP with random weights."""
+    torch.manual_seed(0)
+    config = CLIPVisionConfig(
+        image_size=28,
+        patch_size=14,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        projection_dim=6,
+    )
+    CLIPVisionModelWithProjection(config).save_pretrained(tmp_path / "clip")
+    return tmp_path / "clip"
 
 
 @contextmanager

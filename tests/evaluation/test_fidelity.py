@@ -18,10 +18,14 @@ from pipelines.evaluation.fidelity import (
     kernel_distance,
     metric_name,
     nearest,
-    polynomial_mmd,
     precision_recall,
 )
 from pipelines.evaluation.images.extractors import ClassifierExtractor, InceptionExtractor
+from pipelines.evaluation.kernels import Cubic, unbiased_mmd
+
+
+def cubic_mmd(x: torch.Tensor, y: torch.Tensor) -> tuple[float, float]:
+    return unbiased_mmd(x, y, Cubic())
 
 
 @settings(max_examples=20, deadline=None)
@@ -51,7 +55,7 @@ def test_kernel_distance_is_torch_fidelitys_of_one_subset_that_is_all() -> None:
     torch.manual_seed(0)
     x, y = torch.randn(90, 5).double(), 1.2 * torch.randn(90, 5).double()
     theirs = kid_features_to_metric(x, y, kid_subsets=1, kid_subset_size=90, verbose=False)
-    value, _ = polynomial_mmd(x, y)
+    value, _ = cubic_mmd(x, y)
     assert value == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-9)
 
 
@@ -64,20 +68,18 @@ def test_the_jackknife_is_that_of_leaving_items_out() -> None:
         for i in range(count):
             rest = [x, y]
             rest[side] = torch.cat([rest[side][:i], rest[side][i + 1 :]])
-            left_out.append(polynomial_mmd(*rest)[0])
+            left_out.append(cubic_mmd(*rest)[0])
         variance += (count - 1) * float(np.var(left_out))
-    assert polynomial_mmd(x, y)[1] == pytest.approx(variance**0.5, rel=1e-9)
+    assert cubic_mmd(x, y)[1] == pytest.approx(variance**0.5, rel=1e-9)
 
 
 def test_the_interval_of_kernel_distance_covers_the_true_one() -> None:
     """Two Gaussians whose distance is known from many items: 95 % intervals of few items hold it as often."""
     torch.manual_seed(0)
-    true = polynomial_mmd(torch.randn(6000, 3).double(), 0.7 + torch.randn(6000, 3).double())[0]
+    true = cubic_mmd(torch.randn(6000, 3).double(), 0.7 + torch.randn(6000, 3).double())[0]
     held = 0
     for _ in range(200):
-        value, error = polynomial_mmd(
-            torch.randn(60, 3).double(), 0.7 + torch.randn(60, 3).double()
-        )
+        value, error = cubic_mmd(torch.randn(60, 3).double(), 0.7 + torch.randn(60, 3).double())
         held += abs(value - true) < 1.96 * error
     assert 0.88 <= held / 200 <= 1
 

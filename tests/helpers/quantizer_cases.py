@@ -24,6 +24,7 @@ from stage1_tokenizer.quantizers import (
     Affine,
     QINCo,
     Quantizer,
+    ResidualSimVQ,
     SimVQ,
 )
 
@@ -59,6 +60,9 @@ CASES = {
     "vq-data": Case(VQ, {"codebook_size": 40, "code_dim": DIM, "start": "data"}),
     "vq-rotation": Case(
         VQ, {"codebook_size": 40, "code_dim": DIM, "estimator": "rotation"}, straight=False
+    ),
+    "residual-simvq": Case(
+        ResidualSimVQ, {"codebook_size": 16, "code_dim": DIM, "levels": 3}, nearest=False
     ),
     "rq": Case(
         RQ,

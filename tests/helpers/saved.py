@@ -1,13 +1,26 @@
 """Models as earlier versions saved them: weights that are a function of their names, so that none are stored."""
 
+import json
+import shutil
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
+
+SAVED = Path(__file__).parents[1] / "pipelines" / "saved"
+
+
+def restored(modality: str, folder: Path) -> tuple[Path, dict[str, Any]]:
+    """The whole folder of a saved pipeline, and what the version that saved it made of it."""
+    shutil.copytree(SAVED / modality, folder, dirs_exist_ok=True)
+    for part, shapes in json.loads((folder / "weights.json").read_text()).items():
+        write_weights(folder / part, shapes)
+    return folder, json.loads((folder / "expected.json").read_text())
 
 
 def filled(name: str, shape: Sequence[int]) -> Tensor:

@@ -12,7 +12,8 @@ from typing import get_args, get_type_hints
 import pytest
 
 from common.config import build
-from pipelines.cli import VERBS, main
+from pipelines.arguments import VERBS
+from pipelines.cli import main
 from pipelines.experiment import CONFIGS, SECTIONS
 from pipelines.help import section_help
 

@@ -3,29 +3,16 @@
 The folders of `saved/` lack the weights alone, which are a function of their names; their hashes are in pipeline.json.
 """
 
-import json
-import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from helpers.saved import filled, write_weights
+from helpers.saved import filled, restored
 
 from pipelines.generation.images import ImageGenerationPipeline
 from pipelines.generation.speech import SpeechGenerationPipeline
 from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
-
-SAVED = Path(__file__).parent / "saved"
-
-
-def restored(modality: str, folder: Path) -> tuple[Path, dict[str, Any]]:
-    """The whole pipeline folder, and what the version that saved it made of it."""
-    shutil.copytree(SAVED / modality, folder, dirs_exist_ok=True)
-    for part, shapes in json.loads((folder / "weights.json").read_text()).items():
-        write_weights(folder / part, shapes)
-    return folder, json.loads((folder / "expected.json").read_text())
 
 
 @torch.no_grad()

@@ -110,6 +110,18 @@ def test_a_run_cut_inside_a_step_goes_on_bit_for_bit(
     assert_same_run(config.run_dir, trained / "prior", "best/model.safetensors")
 
 
+def test_parts_of_a_batch_make_the_step_of_the_whole(codes: Path) -> None:
+    """Whatever their lengths: each part counts as its targets do."""
+    runs = {name: run_config(codes, name, dropout=0.0, steps=6) for name in ("whole", "parts")}
+    stage2_prior.train.train_prior(runs["whole"])
+    stage2_prior.train.train_prior(dataclasses.replace(runs["parts"], accumulation=4))
+    whole, parts = (read_metrics(config.run_dir) for config in runs.values())
+    for a, b in zip(whole, parts, strict=True):
+        for key in ("loss/train", "optim/grad_norm", "heldout/nats_per_code"):
+            assert (key in a) == (key in b)
+            assert a.get(key, 0) == pytest.approx(b.get(key, 0), rel=1e-4), (a["step"], key)
+
+
 def test_every_epoch_tells_nats_per_code_and_bits_per_second(trained: Path) -> None:
     rows = [r for r in read_metrics(trained / "prior") if "heldout/nats_per_code" in r]
     assert [row["step"] for row in rows] == [3, 6, 9, 12]

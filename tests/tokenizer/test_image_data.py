@@ -123,6 +123,8 @@ def test_what_is_not_there_is_told_with_what_is(tmp_path: Path) -> None:
         load(ImageDataConfig(source="parquet", train=str(tmp_path / "absent.parquet")))
     with pytest.raises(ValueError, match=r"set data.source and data.train"):
         load(ImageDataConfig(source=str(tmp_path), train="practice"))
+    with pytest.raises(ValueError, match=r"is no split of digits, which has train, validation"):
+        load(ImageDataConfig(source="digits", train="train[:90%]"), channels=1)
 
 
 def test_a_bad_image_is_skipped_and_counted(tmp_path: Path) -> None:

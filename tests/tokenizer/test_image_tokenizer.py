@@ -145,8 +145,8 @@ def test_loading_refuses_what_does_not_fit(tmp_path: Path) -> None:
 def test_half_precision_weights_still_search_in_float32() -> None:
     tokenizer = tiny().bfloat16()
     images = (torch.rand(1, 3, 16, 16) * 2 - 1).bfloat16()
-    codes = tokenizer.encode(images)
-    latents = rearrange(tokenizer.latents(images), "b d h w -> b h w d").float()
+    latents = rearrange(tokenizer.latents(images), "b d h w -> b h w d")
+    codes, latents = tokenizer.quantizer.encode(latents), latents.float()
     distances = torch.cdist(latents.flatten(0, 2).double(), tokenizer.codebook.double())
     assert torch.equal(codes.flatten(), distances.argmin(1))
     assert tokenizer.decode(codes).dtype == torch.bfloat16

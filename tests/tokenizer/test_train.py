@@ -4,6 +4,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import datasets
 import pytest
 import torch
 from helpers.image_runs import few_digits, tokenizer_config
@@ -122,6 +123,7 @@ def test_a_run_folder_holds_what_it_should(trained: Path) -> None:
     assert sorted(path.name for path in (trained / "tokenizer").iterdir()) == [
         "checkpoints",
         "config.yaml",
+        "discriminator",
         "done.json",
         "environment.json",
         "examples",
@@ -175,6 +177,16 @@ def test_codes_are_written_once_and_their_manifest_is_true(trained: Path) -> Non
     assert [rows[0]["label"], rows[300]["item"]] == [data.label(data[0]), 300]
 
 
+def test_codes_open_as_a_data_set(trained: Path) -> None:
+    codes = datasets.load_from_disk(trained / "codes")
+    assert set(codes) == set(read_manifest(trained / "codes")["rows"])
+    for split, rows in codes.items():
+        ours = read_codes(trained / "codes", split)
+        assert rows.features == ours.features and rows[:] == ours[:]
+    alone = datasets.load_from_disk(trained / "codes" / "train")
+    assert len(alone) == 359 and alone.split == "train"
+
+
 @pytest.mark.parametrize("kind", ["arrow", "parquet"])
 def test_encoding_goes_on_after_a_kill_and_writes_nothing_twice(
     trained: Path, tmp_path: Path, kind: str
@@ -187,7 +199,7 @@ def test_encoding_goes_on_after_a_kill_and_writes_nothing_twice(
         format=kind,  # type: ignore[arg-type]
     )
     whole = encode(config)
-    files = sorted((config.out / "train").iterdir())
+    files = sorted((config.out / "train").glob("shard-*"))
     assert [path.name for path in files] == [f"shard-{i:05d}.{kind}" for i in range(4)]
     kept = {path: path.stat().st_mtime_ns for path in files}
     files[2].unlink()
@@ -206,7 +218,7 @@ def test_a_prior_refuses_codes_of_another_tokenizer_naming_both(
 ) -> None:
     ImageTokenizer(tokenizer_config(tmp_path).model).save_pretrained(tmp_path / "other")
     config = prior_config(tmp_path / "prior", trained / "codes", tmp_path / "other")
-    theirs = read_manifest(trained / "codes")["tokenizer_sha256"]
+    theirs = read_manifest(trained / "codes")["encoding_sha256"]
     with pytest.raises(
         ValueError, match=f"codes of tokenizer {theirs[:16]}, but .* is [0-9a-f]{{16}}"
     ):

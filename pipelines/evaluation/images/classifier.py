@@ -7,16 +7,16 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 
 from common.bounds import Count
 from common.hub import HubModel
 from common.images import from_uint8
-from common.seeding import EndlessSampler, generator_at
 from pipelines.evaluation.config import ImageArchitecture, TrainImageClassifierConfig
 from pipelines.evaluation.extractors import classifier_name
 from pipelines.evaluation.images.data import image_batches
-from stage1_tokenizer.images.data import ImageDataset, augmented, load_images
+from stage1_tokenizer.batches import Item, bad_items_of, item_loader
+from stage1_tokenizer.data import Row
+from stage1_tokenizer.images.data import augmented, load_images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,28 +129,6 @@ class ImageClassifier(HubModel):
         return self.head(self.features(images))
 
 
-class AugmentedImages(Dataset[tuple[Tensor, int]]):
-    """(image, label) of a (position, index): the position decides the augmentation."""
-
-    def __init__(self, images: ImageDataset, config: TrainImageClassifierConfig) -> None:
-        self.images, self.config = images, config
-
-    def __getitem__(self, place: tuple[int, int]) -> tuple[Float[Tensor, "c y x"], int]:
-        position, index = place
-        config, item = self.config, self.images[index]
-        generator = generator_at(config.seed, position)
-        image = augmented(
-            self.images.decode(item),
-            config.image_size,
-            generator,
-            crop=config.crop,
-            flip=config.flip,
-        )
-        if config.crop:
-            image = shifted(image, config.image_size // 8, generator)
-        return image, self.images.label(item)
-
-
 def shifted(
     image: Float[Tensor, "c y x"], margin: int, generator: torch.Generator
 ) -> Float[Tensor, "c y x"]:
@@ -188,12 +166,35 @@ class ImageClassifierTask:
             )
         )
 
+    def training_item(self, row: Row, generator: torch.Generator) -> Item:
+        """An image, augmented as the generator says, and its label."""
+        config = self.config
+        image = augmented(
+            self.train.decode(row), config.image_size, generator, crop=config.crop, flip=config.flip
+        )
+        if config.crop:
+            image = shifted(image, config.image_size // 8, generator)
+        return {"images": image, "labels": self.train.label(row)}
+
     def train_batches(self, device: torch.device) -> Iterator[tuple[tuple[Tensor], Tensor]]:
-        """Endless batches of augmented images, and their labels."""
-        sampler = EndlessSampler(len(self.train), seed=self.config.seed)
-        augmented_images = AugmentedImages(self.train, self.config)
-        for images, labels in DataLoader(augmented_images, self.config.batch_size, sampler=sampler):
-            yield (images.to(device, memory_format=torch.channels_last),), labels.to(device)
+        """Endless batches of augmented images, and their labels.
+
+        Raises ValueError where over 1 % of an epoch's images can't be decoded.
+        """
+        size, bad_items = self.config.batch_size, bad_items_of(self.train)
+        for batch in item_loader(
+            self.train,
+            self.training_item,
+            batch_size=size,
+            seed=self.config.seed,
+            done=0,
+            rank=0,
+            world=1,
+            workers=0,
+        ):
+            bad_items.count(batch["bad"], batch["epoch"], size)
+            images = batch["images"].to(device, memory_format=torch.channels_last)
+            yield (images,), batch["labels"].to(device)
 
     def heldout_batches(self, device: torch.device) -> Iterator[tuple[tuple[Tensor], Tensor]]:
         """All held-out images once, and their labels."""

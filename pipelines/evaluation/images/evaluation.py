@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,9 +19,11 @@ from pipelines.evaluation.controls import (
     share_of_the_way,
 )
 from pipelines.evaluation.extractors import NO_CLASSIFIER
-from pipelines.evaluation.features import Extractor, Features, References, limited
+from pipelines.evaluation.features import Extractor, Features, References, limited, statistics
 from pipelines.evaluation.fidelity import (
+    clip_distance,
     distance,
+    distance_to_file,
     inception_score,
     kernel_distance,
     label_accuracy,
@@ -41,9 +44,11 @@ from pipelines.evaluation.images.figures import (
     reconstructions_figure,
     samples_figure,
 )
+from pipelines.evaluation.images.hub_extractors import HubExtractor
 from pipelines.evaluation.images.metrics import ReconstructionMetrics, load_lpips
 from pipelines.evaluation.reconstruction import Reconstructor
 from pipelines.evaluation.report import Figure
+from pipelines.evaluation.statistics_files import Statistics, read_statistics, write_statistics
 from pipelines.evaluation.table import Metrics
 from stage1_tokenizer.images.data import load_images
 
@@ -81,11 +86,30 @@ class ImageEvaluation:
         self.reconstruction_metrics = ReconstructionMetrics(lpips)
         self.examples: list[UInt8[Tensor, "b c y x"]] = []
         """The first originals and their reconstructions; `metrics` makes these and the next."""
-        self.sample_features: Features | None = None
+        self.features: dict[str, list[Features]] = {}
+        """Of reconstructions and samples, by each extractor."""
+        self.published = read_statistics(config.statistics) if config.statistics else None
+        self.published_side = self.side_of(self.published) if self.published else 0
+
+    def side_of(self, published: Statistics) -> int:
+        """The place of the first extractor that a file of statistics fits. Raises ValueError where it fits none."""
+        for i, each in enumerate(self.references):
+            if published.fits(each.extractor, each.train.features.features.shape[1]):
+                return i
+        ours = ", ".join(
+            f"{each.extractor.name} has {each.train.features.features.shape[1]}"
+            for each in self.references
+        )
+        whose = published.extractor or "a network it doesn't name"
+        raise ValueError(
+            f"statistics={published.path} are of {len(published.mu)} features of {whose}, and {ours}: set "
+            "score.statistics, or the extractor that made them"
+        )
 
     def metrics(self) -> dict[str, Metrics]:
         """The metrics of each row of the table."""
         sets = {name: extract(self.extractors, batches) for name, batches in self.sets()}
+        self.features = {name: sets[name] for name in ("reconstruction", "samples") if name in sets}
         rows = {name: self.to_train(features) for name, features in sets.items()}
         rows["reconstruction"] = (
             self.reconstruction_metrics.compute()
@@ -97,7 +121,6 @@ class ImageEvaluation:
         if self.sampled:
             labelled = self.sampling["labels"] is not None
             classes = tuple(self.sampling["classes"] or ()) if labelled else ()
-            self.sample_features = sets["samples"][0]
             rows["samples"] |= self.of_originals(sets["samples"], classes) | self.shares(sets)
         real = [each.heldout.features for each in self.references]
         rows["held-out vs train"] = self.to_train(real) | self.of_originals(
@@ -162,11 +185,29 @@ class ImageEvaluation:
             self.name("FID", each.extractor): distance(side, each.train, each.extractor)
             for side, each in zip(sides, self.references, strict=True)
         }
-        return frechet | {
-            self.name("KID", extractor): kernel_distance(sides[0], real, extractor, seed),
-            metric_name("precision", extractor): precision,
-            metric_name("recall", extractor): recall,
+        embedded: Metrics = {
+            self.name("CMMD", each.extractor): clip_distance(side, each.train, each.extractor, seed)
+            for side, each in zip(sides, self.references, strict=True)
+            if isinstance(each.extractor, HubExtractor) and each.extractor.is_clip
         }
+        return (
+            frechet
+            | self.to_published(sides)
+            | embedded
+            | {
+                self.name("KID", extractor): kernel_distance(sides[0], real, extractor, seed),
+                metric_name("precision", extractor): precision,
+                metric_name("recall", extractor): recall,
+            }
+        )
+
+    def to_published(self, sides: Sequence[Features]) -> Metrics:
+        """The distance to the Gaussian of the file that `statistics` names; nothing without one."""
+        if self.published is None:
+            return {}
+        items, extractor = sides[self.published_side], self.extractors[self.published_side]
+        key = self.name("FID", extractor, self.published.path.name)
+        return {key: distance_to_file(items, self.published, extractor)}
 
     def to_heldout(self, sides: Sequence[Features]) -> Metrics:
         """The Frechet distance of reconstructions to their originals."""
@@ -182,6 +223,17 @@ class ImageEvaluation:
             **self.accuracies(sides, classes),
             nearest: nearest_distance(sides[0], real, extractor),
         }
+
+    def write_statistics(self, folder: Path) -> None:
+        """Writes mu and sigma of real images, reconstructions and samples by each extractor's features."""
+        for i, each in enumerate(self.references):
+            sets = {name: (sides[i], statistics(sides[i])) for name, sides in self.features.items()}
+            sets |= {
+                real.name: (real.features, real.statistics) for real in (each.train, each.heldout)
+            }
+            for name, (items, gaussian) in sets.items():
+                path = folder / f"{each.extractor.name}-{name}.npz"
+                write_statistics(path, gaussian, each.extractor, len(items))
 
     def accuracies(self, sides: Sequence[Features], classes: tuple[str, ...]) -> Metrics:
         """Label accuracy by each classifier."""
@@ -211,12 +263,14 @@ class ImageEvaluation:
     def figures(self) -> list[Figure]:
         """Samples, reconstructions, and the samples' nearest training images."""
         reconstructions = reconstructions_figure(self.examples)
-        if self.sampled is None or self.sample_features is None:
+        if self.sampled is None:
             return [reconstructions]
         return [
             samples_figure(self.sampled, self.sampling),
             reconstructions,
-            neighbours_figure(self.sampled, self.sample_features, self.references[0], self.train),
+            neighbours_figure(
+                self.sampled, self.features["samples"][0], self.references[0], self.train
+            ),
         ]
 
     def data(self) -> dict[str, dict[str, Any]]:

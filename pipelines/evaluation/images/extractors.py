@@ -28,6 +28,7 @@ from pipelines.evaluation.features import (
 )
 from pipelines.evaluation.images.classifier import ImageClassifier
 from pipelines.evaluation.images.data import Batch, image_batches
+from pipelines.evaluation.images.hub_extractors import HubExtractor
 from pipelines.evaluation.images.untrained_extractor import UntrainedExtractor
 from pipelines.evaluation.table import Unavailable
 from stage1_tokenizer.images.data import ImageDataset
@@ -103,7 +104,7 @@ class ClassifierExtractor:
 
 
 def choose_extractors(config: ScoreImagesConfig, device: torch.device) -> list[ImageExtractor]:
-    """What sets are compared by, the first by all metrics: Inception where it can be had, then the classifiers.
+    """What sets are compared by, the first by all metrics: Inception where it can be had, the classifiers, the named ones.
 
     Where there are neither, and no download was asked for, two networks with random weights. Raises ValueError for
     weights that can't be had.
@@ -116,6 +117,7 @@ def choose_extractors(config: ScoreImagesConfig, device: torch.device) -> list[I
         extractors.append(ClassifierExtractor(config.classifier, device))
         second = second_classifier(config.classifier)
         extractors += [ClassifierExtractor(second, device)] if second.is_dir() else []
+    extractors += [HubExtractor(each, config.allow_download, device) for each in config.extractors]
     if extractors:
         return extractors
     if inception != NO_INCEPTION:

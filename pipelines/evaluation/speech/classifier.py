@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
-from torchaudio.functional import melscale_fbanks
 
 from common.bounds import Count
+from common.extras import Extra
 from common.hub import HubModel
 from common.seeding import EndlessSampler, generator_at
 from pipelines.evaluation.config import SpeechArchitecture, TrainSpeechClassifierConfig
@@ -20,6 +20,8 @@ from pipelines.evaluation.extractors import classifier_name
 from pipelines.evaluation.speech.data import Clips, read_clips
 from stage1_tokenizer.speech.data import load_clips
 from stage1_tokenizer.speech.net import inside
+
+torchaudio = Extra("torchaudio")
 
 WINDOW_SECONDS, HOP_SECONDS = 0.032, 0.01
 DILATIONS = (1, 2, 4)
@@ -86,7 +88,7 @@ class SpeechClassifier(HubModel):
         self.window_size = 2 * round(WINDOW_SECONDS * rate / 2)
         self.hop = round(HOP_SECONDS * rate)
         window = torch.hann_window(self.window_size)
-        filters = melscale_fbanks(
+        filters = torchaudio.functional.melscale_fbanks(
             self.window_size // 2 + 1, 0.0, rate / 2, config.mels, rate, norm="slaney"
         )
         self.register_buffer("window", window, persistent=False)

@@ -4,13 +4,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import soundfile
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from common.extras import Extra
 from stage1_tokenizer.data import BadItemError
 from stage1_tokenizer.speech.data import SpeechDataset
+
+soundfile = Extra("soundfile")
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 

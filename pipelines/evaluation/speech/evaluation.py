@@ -48,6 +48,7 @@ from pipelines.evaluation.speech.rows import (
     heldout_bits,
     shares,
     sound,
+    to_train,
 )
 from pipelines.evaluation.table import Metrics, Unavailable
 from stage1_tokenizer.speech.data import load_clips
@@ -118,7 +119,7 @@ class SpeechEvaluation:
             | self.reconstructor.metrics()
             | sound(rebuilt, *networks)
             | distances(rebuilt, "held-out")
-            | distances(rebuilt, "train"),
+            | to_train(rebuilt, config.seed),
         }
         if self.sampled:
             samples = self.extracted(self.sampled)
@@ -126,11 +127,11 @@ class SpeechEvaluation:
             rows["samples"] = (
                 {"held-out bits per second of audio": heldout_bits(config.prior_run)}
                 | sound(samples, *networks)
-                | as_set(samples, train)
+                | as_set(samples, train, config.seed)
                 | shares({"samples": samples, "reconstruction": rebuilt} | controls, config.seed)
             )
-            rows |= {name: distances(control, "train") for name, control in controls.items()}
-        rows["held-out vs train"] = as_set(real, train)
+            rows |= {name: to_train(control, config.seed) for name, control in controls.items()}
+        rows["held-out vs train"] = as_set(real, train, config.seed)
         rows["train vs train"] = {
             f"{metric_name('FID', each.extractor)} vs train": distance(
                 each.train.features, each.train, each.extractor

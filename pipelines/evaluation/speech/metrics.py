@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torchaudio.functional import edit_distance
 
+from common.extras import Extra
 from pipelines.evaluation.config import Voicing
 from pipelines.evaluation.features import Extractor
 from pipelines.evaluation.speech.data import Clips, spoken, words_said
@@ -25,6 +25,8 @@ from pipelines.evaluation.speech.packages import (
 )
 from pipelines.evaluation.table import Metric, Unavailable
 from stage1_tokenizer.speech.data import decibels
+
+torchaudio = Extra("torchaudio")
 
 T = TypeVar("T")
 SILENT_DB = -80.0
@@ -205,7 +207,8 @@ def word_error_rate(
 def word_errors(texts: Sequence[str], transcripts: Sequence[str]) -> tuple[int, int]:
     """How many words are wrong, missing or added in all, and how many there are in the texts."""
     pairs = [(text.split(), guess.split()) for text, guess in zip(texts, transcripts, strict=True)]
-    return sum(edit_distance(*pair) for pair in pairs), sum(len(text) for text, _ in pairs)
+    distance = torchaudio.functional.edit_distance
+    return sum(distance(*pair) for pair in pairs), sum(len(text) for text, _ in pairs)
 
 
 def spread(clips: list[T], count: int) -> list[T]:

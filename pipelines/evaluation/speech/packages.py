@@ -4,9 +4,12 @@ import importlib
 from types import ModuleType
 
 import numpy as np
-import soxr
 from jaxtyping import Float
 from torch import Tensor
+
+from common.extras import Extra
+
+soxr = Extra("soxr")
 
 WIDE, NARROW = 16_000, 8_000
 """Rates of PESQ's two bands, in Hz; networks of voices, opinions and words take the first."""

@@ -13,7 +13,13 @@ from pipelines.evaluation.config import Voicing
 from pipelines.evaluation.controls import share_of_the_way
 from pipelines.evaluation.extractors import NO_CLASSIFIER
 from pipelines.evaluation.features import Features, References
-from pipelines.evaluation.fidelity import distance, label_accuracy, metric_name, nearest_distance
+from pipelines.evaluation.fidelity import (
+    audio_distance,
+    distance,
+    label_accuracy,
+    metric_name,
+    nearest_distance,
+)
 from pipelines.evaluation.reconstruction import Reconstructor
 from pipelines.evaluation.speech.data import Clips
 from pipelines.evaluation.speech.extractors import (
@@ -199,7 +205,7 @@ def heldout_bits(prior_run: Path | None) -> Metric | Unavailable:
 
 
 def distances(scored: ClipSet, against: str) -> Metrics:
-    """The Frechet distance to real clips by each extractor's features."""
+    """The Frechet distance to real clips by each extractor's features: FAD's formula."""
     metrics: Metrics = {}
     for side in scored.sides:
         real = side.real.train if against == "train" else side.real.heldout
@@ -208,9 +214,19 @@ def distances(scored: ClipSet, against: str) -> Metrics:
     return metrics
 
 
-def as_set(scored: ClipSet, train: Clips) -> Metrics:
+def to_train(scored: ClipSet, seed: int) -> Metrics:
+    """The Frechet distance to the training clips, and that of KAD, by each extractor's features."""
+    return distances(scored, "train") | {
+        f"{metric_name('KAD', side.real.extractor)} vs train": audio_distance(
+            side.features, side.real.train, side.real.extractor, seed
+        )
+        for side in scored.sides
+    }
+
+
+def as_set(scored: ClipSet, train: Clips, seed: int) -> Metrics:
     """How clips that are no copies of others lie to the training clips."""
-    metrics = distances(scored, "train")
+    metrics = to_train(scored, seed)
     for side in scored.sides:
         extractor = side.real.extractor
         metrics[f"nearest train clip ({extractor.name})"] = nearest_distance(

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from datasets import Dataset
 
 from common.seeding import generator_at
 from common.tracking import read_metrics
 from pipelines.evaluation.classifier import train_classifier
 from pipelines.evaluation.config import TrainImageClassifierConfig
 from pipelines.evaluation.images.classifier import ImageClassifier, ImageClassifierConfig, shifted
-from stage1_tokenizer.images.data import ImageDataConfig
+from stage1_tokenizer.images.data import ImageDataConfig, load_images
 
 
 def test_it_learns_the_digits(trained: TrainImageClassifierConfig) -> None:
@@ -37,6 +38,23 @@ def test_streams_and_images_without_labels_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"set data\.label_column"):
         data = ImageDataConfig(label_column=None)
         train_classifier(TrainImageClassifierConfig(run_dir=tmp_path, data=data))
+
+
+def test_a_bad_image_is_skipped_and_too_many_are_refused(tmp_path: Path) -> None:
+    digits = load_images(ImageDataConfig(), "train", channels=1, size=8).rows.select(range(202))
+    broken = {"bytes": b"broken", "path": "broken.png"}
+
+    def config(name: str, bad: int) -> TrainImageClassifierConfig:
+        rows = [row | {"image": broken} if i < bad else row for i, row in enumerate(digits)]
+        path = str(tmp_path / f"{name}.parquet")
+        Dataset.from_list(rows, features=digits.features).to_parquet(path)
+        data = ImageDataConfig(source="parquet", train=path, validation=path, test=None)
+        run = tmp_path / name
+        return TrainImageClassifierConfig(run_dir=run, data=data, steps=4, batch_size=64)
+
+    assert train_classifier(config("one", bad=1)).is_dir()
+    with pytest.raises(ValueError, match=r"can't be decoded, over 1%; the first is broken\.png"):
+        train_classifier(config("three", bad=3))
 
 
 def test_a_shift_keeps_the_middle_of_the_image() -> None:

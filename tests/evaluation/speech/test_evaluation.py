@@ -87,6 +87,7 @@ def test_a_whole_score_writes_its_table_and_its_report(scored: ScoreSpeechConfig
         *("held-out vs train", "train vs train"),
     ]
     assert all(rows[name]["FD(data-classifier) vs train"]["count"] == 4 for name in controls)
+    assert all("KAD(data-classifier) vs train" in rows[name] for name in ("samples", *controls))
     assert "share of the way(data-classifier)" in rows["samples"]
     rebuilt = rows["reconstruction"]
     assert rebuilt["bitrate (kbps)"]["value"] == pytest.approx(RATE / MODEL.hop * 5 / 1000)

@@ -1,0 +1,73 @@
+"""Samples of an exported pipeline with NumPy and onnxruntime alone: `python sample.py FOLDER LABEL SEED [GUIDANCE]`.
+
+The same label, seed and guidance give the same sample as the pipeline itself, but for ties within rounding.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+
+def graph(folder, name):
+    return onnxruntime.InferenceSession(folder / f"{name}.onnx", providers=["CPUExecutionProvider"])
+
+
+def uniforms(seed, count):
+    """What torch.rand gives for the pipeline's generator of this seed: 24 bits of each word of MT19937."""
+    words = np.random.RandomState(seed * 1_000_003 % 2**63 % 2**32).bytes(4 * count)
+    return (np.frombuffer(words, "<u4") % 2**24).astype(np.float32) / 2**24
+
+
+def next_code(logits, about, place, random):
+    """Where the cumulative distribution passes `random`; codes of other levels and an early end have no share."""
+    levels, end = len(about["level_sizes"]), about["codebook_size"]
+    logits[about["level_sizes"][place % levels] : end] = -np.inf
+    if about["ends"] and (place < about["min_codes"] or place % levels):
+        logits[end] = -np.inf
+    cumulative = np.exp((logits - logits.max()).astype(np.float64)).cumsum()
+    return int(np.searchsorted(cumulative, float(random) * cumulative[-1], side="right"))
+
+
+def sample(folder, label, seed, guidance=1.0):
+    """The codes of one sample; the second row of the batch, without condition, is for guidance."""
+    about, prior = json.loads((folder / "pipeline.json").read_text()), graph(folder, "prior")
+    condition = list(about["no_condition"])
+    if "label" in about["parts"]:  # the first part of a condition
+        condition[0] += label - about["parts"]["label"]
+    entries = np.array([condition, about["no_condition"]])
+    layers, two, _, heads, _, size = about["past"]
+    past, codes = np.zeros((layers, two, 2, heads, 0, size), np.float32), []
+    random = uniforms(seed, about["codes"] * (1 + about["ends"])).reshape(about["codes"], -1)
+    for place in range(about["codes"]):
+        (given, none), past = prior.run(None, {"entries": entries, "past": past})
+        code = next_code(none + guidance * (given - none), about, place, random[place, 0])
+        if code == about["codebook_size"]:  # the end
+            break
+        codes.append(code)
+        first = about["first_entries"][place % len(about["level_sizes"])]
+        entries = np.full((2, 1), first + code)
+    return np.array(codes), about
+
+
+def main(folder, label, seed, guidance=1.0):
+    codes, about = sample(folder, label, seed, guidance)
+    levels = len(about["level_sizes"])
+    shape = [*about.get("grid", [-1]), *([levels] if levels > 1 else [])]
+    (output,) = graph(folder, "decoder").run(None, {"codes": codes.reshape(1, *shape)})
+    if "grid" in about:
+        from PIL import Image
+
+        pixels = ((output[0] + 1) * 127.5).round().clip(0, 255).astype(np.uint8).transpose(1, 2, 0)
+        Image.fromarray(pixels.squeeze()).save(f"{label}-{seed}.png")
+    else:
+        import soundfile
+
+        soundfile.write(f"{label}-{seed}.wav", output[0].clip(-1, 1), about["sample_rate"])
+
+
+if __name__ == "__main__":
+    folder, label, seed, *guidance = sys.argv[1:]
+    main(Path(folder), int(label), int(seed), *map(float, guidance))

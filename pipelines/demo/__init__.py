@@ -1,0 +1,1 @@
+"""A web page to play with a pipeline: `simvq demo PIPELINE`."""

@@ -1,0 +1,75 @@
+"""Pictures for the page: grids of samples, maps of codes, what of an image is kept."""
+
+import colorsys
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from PIL import Image, ImageDraw
+from torch import Tensor
+from torchvision.utils import make_grid
+
+from common.images import to_pil, to_uint8
+
+SIDE = 256
+"""Pixels along a picture of one image, at least."""
+GOLDEN = 0.618034
+"""Hues of successive codes lie so far apart on the colour circle, so that no two are alike."""
+GREY = 0.5
+"""Where there is no code yet, in [-1, 1]."""
+
+
+def enlarged(picture: Image.Image, side: int = SIDE) -> Image.Image:
+    """The picture by whole pixels, so that its width is about `side` or what it was."""
+    factor = max(side // picture.width, 1)
+    return picture.resize(
+        (picture.width * factor, picture.height * factor), Image.Resampling.NEAREST
+    )
+
+
+def one(image: Float[Tensor, "c y x"]) -> Image.Image:
+    """One image in [-1, 1]."""
+    return enlarged(to_pil(to_uint8(image.cpu())))
+
+
+def several(images: Float[Tensor, "b c y x"]) -> Image.Image:
+    """Images in [-1, 1] in about as many rows as columns."""
+    columns = int(np.ceil(np.sqrt(len(images))))
+    factor = max(SIDE * 2 // (columns * images.shape[-1]), 1)
+    large = images.repeat_interleave(factor, -1).repeat_interleave(factor, -2)
+    return to_pil(to_uint8(make_grid(large.cpu(), nrow=columns, padding=4, pad_value=1.0)))
+
+
+def hidden(
+    images: Float[Tensor, "b c y x"], there: Bool[Tensor, "b h w"]
+) -> Float[Tensor, "b c y x"]:
+    """The images, grey where there is no code."""
+    factor = images.shape[-1] // there.shape[-1]
+    pixels = there.repeat_interleave(factor, -1).repeat_interleave(factor, -2)[:, None]
+    return torch.where(pixels.to(images.device), images, GREY)
+
+
+def code_map(codes: Int[Tensor, "h w *levels"]) -> Image.Image:
+    """A square of a colour for each code: the same code, the same colour; of several codes of a position the first."""
+    first = codes if codes.ndim == 2 else codes[..., 0]
+    colours = [[[round(255 * part) for part in colour(int(code))] for code in row] for row in first]
+    return enlarged(Image.fromarray(np.array(colours, dtype=np.uint8)))
+
+
+def colour(code: int) -> tuple[float, float, float]:
+    """The colour that stands for a code."""
+    return colorsys.hsv_to_rgb(code * GOLDEN % 1, 0.45 + 0.15 * (code % 3), 0.6 + 0.2 * (code % 2))
+
+
+def kept(image: Float[Tensor, "c y x"], mask: Bool[Tensor, "h w"]) -> Image.Image:
+    """The image with a line around each position; those that are not kept are crossed out in grey."""
+    picture = one(hidden(image[None], mask[None])[0]).convert("RGB")
+    draw, step = ImageDraw.Draw(picture), picture.width // mask.shape[1]
+    for y, row in enumerate(mask.tolist()):
+        for x, keep in enumerate(row):
+            box = (x * step, y * step, (x + 1) * step, (y + 1) * step)
+            draw.rectangle(box, outline=(128, 128, 128))
+            if not keep:
+                draw.line((*box[:2], *box[2:]), fill=(90, 90, 90))
+                draw.line((box[2], box[1], box[0], box[3]), fill=(90, 90, 90))
+    return picture

@@ -1,0 +1,168 @@
+"""export: a pipeline as three ONNX graphs, encoder with search, decoder, and a step of the prior with its cache."""
+
+import contextlib
+import copy
+import io
+import json
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from common.files import replaced_folder, write_text
+from pipelines.export_graphs import (
+    ImageDecoding,
+    ImageEncoding,
+    PriorStep,
+    SpeechDecoding,
+    SpeechEncoding,
+    first_entries,
+)
+from pipelines.generation.speech import SpeechGenerationPipeline
+from pipelines.model_card import Pipeline
+from pipelines.publish import load_pipeline, pipeline_folder
+from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
+from stage1_tokenizer.quantizers import SimVQ
+from stage2_prior import Prior
+
+FREE = torch.export.Dim.DYNAMIC
+"""A dimension of any size."""
+OPSET = 20
+SHORTEST = 7
+"""Codes of the shortest clip that the graph of a speech encoder takes: those that its last convolution sees."""
+
+
+def export(place: Path, out: Path) -> str:
+    """Writes encoder.onnx, decoder.onnx, prior.onnx and pipeline.json, whole or not at all; says where.
+
+    Raises ValueError for a folder that is no pipeline, for a part that ONNX can't say, and where the extra `export`
+    is missing.
+    """
+    folder = pipeline_folder(place)
+    try:
+        import onnxscript  # noqa: F401
+    except ImportError:
+        raise ValueError(
+            "onnxscript is not installed: pip install 'simvq-pipeline[export]'"
+        ) from None
+    pipeline = load_pipeline(folder)
+    if pipeline.prior.config.levels_by == "depth":
+        raise ValueError(
+            f"{folder} has a prior of levels_by=depth, of two transformers: export takes priors of levels_by=flattened"
+        )
+    with replaced_folder(out) as partial:
+        write_tokenizer(with_fixed_codebooks(pipeline.tokenizer), partial)
+        write_prior(pipeline.prior, partial)
+        about = description(pipeline)
+        write_text(partial / "pipeline.json", json.dumps(about, indent=2) + "\n")
+    return f"{out}: encoder.onnx, decoder.onnx, prior.onnx, pipeline.json"
+
+
+def with_fixed_codebooks(tokenizer: Any) -> Any:
+    """A copy whose SimVQ codebooks stand as they are, so that no graph projects a basis anew."""
+    tokenizer = copy.deepcopy(tokenizer)
+    for module in tokenizer.modules():
+        if isinstance(module, SimVQ):
+            codebook = module.codebook.detach().clone()
+            del module.basis
+            module.register_buffer("basis", codebook)
+            module.projection = nn.Identity()
+    return tokenizer
+
+
+def write_tokenizer(tokenizer: ImageTokenizer | SpeechTokenizer, folder: Path) -> None:
+    """Writes encoder.onnx and decoder.onnx."""
+    levels = tokenizer.quantizer.spec.levels
+    last = (levels,) if levels > 1 else ()
+    encoding: nn.Module
+    decoding: nn.Module
+    if isinstance(tokenizer, SpeechTokenizer):
+        kind, free = "waveform", {0: FREE, 1: FREE}
+        encoding, decoding = SpeechEncoding(tokenizer), SpeechDecoding(tokenizer)
+        items = torch.zeros(2, 2 * SHORTEST * tokenizer.config.hop)
+        codes = torch.zeros(2, 2 * SHORTEST, *last, dtype=torch.int64)
+    else:
+        kind, free = "images", {0: FREE}
+        encoding, decoding = ImageEncoding(tokenizer), ImageDecoding(tokenizer)
+        side = tokenizer.config.image_size
+        items = torch.zeros(2, tokenizer.config.in_channels, side, side)
+        codes = torch.zeros(2, *tokenizer.config.grid, *last, dtype=torch.int64)
+    write(encoding, [items], folder / "encoder.onnx", [kind], ["codes"], [free])
+    write(decoding, [codes], folder / "decoder.onnx", ["codes"], [kind], [free])
+
+
+def write_prior(prior: Prior, folder: Path) -> None:
+    """Writes prior.onnx."""
+    step = PriorStep(prior)
+    entries, past = torch.zeros(2, 2, dtype=torch.int64), step.empty_past(2, places=3)
+    names = ["entries", "past"], ["logits", "present"]
+    write(
+        step,
+        [entries, past],
+        folder / "prior.onnx",
+        *names,
+        [{0: FREE, 1: FREE}, {2: FREE, 4: FREE}],
+    )
+
+
+def write(
+    graph: nn.Module,
+    inputs: Sequence[Tensor],
+    path: Path,
+    names: list[str],
+    results: list[str],
+    free: Sequence[dict[int, Any]],
+) -> None:
+    """Writes a graph of these inputs, some of whose dimensions are free. Raises ValueError where ONNX can't say it."""
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
+            warnings.simplefilter("ignore")
+            traced = torch.export.export(
+                graph.eval(), tuple(inputs), dynamic_shapes=tuple(free), strict=False
+            )
+            program: Any = torch.onnx.export(
+                traced,
+                dynamo=True,
+                input_names=names,
+                output_names=results,
+                opset_version=OPSET,
+                verbose=False,
+            )
+    except (torch.onnx.errors.OnnxExporterError, RuntimeError, ValueError) as error:
+        reason = (str(error).strip().splitlines() or [repr(error)])[0]
+        raise ValueError(f"{path.name} can't be said in ONNX: {reason}") from None
+    for result in (each for node in program.model.graph for each in node.outputs):
+        result.shape = None  # of free dimensions it may say what the example had
+    program.save(path)
+
+
+def description(pipeline: Pipeline) -> dict[str, Any]:
+    """What a program needs to know that has the graphs alone."""
+    prior = pipeline.prior.config
+    step = PriorStep(pipeline.prior)
+    about: dict[str, Any] = {
+        "classes": list(pipeline.classes),
+        "codes": prior.longest,
+        "min_codes": prior.min_codes,
+        "ends": prior.ends,
+        "level_sizes": list(prior.level_sizes),
+        "codebook_size": prior.codebook_size,
+        "no_condition": list(prior.no_condition),
+        "parts": prior.parts,
+        "characters": prior.characters,
+        "first_entries": first_entries(pipeline.prior),
+        "past": list(step.empty_past(1, places=0).shape),
+    }
+    if isinstance(pipeline, SpeechGenerationPipeline):
+        config = pipeline.tokenizer.config
+        speakers = list(pipeline.speakers)
+        return about | {
+            "speakers": speakers,
+            "sample_rate": config.sample_rate,
+            "hop": config.hop,
+            "shortest": SHORTEST,
+        }
+    return about | {"grid": list(pipeline.tokenizer.config.grid)}

@@ -1,0 +1,39 @@
+"""Labels and speakers as people say them: by name or by number, one or many."""
+
+import difflib
+from collections.abc import Sequence
+
+Named = int | str
+"""A label or a speaker: its number, or its name."""
+SHOWN = 8
+"""Names that a message lists at the most."""
+
+
+def numbers_of(
+    given: Named | Sequence[Named] | None, names: Sequence[str], kind: str
+) -> list[int] | None:
+    """The numbers of labels or speakers, of which `names` are all names in order; None for none.
+
+    Raises ValueError for a name that is not among them.
+    """
+    if given is None:
+        return None
+    many = [given] if isinstance(given, int | str) else given
+    return [number_of(one, names, kind) for one in many]
+
+
+def number_of(given: Named, names: Sequence[str], kind: str) -> int:
+    """One number; digits that are no name are one, too."""
+    if not isinstance(given, str):
+        return int(given)
+    if given in names:
+        return names.index(given)
+    if given.isdecimal():
+        return int(given)
+    close = difflib.get_close_matches(given, names, n=1)
+    meant = f"did you mean {close[0]!r}? " if close else ""
+    shown = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+    raise ValueError(
+        f"{kind} {given!r} is no name of a {kind}: {meant}There are {len(names)}"
+        + (f": {shown}" if names else "")
+    )

@@ -1,0 +1,96 @@
+"""push: a pipeline on the Hub, with a model card that its scores write."""
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HFValidationError, LocalTokenNotFoundError
+from huggingface_hub.errors import HTTPError as HubError  # httpx's or httpx2's, by its version
+from huggingface_hub.utils import validate_repo_id
+
+from common.config import load_config
+from common.files import read_json
+from pipelines.generation.images import ImageGenerationPipeline
+from pipelines.generation.pipeline_folder import read_pipeline
+from pipelines.generation.speech import SpeechGenerationPipeline
+from pipelines.model_card import Pipeline, model_card, save_examples
+
+
+@dataclass(frozen=True, kw_only=True)
+class PushConfig:
+    """What push reads beside the pipeline and its name."""
+
+    license: str | None = None
+    """Licence of the weights, as the Hub abbreviates it, such as cc-by-4.0: what the data allows; null says that none is stated."""
+    private: bool = False
+    """Make a new repository private."""
+    score: Path | None = None
+    """A score.json for the card; null for that of the pipeline's run."""
+    samples: Path | None = None
+    """The folder of samples of which the card shows some; null for that of the pipeline's run."""
+
+
+def push(pipeline: Path, name: str, options: Sequence[str] = ()) -> str:
+    """Puts a pipeline into the Hub's repository `name`, which is made if need be; returns its address.
+
+    `options` are keys of PushConfig, such as license=cc-by-4.0. Raises ValueError for a folder that is no pipeline,
+    and with what the Hub says where it refuses.
+    """
+    config = load_config(PushConfig, None, options)
+    folder = pipeline_folder(pipeline)
+    run = folder.parents[1]
+    score, samples = config.score or run / "score" / "score.json", config.samples or run / "samples"
+    if config.score is not None and not score.is_file():
+        raise ValueError(f"score={score} is not a file: set score, or leave it out")
+    try:
+        validate_repo_id(name)
+        if name.count("/") != 1:
+            raise HFValidationError("it must have the form user/name")
+    except HFValidationError as error:
+        raise ValueError(f"{name} is no name of a repository: {error}") from None
+    with tempfile.TemporaryDirectory() as temporary:
+        whole = Path(temporary) / "pipeline"
+        shutil.copytree(folder, whole, ignore=shutil.ignore_patterns(".*"))
+        examples = save_examples(samples, whole)
+        scored = read_json(score) if score.is_file() else {}
+        card = model_card(load_pipeline(folder), name, scored, examples, config.license)
+        card.save(whole / "README.md")
+        return uploaded(whole, name, config.private)
+
+
+def pipeline_folder(place: Path) -> Path:
+    """The folder of a pipeline, or that of a run. Raises ValueError for another, and for damaged weights."""
+    for folder in (place, place / "pipeline", place / "prior" / "pipeline"):
+        if (folder / "pipeline.json").is_file():
+            read_pipeline(folder)
+            return folder.resolve()
+    raise ValueError(
+        f"{place} is not the folder of a pipeline: give the folder `prior/pipeline` of a run"
+    )
+
+
+def load_pipeline(folder: Path) -> Pipeline:
+    """The pipeline of a folder, on the CPU."""
+    if "sample_rate" in read_json(folder / "tokenizer" / "config.json"):
+        return SpeechGenerationPipeline.from_pretrained(folder)
+    return ImageGenerationPipeline.from_pretrained(folder)
+
+
+def uploaded(folder: Path, name: str, private: bool) -> str:
+    """The address of a repository that now has the files of a folder."""
+    api = HfApi()
+    try:
+        address: Any = api.create_repo(name, private=private, exist_ok=True)
+        api.upload_folder(repo_id=name, folder_path=folder, commit_message="A pipeline of SimVQ")
+    except LocalTokenNotFoundError:
+        raise ValueError(
+            "there is no token of the Hub: run `hf auth login`, or set HF_TOKEN"
+        ) from None
+    except HubError as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"the Hub at {api.endpoint} did not take {name}: {reason}") from None
+    return str(address)

@@ -1,0 +1,80 @@
+"""The recipes that come with the package, and what was measured of them: `simvq recipes`, `simvq run digits`."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+FOLDER = Path(__file__).parent / "configs"
+
+
+class Facts(NamedTuple):
+    """What a recipe needs and gave; the numbers are those of docs/results.md, which says how each was made."""
+
+    data: str
+    hardware: str
+    time: str = "time not measured"
+    result: str = "result not measured"
+
+
+FACTS = {
+    "digits": Facts(
+        "scikit-learn's 8 x 8 digits, embedded",
+        "a CPU",
+        "2.8 min",
+        "PSNR 24.1 dB; 98.0 % of samples carry their label",
+    ),
+    "spoken_digits": Facts(
+        "16 words spoken by espeak-ng, embedded",
+        "a CPU",
+        "4.6 min",
+        "STOI 0.764; 91.0 % of samples carry their label",
+    ),
+    "mnist": Facts("MNIST, from the Hub", "a CPU"),
+    "cifar10_cpu": Facts(
+        "CIFAR-10, from the Hub; measured on a copy as JPEG",
+        "a CPU",
+        "20 + 10 + 21 min",
+        "PSNR 26.23 dB; 14.7 % of samples carry their label",
+    ),
+    "cifar10": Facts("CIFAR-10, from the Hub", "one GPU"),
+    "fsdd": Facts(
+        "Free Spoken Digit Dataset, from the Hub; measured on a copy that names speakers",
+        "a CPU",
+        result="STOI 0.825; 97.5 % of samples carry their label",
+    ),
+    "fsdd_text": Facts(
+        "the same, by text; measured before an initialisation was mended",
+        "a CPU",
+        "10 min for the prior",
+        "STOI 0.806; 93.3 % of samples carry their label",
+    ),
+    "librispeech_cpu": Facts(
+        "an excerpt of LibriSpeech, from the Hub; measured on another, and before the same",
+        "a CPU",
+        "76 + 11 min",
+        "STOI 0.773; 857 bits per second",
+    ),
+    "librispeech": Facts("100 hours of LibriSpeech, from the Hub", "one GPU"),
+    "smoke": Facts("scikit-learn's digits", "a CPU", "seconds", "that everything runs, no more"),
+}
+"""Of each recipe, the quick ones first."""
+
+
+def config_path(text: str) -> Path:
+    """The file that a command names: of this path, or the recipe of this name, such as `digits`."""
+    path, recipe = Path(text), FOLDER / f"{text}.yaml"
+    return recipe if not path.is_file() and recipe.is_file() else path
+
+
+def recipes() -> str:
+    """All recipes, with what was measured of each."""
+    lines = [
+        "simvq run NAME, in any folder: data, hardware, time, and the result where it was measured.",
+        "",
+    ]
+    for name, (data, hardware, time, result) in FACTS.items():
+        lines += [f"{name:<17}{data}", f"{'':<17}{hardware}, {time}: {result}"]
+    studies = sorted(path.stem for path in (FOLDER / "compare").glob("*.yaml"))
+    lines += ["", "simvq compare NAME: " + ", ".join(f"compare/{name}" for name in studies)]
+    return "\n".join(
+        [*lines, f"The files are in {FOLDER}; docs/results.md says how each number was made."]
+    )

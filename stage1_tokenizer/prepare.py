@@ -1,0 +1,108 @@
+"""What a tokenizer's training is made of: data, networks, optimizers, averages and counters."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
+from torch import nn
+
+from common.checkpointing import recompute
+from common.checkpoints import Stateful
+from common.early_stopping import Best
+from common.training import Average, StepGuard, decay_groups
+from stage1_tokenizer.batches import BadItems, bad_items_of
+from stage1_tokenizer.codebook_usage import CodebookUse
+from stage1_tokenizer.config import TrainTokenizerConfig
+from stage1_tokenizer.modality import MODALITIES, ModalityTraining
+from stage1_tokenizer.start import start_weights
+
+
+@dataclass
+class Training:
+    """Everything that one step touches."""
+
+    config: TrainTokenizerConfig
+    accelerator: Accelerator
+    modality: ModalityTraining
+    model: nn.Module
+    optimizer: AcceleratedOptimizer
+    discriminator: nn.Module | None
+    discriminator_optimizer: AcceleratedOptimizer | None
+    average: Average
+    use: CodebookUse
+    guard: StepGuard
+    bad_items: BadItems
+    best: Best
+    """Of the held-out evaluations, where patience is on."""
+    constant: dict[str, float]
+    """What the best constant output reaches on the held-out items that are evaluated."""
+
+    @property
+    def parts(self) -> dict[str, Stateful]:
+        """What a checkpoint holds."""
+        parts: dict[str, Stateful] = {
+            "model": self.modality.tokenizer,
+            "optimizer": self.optimizer.optimizer,
+            "average": self.average,
+            "use": self.use,
+            "guard": self.guard,
+            "best": self.best,
+        }
+        if self.modality.discriminator is not None and self.discriminator_optimizer is not None:
+            parts["discriminator"] = self.modality.discriminator
+            parts["discriminator_optimizer"] = self.discriminator_optimizer.optimizer
+        if self.accelerator.scaler is not None:
+            parts["scaler"] = self.accelerator.scaler
+        return parts
+
+
+def prepare(config: TrainTokenizerConfig, accelerator: Accelerator) -> Training:
+    """Data, networks and optimizers, on their device and wrapped for several processes."""
+    torch.manual_seed(config.seed)
+    modality = MODALITIES[config.modality].training(config, accelerator.device)
+    start_weights(config, modality)
+    tokenizer, betas = modality.tokenizer, config.optim.betas
+    for network in (tokenizer.encoder, tokenizer.decoder) if config.checkpointing else ():
+        recompute(network)
+    groups = parameter_groups(config, tokenizer)
+    optimizer = torch.optim.AdamW(groups, lr=config.optim.lr, betas=betas, fused=True)
+    model, optimizer = accelerator.prepare(tokenizer, optimizer)
+    discriminator = discriminator_optimizer = None
+    if modality.discriminator is not None:
+        lr = config.loss.discriminator_lr
+        weights = {"params": modality.discriminator.parameters(), "scale": lr / config.optim.lr}
+        adam = torch.optim.AdamW([weights], lr=lr, betas=betas, weight_decay=0.0, fused=True)
+        discriminator, discriminator_optimizer = accelerator.prepare(modality.discriminator, adam)
+    return Training(
+        config=config,
+        accelerator=accelerator,
+        modality=modality,
+        model=model,
+        optimizer=optimizer,
+        discriminator=discriminator,
+        discriminator_optimizer=discriminator_optimizer,
+        average=Average(tokenizer, config.ema_decay),
+        use=CodebookUse(tokenizer.quantizer.spec, accelerator.device),
+        guard=StepGuard(accelerator.device, config.max_skipped_steps, config.optim.grad_clip),
+        bad_items=bad_items_of(modality.train_set),
+        best=Best(),
+        constant=modality.evaluate_constant(),
+    )
+
+
+def parameter_groups(config: TrainTokenizerConfig, tokenizer: nn.Module) -> list[dict[str, Any]]:
+    """The networks' parameters, whose learning rate is `scale` times the schedule; the quantizer's, at constant ones."""
+    networks: list[tuple[str, nn.Parameter]] = []
+    quantizer: list[dict[str, Any]] = []
+    for name, parameter in tokenizer.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        if name.startswith("quantizer."):
+            lr = config.basis_lr if name == "quantizer.basis" else config.quantizer_lr
+            quantizer.append({"params": [parameter], "lr": lr, "weight_decay": 0.0})
+        else:
+            networks.append((name, parameter))
+    decayed = decay_groups(networks, config.optim.weight_decay)
+    return [group | {"scale": 1.0} for group in decayed] + quantizer

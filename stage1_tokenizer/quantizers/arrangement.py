@@ -1,0 +1,66 @@
+"""Latents in the arrangements that people hold them in, to vectors and back."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+PADDING = -1
+"""Stands for the code of a position that a mask leaves out."""
+
+
+class Arrangement(NamedTuple):
+    """Where the vectors of a batch stand, and which of them count."""
+
+    places: tuple[int, ...]
+    """Batch size, then the positions along each dimension, such as (8, 16, 16)."""
+    channels_first: bool
+    mask: Bool[Tensor, "b n"] | None
+
+    def vectors(self, latents: Float[Tensor, "b ..."]) -> Float[Tensor, "items n d"]:
+        """The vectors in order; with a mask those that count alone, as one item."""
+        flat = latents.movedim(1, -1) if self.channels_first else latents
+        flat = flat.flatten(1, -2)
+        return flat if self.mask is None else flat[self.mask][None]
+
+    def restored(self, vectors: Float[Tensor, "items n d"]) -> Float[Tensor, "b ..."]:
+        """The vectors where they came from, zeros where the mask has left one out."""
+        if self.mask is not None:
+            full = vectors.new_zeros((*self.mask.shape, vectors.shape[-1]))
+            vectors = full.index_put((self.mask,), vectors[0])
+        arranged = vectors.reshape(*self.places, -1)
+        return arranged.movedim(-1, 1) if self.channels_first else arranged
+
+    def restored_codes(self, codes: Int[Tensor, "items n *levels"]) -> Int[Tensor, "b ..."]:
+        """The codes where their vectors came from, -1 where the mask has left one out."""
+        if self.mask is not None:
+            flat = codes[0]
+            codes = flat.new_full((*self.mask.shape, *flat.shape[1:]), PADDING)
+            codes[self.mask] = flat
+        return codes.reshape(*self.places, *codes.shape[2:])
+
+
+def arrangement(
+    latents: Tensor, code_dim: int, channels_first: bool, mask: Tensor | None
+) -> Arrangement:
+    """How latents are arranged. Raises ValueError for a shape that does not hold vectors of `code_dim`, and for
+    a mask that does not fit it."""
+    shape = tuple(latents.shape)
+    own, other = (1, -1) if channels_first else (-1, 1)
+    if len(shape) < 3 or shape[own] != code_dim:
+        form = "(b, d, ...)" if channels_first else "(b, ..., d)"
+        swapped = len(shape) > 2 and shape[other] == code_dim
+        raise ValueError(
+            f"latents of shape {shape} must have the shape {form}, with d = code_dim = {code_dim}"
+            + (f": say channels_first={not channels_first}" if swapped else "")
+        )
+    places = (shape[0], *shape[2:]) if channels_first else shape[:-1]
+    if mask is None:
+        return Arrangement(places, channels_first, None)
+    if mask.dtype != torch.bool or tuple(mask.shape) != places or not mask.any():
+        raise ValueError(
+            f"mask of shape {tuple(mask.shape)} and type {mask.dtype} must have the shape {places} and type torch.bool, "
+            "true where a vector counts, and somewhere true"
+        )
+    return Arrangement(places, channels_first, mask.flatten(1))

@@ -1,0 +1,38 @@
+"""A quantizer that takes part in somebody else's training loop, by hooks of its module and of the optimizer."""
+
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+
+from common.processes import broadcast_from_first
+
+
+def attach(quantizer: Any, optimizer: Optimizer, *, resumed: bool) -> None:
+    """Calls `init_from`, `accumulate` and `after_step` of a `Quantizer` when it is their time."""
+    begun = resumed
+    batches: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def before_forward(_: Any, inputs: tuple[Any, ...]) -> None:
+        nonlocal begun
+        if quantizer.training and not begun:
+            begun = True
+            with torch.no_grad():
+                quantizer.init_from(inputs[0].detach().float())
+                for value in quantizer.state_dict().values():
+                    broadcast_from_first(value)
+
+    def after_forward(_: Any, __: Any, out: Any) -> None:
+        if quantizer.training and torch.is_grad_enabled():
+            batches.append((out.inputs, out.input_codes))
+
+    def after_step(*_: Any) -> None:
+        if batches:
+            for inputs, codes in batches:
+                quantizer.accumulate(inputs, codes)
+            batches.clear()
+            quantizer.after_step()
+
+    quantizer.register_forward_pre_hook(before_forward)
+    quantizer.register_forward_hook(after_forward)
+    optimizer.register_step_post_hook(after_step)

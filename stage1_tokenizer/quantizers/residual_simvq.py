@@ -1,0 +1,117 @@
+"""Residual SimVQ: each code stands for what those before it leave of the vector, every level's codebook being C W + b."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from common.bounds import Count, NonNegative
+from stage1_tokenizer.quantizers.base import Quantized, keywords_of
+from stage1_tokenizer.quantizers.estimators import straight_through
+from stage1_tokenizer.quantizers.residual import ResidualQuantizer, check_levels
+from stage1_tokenizer.quantizers.simvq import SimVQ
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResidualSimVQConfig:
+    """The codebooks, and the options of their training; see `SimVQConfig`."""
+
+    method: Literal["residual-simvq"] = "residual-simvq"
+    codebook_size: Count = 1024
+    """Number of codes of each level, K."""
+    code_dim: Count = 128
+    """Dimension of the latents, d."""
+    levels: Count = 4
+    """Codes of one position, each of which refines those before it."""
+    bias: bool = True
+    """The b of each level's C W + b."""
+    beta: NonNegative = 0.25
+    """Weight of the commitment loss relative to the codebook loss."""
+    weight: NonNegative = 1.0
+    """Weight of codebook and commitment loss, the means over levels, in the total loss."""
+    rescale: bool = True
+    """Initialize each level's W and b from the mean and scale of what is left before it of the first batch."""
+
+    def __post_init__(self) -> None:
+        check_levels(self.levels, self.codebook_size)
+
+
+class ResidualSimVQ(ResidualQuantizer):
+    """Vectors to one code per level, the nearest to what is left. Each level is a `SimVQ` of its own.
+
+    A level's losses are taken on what is left before it; those before it get no gradient of them.
+
+        >>> quantizer = ResidualSimVQ(codebook_size=256, code_dim=16, levels=3)
+        >>> latents, codes, loss = quantizer(torch.randn(2, 10, 16))
+        >>> codes.shape
+        torch.Size([2, 10, 3])
+        >>> coarse, finer, whole = quantizer.sums(codes)  # what the first one, two and three codes stand for
+        >>> torch.equal(whole, quantizer.lookup(codes))
+        True
+    """
+
+    config_class = ResidualSimVQConfig
+    config: ResidualSimVQConfig
+
+    @keywords_of(ResidualSimVQConfig)
+    def __init__(self, *given: ResidualSimVQConfig, **options: Any) -> None:
+        super().__init__(*given, **options)
+        config = self.config
+        self.levels = nn.ModuleList(
+            SimVQ(
+                codebook_size=config.codebook_size,
+                code_dim=config.code_dim,
+                bias=config.bias,
+                beta=config.beta,
+                weight=config.weight,
+                rescale=config.rescale,
+            )
+            for _ in range(config.levels)
+        )
+
+    @property
+    def codebook(self) -> Float[Tensor, "k d"]:
+        """The first level's."""
+        return self.level(0).codebook
+
+    def level(self, level: int) -> SimVQ:
+        """The quantizer of a level."""
+        quantizer = self.levels[level]
+        assert isinstance(quantizer, SimVQ)
+        return quantizer
+
+    def forward(self, latents: Float[Tensor, "b n d"]) -> Quantized:
+        """Codes, the last level's sums and the losses, means over levels; in float32, whatever the autocast."""
+        with torch.autocast(latents.device.type, enabled=False):
+            latents = latents.float()
+            codes = self.encode(latents)
+            total, each = torch.zeros_like(latents), []
+            for level, part in enumerate(codes.unbind(-1)):
+                chosen = self.added(level, part, total)
+                each.append(self.level(level).losses(latents - total, chosen))
+                total = total + chosen.detach()
+            losses = {name: torch.stack([one[name] for one in each]).mean() for name in each[0]}
+            estimated = straight_through(latents, total)
+            return Quantized(estimated, codes, losses, latents.detach().flatten(0, 1))
+
+    def best(
+        self, level: int, left: Float[Tensor, "n d"], sums: Float[Tensor, "n d"]
+    ) -> Int[Tensor, " n"]:
+        """The nearest to what is left, whatever the sums."""
+        return self.level(level).encode(left)
+
+    def added(
+        self, level: int, codes: Int[Tensor, "*b"], sums: Float[Tensor, "*b d"]
+    ) -> Float[Tensor, "*b d"]:
+        """The level's code vectors, whatever the sums."""
+        return self.level(level).lookup(codes)
+
+    @torch.no_grad()
+    def init_from(self, latents: Float[Tensor, "*b d"]) -> None:
+        """Gives each level's codes the mean and the spread of what is left before it, where `rescale` is on."""
+        left = latents.reshape(-1, self.config.code_dim).float()
+        for level in range(self.config.levels):
+            self.level(level).init_from(left)
+            left = left - self.level(level).lookup(self.level(level).encode(left))

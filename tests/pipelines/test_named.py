@@ -1,0 +1,84 @@
+"""Pipelines take labels and speakers by name or number, one or many, and a prior in half precision."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers.saved import filled, restored
+from torch import Tensor
+
+from pipelines.generation.image_samples import sample_labels
+from pipelines.generation.images import ImageGenerationPipeline
+from pipelines.generation.speech import SpeechGenerationPipeline
+from pipelines.sample_config import SampleImagesConfig
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> ImageGenerationPipeline:
+    """With the labels a, b and c."""
+    return ImageGenerationPipeline.from_pretrained(restored("images", tmp_path)[0])
+
+
+@pytest.fixture
+def speech(tmp_path: Path) -> SpeechGenerationPipeline:
+    """With the labels a, b and c and the speakers x and y."""
+    return SpeechGenerationPipeline.from_pretrained(restored("speech", tmp_path)[0])
+
+
+def test_names_and_numbers_are_the_same(images: ImageGenerationPipeline) -> None:
+    by_number = images([2, 0, 2]).codes
+    for labels in (["c", "a", "c"], ("c", 0, "2"), np.array([2, 0, 2]), torch.tensor([2, 0, 2])):
+        assert torch.equal(images(labels).codes, by_number)
+
+
+def test_one_label_is_one_image(images: ImageGenerationPipeline) -> None:
+    one = images([1])
+    assert len(one.images) == 1
+    assert torch.equal(images("b").codes, one.codes) and torch.equal(images(1).codes, one.codes)
+
+
+def test_speakers_and_labels_by_name(speech: SpeechGenerationPipeline) -> None:
+    def codes(*given: object) -> list[Tensor]:
+        return speech(*given, prompts=[filled("waveforms", (3, 100))[0]]).codes  # type: ignore[arg-type]
+
+    assert torch.equal(codes("c", "y")[0], codes([2], [1])[0])
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ("goldfish", "label 'goldfish' is no name of a label: There are 3: a, b, c"),
+        (["a", "bb"], "label 'bb' is no name of a label: did you mean 'b'? There are 3"),
+        ("7", "label 7: this prior has 3 labels, counted from 0"),
+    ],
+)
+def test_what_is_no_label_is_one_sentence(
+    images: ImageGenerationPipeline, labels: object, words: str
+) -> None:
+    with pytest.raises(ValueError) as caught:
+        images(labels)  # type: ignore[arg-type]
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("labels", [("c", "a"), (2, 0), None, "c"])
+def test_sample_takes_names(images: ImageGenerationPipeline, labels: object) -> None:
+    config = SampleImagesConfig(
+        pipeline=Path("p"),
+        out=Path("o"),
+        count=4,
+        labels=labels,  # type: ignore[arg-type]
+    )
+    expected = {"c": [2] * 4, None: [0, 1, 2, 0]}.get(labels, [2, 0, 2, 0])  # type: ignore[call-overload]
+    assert sample_labels(config, images) == expected
+
+
+def test_half_precision_is_the_priors_alone(images: ImageGenerationPipeline) -> None:
+    pixels = filled("images", (2, 3, 8, 8))
+    codes = images.tokenizer.encode(pixels)
+    assert images.to("cpu", torch.bfloat16) is images
+    assert images.prior.condition_embedding.weight.dtype == torch.bfloat16
+    assert torch.equal(images.tokenizer.encode(pixels), codes)
+    assert len(images(["a", "b"]).images) == 2
+    assert images.to(torch.float32).prior.condition_embedding.weight.dtype == torch.float32
+    assert images.device == torch.device("cpu")

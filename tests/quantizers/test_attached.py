@@ -1,0 +1,73 @@
+"""A quantizer attached to an optimizer does in a plain loop what the calls written out do, bit for bit."""
+
+import copy
+
+import pytest
+import torch
+from helpers.quantizer_cases import CASES, DIM, Case, vectors
+
+from stage1_tokenizer.quantizers import EMA, Quantizer, SimVQ
+
+
+def trained(case: Case, attached: bool) -> dict[str, torch.Tensor]:
+    """The state of encoder and quantizer after five steps."""
+    torch.manual_seed(0)
+    encoder, quantizer = torch.nn.Linear(DIM, DIM), case.make()
+    optimizer = torch.optim.SGD([*encoder.parameters(), *quantizer.parameters()], lr=0.05)
+    if attached:
+        quantizer.attach(optimizer)
+    for step in range(5):
+        latents = encoder(vectors(seed=step))
+        if not attached and step == 0:
+            quantizer.init_from(latents.detach())
+        torch.manual_seed(step)
+        out = quantizer(latents)
+        (out.loss + out.latents.square().mean()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if not attached:
+            quantizer.accumulate(out.inputs, out.input_codes)
+            quantizer.after_step()
+    return {**quantizer.state_dict(), **encoder.state_dict()}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_attached_equals_the_calls_written_out(case: Case) -> None:
+    ours, theirs = trained(case, True), trained(case, False)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def loop(quantizer: Quantizer, resumed: bool = False) -> torch.optim.Optimizer:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    quantizer.attach(optimizer, resumed=resumed)
+    return optimizer
+
+
+def test_evaluation_changes_nothing() -> None:
+    quantizer = EMA(codebook_size=8, code_dim=DIM)
+    optimizer, before = loop(quantizer), copy.deepcopy(quantizer.state_dict())
+    quantizer.eval()(vectors())
+    optimizer.step()
+    assert all(torch.equal(value, before[name]) for name, value in quantizer.state_dict().items())
+
+
+def test_a_resumed_codebook_is_not_initialised_again() -> None:
+    quantizer = SimVQ(codebook_size=8, code_dim=DIM)
+    before = quantizer.codebook.detach().clone()
+    loop(quantizer, resumed=True)
+    quantizer(vectors())
+    assert torch.equal(quantizer.codebook, before)
+
+
+def test_batches_before_a_step_count_together() -> None:
+    """Gradient accumulation: two halves of a batch are one batch."""
+    states = []
+    for parts in (1, 2):
+        torch.manual_seed(0)
+        quantizer = EMA(codebook_size=8, code_dim=DIM, reset="none")
+        optimizer = loop(quantizer, resumed=True)
+        for some in vectors().chunk(parts, dim=1):
+            quantizer(some)
+        optimizer.step()
+        states.append(quantizer.codebook)
+    torch.testing.assert_close(*states)
