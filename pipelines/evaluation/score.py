@@ -112,9 +112,11 @@ def score(
     if isinstance(evaluation, ImageEvaluation) and evaluation.config.protocols:
         shown, protocols = by_protocols(evaluation)
         figures.append(shown)
-    title = f"Scores of {config.samples or config.tokenizer}"
     report = config.folder / "report.html"
-    write_text(report, render(title, rows, figures, about, findings))
+    write_text(
+        report,
+        render(f"Scores of {config.samples or config.tokenizer}", rows, figures, about, findings),
+    )
     about["report_sha256"] = sha256(report)
     write_scores(config.folder, rows, about, protocols)  # last: `finished` reads it
     return report

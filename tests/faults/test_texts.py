@@ -86,7 +86,7 @@ OVERRIDES = (
     ),
     *("data.source=", "data.validation=0%", "data.validation=100%", "data.validation=test"),
     *("seed=3", "nosuch.key=1", "tokenizer.trackers=[nosuch]", "tokenizer.data.source=[1]"),
-    *("samples.guidance=[]", "samples.labels=x", "codes.views=[nosuch]", "codes.views=[]"),
+    *("samples.guidance=[]", "codes.views=[nosuch]", "codes.views=[]"),
     *(
         f"run_dir={'x' * 300}",
         "run_dir=a\0b",
