@@ -46,6 +46,12 @@ def parser() -> argparse.ArgumentParser:
     profiled.add_argument("profiled", metavar="VERB", help="train-tokenizer or train-prior")
     profiled.add_argument("config", type=config_path, help="a file, or the name of a recipe")
     profiled.add_argument("overrides", nargs="*", metavar="key=value", help="prior.batch_size=8")
+    add_tools(verbs)
+    return top
+
+
+def add_tools(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """The verbs that read no experiment."""
     recipe = verbs.add_parser("new", help="write a recipe for a data set, on standard output")
     recipe.add_argument("data", help="a folder, a Parquet file, or a name on the Hub")
     recipe.add_argument("options", nargs="*", metavar="minutes=30", help="what training may take")
@@ -69,7 +75,6 @@ def parser() -> argparse.ArgumentParser:
     )
     official.add_argument("checkpoint", type=Path, help="a Lightning checkpoint (.ckpt)")
     official.add_argument("out", type=Path, help="the folder to write, for from_pretrained")
-    return top
 
 
 def help_of(arguments: Sequence[str]) -> str | None:

@@ -19,14 +19,14 @@ Pipeline = ImageGenerationPipeline | SpeechGenerationPipeline
 IMAGES_SHOWN, COLUMNS, CLIPS_SHOWN = 40, 10, 4
 SHOWN_ROWS = "samples", "reconstruction"
 """Rows of score.json that say how good this pipeline is; the others are what it is compared with."""
-IMAGE_CODE = """from pipelines import ImageGenerationPipeline
+IMAGE_CODE = """from simvq import ImageGenerationPipeline
 
 pipe = ImageGenerationPipeline.from_pretrained("{name}")
 out = pipe({conditions}seeds=[0, 1, 2]{guidance})
 for image, seed in zip(out.images, out.seeds):
     image.save(f"{{seed}}.png")"""
 SPEECH_CODE = """import soundfile
-from pipelines import SpeechGenerationPipeline
+from simvq import SpeechGenerationPipeline
 
 pipe = SpeechGenerationPipeline.from_pretrained("{name}")
 out = pipe({conditions}seeds=[0, 1, 2]{guidance})

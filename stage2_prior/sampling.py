@@ -71,8 +71,7 @@ def draw_codes(
     prompts: Sequence[Int[Tensor, " _"]] | None = None,
     order: Places = None,
 ) -> Iterator[Tensor]:
-    """What `sample_codes` gives, after each code those so far, (b, n), in the order in which they are drawn; to be
-    called without gradients.
+    """After each code of `sample_codes` those so far, (b, n), in the order of drawing; to be called without gradients.
 
     With guidance the batch is doubled, its second half without condition, in one forward.
     """
@@ -93,8 +92,7 @@ def draw_codes(
         states = mixed(body(inputs), place // config.levels, high // config.levels, options)
         logits = prior.logits(states, place)
         rule_out(logits, config, place, low)
-        same_level = codes[:, place % config.levels :: config.levels]
-        chosen = next_codes(logits, random[:, place], same_level, options)
+        chosen = next_codes(logits, random[:, place], codes, config.levels, options)
         if place < given.shape[1]:
             chosen = given[:, place].where(given[:, place] != IGNORED, chosen)
         if config.ends:
@@ -174,13 +172,15 @@ def next_codes(
     logits: Float[Tensor, "b k"],
     random: Float[Tensor, "b r"],
     codes: Int[Tensor, "b n"],
+    levels: int,
     options: SamplingOptions,
 ) -> Int[Tensor, " b"]:
-    """The chosen codes, but replacements of those that occur too often at the end of `codes`, of the same level."""
+    """The codes chosen after `codes`, but replacements of those that occur too often among the last of the same level."""
     chosen = choose(logits, random[:, 0], options.temperature, options.top_k, options.top_p)
     if options.repetitions is None:
         return chosen
-    count = (codes[:, -WINDOW:] == chosen[:, None]).sum(1)
+    same_level = codes[:, codes.shape[1] % levels :: levels]
+    count = (same_level[:, -WINDOW:] == chosen[:, None]).sum(1)
     return choose(logits, random[:, -1], 1.0, 0, 1.0).where(count > options.repetitions, chosen)
 
 

@@ -73,6 +73,36 @@ def write_ratings(folder: Path, trial: Trial, ratings: Sequence[float]) -> Path:
     return path
 
 
+class ListeningAnswers:
+    """What the buttons do."""
+
+    def __init__(self, tokenizers: Mapping[str, SpeechTokenizer], results: Path) -> None:
+        self.tokenizers, self.results = tokenizers, results
+        self.rate = max(tokenizer.config.sample_rate for tokenizer in tokenizers.values())
+        self.count = len(tokenizers) + 2
+
+    def begun(self, listener: str, path: str | None) -> list[Any]:
+        """A trial, the reference, the sounds in the trial's order, and ratings of 50."""
+        listener = listener.strip()
+        if not listener:
+            raise ValueError("say who is listening: fill in Listener")
+        file = check_size(path, "clip")
+        heard = stimuli(path, self.tokenizers, self.rate)
+        digest = sha256(file)
+        trial = Trial(listener, file.name, digest, shuffled([*heard], listener, digest))
+        sounds = [wav_bytes(heard[system], self.rate) for system in trial.systems]
+        reference = wav_bytes(heard[REFERENCE], self.rate)
+        return [trial, reference, *sounds, *[50] * self.count, ""]
+
+    def saved(self, trial: Trial | None, *ratings: float) -> tuple[None, str]:
+        """Writes the ratings, and says which sound was which."""
+        if trial is None:
+            raise ValueError("there is nothing to save: begin with a clip first")
+        path = write_ratings(self.results, trial, ratings)
+        names = [f"sound {i + 1} was **{name}**" for i, name in enumerate(trial.systems)]
+        return None, f"Saved to {path}: {', '.join(names)}."
+
+
 def listening_tab(tokenizers: Mapping[str, SpeechTokenizer], results: Path | None) -> None:
     """Players without names, a slider for each, and a button that writes what they are set to."""
     if results is None:
@@ -80,8 +110,7 @@ def listening_tab(tokenizers: Mapping[str, SpeechTokenizer], results: Path | Non
             "Ratings need a folder to be written to: start the page with `results=FOLDER`."
         )
         return
-    rate = max(tokenizer.config.sample_rate for tokenizer in tokenizers.values())
-    count = len(tokenizers) + 2
+    answers = ListeningAnswers(tokenizers, results)
     gradio.Markdown(
         "Listen to the reference, then rate each sound against it: 100 is no difference, 0 very bad. One of them is the "
         "reference itself. The names are shown once the ratings are saved."
@@ -92,31 +121,12 @@ def listening_tab(tokenizers: Mapping[str, SpeechTokenizer], results: Path | Non
     begin = gradio.Button("Begin", elem_id="begin")
     reference = player("Reference", blind=True)
     players, sliders = [], []
-    for i in range(count):
+    for i in range(1, answers.count + 1):
         with gradio.Row():
-            players.append(player(f"Sound {i + 1}", blind=True))
-            sliders.append(
-                gradio.Slider(0, 100, value=50, step=1, label=f"Rating of sound {i + 1}")
-            )
+            players.append(player(f"Sound {i}", blind=True))
+            sliders.append(gradio.Slider(0, 100, value=50, step=1, label=f"Rating of sound {i}"))
     save = gradio.Button("Save the ratings", variant="primary", elem_id="save")
     said = gradio.Markdown(elem_id="said")
-
-    def begun(name: str, path: str | None) -> list[Any]:
-        if not name.strip():
-            raise ValueError("say who is listening: fill in Listener")
-        file = check_size(path, "clip")
-        heard = stimuli(path, tokenizers, rate)
-        digest = sha256(file)
-        new = Trial(name.strip(), file.name, digest, shuffled([*heard], name.strip(), digest))
-        sounds = [wav_bytes(heard[system], rate) for system in new.systems]
-        return [new, wav_bytes(heard[REFERENCE], rate), *sounds, *[50] * count, ""]
-
-    def saved(this: Trial | None, *ratings: float) -> tuple[None, str]:
-        if this is None:
-            raise ValueError("there is nothing to save: begin with a clip first")
-        path = write_ratings(results, this, ratings)
-        names = [f"sound {i + 1} was **{name}**" for i, name in enumerate(this.systems)]
-        return None, f"Saved to {path}: {', '.join(names)}."
-
-    begin.click(told(begun), [listener, clip], [trial, reference, *players, *sliders, said])
-    save.click(told(saved), [trial, *sliders], [trial, said])
+    shown = [trial, reference, *players, *sliders, said]
+    begin.click(told(answers.begun), [listener, clip], shown)
+    save.click(told(answers.saved), [trial, *sliders], [trial, said])

@@ -27,6 +27,7 @@ from pipelines.verbs import train_prior
 from stage1_tokenizer import SpeechTokenizer
 from stage1_tokenizer.quantizers import SimVQConfig
 from stage2_prior import Prior
+from stage2_prior.build import load_prior
 from stage2_prior.train_config import TrainPriorConfig
 
 K, HOP = 20, MODEL.hop
@@ -120,6 +121,20 @@ def test_parts_of_a_batch_make_the_step_of_the_whole(codes: Path) -> None:
         for key in ("loss/train", "optim/grad_norm", "heldout/nats_per_code"):
             assert (key in a) == (key in b)
             assert a.get(key, 0) == pytest.approx(b.get(key, 0), rel=1e-4), (a["step"], key)
+
+
+def test_a_run_in_random_order_goes_on_bit_for_bit(
+    codes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its share of random orders falls with the step."""
+    whole, cut = (run_config(codes, f"annealed-{name}", order="annealed") for name in ("a", "b"))
+    train_prior(whole)
+    with monkeypatch.context() as patch, pytest.raises(PowerCut):
+        cut_in_step(patch, stage2_prior.train, 6)
+        train_prior(cut)
+    train_prior(cut)
+    assert_same_run(cut.run_dir, whole.run_dir, "best/model.safetensors")
+    assert load_prior(whole.run_dir / "best").config.order == "annealed"
 
 
 def test_every_epoch_tells_nats_per_code_and_bits_per_second(trained: Path) -> None:
