@@ -100,12 +100,7 @@ def score(
     if isinstance(evaluation, ImageEvaluation) and evaluation.config.save_statistics:
         evaluation.write_statistics(config.folder / "statistics")
     about = provenance(config, evaluation, sampling)
-    figures = [
-        *evaluation.figures(),
-        *codes_figures(reconstructor, histogram, evaluation.items),
-        *curve_figures("tokenizer", config.tokenizer_run),
-        *curve_figures("prior", config.prior_run),
-    ]
+    figures = [*evaluation.figures(), *run_figures(config, reconstructor, histogram, evaluation)]
     if config.data.test is None:
         findings = [*findings, NO_TEST]
     protocols = None
@@ -120,6 +115,20 @@ def score(
     about["report_sha256"] = sha256(report)
     write_scores(config.folder, rows, about, protocols)  # last: `finished` reads it
     return report
+
+
+def run_figures(
+    config: ScoreImagesConfig | ScoreSpeechConfig,
+    reconstructor: Reconstructor,
+    histogram: Any,
+    evaluation: Evaluation,
+) -> list[Figure]:
+    """The use of the codes, and the curves of both trainings."""
+    return [
+        *codes_figures(reconstructor, histogram, evaluation.items),
+        *curve_figures("tokenizer", config.tokenizer_run),
+        *curve_figures("prior", config.prior_run),
+    ]
 
 
 def by_protocols(evaluation: ImageEvaluation) -> tuple[Figure, dict[str, Any]]:
