@@ -23,7 +23,8 @@ class Within:
     def __str__(self) -> str:
         """In words, for messages."""
         if self.high < math.inf:
-            return f"from {self.low:g} to {self.high:g}"
+            start = f"above {self.low:g} and at most" if self.above else f"from {self.low:g} to"
+            return f"{start} {self.high:g}"
         return f"above {self.low:g}" if self.above else f"at least {self.low:g}"
 
 

@@ -13,10 +13,10 @@ import shutil
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
-from common.files import is_sealed, read_json, replaced_folder
+from common.files import is_sealed, read_json, replaced_folder, write_tensors
 
 
 @runtime_checkable
@@ -39,7 +39,7 @@ def save_checkpoint(run_dir: Path, step: int, parts: dict[str, Stateful], keep: 
     tensors: dict[str, Tensor] = {}
     tree = {name: _strip(part.state_dict(), name, tensors) for name, part in parts.items()}
     with replaced_folder(final) as partial:
-        save_file(tensors, partial / "state.safetensors")
+        write_tensors(tensors, partial / "state.safetensors")
         (partial / "state.json").write_text(json.dumps({"step": step, "parts": tree}))
     for old in list_checkpoints(run_dir)[:-keep]:
         shutil.rmtree(old)
@@ -61,9 +61,15 @@ def resume(run_dir: Path, parts: dict[str, Stateful]) -> int:
         )
     saved = read_json(intact / "state.json")
     tensors = load_file(intact / "state.safetensors")
-    for name, part in parts.items():
-        if name in saved["parts"]:  # what an earlier version did not have begins anew
-            part.load_state_dict(_fill(saved["parts"][name], tensors))
+    try:
+        for name, part in parts.items():
+            if name in saved["parts"]:  # what an earlier version did not have begins anew
+                part.load_state_dict(_fill(saved["parts"][name], tensors))
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{intact} is of another version, or of another model ({' '.join(str(error).split()[:40])}): remove "
+            f"{run_dir}, or set run_dir"
+        ) from None
     return saved["step"]
 
 

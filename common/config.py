@@ -23,6 +23,8 @@ from common.bounds import Within
 from common.files import write_text
 
 Config = TypeVar("Config")
+LARGEST = 2**63 - 1
+"""The largest whole number of 64 bits."""
 TYPE_NAMES = {
     bool: "true or false",
     int: "a whole number",
@@ -48,7 +50,7 @@ def load_config(schema: type[Config], path: Path | None, overrides: Sequence[str
 
 def read_values(path: Path | None, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """What a file says and the overrides say over it, as plain containers. Raises ValueError."""
-    from omegaconf import OmegaConf  # not where a quantizer alone is imported
+    from omegaconf import DictConfig, OmegaConf  # not where a quantizer alone is imported
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
@@ -59,15 +61,32 @@ def read_values(path: Path | None, overrides: Sequence[str] = ()) -> dict[str, A
     for override in overrides:
         if "=" not in override:
             raise ValueError(f"override {override!r} must have the form key=value")
+    where = path or "defaults"
     try:
-        parts: list[Any] = [OmegaConf.load(path) if path else {}]
+        parts: list[Any] = [OmegaConf.load(path) if path else OmegaConf.create()]
         parts.append(OmegaConf.from_dotlist(list(overrides)))
-        for key in [key for part in parts for key in sorted(OmegaConf.missing_keys(part))]:
-            raise ValueError(f"{path or 'defaults'}: {key}=??? is no value: set {key}")
-        merged = OmegaConf.merge(*parts)
-        return typing.cast("dict[str, Any]", OmegaConf.to_container(merged, resolve=True))
-    except (OmegaConfBaseException, YAMLError) as error:
-        raise ValueError(f"{path or 'defaults'}: {' '.join(str(error).split())}") from None
+        left_out = [key for part in parts for key in sorted(map(str, OmegaConf.missing_keys(part)))]
+        is_group = isinstance(parts[0], DictConfig)
+        merged = OmegaConf.merge(*parts) if is_group and not left_out else parts[0]
+        values: Any = OmegaConf.to_container(merged, resolve=not left_out)
+    except (OmegaConfBaseException, YAMLError, OSError, TypeError, ValueError) as error:
+        raise ValueError(f"{where}: {' '.join(str(error).split())}") from None
+    if left_out:
+        raise ValueError(f"{where}: {left_out[0]}=??? is no value: set {left_out[0]}")
+    if not is_group:
+        raise ValueError(f"{where} holds no keys with values: `key: value`, one a line")
+    refuse_nameless(values, where)
+    return typing.cast("dict[str, Any]", values)
+
+
+def refuse_nameless(values: Any, where: Path | str) -> None:
+    """Raises ValueError for a key that is no text."""
+    for key in values if isinstance(values, dict) else ():
+        if not isinstance(key, str):
+            raise ValueError(f"{where}: the key {key!r} is no text: put it in quotes")
+    for inner in values.values() if isinstance(values, dict) else values:
+        if isinstance(inner, dict | list):
+            refuse_nameless(inner, where)
 
 
 def build(
@@ -121,6 +140,8 @@ def _convert(hint: Any, value: Any, key: str, default: Any = None) -> Any:
     nested = [option for option in options if dataclasses.is_dataclass(option)]
     if value is None and types.NoneType in options:
         return None
+    if type(value) is int and not -LARGEST <= value <= LARGEST:
+        raise ValueError(f"{key} has more than 64 bits: set {key} to a smaller number")
     if nested and isinstance(value, Mapping):
         chosen = _chosen(nested, value, key)  # type: ignore[arg-type]
         return build(chosen, value, f"{key}.", default)
@@ -148,6 +169,8 @@ def _fits(base: type, value: Any) -> bool:
         return type(value) is base
     if base is float:
         return type(value) in (int, float)
+    if base is Path and value == "":
+        return False
     return not isinstance(value, list | Mapping) and value is not None
 
 
@@ -200,7 +223,7 @@ def _chosen(options: list[type[Any]], value: Any, key: str) -> type[Any]:
     if len(options) == 1 or name is None:
         return options[0]
     methods = {option.method: option for option in options if hasattr(option, "method")}
-    if name in methods:
+    if isinstance(name, str) and name in methods:
         return methods[name]
     if "." in str(name) and (bases := [o for o in options if not hasattr(o, "method")]):
         custom = getattr(import_object(str(name)), "config_class", None)

@@ -6,13 +6,19 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
 HASHES = "sha256.json"
 """In a sealed folder: the SHA-256 of each file, by its path in the folder."""
+OWN_HASH = "sha256"
+"""In a file of JSON: the SHA-256 of its other keys."""
 LOCK = ".lock"
 """In a folder that a process is writing: who it is."""
 
@@ -73,15 +79,24 @@ def write_text(path: Path, text: str) -> None:
         partial.write_text(text)
 
 
+def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    """Writes the tensors. Raises OSError where the disk does not take them."""
+    try:
+        save_file(tensors, path)
+    except SafetensorError as error:
+        raise OSError(f"{path} can't be written ({error})") from None
+
+
 def sha256(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def seal(folder: Path) -> None:
-    """Writes the hashes of all files of a folder into it."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != HASHES)
+def seal(folder: Path, files: Sequence[Path] | None = None) -> None:
+    """Writes the hashes of all files of a folder into it, or of these."""
+    if files is None:
+        files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != HASHES)
     for path in files:
         flush(path)
     hashes = {path.relative_to(folder).as_posix(): sha256(path) for path in files}
@@ -122,15 +137,44 @@ def is_sealed(folder: Path) -> bool:
     return folder.is_dir()
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object that a file holds. Raises ValueError, naming the file, for what is not JSON or no object."""
+class Saved(dict[str, Any]):
+    """An object of a file, whose missing keys are told: a file of another version may lack some."""
+
+    path: Path
+
+    def __missing__(self, key: str) -> Any:
+        raise ValueError(f"{self.path} has no {key!r}: it is of another version, make it again")
+
+
+def read_json(path: Path) -> Saved:
+    """The object that a file holds, without the hash that `hashed` gave it.
+
+    Raises ValueError, naming the file, for what is not JSON, is no object, or is not as it was written.
+    """
+
+    def saved(values: dict[str, Any]) -> Saved:
+        value = Saved(values)
+        value.path = path
+        return value
+
     try:
-        value = json.loads(path.read_text())
+        value = json.loads(path.read_text(), object_hook=saved)
     except ValueError as error:
         raise ValueError(f"{path} is damaged ({error}): make it again") from None
-    if not isinstance(value, dict):
+    if not isinstance(value, Saved):
         raise ValueError(f"{path} holds no JSON object: make it again")
+    if value.pop(OWN_HASH, digest := hashed(value)[OWN_HASH]) != digest:
+        raise ValueError(
+            f"{path} is not as it was written: make it again, or remove its key {OWN_HASH} if it was changed on purpose"
+        )
     return value
+
+
+def hashed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a file of JSON and, as the last of them, a hash over the others, which `read_json` checks."""
+    plain = json.loads(json.dumps({k: v for k, v in values.items() if k != OWN_HASH}))
+    text = json.dumps(plain, sort_keys=True)
+    return {**plain, OWN_HASH: hashlib.sha256(text.encode()).hexdigest()}
 
 
 @contextmanager

@@ -1,14 +1,18 @@
 """Models as folders: config.json and model.safetensors, on disk or on the Hub, loaded strictly."""
 
+import socket
+import sys
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from common.config import load_config, save_config
-from common.files import check_seal, replaced_folder
+from common.files import check_seal, replaced_folder, write_tensors
 
 
 class HubModel(nn.Module):
@@ -38,7 +42,13 @@ class HubModel(nn.Module):
         model = cls(load_config(cls.config_class, folder / "config.json"))
         saved = load_weights(folder / "model.safetensors")
         weights = {cls.current_name(name): tensor for name, tensor in saved.items()}
-        result = model.load_state_dict(weights, strict=False)
+        try:
+            result = model.load_state_dict(weights, strict=False)
+        except RuntimeError as error:  # of other shapes
+            reason = " ".join(str(error).split()[:40])
+            raise ValueError(
+                f"{folder / 'model.safetensors'} and its config.json do not fit each other: {reason}"
+            ) from None
         if wrong := sorted([*result.missing_keys, *result.unexpected_keys]):
             raise ValueError(
                 f"{folder / 'model.safetensors'} and its config.json do not fit each other: "
@@ -55,7 +65,7 @@ class HubModel(nn.Module):
 def save_tensors(module: nn.Module, folder: Path) -> None:
     """Writes the module's weights into a folder."""
     tensors = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
-    save_file(tensors, folder / "model.safetensors")
+    write_tensors(tensors, folder / "model.safetensors")
 
 
 def save_weights(module: nn.Module, folder: Path) -> None:
@@ -83,6 +93,31 @@ def local_folder(name_or_dir: str | Path, revision: str | None = None) -> Path:
         return folder
     if str(name_or_dir).count("/") != 1 or str(name_or_dir).startswith("."):
         raise ValueError(f"{name_or_dir} is neither a folder nor the name of a Hub repository")
+    without_waiting()
     from huggingface_hub import snapshot_download  # takes a quarter of torch's time to import
 
-    return Path(snapshot_download(str(name_or_dir), revision=revision))
+    try:
+        return Path(snapshot_download(str(name_or_dir), revision=revision))
+    except OSError as error:
+        reason = " ".join(str(error).split()[:30])
+        raise ValueError(
+            f"{name_or_dir} is no folder here, and can't be had from the Hub ({type(error).__name__}: {reason})"
+        ) from None
+
+
+def without_waiting() -> None:
+    """Where the Hub's address can't be resolved, has its clients use their copies on this machine at once.
+
+    They would try again for half a minute. Behind a proxy addresses need not be resolved here.
+    """
+    from huggingface_hub import constants
+
+    host = urlsplit(constants.ENDPOINT).hostname
+    if getproxies():
+        return
+    try:
+        socket.getaddrinfo(host, 443)
+    except OSError:
+        constants.HF_HUB_OFFLINE = True
+        if "datasets" in sys.modules:
+            sys.modules["datasets"].config.HF_HUB_OFFLINE = True

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from common.files import read_json, write_text
+from common.files import hashed, read_json, write_text
 from common.runs import differences
 
 
@@ -32,5 +32,5 @@ def start_manifest(path: Path, request: dict[str, Any], parts: str) -> dict[str,
 
 def write_manifest(path: Path, manifest: dict[str, Any]) -> None:
     """Writes the manifest as JSON, a key a line, atomically."""
-    lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in manifest.items()]
+    lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in hashed(manifest).items()]
     write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")

@@ -19,13 +19,11 @@ from omegaconf import OmegaConf
 
 from common.checkpoints import list_checkpoints
 from common.config import save_config, to_plain
-from common.files import is_sealed, locked, read_json, write_text
+from common.files import hashed, is_sealed, locked, read_json, sha256, write_text
 from common.processes import processes
-from common.tracking import JSONLTracker
+from common.tracking import DONE, METRICS, JSONLTracker
 from common.training import Precision
 
-DONE = "done.json"
-"""In the folder of a run whose result is written: the number of its steps; of one that ended early, what it was told."""
 PACKAGES = ("torch", "transformers", "accelerate", "datasets", "torch-fidelity", "numpy")
 
 
@@ -67,7 +65,7 @@ def start_run(
     AcceleratorState._reset_state()  # a process may run one verb after another, in other precisions
     accelerator = Accelerator(
         mixed_precision="no" if precision == "fp32" else precision,
-        log_with=[JSONLTracker(run_dir / "metrics.jsonl"), *trackers],
+        log_with=[JSONLTracker(run_dir / METRICS), *trackers],
         project_dir=str(run_dir),
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
@@ -75,8 +73,9 @@ def start_run(
     check_shares(config.batch_size, accelerator.num_processes, getattr(config, "accumulation", 1))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
+        (run_dir / DONE).unlink(missing_ok=True)
         if not list_checkpoints(run_dir):
-            (run_dir / "metrics.jsonl").unlink(missing_ok=True)
+            (run_dir / METRICS).unlink(missing_ok=True)
         save_config(config, run_dir / "config.yaml")
         write_text(run_dir / "environment.json", json.dumps(environment(), indent=2) + "\n")
     accelerator.wait_for_everyone()
@@ -126,10 +125,10 @@ def ended_early(config: Any) -> dict[str, int]:
 def finish_run(config: Any, accelerator: Accelerator, done: int) -> None:
     """Says in the run's folder that its `done` steps are all, and lets the trackers write what they hold."""
     if accelerator.is_main_process:
-        said: dict[str, Any] = {"steps": done}
+        said: dict[str, Any] = {"steps": done, METRICS: sha256(config.run_dir / METRICS)}
         if done < config.steps:
             said["ended_early"] = ended_early(config)
-        write_text(config.run_dir / DONE, json.dumps(said) + "\n")
+        write_text(config.run_dir / DONE, json.dumps(hashed(said)) + "\n")
     finish_trackers(accelerator)
 
 

@@ -8,6 +8,13 @@ from typing import Any
 
 from accelerate.tracking import GeneralTracker, on_main_process
 
+from common.files import read_json, sha256
+
+METRICS = "metrics.jsonl"
+"""In the folder of a run: a line for each step that is logged."""
+DONE = "done.json"
+"""In the folder of a run whose result is written: the number of its steps, and the hash of its metrics."""
+
 
 class JSONLTracker(GeneralTracker):
     """An accelerate tracker: `accelerator.log` feeds this file, tensorboard and wandb alike."""
@@ -37,14 +44,22 @@ class JSONLTracker(GeneralTracker):
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl by step; of steps that were run again after a stop, the last."""
+    """The lines of metrics.jsonl by step; of steps that were run again after a stop, the last.
+
+    Raises ValueError where they are not those that a finished run has left.
+    """
     steps: dict[int, dict[str, Any]] = {}
-    path = run_dir / "metrics.jsonl"
+    path, done = run_dir / METRICS, run_dir / DONE
+    known = read_json(done).get(METRICS) if done.exists() else None
+    if known is not None and (not path.exists() or sha256(path) != known):
+        raise ValueError(
+            f"{path} is missing or not as it was written: restore it, or remove {done} if it was changed on purpose"
+        )
     for line in path.read_text().splitlines() if path.exists() else []:
         try:
             values = json.loads(line)
-        except json.JSONDecodeError:  # the last line of a run that was killed while writing it
+            step = values["step"]
+        except (ValueError, KeyError, TypeError):  # a line that a kill left half-written
             continue
-        step = values["step"]
         steps[step] = steps.get(step, {}) | values
     return [steps[step] for step in sorted(steps)]

@@ -39,6 +39,7 @@ def parser() -> argparse.ArgumentParser:
         one.add_argument("-h", "--help", action="store_true", help="show the file's keys")
         one.add_argument("config", type=config_path, help="a file, or the name of a recipe")
         one.add_argument("overrides", nargs="*", metavar="key=value", help="prior.steps=100")
+        one.add_argument("--processes", type=int, default=1, help="of this machine; one by default")
     profiled = verbs.add_parser(
         "profile",
         help="show where the time of a training's steps goes; its run folder stays as it is",

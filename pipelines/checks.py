@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from common.runs import refuse_missing
 from pipelines.cli import output_folder
 from stage1_tokenizer.images.data import image_rows
 from stage1_tokenizer.speech.data import SpeechDataConfig, clip_rows
@@ -14,11 +15,12 @@ RESULTS = ("model", "best", "pipeline", "checkpoints", "second", "discriminator"
 
 
 def check_before(configs: Mapping[str, Any]) -> None:
-    """Raises ValueError for a folder that can't be written, and for a split of the data that can't be read."""
+    """Raises ValueError for a folder that can't be written, a tracker that is missing, and a split that can't be read."""
     for config in configs.values():
         folder = output_folder(config)
         for place in (folder, *(folder / name for name in RESULTS)):
             check_folder(place)
+        refuse_missing(getattr(config, "trackers", ()))
     for config in configs.values():
         if hasattr(config, "data"):
             rows: Any = clip_rows if isinstance(config.data, SpeechDataConfig) else image_rows

@@ -15,6 +15,7 @@ from common.findings import FailedRunError
 from common.parent import CHILD, exit_with_parent
 from pipelines.arguments import VERBS, help_of, parser
 from pipelines.experiment import read_experiment
+from pipelines.launch import LAUNCHED, end, launch
 from pipelines.recipe_list import recipes
 
 
@@ -215,16 +216,18 @@ def main(argv: Sequence[str] | None = None) -> None:
         if (text := help_of(arguments)) is not None:
             print(text)
             sys.exit(0)
+        args = parser().parse_args(arguments)
+        if getattr(args, "processes", 1) > 1 and LAUNCHED not in os.environ:
+            launch(args.processes, arguments)
+            return
         with named_extras():
-            answer(parser().parse_args(arguments))
+            answer(args)
     except (ValueError, OSError, MissingExtraError) as error:
-        if os.environ.get("LOCAL_RANK", "0") == "0":  # of several processes one says it
-            print(f"simvq {verb}: {sentence(error)}", file=sys.stderr)
-        sys.exit(2)
+        end(2, f"simvq {verb}: {sentence(error)}")
     except (FailedRunError, UnexpectedError) as error:
-        sys.exit(f"simvq {verb}: {error}")
+        end(1, f"simvq {verb}: {error}")
     except KeyboardInterrupt:
-        sys.exit(f"simvq {verb}: stopped; the same command goes on")
+        end(1, f"simvq {verb}: stopped; the same command goes on")
     leave_processes()
 
 

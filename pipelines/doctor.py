@@ -1,6 +1,5 @@
 """doctor: what is wrong with a codebook, and why; of a run here, or of arrays of any project."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from common.codes import read_manifest
+from common.files import read_json
 from common.findings import Finding, lines
 from common.tracking import read_metrics
 from pipelines.experiment import saved_config
@@ -173,7 +173,7 @@ def prior_report(run: Path) -> str:
 
 def model_report(folder: Path) -> str:
     """The codebook of a tokenizer without its data."""
-    speech = "sample_rate" in json.loads((folder / "config.json").read_text())
+    speech = "sample_rate" in read_json(folder / "config.json")
     model = (SpeechTokenizer if speech else ImageTokenizer).from_pretrained(folder)
     if not model.quantizer.spec.has_codes:
         return f"{folder}: no quantizer"

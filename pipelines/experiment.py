@@ -97,6 +97,9 @@ def read_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
         if section in SECTIONS and section not in there:
             raise ValueError(f"override {override!r}: {path} has no section {section}")
     values = read_values(path, overrides)
+    for section in ("data", *SECTIONS):
+        if values.get(section) is None is not there.get(section):
+            raise ValueError(f"{path}: {section} is emptied by an override: set {section}.KEY")
     check_top(values, path)
     classes = config_classes(values, path)
     run_dir = Path(values["run_dir"])
@@ -125,7 +128,7 @@ def check_top(values: Mapping[str, Any], path: Path) -> None:
             raise ValueError(
                 f"{path}: there is no section or key {key!r}; {meant}There are {', '.join(known)}"
             )
-    if not isinstance(values.get("run_dir"), str):
+    if not isinstance(values.get("run_dir"), str) or not values["run_dir"]:
         raise ValueError(f"{path}: run_dir={values.get('run_dir')!r} must be a path: set run_dir")
     for key in ("data", *SECTIONS):
         if not isinstance(values.get(key), Mapping | None):
@@ -137,7 +140,7 @@ def check_top(values: Mapping[str, Any], path: Path) -> None:
 def config_classes(values: Mapping[str, Any], path: Path) -> dict[str, type[Any]]:
     """The dataclasses for the modality that a file names, images where it names none. Raises ValueError."""
     modality = values.get("modality", "images")
-    if modality not in CONFIGS:
+    if not isinstance(modality, str) or modality not in CONFIGS:
         raise ValueError(
             f"{path}: modality={modality} is not one of {', '.join(CONFIGS)}: set modality"
         )

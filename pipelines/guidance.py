@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from common.files import read_json, sha256, write_text
+from common.files import hashed, read_json, sha256, write_text
 from pipelines.evaluation.features import Features, statistics
 from pipelines.evaluation.fidelity import frechet_distance
 from pipelines.evaluation.images.data import Batch, image_batches
@@ -72,7 +72,8 @@ def guidance_distances(
             items += trial.generate(range(first, min(first + config.batch_size, count)))
         sides = statistics(measure(trial, items, device)), statistics(real)
         distances.append(frechet_distance(*sides))
-    write_text(known, json.dumps({"request": request, "distances": distances}, indent=2) + "\n")
+    found = hashed({"request": request, "distances": distances})
+    write_text(known, json.dumps(found, indent=2) + "\n")
     return dict(zip(config.guidance, distances, strict=True))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from common.files import sha256
+from common.files import HASHES, damaged_files, read_json, seal, sha256
 from common.hub import local_folder
 from common.manifest import start_manifest, write_manifest
 from common.processes import processes
@@ -30,28 +30,38 @@ def sample(config: SampleImagesConfig | SampleSpeechConfig) -> Path:
         manifest = start_manifest(
             config.out / "sample.json", request, samples.path(0).name.replace("000000", "*")
         )
-    if manifest["complete"]:
+        damaged = damaged_samples(config.out)
+        for name in damaged:
+            (config.out / name).unlink(missing_ok=True)
+    if manifest["complete"] and not damaged:
         return config.out
-    mine = [
-        i
-        for i in range(state.process_index, config.count, state.num_processes)
-        if not samples.path(i).exists()
-    ]
-    starts = range(0, len(mine), config.batch_size)
-    for start in tqdm(starts, desc="sample", disable=not state.is_main_process or None):
-        chosen = mine[start : start + config.batch_size]
-        items: list[Any] = [*samples.generate(chosen)]
+    mine = range(state.process_index, config.count, state.num_processes)
+    batches = [mine[i : i + config.batch_size] for i in range(0, len(mine), config.batch_size)]
+    batches = [some for some in batches if not all(samples.path(i).exists() for i in some)]
+    for chosen in tqdm(batches, desc="sample", disable=not state.is_main_process or None):
+        items: list[Any] = [
+            *samples.generate(chosen)
+        ]  # whole: in another batch sums are rounded otherwise
         for i, item in zip(chosen, items, strict=True):
-            samples.save(i, item)
+            if not samples.path(i).exists():
+                samples.save(i, item)
     state.wait_for_everyone()
     if state.is_main_process:
         samples.finish()
+        files = [samples.path(i) for i in range(config.count)]
+        seal(config.out, [*files, *config.out.glob("samples.npz")])
         versions = environment()["versions"]
         write_manifest(
             config.out / "sample.json", request | {"versions": versions, "complete": True}
         )
     state.wait_for_everyone()
     return config.out
+
+
+def damaged_samples(out: Path) -> list[str]:
+    """The files of finished samples that are missing or not as they were written; earlier versions had no hashes."""
+    hashes = out / HASHES
+    return list(damaged_files(out, read_json(hashes))) if hashes.exists() else []
 
 
 def request_of(

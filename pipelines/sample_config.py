@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from common.bounds import Count, NonNegative, Whole
+from common.bounds import Count, NonNegative, Positive, Whole, Within
 from stage1_tokenizer.images.data import ImageDataConfig
 from stage1_tokenizer.speech.data import SpeechDataConfig
 from stage2_prior.sampling import SamplingOptions, Schedule
@@ -31,9 +31,9 @@ class SampleConfig:
     """The folder `model` of `simvq train-classifier`, by whose features the guidance is chosen from a list."""
     temperature: NonNegative = 1.0
     """What logits are divided by; 0 takes the likeliest code."""
-    top_k: int = 0
+    top_k: Whole = 0
     """Keep the k likeliest codes; 0 keeps all, as FID wants it."""
-    top_p: float = 1.0
+    top_p: Annotated[float, Within(0, 1, above=True)] = 1.0
     """Keep the fewest codes that reach this probability together."""
     batch_size: Count = 64
     """Samples generated at once by each process."""
@@ -72,7 +72,7 @@ class SampleImagesConfig(SampleConfig):
     """The key by which a file says what it is for: `speech` is SampleSpeechConfig's."""
     schedule: Schedule = "constant"
     """Of the guidance along the codes: `constant`, `linear` or `power-cosine`."""
-    power: float = 2.0
+    power: NonNegative = 2.0
     """The exponent of power-cosine."""
 
 
@@ -90,13 +90,13 @@ class SampleSpeechConfig(SampleConfig):
     """Sample i says text i modulo their count, where the prior's condition is text; null for none."""
     prompts: Path | None = None
     """A folder of audio files: sample i goes on from file i, by name, modulo their count; null for none."""
-    prompt_seconds: float | None = None
+    prompt_seconds: Positive | None = None
     """What of each prompt is gone on with, from its start; null for all of it."""
-    min_codes: int | None = None
+    min_codes: Whole | None = None
     """No sample ends before it has so many codes; null for the prior's own."""
-    max_codes: int | None = None
+    max_codes: Count | None = None
     """Every sample ends when it has so many codes; null for the prior's own."""
-    repetitions: int | None = None
+    repetitions: Whole | None = None
     """A code that occurs more often than this among the last 10 is sampled again from the whole distribution;
     null for never."""
 

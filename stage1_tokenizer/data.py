@@ -1,15 +1,18 @@
 """Items of any modality: where their rows come from, what their labels are called, and which are held out."""
 
 import hashlib
+import io
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import datasets
 from datasets import ClassLabel, Dataset, IterableDataset, Value
+from datasets.exceptions import DatasetsError
 from torch import Tensor
 
+from common.hub import without_waiting
 from stage1_tokenizer.parquet import parquet_rows
 from stage1_tokenizer.split import hold_out, share_of
 
@@ -144,9 +147,11 @@ def read_split(
             return parquet_rows(where, streaming=streaming)
         if Path(config.source).is_dir():
             return read_folder(Path(config.source), where)
+        without_waiting()
         return datasets.load_dataset(config.source, config.subset, split=where, streaming=streaming)
-    except (OSError, ValueError, KeyError) as error:
-        reason = (str(error).splitlines() or [repr(error)])[0]
+    except (OSError, ValueError, KeyError, DatasetsError) as error:
+        cause = error.__cause__ or error
+        reason = (str(cause).splitlines() or [repr(cause)])[0]
         raise ValueError(
             f"data.source={config.source!r} with data.{split}={where!r} can't be read ({reason}): "
             f"set data.source and data.{split}"
@@ -164,6 +169,14 @@ def check_columns(rows: Rows, config: DataConfig, item_key: str, *optional_keys:
                 f"data.{key}={column!r} is not a column of {config.source}: it has "
                 f"{', '.join(columns)}; set data.{key}{none}"
             )
+
+
+def refuse_items(config: DataConfig, key: str, feature: object) -> NoReturn:
+    """Raises ValueError for a column whose values are no files."""
+    raise ValueError(
+        f"data.{key}={getattr(config, key)!r} of {config.source} has values of the type {feature}, not files: set "
+        f"data.{key} to a column of bytes and paths"
+    )
 
 
 def value_names(
@@ -185,6 +198,11 @@ def value_names(
         raise ValueError(
             f"data.{key}={column!r} of a stream must be a ClassLabel, not {feature}: "
             f"set data.streaming=false or data.{key}=null"
+        )
+    if not isinstance(feature, Value) or feature.dtype.startswith(("float", "double")):
+        raise ValueError(
+            f"data.{key}={column!r} has values of the type {feature}: set data.{key} to a column of names or of "
+            "numbers from 0, or to null for none"
         )
     values = [split.unique(column) for split in (train_rows(), rows)]
     check_values(values, config, key)
@@ -218,6 +236,18 @@ def value_index(row: Row, column: str | None, names: tuple[str, ...]) -> int:
         return 0
     value = row[column]
     return value if isinstance(value, int) else names.index(str(value))
+
+
+def stored_file(stored: Row) -> str | io.BytesIO:
+    """What is to be opened of a struct of bytes and path.
+
+    Raises OSError for a path to no file, such as a pipe, which would be waited for.
+    """
+    if stored["bytes"] is not None:
+        return io.BytesIO(stored["bytes"])
+    if not Path(stored["path"]).is_file():
+        raise FileNotFoundError(stored["path"])
+    return str(stored["path"])
 
 
 def fingerprint(rows: Rows, item_column: str, origin: str) -> str:

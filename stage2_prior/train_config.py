@@ -25,9 +25,9 @@ class TrainPriorConfig(LoopConfig):
     data set has them."""
     label_dropout: Share = 0.1
     """Share of the items whose condition is withheld, which is what guidance needs."""
-    min_codes: int = 1
+    min_codes: Count = 1
     """No sample ends before it has so many codes. Grids of codes, as of images, never end."""
-    max_codes: int | None = None
+    max_codes: Count | None = None
     """Every sample ends when it has so many codes; null for 1.5 times the longest training clip."""
     size: Size = "3m"
     """Parameters of the transformer, without its vocabulary."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from common.bounds import Count
+from common.bounds import Count, Positive, Whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +19,7 @@ class CompareRow:
     """All keys of model.quantizer, `method` first; they replace those of the experiment."""
     tokenizer: Path | None = None
     """The folder `model` of a tokenizer that was trained elsewhere, in place of a quantizer to train."""
-    seeds: tuple[int, ...] | None = None
+    seeds: tuple[Whole, ...] | None = None
     """In place of the study's own."""
     settings: dict[str, Any] = field(default_factory=dict)
     """Further changes to the experiment, for this line alone."""
@@ -46,11 +46,11 @@ class CompareRow:
 class CompareTuning:
     """Short trainings of the tokenizer that choose the weight of each quantizer's losses."""
 
-    steps: int = 0
+    steps: Whole = 0
     """Of each of them; 0 tunes nothing."""
-    factors: tuple[float, ...] = (0.3, 1.0, 3.0)
+    factors: tuple[Positive, ...] = (0.3, 1.0, 3.0)
     """What is tried: multiples of the row's own `weight`; quantizers without that key are not tuned."""
-    codebook_size: int | None = None
+    codebook_size: Count | None = None
     """Rows of one name share the tuning of theirs with this codebook_size; null tunes each row for itself."""
 
     def __post_init__(self) -> None:
@@ -71,11 +71,11 @@ class CompareConfig:
     """Where every row's run, compare.csv, compare.md and compare.png go; running again goes on."""
     rows: tuple[CompareRow, ...] = ()
     """The lines of the table: each a quantizer, or the tokenizer of another run."""
-    seeds: tuple[int, ...] = (0,)
+    seeds: tuple[Whole, ...] = (0,)
     """Every row is run once for each, from the tokenizer's weights to the samples."""
     settings: dict[str, Any] = field(default_factory=dict)
     """Changes to the experiment for all rows: keys of its file, in the same form."""
-    at_once: int = 1
+    at_once: Count = 1
     """Rows that run at the same time, each in a process of its own with an equal share of the threads."""
     tuning: CompareTuning = field(default_factory=CompareTuning)
     """What each row gets before its runs, at the first of the study's seeds; tuning.csv has every score."""

@@ -1,6 +1,5 @@
 """What compare reads of one finished row: the files that the verbs wrote."""
 
-import json
 import math
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -9,6 +8,7 @@ from statistics import median
 from typing import Any, Literal
 
 from common.config import load_config
+from common.files import read_json
 from common.tracking import read_metrics
 from pipelines.compare.config import CompareRow
 from pipelines.evaluation.table import Metric, Metrics, Unavailable, read_scores
@@ -111,7 +111,7 @@ def measured(row: CompareRow, seed: int, folder: Path) -> Measured:
 
 def rate(model: Path) -> tuple[Quantizer, dict[str, float | None]]:
     """A quantizer like a tokenizer's, and the bits that its codes carry when all are equally likely."""
-    values = json.loads((model / "config.json").read_text())
+    values = read_json(model / "config.json")
     if "sample_rate" in values:
         speech = load_config(SpeechTokenizerConfig, model / "config.json")
         quantizer = build_quantizer(speech.quantizer)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from common.files import write_text
+from common.files import hashed, read_json, write_text
 from common.tracking import read_metrics
 from pipelines.compare.config import CompareConfig, CompareRow
 from pipelines.compare.runs import EXPERIMENT, experiment_values, row_name, run_all, write
@@ -110,13 +110,13 @@ def run_missing(config: CompareConfig, everything: Sequence[Candidate]) -> None:
             last = read_metrics(candidate.folder / "tokenizer")[-1]
             [measure] = SIGNS.keys() & last.keys()
             saved = {"config": candidate.config, "measure": measure, "score": last[measure]}
-            write_text(candidate.folder / "score.json", json.dumps(saved, indent=2) + "\n")
+            write_text(candidate.folder / "score.json", json.dumps(hashed(saved), indent=2) + "\n")
 
 
 def read(candidate: Candidate) -> Tried:
     """The score that a run of this very config left."""
     path = candidate.folder / "score.json"
-    saved = json.loads(path.read_text()) if path.is_file() else {}
+    saved = read_json(path) if path.is_file() else {}
     if saved.get("config") != candidate.config or not math.isfinite(saved["score"]):
         return Tried(candidate, "", None)
     return Tried(candidate, saved["measure"], saved["score"])

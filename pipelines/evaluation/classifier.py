@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from common.files import is_sealed
 from common.hub import HubModel
 from common.progress import Progress, machine, parameters
-from common.runs import start_run
+from common.runs import finish_run, start_run
+from common.tracking import read_metrics
 from common.training import decay_groups, learning_rate
 from pipelines.evaluation.config import (
     ClassifierTrainingConfig,
@@ -55,6 +56,11 @@ def train_classifiers(
         "architecture": SECOND[config.modality],
     }
     second = replace(config, **changes)
+    for one in (
+        config,
+        second,
+    ):  # what is wrong with the second is told before the first is trained
+        is_finished(one, one.run_dir / "model")
     return [train_classifier(config), train_classifier(second)]
 
 
@@ -82,12 +88,13 @@ def train_classifier(config: TrainImageClassifierConfig | TrainSpeechClassifierC
 def is_finished(config: ClassifierTrainingConfig, folder: Path) -> bool:
     """Whether the folder holds a classifier of this config, as it was written.
 
-    Raises ValueError where it holds one of another config.
+    Raises ValueError where it holds one of another config, or damaged metrics.
     """
     if not is_sealed(folder):
-        (config.run_dir / "metrics.jsonl").unlink(missing_ok=True)  # of a run that was stopped
         return False
-    if load_saved_config(type(config), config.run_dir / "config.yaml") == config:
+    saved = load_saved_config(type(config), config.run_dir / "config.yaml")
+    if replace(saved, run_dir=config.run_dir) == config:  # the folder may have been moved
+        read_metrics(config.run_dir)
         return True
     raise ValueError(f"{folder} holds a classifier of another config: set run_dir, or delete it")
 
@@ -125,6 +132,7 @@ def train(model: HubModel, task: ClassifierTask, config: ClassifierTrainingConfi
     accelerator.log({"loss/train": mean, "heldout/accuracy": heldout}, step=config.steps)
     if not math.isfinite(mean):
         raise ValueError(f"optim.lr={config.optim.lr} made the loss infinite: set a lower optim.lr")
+    finish_run(config, accelerator, config.steps)
 
 
 @torch.no_grad()

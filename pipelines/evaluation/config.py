@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from common.bounds import Count, Whole
+from common.bounds import Count, Whole, Within
 from common.training import OptimConfig
 from stage1_tokenizer.images.data import ImageDataConfig
 from stage1_tokenizer.speech.data import SpeechDataConfig
@@ -30,7 +30,7 @@ class ScoreConfig:
     """The tokenizer's run folder: its curves are plotted."""
     prior_run: Path | None = None
     """The prior's run folder: its curves are plotted; of speech its bits per second are among the scores."""
-    reference_count: int | None = None
+    reference_count: Annotated[int, Within(4)] | None = None
     """Training items to compare with, chosen at random by the seed; null for all."""
     out: Path | None = None
     """Where score.json and report.html are written; null for the folder `samples`."""
@@ -40,8 +40,6 @@ class ScoreConfig:
     """Of random subsets in the metrics, and of the training items chosen."""
 
     def __post_init__(self) -> None:
-        if self.reference_count is not None and self.reference_count < 4:
-            raise ValueError(f"reference_count={self.reference_count} must be at least 4: set it")
         if self.samples is None and self.out is None:
             raise ValueError("samples=None leaves no folder for the scores: set samples or out")
 

@@ -3,18 +3,18 @@
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from datasets import IterableDataset
 from jaxtyping import Float, Int
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from torch_fidelity.metric_fid import fid_features_to_statistics
 
-from common.files import replaced_folder, sha256
+from common.files import is_sealed, replaced_folder, sha256, write_tensors
 from common.seeding import epoch_order
 from stage1_tokenizer.images.data import ImageDataset
 from stage1_tokenizer.speech.data import SpeechDataset
@@ -103,18 +103,22 @@ def cache_key(
 def cached_reference(
     name: str, key: dict[str, Any], cache: Path, extract: Callable[[], Features]
 ) -> Reference:
-    """The features that `extract` gives and their statistics, from the cache if `key` is there."""
+    """The features that `extract` gives and their statistics, from the cache if `key` is there and undamaged."""
     text = json.dumps(key, indent=2)
     folder = cache / hashlib.sha256(text.encode()).hexdigest()[:16]
-    if not folder.exists():
+    if not is_sealed(folder):
         features = extract()
         with replaced_folder(folder) as partial:
             (partial / "key.json").write_text(text + "\n")
-            save_file(vars(features), partial / "features.safetensors")
+            write_tensors(vars(features), partial / "features.safetensors")
             np.savez(partial / "statistics.npz", **statistics(features))
     with np.load(folder / "statistics.npz", allow_pickle=False) as saved:
         gaussian = {"mu": saved["mu"], "sigma": saved["sigma"]}
-    features = Features(**load_file(folder / "features.safetensors"))
+    saved_features = load_file(folder / "features.safetensors")
+    names = {field.name for field in fields(Features)}
+    if saved_features.keys() != names or len({*map(len, saved_features.values())}) > 1:
+        raise ValueError(f"{folder} holds features of another version: remove it")
+    features = Features(**saved_features)
     return Reference(name, features, gaussian, sha256(folder / "statistics.npz"))
 
 

@@ -1,6 +1,5 @@
 """The figures that reports of both modalities have: use of the codes, and curves of the runs."""
 
-import json
 from functools import partial
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from common.figures import save_curves, save_histogram
+from common.files import read_json
 from common.tracking import read_metrics
 from pipelines.evaluation.reconstruction import Reconstructor
 from pipelines.evaluation.report import Figure, figure
@@ -35,7 +35,7 @@ def read_histogram(codes: Path | None, spec: CodeSpec) -> Int[Tensor, " k"] | No
     path = codes / "manifest.json"
     if not path.is_file():
         raise ValueError(f"codes={codes} has no manifest.json: run `simvq encode`, or set codes")
-    histogram = json.loads(path.read_text())["histogram"]
+    histogram = read_json(path)["histogram"]
     size = sum(spec.sizes)
     if len(histogram) != size:
         raise ValueError(

@@ -1,7 +1,6 @@
 """Scores a tokenizer and samples against real items: score.json and report.html."""
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from common.config import to_plain
-from common.files import read_json, sha256, write_text
+from common.files import check_seal, read_json, sha256, write_text
 from common.processes import processes
 from common.runs import environment
 from pipelines.evaluation.config import ScoreImagesConfig, ScoreSpeechConfig
@@ -101,23 +100,35 @@ def score(
     if isinstance(evaluation, ImageEvaluation) and evaluation.config.save_statistics:
         evaluation.write_statistics(config.folder / "statistics")
     about = provenance(config, evaluation, sampling)
-    figures = [
-        *evaluation.figures(),
-        *codes_figures(reconstructor, histogram, evaluation.items),
-        *curve_figures("tokenizer", config.tokenizer_run),
-        *curve_figures("prior", config.prior_run),
-    ]
+    figures = [*evaluation.figures(), *run_figures(config, reconstructor, histogram, evaluation)]
     if config.data.test is None:
         findings = [*findings, NO_TEST]
     protocols = None
     if isinstance(evaluation, ImageEvaluation) and evaluation.config.protocols:
         shown, protocols = by_protocols(evaluation)
         figures.append(shown)
-    title = f"Scores of {config.samples or config.tokenizer}"
     report = config.folder / "report.html"
-    write_text(report, render(title, rows, figures, about, findings))
+    write_text(
+        report,
+        render(f"Scores of {config.samples or config.tokenizer}", rows, figures, about, findings),
+    )
+    about["report_sha256"] = sha256(report)
     write_scores(config.folder, rows, about, protocols)  # last: `finished` reads it
     return report
+
+
+def run_figures(
+    config: ScoreImagesConfig | ScoreSpeechConfig,
+    reconstructor: Reconstructor,
+    histogram: Any,
+    evaluation: Evaluation,
+) -> list[Figure]:
+    """The use of the codes, and the curves of both trainings."""
+    return [
+        *codes_figures(reconstructor, histogram, evaluation.items),
+        *curve_figures("tokenizer", config.tokenizer_run),
+        *curve_figures("prior", config.prior_run),
+    ]
 
 
 def by_protocols(evaluation: ImageEvaluation) -> tuple[Figure, dict[str, Any]]:
@@ -157,7 +168,11 @@ def finished(config: ScoreImagesConfig | ScoreSpeechConfig) -> Path | None:
         return None
     about: dict[str, Any] = read_json(saved).get("provenance", {})
     same = about.get("config") == to_plain(config) and about.get("inputs") == inputs(config)
-    return report if same else None
+    whole = about.get("report_sha256") in (
+        None,
+        sha256(report),
+    )  # earlier versions had no hash of it
+    return report if same and whole else None
 
 
 def inputs(config: ScoreImagesConfig | ScoreSpeechConfig) -> dict[str, str | None]:
@@ -184,7 +199,7 @@ def score_table(report: Path) -> str:
 
 
 def read_sampling(config: ScoreImagesConfig | ScoreSpeechConfig) -> dict[str, Any]:
-    """sample.json. Raises ValueError where it or the samples are missing, or another tokenizer decoded them."""
+    """sample.json. Raises ValueError where it or samples are missing or damaged, or another tokenizer decoded them."""
     samples = config.samples
     assert samples is not None
     files = "WAV files" if config.modality == "speech" else "samples.npz"
@@ -192,7 +207,8 @@ def read_sampling(config: ScoreImagesConfig | ScoreSpeechConfig) -> dict[str, An
         raise ValueError(
             f"samples={samples} has no sample.json with {files}: run `simvq sample`, or set samples"
         )
-    sampling = json.loads((samples / "sample.json").read_text())
+    check_seal(samples)
+    sampling: dict[str, Any] = read_json(samples / "sample.json")
     ours = sha256(config.tokenizer / "model.safetensors")
     if sampling["tokenizer_sha256"] != ours:
         raise ValueError(

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from tabulate import tabulate
 
-from common.files import write_text
+from common.files import hashed, read_json, write_text
 
 WIDTH = 100
 """Characters of a terminal's line."""
@@ -181,12 +181,16 @@ def write_scores(
     document: dict[str, Any] = {"rows": [asdict(row) for row in rows]}
     document |= {"protocols": protocols} if protocols else {}
     document["provenance"] = provenance
-    write_text(folder / "score.json", json.dumps(document, indent=2) + "\n")
+    write_text(folder / "score.json", json.dumps(hashed(document), indent=2) + "\n")
 
 
 def read_scores(folder: Path) -> list[ScoreRow]:
-    """The rows of a folder's score.json."""
-    return rows_of(json.loads((folder / "score.json").read_text()))
+    """The rows of a folder's score.json. Raises ValueError for a file that is damaged or not of this project."""
+    path = folder / "score.json"
+    document = read_json(path)
+    if not isinstance(document["rows"], list):
+        raise ValueError(f"{path} is of another version: score again")
+    return rows_of(document)
 
 
 def rows_of(document: dict[str, Any]) -> list[ScoreRow]:

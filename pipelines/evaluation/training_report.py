@@ -1,9 +1,8 @@
 """report.html of a tokenizer's run: its curves, and held-out items at the last save."""
 
-import json
 from pathlib import Path
 
-from common.files import write_text
+from common.files import read_json, write_text
 from common.findings import lines
 from common.tracking import read_metrics
 from pipelines.evaluation.figures import curve_figures
@@ -23,7 +22,7 @@ def write_training_report(run_dir: Path) -> Path:
     ]
     figures += curve_figures("tokenizer", run_dir)
     findings = lines(training_findings(read_metrics(run_dir)[-1])) or ["ok"]
-    about = json.loads((run_dir / "environment.json").read_text())
+    about = read_json(run_dir / "environment.json")
     about["config"] = (run_dir / "config.yaml").read_text().splitlines()
     report = run_dir / "report.html"
     write_text(report, render(f"Training of {run_dir}", [], figures, about, findings))

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from common.files import replaced_folder, sha256, write_text
+from common.files import hashed, read_json, replaced_folder, sha256, write_text
 from common.hub import HubModel
 from stage1_tokenizer.tokenizer import encoding_sha256
 
@@ -12,11 +12,11 @@ PARTS = ("tokenizer", "prior")
 
 
 def read_pipeline(folder: Path) -> dict[str, Any]:
-    """pipeline.json. Raises ValueError for weights that are not those the pipeline was saved with.
+    """pipeline.json. Raises ValueError for a damaged file, and for weights that are not those the pipeline was saved with.
 
     A tokenizer may have another decoder, trained further behind the same encoder and codebook.
     """
-    description = json.loads((folder / "pipeline.json").read_text())
+    description: dict[str, Any] = read_json(folder / "pipeline.json")
     for part in PARTS:
         digest, saved = sha256(folder / part / "model.safetensors"), description[f"{part}_sha256"]
         if digest != saved and not (part == "tokenizer" and same_encoding(folder, description)):
@@ -42,5 +42,5 @@ def write_pipeline(
         prior.save_pretrained(partial / "prior")
         hashes = {f"{part}_sha256": sha256(partial / part / "model.safetensors") for part in PARTS}
         hashes["encoding_sha256"] = encoding_sha256(partial / "tokenizer")
-        text = json.dumps({**about, **hashes}, indent=2)
+        text = json.dumps(hashed({**about, **hashes}), indent=2)
         write_text(partial / "pipeline.json", text + "\n")

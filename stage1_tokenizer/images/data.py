@@ -10,6 +10,7 @@ import torch
 from datasets import ClassLabel, Dataset
 from jaxtyping import Float
 from PIL import Image, ImageOps
+from pyarrow import ArrowException
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
@@ -24,6 +25,8 @@ from stage1_tokenizer.data import (
     check_columns,
     fingerprint,
     load_rows,
+    refuse_items,
+    stored_file,
     value_names,
 )
 
@@ -66,8 +69,7 @@ class ImageDataset(ItemDataset):
         """The image of a row, upright, with `channels` channels. Raises BadItemError."""
         stored = row[self.config.image_column]
         try:
-            source = stored["path"] if stored["bytes"] is None else io.BytesIO(stored["bytes"])
-            with Image.open(source) as image:
+            with Image.open(stored_file(stored)) as image:
                 if max(image.size) > LONGEST * min(image.size):
                     raise ValueError("a strip would be enlarged to very many pixels")
                 upright = ImageOps.exif_transpose(in_bytes(image))
@@ -109,7 +111,10 @@ def load_images(config: ImageDataConfig, split: str, *, channels: int, size: int
     """
     rows = image_rows(config, split)
     check_columns(rows, config, "image_column", "label_column")
-    rows = rows.cast_column(config.image_column, datasets.Image(decode=False))
+    try:
+        rows = rows.cast_column(config.image_column, datasets.Image(decode=False))
+    except (ArrowException, TypeError, ValueError):
+        refuse_items(config, "image_column", rows.features[config.image_column])
     classes = value_names(rows, lambda: image_rows(config, "train"), config, "label_column")
     origin = f"{config.source} {getattr(config, split)}"
     if isinstance(rows, Dataset):

@@ -35,6 +35,8 @@ class EncodeImagesConfig(EncodeConfig):
 
     def __post_init__(self) -> None:
         possible = [place + flip for flip in ("", "-flip") for place in VIEWS]
+        if not self.views:
+            raise ValueError("views=() must name at least one: set views")
         for name in self.views:
             if name not in possible:
                 raise ValueError(f"view {name!r} is not one of {', '.join(possible)}: set views")

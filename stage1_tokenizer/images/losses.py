@@ -15,7 +15,7 @@ from stage1_tokenizer.config import AdversarialLossConfig
 class ImageLossConfig(AdversarialLossConfig):
     """Weights of the losses. The quantizer's own is model.quantizer.weight."""
 
-    l1_weight: float = 1.0
+    l1_weight: NonNegative = 1.0
     """Of the mean absolute error, or of what `arelbo` puts in its place."""
     arelbo: bool = False
     """Half the logarithm of the mean squared error instead: the bound per value whose variance is the best

@@ -31,7 +31,7 @@ class ImageTokenizerConfig:
     """3 for colour, 1 for grey."""
     width: Count = 128
     """Channels at full resolution, a multiple of 32."""
-    multipliers: tuple[int, ...] = (1, 2, 2, 4)
+    multipliers: tuple[Count, ...] = (1, 2, 2, 4)
     """Channels of each level, in units of `width`; each level after the first halves the resolution."""
     blocks_per_level: Count = 2
     """Residual blocks at each level, and in the middle."""
@@ -39,6 +39,8 @@ class ImageTokenizerConfig:
     """The codebook: the keys of the quantizer that `quantizer.method` names."""
 
     def __post_init__(self) -> None:
+        if not self.multipliers:
+            raise ValueError("multipliers=() must have at least one level: set model.multipliers")
         if self.width % GROUPS:
             raise ValueError(f"width={self.width} must be a multiple of {GROUPS}: set model.width")
         if self.image_size % self.factor:

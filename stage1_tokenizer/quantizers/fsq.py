@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from common.bounds import Count
 from stage1_tokenizer.quantizers.base import CodeSpec, Quantized, Quantizer, keywords_of
 from stage1_tokenizer.quantizers.estimators import straight_through
 
@@ -22,7 +23,7 @@ class FSQConfig:
     """The levels; nothing else is to be chosen."""
 
     method: Literal["fsq"] = "fsq"
-    levels: tuple[int, ...] = (8, 5, 5, 5)
+    levels: tuple[Count, ...] = (8, 5, 5, 5)
     """Levels of each channel, at least 3 (of 2, zero would lie far within the upper). The number of codes is
     their product. The paper has 8,6,5 for 2^8, 8,5,5,5 for 2^10, 7,5,5,5,5 for 2^12, 8,8,8,6,5 for 2^14 and
     8,8,8,5,5,5 for 2^16."""

@@ -30,7 +30,7 @@ class LCConfig:
     features: str | None = None
     """A safetensors file with a tensor "features" of K x m, read when training starts and then part of
     the weights. Without one, they are centres of the first batch's latents."""
-    feature_dim: int | None = None
+    feature_dim: Count | None = None
     """Dimension of a feature of the file, m (768 in the paper); without a file it is d."""
     rescale: bool = True
     """Initialize the projector from the mean and scale of the first batch, where the features are a file's;

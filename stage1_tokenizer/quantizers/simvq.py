@@ -53,7 +53,7 @@ class SimVQConfig:
     gram_penalty: NonNegative = 0.0
     """Weight of the mean squared off-diagonal entry of the Gram matrix of the normalised codebook's
     columns, which keeps its dimensions apart (DimVQ; 1e-3 there). It reads all K codes in each step."""
-    w2_penalty: float = 0.0
+    w2_penalty: NonNegative = 0.0
     """Weight, beside both losses, of the Gaussian Wasserstein distance between the latents of this process
     and all K codes (arXiv 2506.15078). It reads all K codes in each step."""
     rotation: bool = False

@@ -42,7 +42,7 @@ class SQVAEConfig:
     """Initial variance (of `vmf`: concentration), less 1, which is its least. The variance wants to be
     about d / 3: with 8 dimensions, from 20 the digits used 1 of 64 codes after 500 steps, from 2 (and with
     loss.arelbo) 38 after 400."""
-    annealing: float = 1e-5
+    annealing: NonNegative = 1e-5
     """The mixture's temperature is exp(-annealing * step)."""
 
     def __post_init__(self) -> None:

@@ -48,12 +48,27 @@ def _rows(root: Path, files: list[Path]) -> Dataset:
 
 
 def _metadata(root: Path, files: list[Path]) -> dict[str, list[str]]:
-    """The columns of metadata.csv, in the order of the files; none without such a file."""
+    """The columns of metadata.csv, in the order of the files; none without such a file.
+
+    Raises ValueError for a table that is not one, or that lacks a file.
+    """
     table = root / METADATA
     if not table.is_file():
         return {}
     with table.open(newline="") as opened:
-        lines = {line.pop("file_name", ""): line for line in csv.DictReader(opened)}
+        reader = csv.DictReader(opened, strict=True)
+        try:
+            names, rows = reader.fieldnames or [], list(reader)
+        except (csv.Error, ValueError) as error:
+            raise ValueError(f"{table} is no table of commas ({error}): mend it") from None
+    if len(set(names)) < len(names):
+        raise ValueError(f"{table} has two columns of one name: rename one")
+    for number, row in enumerate(rows, start=2):
+        if None in row or None in row.values():
+            raise ValueError(
+                f"{table}, line {number} has not as many values as the first line has names: mend it"
+            )
+    lines = {row.pop("file_name", ""): row for row in rows}
     missing = [path for path in files if str(path.relative_to(root)) not in lines]
     if missing:
         raise ValueError(f"{table} has no line whose file_name is {missing[0].relative_to(root)}")

@@ -28,15 +28,15 @@ PEAK_FLOOR = 1e-2
 class SpeechDiscriminatorConfig:
     """Which discriminators there are, and how wide. An empty tuple leaves a kind out."""
 
-    periods: tuple[int, ...] = (2, 3, 5, 7, 11)
+    periods: tuple[Count, ...] = (2, 3, 5, 7, 11)
     """Widths of the matrices that the first kind folds a waveform into."""
     period_width: Count = 32
     """Channels of their first layer, of up to 32 times as many."""
-    resolutions: tuple[int, ...] = (1024, 2048, 512)
+    resolutions: tuple[Count, ...] = (1024, 2048, 512)
     """STFT windows of the second kind, which sees magnitudes."""
     resolution_width: Count = 64
     """Channels of their layers."""
-    bands: tuple[int, ...] = (2048, 1024, 512)
+    bands: tuple[Count, ...] = (2048, 1024, 512)
     """STFT windows of the third kind, which sees five bands of complex values."""
     band_width: Count = 32
     """Channels of their layers."""

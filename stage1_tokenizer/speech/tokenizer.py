@@ -34,7 +34,7 @@ class SpeechTokenizerConfig:
 
     sample_rate: Count = 24_000
     """Samples per second; it is trained for one rate."""
-    ratios: tuple[int, ...] = (8, 5, 4, 2)
+    ratios: tuple[Count, ...] = (8, 5, 4, 2)
     """Factors of the hop, largest first: 24 kHz over 320 are 75 codes per second. The encoder
     starts with the last."""
     width: Count = 32

@@ -1,5 +1,6 @@
 """Metrics in the table, and those that are missing."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -54,5 +55,7 @@ def test_scores_are_read_as_they_were_written_also_by_the_key_s_first_name(
     rows = [ScoreRow("a", "an a", {"x": Metric(value=1.5, note="?"), "y": Unavailable("no y")})]
     write_scores(tmp_path, rows, {})
     path = tmp_path / "score.json"
-    path.write_text(path.read_text().replace('"metrics"', f'"{key}"'))
+    if key == "numbers":  # that version had no hash either
+        older = json.loads(path.read_text().replace('"metrics"', f'"{key}"'))
+        path.write_text(json.dumps({"rows": older["rows"]}))
     assert read_scores(tmp_path) == rows

@@ -14,6 +14,7 @@ from helpers.runs import assert_same_run, without_times
 from helpers.speech_runs import LOSS, MODEL, RATE, run_config, words
 
 from common.codes import code_files, read_codes
+from common.files import read_json
 from stage1_tokenizer import SpeechTokenizer
 from stage1_tokenizer.batches import bad_items_of
 from stage1_tokenizer.codebook_usage import CodebookUse, position_share, quantization_error
@@ -196,7 +197,7 @@ def test_encode_writes_whole_clips_once(
     before = {file: (file.read_bytes(), file.stat().st_mtime_ns) for file in files}
     # also in a folder of the version whose data block held the crops
     older = {"data": manifest["data"] | {"crop_seconds": 0.25}, "complete": False}
-    unfinished = json.loads((config.out / "manifest.json").read_text()) | older
+    unfinished = read_json(config.out / "manifest.json") | older
     (config.out / "manifest.json").write_text(json.dumps(unfinished))
     files[1].unlink()
     assert encode(config) == manifest

@@ -79,7 +79,10 @@ def sampled_images(
     """
     labels = sampling["labels"]
     images = SampledImages(folder / "samples.npz", labels and tuple(labels))
-    count, *own = images.shape
+    try:
+        count, *own = images.shape
+    except (KeyError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{images.path} holds no samples ({error}): sample again") from None
     if own != [*shape]:
         raise ValueError(
             f"samples={folder} has images of {own} (height, width, channels), the tokenizer was "
