@@ -26,9 +26,12 @@ class Training:
     config: TrainTokenizerConfig
     accelerator: Accelerator
     modality: ModalityTraining
+    """What the modality brings: data, networks as they are saved, losses, evaluation."""
     model: nn.Module
+    """The tokenizer as the accelerator wraps it for several processes,"""
     optimizer: AcceleratedOptimizer
-    discriminator: nn.Module | None
+    wrapped_discriminator: nn.Module | None
+    """and the discriminator; the generator meets it unwrapped, for it takes no gradient there."""
     discriminator_optimizer: AcceleratedOptimizer | None
     average: Average
     use: CodebookUse
@@ -81,7 +84,7 @@ def prepare(config: TrainTokenizerConfig, accelerator: Accelerator) -> Training:
         modality=modality,
         model=model,
         optimizer=optimizer,
-        discriminator=discriminator,
+        wrapped_discriminator=discriminator,
         discriminator_optimizer=discriminator_optimizer,
         average=Average(tokenizer, config.ema_decay),
         use=CodebookUse(tokenizer.quantizer.spec, accelerator.device),
@@ -93,7 +96,10 @@ def prepare(config: TrainTokenizerConfig, accelerator: Accelerator) -> Training:
 
 
 def parameter_groups(config: TrainTokenizerConfig, tokenizer: nn.Module) -> list[dict[str, Any]]:
-    """The networks' parameters, whose learning rate is `scale` times the schedule; the quantizer's, at constant ones."""
+    """The optimizer's groups: one with `scale` follows the schedule, times that; one without keeps its `lr`.
+
+    The networks follow it, the quantizer's parameters have constant learning rates.
+    """
     networks: list[tuple[str, nn.Parameter]] = []
     quantizer: list[dict[str, Any]] = []
     for name, parameter in tokenizer.named_parameters():

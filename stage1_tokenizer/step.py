@@ -21,7 +21,7 @@ def optimize(
     losses, fakes, quantized = generator_gradients(run, batch, adversary)
     norms = [clipped_norm(run, run.model)]
     optimizers = [run.optimizer]
-    discriminator, its_optimizer = run.discriminator, run.discriminator_optimizer
+    discriminator, its_optimizer = run.wrapped_discriminator, run.discriminator_optimizer
     if adversary is not None and discriminator is not None and its_optimizer is not None:
         adversary.requires_grad_(True)
         losses["discriminator"] = discriminator_gradients(run, batch, fakes, discriminator)
