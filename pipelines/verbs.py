@@ -29,6 +29,7 @@ from pipelines.findings import run_findings
 from pipelines.generation.images import ImageGenerationPipeline
 from pipelines.generation.speech import SpeechGenerationPipeline
 from pipelines.prior_metrics import prior_metrics
+from pipelines.prior_report import write_prior_report
 from pipelines.sample import SampleImagesConfig, SampleSpeechConfig
 from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
 from stage1_tokenizer.config import EncodeConfig, TrainTokenizerConfig
@@ -88,6 +89,8 @@ def train_prior(config: TrainPriorConfig) -> str:
         best = stage2_prior.train.train_prior(config)
         if processes().is_main_process and not holds(folder, best):
             pipeline_of(config, best).save_pretrained(folder)
+        if processes().is_main_process:
+            write_prior_report(config.run_dir)
     processes().wait_for_everyone()
     metrics = read_metrics(config.run_dir)
     last = [line for line in metrics if "heldout/nats_per_code" in line][-1]

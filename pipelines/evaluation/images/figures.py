@@ -37,7 +37,7 @@ def samples_figure(sampled: SampledImages, sampling: dict[str, Any]) -> Figure:
         names = sampling["classes"] or ()
         named = [names[label] if label < len(names) else str(label) for label in shown]
         caption += f" From top to bottom: {', '.join(named)}."
-    return figure("Samples", caption, lambda path: grid(images.split(columns), path))
+    return figure("Samples", caption, lambda path: grid(images.split(columns), path), "pictures")
 
 
 def reconstructions_figure(examples: Sequence[UInt8[Tensor, "b c y x"]]) -> Figure:
@@ -46,6 +46,7 @@ def reconstructions_figure(examples: Sequence[UInt8[Tensor, "b c y x"]]) -> Figu
         "Reconstructions",
         "Held-out images above their reconstructions.",
         lambda path: grid(examples, path),
+        "pictures",
     )
 
 
@@ -69,4 +70,5 @@ def neighbours_figure(
         f"The first samples above the {wide} training images nearest to each by the features of "
         f"{real.extractor.name}. Distances to the nearest: {listed}.",
         lambda path: grid(lines, path),
+        "pictures",
     )
