@@ -67,7 +67,7 @@ def curve_figures(name: str, run_dir: Path | None) -> list[Figure]:
     figures = []
     for axis, keys in CURVES[name].items():
         points = {key: [(line["step"], line[key]) for line in lines if key in line] for key in keys}
-        curves = {
+        curves: Curves = {
             key: ([step for step, _ in pairs], [value for _, value in pairs])
             for key, pairs in points.items()
             if pairs
