@@ -214,27 +214,18 @@ def line(curve: Curve) -> list[str]:
 
 def plot(curves: list[Curve]) -> pyplot.Figure:
     """Time and memory against size, each relative to its curve's first point."""
-    figure, axes = pyplot.subplots(1, 2, figsize=(9, 4.2), layout="constrained", sharex=True)
+    figure, axes = pyplot.subplots(1, 2, figsize=(9, 5), layout="constrained", sharex=True)
     for curve in curves:
         steps = [size / curve.sizes[0] for size in curve.sizes]
         medians = [timing.median for timing in curve.seconds]
         for axis, values, slope in zip(axes, (medians, curve.memory), curve.slopes, strict=True):
-            (drawn,) = axis.plot(steps, values, marker="o", label=f"{curve.work}: {curve.against}")
-            axis.annotate(
-                f"{slope:.2f}",
-                (steps[-1], values[-1]),
-                (6, 0),
-                textcoords="offset points",
-                color=drawn.get_color(),
-                verticalalignment="center",
-            )
+            label = f"{curve.work}: {curve.against} ({slope:.2f})"
+            axis.plot(steps, values, marker="o", label=label)
     for axis, name in zip(axes, ("seconds", "memory added, GiB"), strict=True):
-        axis.set(yscale="log", xlabel="size / its first, and slopes", ylabel=name)
+        axis.set(yscale="log", xlabel="size / its first", ylabel=name)
         axis.set_xscale("log", base=2)
         axis.xaxis.set_major_formatter("{x:g}")
-        axis.margins(x=0.12)
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
+        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), frameon=False)
     return figure
 
 
