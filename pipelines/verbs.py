@@ -24,7 +24,7 @@ from pipelines.evaluation.config import (
     TrainImageClassifierConfig,
     TrainSpeechClassifierConfig,
 )
-from pipelines.evaluation.training_report import write_training_report
+from pipelines.evaluation.training_report import write_classifier_report, write_training_report
 from pipelines.findings import run_findings
 from pipelines.generation.images import ImageGenerationPipeline
 from pipelines.generation.speech import SpeechGenerationPipeline
@@ -79,6 +79,9 @@ def encode(config: EncodeConfig) -> str:
 def train_classifier(config: TrainImageClassifierConfig | TrainSpeechClassifierConfig) -> str:
     with processes().main_process_first(), writing(config.run_dir):
         models = pipelines.evaluation.classifier.train_classifiers(config)
+        if processes().is_main_process:
+            for model in models:
+                write_classifier_report(model.parent)
     lines = [(model, read_metrics(model.parent)[-1]) for model in models]
     return "\n".join(f"{m}: held-out accuracy {line['heldout/accuracy']:.2%}" for m, line in lines)
 

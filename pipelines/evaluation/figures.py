@@ -29,6 +29,7 @@ CURVES: dict[str, dict[str, tuple[str, ...]]] = {
         "nats per code": ("loss/train", "heldout/nats_per_code", *BASELINES),
         "norm of the gradient": ("optim/grad_norm",),
     },
+    "classifier": {"loss": ("loss/train",)},
 }
 """Of each run, what is plotted together, by the label of its axis."""
 
@@ -78,6 +79,6 @@ def curve_figures(name: str, run_dir: Path | None) -> list[Figure]:
 
 
 def curve_figure(title: str, curves: Curves, axis: str) -> Figure:
-    """Named curves over the steps."""
+    """Named curves over the steps; a caption names one, a legend several."""
     save = partial(save_curves, curves, ylabel=axis)
-    return figure(title, ", ".join(curves), save, look="curve")
+    return figure(title, next(iter(curves)) if len(curves) == 1 else "", save, look="curve")

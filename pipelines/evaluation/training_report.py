@@ -1,4 +1,4 @@
-"""report.html of a tokenizer's run: how well it went, held-out items at the last save, and its curves."""
+"""report.html of a tokenizer's or a classifier's run: how well it went, held-out items, and its curves."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +19,18 @@ def write_training_report(run_dir: Path) -> Path:
     figures = [*example_figures(run_dir), *curve_figures("tokenizer", run_dir)]
     words = f"{tokenizer_words(last)} {next_step(findings, 'simvq encode, then simvq train-prior')}"
     return write_run_report(run_dir, words, figures, findings)
+
+
+def write_classifier_report(run_dir: Path) -> Path:
+    """Writes run_dir/report.html of a classifier's training and returns its path."""
+    last = read_metrics(run_dir)[-1]
+    classes = len(read_json(run_dir / "model" / "config.json")["classes"])
+    words = (
+        f"After {last['step']:,} steps the classifier finds the label of {last['heldout/accuracy']:.1%} of the "
+        f"held-out items; chance is {1 / classes:.1%}. Scores rest on its features: where it errs often, train it "
+        "longer (classifier.steps) first. Next: simvq score."
+    )
+    return write_run_report(run_dir, words, curve_figures("classifier", run_dir), [])
 
 
 def write_run_report(

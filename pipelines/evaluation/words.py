@@ -18,7 +18,7 @@ def score_words(rows: list[ScoreRow], items: str, warned: bool) -> str:
     table = {line[0]: told(rows, line) for line in table_lines(rows)}
     sentences = [shares(table, items), labels(table, items), codes(table), next_step(table, items)]
     if warned:
-        sentences.append("First see to what stands below.")
+        sentences.append("But first see to what stands below.")
     return " ".join(filter(None, sentences))
 
 

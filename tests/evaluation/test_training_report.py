@@ -5,7 +5,12 @@ from pathlib import Path
 
 from helpers.image_runs import tokenizer_config
 
-from pipelines.evaluation.training_report import example_figures, write_training_report
+from pipelines.evaluation.config import TrainImageClassifierConfig
+from pipelines.evaluation.training_report import (
+    example_figures,
+    write_classifier_report,
+    write_training_report,
+)
 from stage1_tokenizer.train import train_tokenizer
 
 
@@ -18,6 +23,13 @@ def test_it_shows_the_examples_of_the_last_save(tmp_path: Path) -> None:
     psnr, constant = last["heldout/psnr"], last["constant/psnr"]
     assert f"PSNR (dB) of {psnr:.2f}; the best constant output has {constant:.2f}" in page
     assert "Not as it should be: the reconstruction is no better than a constant. Next:" in page
+
+
+def test_a_classifier_is_told_beside_chance(trained: TrainImageClassifierConfig) -> None:
+    page = write_classifier_report(trained.run_dir).read_text()
+    last = json.loads((trained.run_dir / "metrics.jsonl").read_text().splitlines()[-1])
+    assert f"{last['heldout/accuracy']:.1%} of the held-out items; chance is 10.0%" in page
+    assert "Classifier: loss" in page
 
 
 def test_a_speech_training_has_its_clips_to_play(tmp_path: Path) -> None:

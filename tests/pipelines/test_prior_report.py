@@ -24,7 +24,7 @@ def test_it_says_what_a_code_costs_beside_the_baselines(tmp_path: Path) -> None:
     page = write_prior_report(tmp_path).read_text()
     assert "costs 1.200 nats (bigrams 2.000, unigrams 2.500, chance 3.000)" in page
     assert "at step 2 of 3" in page and "Nothing looks wrong" in page
-    assert page.count("data:image/png") == 1 and "baseline/bigram_nats" in page
+    assert page.count("data:image/png") == 1
 
 
 def test_it_begins_with_what_is_wrong(tmp_path: Path) -> None:
