@@ -214,7 +214,7 @@ def line(curve: Curve) -> list[str]:
 
 def plot(curves: list[Curve]) -> pyplot.Figure:
     """Time and memory against size, each relative to its curve's first point."""
-    figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.6), layout="constrained", sharex=True)
+    figure, axes = pyplot.subplots(1, 2, figsize=(9, 5), layout="constrained", sharex=True)
     for curve in curves:
         steps = [size / curve.sizes[0] for size in curve.sizes]
         medians = [timing.median for timing in curve.seconds]
@@ -222,8 +222,10 @@ def plot(curves: list[Curve]) -> pyplot.Figure:
             label = f"{curve.work}: {curve.against} ({slope:.2f})"
             axis.plot(steps, values, marker="o", label=label)
     for axis, name in zip(axes, ("seconds", "memory added, GiB"), strict=True):
-        axis.set(xscale="log", yscale="log", xlabel="size / its first", ylabel=name)
-        axis.legend(fontsize=6)
+        axis.set(yscale="log", xlabel="size / its first", ylabel=name)
+        axis.set_xscale("log", base=2)
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), frameon=False)
     return figure
 
 

@@ -12,11 +12,16 @@ from common.files import replaced_file
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
+DPI = 200
+"""Pixels per inch: sharp on screens of two pixels per point."""
+Curves = dict[str, tuple[Sequence[float], Sequence[float]]]
+"""By their names, steps and values."""
+
 
 def save_histogram(counts: Tensor, path: Path) -> None:
     """Plots how often each code was chosen, codes sorted by use, on logarithmic axes."""
     ordered = counts.sort(descending=True).values.cpu().numpy()
-    figure, axes = pyplot.subplots(figsize=(6, 3), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(8, 3), layout="constrained")
     axes.plot(np.arange(1, len(ordered) + 1), np.maximum(ordered, 0.5))
     axes.axhline(ordered.mean(), linestyle=":", color="grey", label="if all were equal")
     axes.set(xscale="log", yscale="log", xlabel="codes, the most used first", ylabel="times chosen")
@@ -26,20 +31,19 @@ def save_histogram(counts: Tensor, path: Path) -> None:
     save_figure(figure, path)
 
 
-def save_curves(
-    curves: dict[str, tuple[Sequence[float], Sequence[float]]], path: Path, ylabel: str
-) -> None:
-    """Plots named (steps, values) pairs over the training steps."""
-    figure, axes = pyplot.subplots(figsize=(6, 3), layout="constrained")
+def save_curves(curves: Curves, path: Path, ylabel: str) -> None:
+    """Plots named (steps, values) pairs over the training steps; those called `baseline/` are dotted."""
+    figure, axes = pyplot.subplots(figsize=(5.4, 3), layout="constrained")
     for name, (steps, values) in curves.items():
-        axes.plot(steps, values, label=name)
+        axes.plot(steps, values, ":" if name.startswith("baseline/") else "-", label=name)
     axes.set(xlabel="step", ylabel=ylabel)
-    axes.legend()
+    if len(curves) > 1:
+        figure.legend(loc="outside upper center", ncols=3, fontsize="small", frameon=False)
     save_figure(figure, path)
 
 
 def save_figure(figure: pyplot.Figure, path: Path) -> None:
     """Writes a figure as PNG, whole or not at all, and closes it."""
     with replaced_file(path) as partial:
-        figure.savefig(partial, format="png", dpi=120)
+        figure.savefig(partial, format="png", dpi=DPI)
     pyplot.close(figure)

@@ -24,11 +24,12 @@ from pipelines.evaluation.config import (
     TrainImageClassifierConfig,
     TrainSpeechClassifierConfig,
 )
-from pipelines.evaluation.training_report import write_training_report
+from pipelines.evaluation.training_report import write_classifier_report, write_training_report
 from pipelines.findings import run_findings
 from pipelines.generation.images import ImageGenerationPipeline
 from pipelines.generation.speech import SpeechGenerationPipeline
 from pipelines.prior_metrics import prior_metrics
+from pipelines.prior_report import write_prior_report
 from pipelines.sample import SampleImagesConfig, SampleSpeechConfig
 from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
 from stage1_tokenizer.config import EncodeConfig, TrainTokenizerConfig
@@ -78,6 +79,9 @@ def encode(config: EncodeConfig) -> str:
 def train_classifier(config: TrainImageClassifierConfig | TrainSpeechClassifierConfig) -> str:
     with processes().main_process_first(), writing(config.run_dir):
         models = pipelines.evaluation.classifier.train_classifiers(config)
+        if processes().is_main_process:
+            for model in models:
+                write_classifier_report(model.parent)
     lines = [(model, read_metrics(model.parent)[-1]) for model in models]
     return "\n".join(f"{m}: held-out accuracy {line['heldout/accuracy']:.2%}" for m, line in lines)
 
@@ -88,6 +92,8 @@ def train_prior(config: TrainPriorConfig) -> str:
         best = stage2_prior.train.train_prior(config)
         if processes().is_main_process and not holds(folder, best):
             pipeline_of(config, best).save_pretrained(folder)
+        if processes().is_main_process:
+            write_prior_report(config.run_dir)
     processes().wait_for_everyone()
     metrics = read_metrics(config.run_dir)
     last = [line for line in metrics if "heldout/nats_per_code" in line][-1]

@@ -68,7 +68,7 @@ class CompareConfig:
     experiment: Path
     """A file of configs/: data, networks, losses, schedule, prior, sampling, scores."""
     out: Path
-    """Where every row's run, compare.csv, compare.md and compare.png go; running again goes on."""
+    """Where every row's run, compare.csv, compare.md, compare.png and compare.html go; running again goes on."""
     rows: tuple[CompareRow, ...] = ()
     """The lines of the table: each a quantizer, or the tokenizer of another run."""
     seeds: tuple[Whole, ...] = (0,)

@@ -1,9 +1,16 @@
 """compare: every quantizer through the same two stages, one table over all."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from common.config import to_plain
+from common.figures import save_figure
+from common.files import write_text
 from pipelines.compare.config import CompareConfig, CompareRow
-from pipelines.compare.metrics import measured
+from pipelines.compare.figure import plot
+from pipelines.compare.lines import lines_of
+from pipelines.compare.metrics import Measured, measured
+from pipelines.compare.page import compare_page
 from pipelines.compare.runs import (
     EXPERIMENT,
     experiment_values,
@@ -12,7 +19,7 @@ from pipelines.compare.runs import (
     run_experiment,
     write,
 )
-from pipelines.compare.table import write_tables
+from pipelines.compare.table import csv_text, markdown
 from pipelines.compare.tuning import tune
 
 SEEDED = ("tokenizer", "prior", "samples")
@@ -21,7 +28,7 @@ CEILING = "continuous"
 
 
 def compare(config: CompareConfig) -> Path:
-    """Runs what is missing; writes compare.csv, compare.md and compare.png; returns the second.
+    """Runs what is missing; writes compare.csv, compare.md, compare.png and compare.html; returns the second.
 
     Raises ValueError for a row that failed, after the others have ended.
     """
@@ -43,6 +50,17 @@ def compare(config: CompareConfig) -> Path:
             "the same command goes on"
         )
     return table
+
+
+def write_tables(config: CompareConfig, results: Sequence[Measured]) -> Path:
+    """Writes compare.csv, compare.md, compare.png and compare.html; returns the path of the second."""
+    lines, extractor = lines_of(results), results[0].extractor if results else ""
+    write_text(config.out / "compare.csv", csv_text(results))
+    write_text(config.out / "compare.md", markdown(lines, extractor))
+    if results:
+        save_figure(plot(lines), config.out / "compare.png")
+        write_text(config.out / "compare.html", compare_page(lines, extractor, to_plain(config)))
+    return config.out / "compare.md"
 
 
 def classify(config: CompareConfig) -> None:

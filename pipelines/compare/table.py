@@ -1,86 +1,18 @@
-"""What compare writes: every metric as CSV, means over seeds in Markdown, and a figure."""
+"""A study's tables: every metric as CSV, means over seeds in Markdown."""
 
 import csv
 import io
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from statistics import fmean, stdev
 
-import matplotlib
 from scipy.stats import ttest_1samp
 
-from common.figures import save_figure
-from common.files import write_text
-from pipelines.compare.config import CompareConfig
+from pipelines.compare.lines import Line
 from pipelines.compare.metrics import IMAGES, RUN, SPEECH, Measured
 
-matplotlib.use("Agg")
-from matplotlib import pyplot
-
-PLOTTED = (("used", "K"), ("rFD", "K"), ("gFD", "K"), ("used", "d"))
-"""Columns, and what they are plotted against."""
-MARKERS = "os^D"
-"""Of the first ten quantizers, the next ten, and so on."""
 SIGNIFICANT = 0.05
 """Chances above set nothing apart."""
-LEGEND_LINES = 20
-"""As many as fit beside the axes."""
 BETTER = {column.name: column.better for column in (*IMAGES, *SPEECH, *RUN)}
-
-
-@dataclass(frozen=True)
-class Line:
-    """A row over its seeds."""
-
-    name: str
-    codebook_size: int
-    code_dim: int
-    seeds: int
-    equal_bits: bool
-    tuned: dict[str, float]
-    """The values that tuning chose, by their keys."""
-    values: dict[str, dict[int, float]]
-    """Of each column, by seed."""
-
-    def mean(self, column: str) -> float | None:
-        """Over the seeds; None without values."""
-        values = self.values.get(column, {}).values()
-        return fmean(values) if values else None
-
-    def spread(self, column: str) -> float | None:
-        """The standard deviation over the seeds; None for one seed."""
-        values = self.values.get(column, {}).values()
-        return stdev(values) if len(values) > 1 else None
-
-
-def write_tables(config: CompareConfig, results: Sequence[Measured]) -> Path:
-    """Writes compare.csv, compare.md and compare.png; returns the path of the second."""
-    lines = lines_of(results)
-    write_text(config.out / "compare.csv", csv_text(results))
-    table = markdown(lines, extractor=results[0].extractor if results else "")
-    write_text(config.out / "compare.md", table)
-    if results:
-        save_figure(plot(lines), config.out / "compare.png")
-    return config.out / "compare.md"
-
-
-def lines_of(results: Sequence[Measured]) -> list[Line]:
-    """The rows in order, their metrics averaged over seeds."""
-    groups: dict[tuple[str, int, int], list[Measured]] = {}
-    for one in results:
-        groups.setdefault((one.row.name, one.row.codebook_size, one.code_dim), []).append(one)
-    lines = []
-    for (name, size, dim), ones in groups.items():
-        values = {
-            column: {one.seed: v for one in ones if (v := one.metrics[column]) is not None}
-            for column in ones[0].metrics
-        }
-        equal = all(one.equal_bits for one in ones)
-        tuned = {key: values[0] for key, values in ones[0].row.tune.items()}
-        lines.append(Line(name, size, dim, len(ones), equal, tuned, values))
-    return lines
 
 
 def csv_text(results: Sequence[Measured]) -> str:
@@ -201,43 +133,3 @@ def cell(line: Line, column: str, best: bool) -> str:
             "" if spread is None else f" ± {spread:.{2 if spread < 100 else 4}g}"
         )
     return f"**{text}**" if best else text
-
-
-def plot(lines: Sequence[Line]) -> pyplot.Figure:
-    """Share used and both distances against K, and share used against d, a curve for every quantizer."""
-    figure, axes = pyplot.subplots(
-        1, len(PLOTTED), figsize=(5 * len(PLOTTED), 4), layout="constrained"
-    )
-    sizes = Counter(line.name for line in lines)
-    names = [name for name, _ in sizes.most_common()]  # curves first: their colours differ most
-    for axis, (column, against) in zip(axes, PLOTTED, strict=True):
-        for index, name in enumerate(names):
-            points = points_of([line for line in lines if line.name == name], column, against)
-            if points:
-                x, y, bars = zip(*points, strict=True)
-                look = {"marker": MARKERS[index // 10 % len(MARKERS)], "color": f"C{index % 10}"}
-                axis.errorbar(x, y, bars, markersize=5, capsize=3, label=name, **look)
-        axis.set_xscale("log", base=2)
-        axis.set(xlabel=against, ylabel=column)
-        if column != "used":
-            axis.set_yscale("log")
-            axis.yaxis.set_minor_formatter("{x:g}")
-    legends = [zip(*axis.get_legend_handles_labels(), strict=True) for axis in axes]
-    shown = {label: handle for pairs in legends for handle, label in pairs}
-    columns = -(-len(names) // LEGEND_LINES)
-    handles, labels = [*shown.values()], [*shown]
-    figure.legend(handles, labels, loc="outside right upper", fontsize="small", ncols=columns)
-    return figure
-
-
-def points_of(lines: Sequence[Line], column: str, against: str) -> list[tuple[int, float, float]]:
-    """What is plotted of one quantizer: K or d, the mean, and the spread."""
-    return sorted(
-        (
-            line.codebook_size if against == "K" else line.code_dim,
-            value,
-            line.spread(column) or 0.0,
-        )
-        for line in lines
-        if (value := line.mean(column)) is not None
-    )

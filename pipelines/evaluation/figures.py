@@ -7,13 +7,15 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from common.figures import save_curves, save_histogram
+from common.figures import Curves, save_curves, save_histogram
 from common.files import read_json
 from common.tracking import read_metrics
 from pipelines.evaluation.reconstruction import Reconstructor
 from pipelines.evaluation.report import Figure, figure
 from stage1_tokenizer.quantizers import CodeSpec
 
+BASELINES = ("baseline/bigram_nats", "baseline/unigram_nats", "baseline/chance_nats")
+"""What a prior's held-out loss stands beside."""
 CURVES: dict[str, dict[str, tuple[str, ...]]] = {
     "tokenizer": {
         "loss": ("loss/total", "loss/l1"),
@@ -23,7 +25,11 @@ CURVES: dict[str, dict[str, tuple[str, ...]]] = {
         "codes": ("codebook/perplexity",),
         "dimensions": ("codebook/effective_rank",),
     },
-    "prior": {"nats per code": ("loss/train", "heldout/nats_per_code")},
+    "prior": {
+        "nats per code": ("loss/train", "heldout/nats_per_code", *BASELINES),
+        "norm of the gradient": ("optim/grad_norm",),
+    },
+    "classifier": {"loss": ("loss/train",)},
 }
 """Of each run, what is plotted together, by the label of its axis."""
 
@@ -62,12 +68,17 @@ def curve_figures(name: str, run_dir: Path | None) -> list[Figure]:
     figures = []
     for axis, keys in CURVES[name].items():
         points = {key: [(line["step"], line[key]) for line in lines if key in line] for key in keys}
-        curves = {key: tuple(zip(*pairs, strict=True)) for key, pairs in points.items() if pairs}
+        curves: Curves = {
+            key: ([step for step, _ in pairs], [value for _, value in pairs])
+            for key, pairs in points.items()
+            if pairs
+        }
         if curves:
-            figures.append(curve_figure(f"Training of the {name}: {axis}", curves, axis))
+            figures.append(curve_figure(f"{name.capitalize()}: {axis}", curves, axis))
     return figures
 
 
-def curve_figure(title: str, curves: dict[str, tuple[tuple[float, ...], ...]], axis: str) -> Figure:
-    """Named curves over the steps."""
-    return figure(title, ", ".join(curves), lambda path: save_curves(curves, path, axis))  # type: ignore[arg-type]
+def curve_figure(title: str, curves: Curves, axis: str) -> Figure:
+    """Named curves over the steps; a caption names one, a legend several."""
+    save = partial(save_curves, curves, ylabel=axis)
+    return figure(title, next(iter(curves)) if len(curves) == 1 else "", save, look="curve")

@@ -1,4 +1,4 @@
-"""report.html: the scores and the figures behind them in one file that needs no other."""
+"""report.html: how well it went in words, the scores, and the figures behind them, in one file that needs no other."""
 
 import base64
 import json
@@ -6,11 +6,16 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from pipelines.evaluation.table import Metric, ScoreRow, Unavailable, footnotes, table_lines
+from pipelines.evaluation.table import Metric, ScoreRow, noted_table, table_lines
+
+Look = Literal["pictures", "plot", "curve"]
+"""`pictures` keep their pixels, a `plot` has the whole width, two `curve`s stand side by side."""
+ELSEWHERE = ("value", "spread", "unit", "reason", "note")
+"""Fields of a metric that the table and its notes show."""
 
 
 @dataclass(frozen=True)
@@ -20,14 +25,15 @@ class Figure:
     title: str
     caption: str
     png: bytes
+    look: Look = "plot"
 
 
-def figure(title: str, caption: str, save: Callable[[Path], None]) -> Figure:
+def figure(title: str, caption: str, save: Callable[[Path], None], look: Look = "plot") -> Figure:
     """The figure that `save` writes to the path it is given."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "figure.png"
         save(path)
-        return Figure(title, caption, path.read_bytes())
+        return Figure(title, caption, path.read_bytes(), look)
 
 
 @dataclass(frozen=True)
@@ -42,12 +48,28 @@ class AudioPlayers:
 
 def render(
     title: str,
+    words: str,
     rows: list[ScoreRow],
     figures: Sequence[Figure | AudioPlayers],
     provenance: dict[str, Any],
     findings: Sequence[str] = (),
 ) -> str:
-    """The whole page; `findings` are lines that stand first."""
+    """The whole page: it begins with `words`, a paragraph, and `findings`, a line each."""
+    return page(
+        "report.html",
+        title=title,
+        words=words,
+        findings=findings,
+        rows=rows,
+        table=noted_table(rows),
+        origins=origins(rows),
+        figures=figures,
+        provenance=json.dumps(provenance, indent=2, ensure_ascii=False),
+    )
+
+
+def page(template: str, **values: Any) -> str:
+    """A page of this folder's templates, in which all that it is told is text."""
     environment = Environment(
         loader=PackageLoader("pipelines.evaluation"),
         autoescape=True,
@@ -55,22 +77,25 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "base64": lambda content: base64.b64encode(content).decode(),
-        "tooltip": tooltip,
-    }
-    return environment.get_template("report.html").render(
-        title=title,
-        findings=findings,
-        rows=rows,
-        lines=table_lines(rows),
-        footnotes=footnotes(rows),
-        figures=figures,
-        provenance=json.dumps(provenance, indent=2, ensure_ascii=False),
-    )
+    environment.filters["base64"] = lambda content: base64.b64encode(content).decode()
+    return environment.get_template(template).render(**values)
 
 
-def tooltip(metric: Metric | Unavailable) -> str:
+def origins(rows: list[ScoreRow]) -> dict[str, dict[str, list[str]]]:
+    """By metric, what its values were computed from, each with the names of the rows it is true of."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for name, cells in table_lines(rows):
+        for row, (metric, _) in zip(rows, cells, strict=True):
+            if isinstance(metric, Metric) and (source := origin(metric)):
+                found.setdefault(name, {}).setdefault(source, []).append(row.name)
+    return found
+
+
+def origin(metric: Metric) -> str:
     """What a metric was computed from: its fields that are set, as one line."""
     fields = asdict(metric).items()
-    return ", ".join(f"{name}={value}" for name, value in fields if value is not None)
+    return ", ".join(
+        f"{name.replace('_', ' ')} {value}"
+        for name, value in fields
+        if value is not None and name not in ELSEWHERE
+    )

@@ -27,6 +27,7 @@ from pipelines.evaluation.reconstruction import Reconstructor
 from pipelines.evaluation.report import AudioPlayers, Figure, render
 from pipelines.evaluation.speech.evaluation import SpeechEvaluation
 from pipelines.evaluation.table import Metrics, ScoreRow, read_scores, text_table, write_scores
+from pipelines.evaluation.words import score_words
 from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
 
 MEANINGS = {
@@ -107,11 +108,9 @@ def score(
     if isinstance(evaluation, ImageEvaluation) and evaluation.config.protocols:
         shown, protocols = by_protocols(evaluation)
         figures.append(shown)
-    report = config.folder / "report.html"
-    write_text(
-        report,
-        render(f"Scores of {config.samples or config.tokenizer}", rows, figures, about, findings),
-    )
+    report, title = config.folder / "report.html", f"Scores of {config.samples or config.tokenizer}"
+    words = score_words(rows, evaluation.items, warned=bool(findings))
+    write_text(report, render(title, words, rows, figures, about, findings))
     about["report_sha256"] = sha256(report)
     write_scores(config.folder, rows, about, protocols)  # last: `finished` reads it
     return report

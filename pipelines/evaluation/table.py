@@ -106,17 +106,29 @@ def cell(metric: Metric | Unavailable | None, with_count: bool) -> str:
     return f"{metric.text} ({metric.count:,})" if counted else metric.text  # type: ignore[union-attr]
 
 
-def footnotes(rows: list[ScoreRow]) -> dict[str, str]:
-    """Reasons and notes, each with the metrics and rows it belongs to."""
-    places: dict[str, list[str]] = {}
+@dataclass(frozen=True)
+class NotedTable:
+    """A table as texts, what its notes say, and the metrics that nothing could be computed of."""
+
+    lines: list[list[str]]
+    """The name of each metric and the texts of its values, with the numbers of their notes."""
+    notes: list[str]
+    """In the order of their numbers, which begin at 1."""
+    missing: dict[str, str]
+    """By the metric's name, the reason."""
+
+
+def noted_table(rows: list[ScoreRow]) -> NotedTable:
+    """The rows' metrics, a line each."""
+    numbers: dict[str, int] = {}
+    lines, missing = [], {}
     for name, cells in table_lines(rows):
-        by_text: dict[str, list[str]] = {}
-        for row, (metric, _) in zip(rows, cells, strict=True):
-            text = (metric.reason or metric.note) if metric else None
-            by_text.setdefault(text or "", []).append(row.name)
-        for text, names in by_text.items():
-            places.setdefault(text, []).append(f"{name} ({', '.join(names)})")
-    return {text: "; ".join(where) for text, where in places.items() if text}
+        metrics = [metric for metric, _ in cells if metric]
+        if all(metric.value is None for metric in metrics):
+            missing[name] = metrics[0].reason or ""
+        else:
+            lines.append(with_marks(name, cells, numbers))
+    return NotedTable(lines, [*numbers], missing)
 
 
 def text_table(rows: list[ScoreRow]) -> str:
@@ -125,18 +137,13 @@ def text_table(rows: list[ScoreRow]) -> str:
     An empty cell means that the metric isn't defined there, a dash that it could not be computed. Numbers in brackets
     are those of the notes below. Metrics that nothing could be computed of are one line at the end.
     """
-    numbers: dict[str, int] = {}
-    lines, missing = [], []
-    for name, cells in table_lines(rows):
-        metrics = [metric for metric, _ in cells if metric]
-        if all(metric.value is None for metric in metrics):
-            missing.append(f"{name} ({metrics[0].reason})")
-        else:
-            lines.append(with_marks(name, cells, numbers))
+    table = noted_table(rows)
     header = ["", *(row.name for row in rows)]
-    parts = ["\n".join(block(header, lines, chosen)) for chosen in column_groups([header, *lines])]
-    parts.append("\n".join(f"[{number}] {text}" for text, number in numbers.items()))
-    parts += [f"not computed: {'; '.join(missing)}"] if missing else []
+    groups = column_groups([header, *table.lines])
+    parts = ["\n".join(block(header, table.lines, chosen)) for chosen in groups]
+    parts.append("\n".join(f"[{i}] {text}" for i, text in enumerate(table.notes, start=1)))
+    missing = "; ".join(f"{name} ({reason})" for name, reason in table.missing.items())
+    parts += [f"not computed: {missing}"] if missing else []
     return "\n\n".join(filter(None, parts))
 
 

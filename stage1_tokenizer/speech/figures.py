@@ -44,7 +44,12 @@ def save_spectrograms(columns: Sequence[dict[str, Tensor]], sample_rate: int, pa
     """Plots the named waveforms of each column under each other: seconds, kHz, and one dB scale."""
     height, width = len(columns[0]), len(columns)
     figure, axes = pyplot.subplots(
-        height, width, figsize=(3 * width, 2.2 * height), layout="constrained", squeeze=False
+        height,
+        width,
+        figsize=(2.3 * width + 0.6, 2 * height),
+        layout="constrained",
+        squeeze=False,
+        sharey=True,
     )
     low, high = RANGE_DB
     for x, column in enumerate(columns):
@@ -57,7 +62,11 @@ def save_spectrograms(columns: Sequence[dict[str, Tensor]], sample_rate: int, pa
                 vmin=low,
                 vmax=high,
             )
-            axes[y, x].set(title=name, xlabel="seconds", ylabel="kHz")
+            axes[y, x].set_title(name.replace(": ", "\n"), fontsize="small")
+            axes[y, x].tick_params(labelsize="small")
+        axes[-1, x].set_xlabel("seconds", fontsize="small")
+    for first in axes[:, 0]:
+        first.set_ylabel("kHz", fontsize="small")
     figure.colorbar(image, ax=axes, label="dB")
     save_figure(figure, path)
 

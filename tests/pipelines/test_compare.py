@@ -3,6 +3,7 @@
 import csv
 import shutil
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
@@ -12,10 +13,13 @@ import torch
 from common.config import load_config
 from common.tracking import read_metrics
 from pipelines.compare.config import CompareConfig, CompareRow
+from pipelines.compare.figure import LABEL, apart, plot
+from pipelines.compare.lines import lines_of
 from pipelines.compare.metrics import Measured, first_score
+from pipelines.compare.page import compare_page, compare_words
 from pipelines.compare.runs import experiment_values
 from pipelines.compare.study import compare, prepare, refuse_shared_folders
-from pipelines.compare.table import csv_text, holm, indistinguishable, lines_of, markdown, plot
+from pipelines.compare.table import csv_text, holm, indistinguishable, markdown
 from pipelines.evaluation.table import Metric
 from pipelines.experiment import read_experiment
 from stage1_tokenizer import ImageTokenizer
@@ -58,7 +62,7 @@ def test_every_row_goes_through_both_stages(study: CompareConfig) -> None:
     assert float(ceiling["rFD"]) > 0
     table = (study.out / "compare.md").read_text()
     assert "**K = 64**" in table and "digits-classifier" in table and "one seed" in table
-    assert (study.out / "compare.png").is_file()
+    assert (study.out / "compare.png").is_file() and (study.out / "compare.html").is_file()
 
 
 @pytest.mark.slow
@@ -167,11 +171,36 @@ def test_a_prior_below_bigrams_has_no_distance() -> None:
     assert "| not learned | -0.2 ± 0.14 |" in markdown(lines_of(found), "x")
 
 
-def test_the_figure_names_each_row_once_and_curves_first() -> None:
+def test_the_figure_names_curves_and_rows_where_they_stand() -> None:
     found = [measured("a", 0, 0.5, 3.0), measured("ceiling", 0, None, 2.0)]
-    found += [measured("b", 0, 0.9, 4.0, size) for size in (8, 16)]
-    (legend,) = plot(lines_of(found)).legends
-    assert [text.get_text() for text in legend.get_texts()] == ["b", "a", "ceiling"]
+    found += [measured("SimVQ", 0, 0.9, 4.0, size) for size in (8, 16)]
+    figure = plot(lines_of(found))
+    curves, rows = figure.axes[1], figure.axes[3]
+    assert [text.get_text() for text in curves.texts] == ["SimVQ"] and not figure.legends
+    labels = {text.get_text(): text.get_color() for text in rows.get_yticklabels()}
+    assert list(labels) == ["SimVQ", "a", "ceiling"]  # the least rFD above
+    assert labels["SimVQ"] != labels["a"] == labels["ceiling"]
+
+
+@pytest.mark.parametrize("heights", [[0.5, 0.5, 0.51], [0.99, 1.0, 1.0], [0.1, 0.9]])
+def test_names_do_not_overprint(heights: list[float]) -> None:
+    moved = apart(heights)
+    assert all(b - a > LABEL - 1e-9 for a, b in pairwise(moved)) and max(moved) <= 1.0
+
+
+def test_the_page_says_what_is_best_and_how_sure_that_is() -> None:
+    found = [measured("SimVQ", s, 0.5, 3.0 + s) for s in range(3)]
+    found += [measured("<b>", s, 0.9, 4.0 + s + 0.01 * s) for s in range(3)]
+    words = compare_words(lines_of(found))
+    assert words.startswith(
+        "2 rows have K = 8. Best by used is <b> with 90.0 ± 0.0 %; SimVQ has 50"
+    )
+    assert "Best by rFD is SimVQ with 4 ± 1." in words and "gFD" not in words
+    assert "Next, set seeds" not in words and "Next, set seeds" in compare_words(
+        lines_of(found[3:4])
+    )
+    page = compare_page(lines_of(found), "net", {"out": "runs/x"})
+    assert "&lt;b&gt;" in page and "<b>90.0 ± 0.0 %</b>" in page and "runs/x" in page
 
 
 def test_metrics_are_chosen_by_their_patterns() -> None:

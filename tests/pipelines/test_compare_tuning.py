@@ -11,8 +11,9 @@ import pytest
 from common.config import load_config
 from common.tracking import read_metrics
 from pipelines.compare.config import CompareConfig, CompareRow, CompareTuning
+from pipelines.compare.lines import lines_of
 from pipelines.compare.metrics import Measured
-from pipelines.compare.table import csv_text, lines_of, markdown
+from pipelines.compare.table import csv_text, markdown
 from pipelines.compare.tuning import WEIGHTS, Candidate, Tried, best, candidates, tune
 
 ROOT = Path(__file__).parents[2]

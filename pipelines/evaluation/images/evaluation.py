@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Int
 from torch import Tensor
 
 from common.images import ROUNDING, from_uint8, to_uint8
@@ -18,6 +18,7 @@ from pipelines.evaluation.controls import (
     scrambled_image,
     share_of_the_way,
 )
+from pipelines.evaluation.examples import Examples
 from pipelines.evaluation.extractors import NO_CLASSIFIER
 from pipelines.evaluation.features import Extractor, Features, References, limited, statistics
 from pipelines.evaluation.fidelity import (
@@ -84,8 +85,8 @@ class ImageEvaluation:
         ]
         lpips = load_lpips(size, config.allow_download, reconstructor.device)
         self.reconstruction_metrics = ReconstructionMetrics(lpips)
-        self.examples: list[UInt8[Tensor, "b c y x"]] = []
-        """The first originals and their reconstructions; `metrics` makes these and the next."""
+        self.examples = Examples(SHOWN)
+        """Originals and their reconstructions; `metrics` makes these and the next."""
         self.features: dict[str, list[Features]] = {}
         """Of reconstructions and samples, by each extractor."""
         self.published = read_statistics(config.statistics) if config.statistics else None
@@ -153,8 +154,7 @@ class ImageEvaluation:
         for batch in image_batches(self.heldout, self.config.batch_size):
             rebuilt = to_uint8(self.reconstructor(from_uint8(batch.images)))
             self.reconstruction_metrics.update(batch.images.to(rebuilt.device), rebuilt)
-            if not self.examples:
-                self.examples = [batch.images[:SHOWN], rebuilt[:SHOWN].cpu()]
+            self.examples.add(batch.images, rebuilt, batch.labels)
             yield replace(batch, images=rebuilt)
 
     def decoded(self, codes: Int[Tensor, "b n"]) -> Iterator[Batch]:
@@ -262,7 +262,7 @@ class ImageEvaluation:
 
     def figures(self) -> list[Figure]:
         """Samples, reconstructions, and the samples' nearest training images."""
-        reconstructions = reconstructions_figure(self.examples)
+        reconstructions = reconstructions_figure(self.examples.chosen())
         if self.sampled is None:
             return [reconstructions]
         return [

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
@@ -37,15 +38,19 @@ def samples_figure(sampled: SampledImages, sampling: dict[str, Any]) -> Figure:
         names = sampling["classes"] or ()
         named = [names[label] if label < len(names) else str(label) for label in shown]
         caption += f" From top to bottom: {', '.join(named)}."
-    return figure("Samples", caption, lambda path: grid(images.split(columns), path))
+    return figure("Samples", caption, lambda path: grid(images.split(columns), path), "pictures")
 
 
-def reconstructions_figure(examples: Sequence[UInt8[Tensor, "b c y x"]]) -> Figure:
+def reconstructions_figure(
+    examples: Sequence[tuple[UInt8[Tensor, "c y x"], UInt8[Tensor, "c y x"]]],
+) -> Figure:
     """Originals and reconstructions."""
+    lines = [torch.stack(line) for line in zip(*examples, strict=True)]
     return figure(
         "Reconstructions",
-        "Held-out images above their reconstructions.",
-        lambda path: grid(examples, path),
+        "Held-out images above their reconstructions, the first of each class as far as there is room; uncurated.",
+        lambda path: grid(lines, path),
+        "pictures",
     )
 
 
@@ -69,4 +74,5 @@ def neighbours_figure(
         f"The first samples above the {wide} training images nearest to each by the features of "
         f"{real.extractor.name}. Distances to the nearest: {listed}.",
         lambda path: grid(lines, path),
+        "pictures",
     )

@@ -7,6 +7,7 @@ import matplotlib
 from torch import Tensor
 
 from common.figures import save_figure
+from pipelines.evaluation.examples import varied
 from pipelines.evaluation.report import AudioPlayers, Figure, figure
 from pipelines.evaluation.speech.data import Clips
 from stage1_tokenizer.speech.figures import save_spectrograms, wav_bytes
@@ -16,33 +17,37 @@ from matplotlib import pyplot
 
 PLAYED, SHOWN = 10, 4
 """Samples and reconstructions that can be played, and whose spectrograms are shown."""
+OVER_GROUPS = ", labels and speakers taken in turn as far as they are known"
 BINS = 40
 SCALE = "Seconds, kHz, and one scale of dB for all; 0 dB is a sine at full scale."
 
 
 def sample_figures(clips: Clips) -> list[Figure | AudioPlayers]:
-    """The first samples, to hear and to see."""
+    """Samples of several labels and speakers, to hear and to see."""
     columns = [
-        {f"sample {i}{description(clips, i)}": waveform}
-        for i, waveform in enumerate(clips.waveforms[:PLAYED])
+        {f"sample {i}{description(clips, i)}": clips.waveforms[i]} for i in varied_places(clips)
     ]
     players = {name: waveform for column in columns for name, waveform in column.items()}
-    caption = "The first samples, uncurated."
+    caption = f"The first samples{OVER_GROUPS}, uncurated."
     return players_and_spectrograms("Samples", caption, players, columns, clips.sample_rate)
 
 
 def reconstruction_figures(originals: Clips, rebuilt: Clips) -> list[Figure | AudioPlayers]:
-    """The first held-out clips and their reconstructions, to hear and to see."""
-    pairs = [*zip(originals.waveforms, rebuilt.waveforms, strict=True)][:PLAYED]
-    columns = [{f"original {i}": a, f"reconstruction {i}": b} for i, (a, b) in enumerate(pairs)]
-    players = {
-        f"{name}{description(originals, i)}": waveform
-        for i, column in enumerate(columns)
-        for name, waveform in column.items()
-    }
-    caption = "Held-out clips, and after encode and decode."
+    """Held-out clips of several labels and speakers, and their reconstructions, to hear and to see."""
+    columns = []
+    for i in varied_places(originals):
+        about = description(originals, i)
+        pair = {"original": originals.waveforms[i], "reconstruction": rebuilt.waveforms[i]}
+        columns.append({f"{name} {i}{about}": waveform for name, waveform in pair.items()})
+    players = {name: waveform for column in columns for name, waveform in column.items()}
+    caption = f"The first held-out clips{OVER_GROUPS}, and after encode and decode."
     rate = originals.sample_rate
     return players_and_spectrograms("Reconstructions", caption, players, columns, rate)
+
+
+def varied_places(clips: Clips) -> list[int]:
+    """Which clips are played, in order."""
+    return varied([*zip(clips.labels.tolist(), clips.speakers.tolist(), strict=True)], PLAYED)
 
 
 def players_and_spectrograms(
@@ -80,7 +85,7 @@ def durations_figure(sets: dict[str, Clips]) -> Figure:
 def save_durations(sets: dict[str, Clips], path: Path) -> None:
     """Plots histograms of the named sets over common bins."""
     longest = max(max(clips.seconds) for clips in sets.values())
-    plot, axis = pyplot.subplots(figsize=(7, 3), layout="constrained")
+    plot, axis = pyplot.subplots(figsize=(8, 3), layout="constrained")
     for name, clips in sets.items():
         axis.hist(
             clips.seconds,

@@ -1,0 +1,49 @@
+"""The rows of a study over their seeds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+from pipelines.compare.metrics import Measured
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row over its seeds."""
+
+    name: str
+    codebook_size: int
+    code_dim: int
+    seeds: int
+    equal_bits: bool
+    tuned: dict[str, float]
+    """The values that tuning chose, by their keys."""
+    values: dict[str, dict[int, float]]
+    """Of each column, by seed."""
+
+    def mean(self, column: str) -> float | None:
+        """Over the seeds; None without values."""
+        values = self.values.get(column, {}).values()
+        return fmean(values) if values else None
+
+    def spread(self, column: str) -> float | None:
+        """The standard deviation over the seeds; None for one seed."""
+        values = self.values.get(column, {}).values()
+        return stdev(values) if len(values) > 1 else None
+
+
+def lines_of(results: Sequence[Measured]) -> list[Line]:
+    """The rows in order, their metrics averaged over seeds."""
+    groups: dict[tuple[str, int, int], list[Measured]] = {}
+    for one in results:
+        groups.setdefault((one.row.name, one.row.codebook_size, one.code_dim), []).append(one)
+    lines = []
+    for (name, size, dim), ones in groups.items():
+        values = {
+            column: {one.seed: v for one in ones if (v := one.metrics[column]) is not None}
+            for column in ones[0].metrics
+        }
+        equal = all(one.equal_bits for one in ones)
+        tuned = {key: values[0] for key, values in ones[0].row.tune.items()}
+        lines.append(Line(name, size, dim, len(ones), equal, tuned, values))
+    return lines

@@ -1,0 +1,69 @@
+"""compare.html: a study's result in words, its figure and its tables, in the design of the reports."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from common.figures import save_figure
+from pipelines.compare.figure import PLOTTED, plot
+from pipelines.compare.lines import Line
+from pipelines.compare.table import cell, indistinguishable, legend
+from pipelines.evaluation.report import figure, page
+
+OWN = "SimVQ"
+
+
+def compare_page(lines: Sequence[Line], extractor: str, config: dict[str, Any]) -> str:
+    """The whole page; `extractor` names the network whose features the distances compare."""
+    sizes = sorted({line.codebook_size for line in lines})
+    return page(
+        "compare.html",
+        title="Quantizers compared",
+        words=compare_words(lines),
+        figure=figure("", "", lambda path: save_figure(plot(lines), path)),
+        columns=list(lines[0].values),
+        tables={f"K = {size:,}": table(lines, size) for size in sizes},
+        legend=legend(lines, extractor).replace("\\*", "*"),
+        config=json.dumps(config, indent=2, ensure_ascii=False),
+    )
+
+
+def table(lines: Sequence[Line], size: int) -> list[dict[str, Any]]:
+    """The rows of one K, as texts."""
+    same = [line for line in lines if line.codebook_size == size]
+    best = {column: indistinguishable(same, column) for column in same[0].values}
+    return [
+        {
+            "name": line.name + ("" if line.equal_bits else " *"),
+            "own": line.name == OWN,
+            "about": [str(line.code_dim), str(line.seeds)],
+            "cells": [(cell(line, column, best=False), line in best[column]) for column in best],
+        }
+        for line in same
+    ]
+
+
+def compare_words(lines: Sequence[Line]) -> str:
+    """Which rows are best at the K that has most, where SimVQ stands, and what to do next."""
+    (size, _), *_ = Counter(line.codebook_size for line in lines).most_common(1)
+    same = [line for line in lines if line.codebook_size == size]
+    sentences = [f"{len(same)} rows have K = {size:,}."]
+    own = next((line for line in same if line.name == OWN), None)
+    for column in PLOTTED:
+        best = indistinguishable(same, column)
+        if not best:
+            continue
+        names = [line.name for line in best]
+        beside = ""
+        if own and own.mean(column) is not None and own not in best:
+            beside = f"; {OWN} has {cell(own, column, best=False)}"
+        listed = f" (not set apart from it: {'; '.join(names[1:])})" if names[1:] else ""
+        sentences.append(
+            f"Best by {column} is {names[0]} with {cell(best[0], column, best=False)}{listed}{beside}."
+        )
+    if any(line.seeds == 1 for line in same):
+        sentences.append(
+            "Some rows have one seed, so that their differences may be chance. Next, set seeds to three or more."
+        )
+    return " ".join(sentences)
