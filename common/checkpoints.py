@@ -16,7 +16,8 @@ from typing import Any, Protocol, runtime_checkable
 from safetensors.torch import load_file
 from torch import Tensor
 
-from common.files import is_sealed, read_json, replaced_folder, write_tensors
+from common.files import is_sealed, read_json, replaced_folder
+from common.tensors import write_tensors
 
 
 @runtime_checkable

@@ -11,10 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import save_file
-from torch import Tensor
-
 HASHES = "sha256.json"
 """In a sealed folder: the SHA-256 of each file, by its path in the folder."""
 OWN_HASH = "sha256"
@@ -77,14 +73,6 @@ def write_text(path: Path, text: str) -> None:
     """Writes the text, whole or not at all."""
     with replaced_file(path) as partial:
         partial.write_text(text)
-
-
-def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    """Writes the tensors. Raises OSError where the disk does not take them."""
-    try:
-        save_file(tensors, path)
-    except SafetensorError as error:
-        raise OSError(f"{path} can't be written ({error})") from None
 
 
 def sha256(path: Path) -> str:

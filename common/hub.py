@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from common.config import load_config, save_config
-from common.files import check_seal, replaced_folder, write_tensors
+from common.files import check_seal, replaced_folder
+from common.tensors import write_tensors
 
 
 class HubModel(nn.Module):

@@ -14,8 +14,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch_fidelity.metric_fid import fid_features_to_statistics
 
-from common.files import is_sealed, replaced_folder, sha256, write_tensors
+from common.files import is_sealed, replaced_folder, sha256
 from common.seeding import epoch_order
+from common.tensors import write_tensors
 from stage1_tokenizer.images.data import ImageDataset
 from stage1_tokenizer.speech.data import SpeechDataset
 
