@@ -28,7 +28,12 @@ FACTS = {
         "4.6 min",
         "STOI 0.764; 91.0 % of samples carry their label",
     ),
-    "mnist": Facts("MNIST, from the Hub", "a CPU"),
+    "mnist": Facts(
+        "MNIST, from the Hub; measured on a copy of its pixels",
+        "a CPU",
+        "40 minutes of one thread",
+        "PSNR 26.61 dB; 92.5 % of samples carry their label",
+    ),
     "cifar10_cpu": Facts(
         "CIFAR-10, from the Hub; measured on a copy as JPEG",
         "a CPU",
