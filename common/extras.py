@@ -14,6 +14,7 @@ EXTRAS = {
     "audio": ("espeakng_loader", "soundfile", "soxr", "torchaudio"),
     "score": ("librosa", "onnxruntime", "pocketsphinx", "pystoi", "requests", "speechmos"),
     "demo": ("gradio",),
+    "export": ("onnx", "onnxscript"),
 }
 """The modules that come with each extra; all others come with the package itself."""
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from common.extras import named_extras
 from common.files import replaced_folder, write_text
 from pipelines.export_graphs import (
     ImageDecoding,
@@ -38,16 +39,12 @@ SHORTEST = 7
 def export(place: Path, out: Path) -> str:
     """Writes encoder.onnx, decoder.onnx, prior.onnx and pipeline.json, whole or not at all; says where.
 
-    Raises ValueError for a folder that is no pipeline, for a part that ONNX can't say, and where the extra `export`
-    is missing.
+    Raises ValueError for a folder that is no pipeline and for a part that ONNX can't say, and MissingExtraError where
+    the extra `export` is missing.
     """
     folder = pipeline_folder(place)
-    try:
+    with named_extras():
         import onnxscript  # noqa: F401
-    except ImportError:
-        raise ValueError(
-            "onnxscript is not installed: pip install 'simvq-pipeline[export]'"
-        ) from None
     pipeline = load_pipeline(folder)
     if pipeline.prior.config.levels_by == "depth":
         raise ValueError(

@@ -16,7 +16,7 @@ MODES = {
     "JPEG": ("L", "RGB", "CMYK"),
     "GIF": ("1", "L", "P", "RGB"),
     "BMP": ("1", "L", "P", "RGB"),
-    "TIFF": ("1", "L", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16"),
+    "TIFF": ("1", "L", "P", "RGB", "RGBA", "CMYK", "I;16"),
     "WEBP": ("RGB", "RGBA"),
     "PPM": ("1", "L", "RGB"),
     "TGA": ("L", "P", "RGB", "RGBA"),

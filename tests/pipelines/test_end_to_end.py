@@ -196,7 +196,8 @@ def test_a_training_that_comes_to_nothing_ends_with_exit_code_1(
     words += ["tokenizer.optim.lr=0", "tokenizer.quantizer_lr=0"]
     with pytest.raises(SystemExit) as caught:
         main([*words, "allow_failed=false"])
-    assert "FAILED: the reconstruction is no better than a constant" in str(caught.value)
+    assert caught.value.code == 1
+    assert "FAILED: the reconstruction is no better than a constant" in capsys.readouterr().err
     main([*words, "allow_failed=true"])
     said = capsys.readouterr().out
     assert "FAILED: the reconstruction is no better than a constant: PSNR" in said
