@@ -77,39 +77,33 @@ def distance_to_file(items: Features, file: Statistics, extractor: Extractor) ->
 
 def kernel_distance(items: Features, real: Reference, extractor: Extractor, seed: int) -> Metric:
     """KID (arXiv 1801.01401): unbiased, hence at times a little below 0; of all items, not of subsets of them."""
-    sides = [at_most(each, seed) for each in (items.features, real.features.features)]
-    value, error = unbiased_mmd(sides[0].double(), sides[1].double(), Cubic())
-    about = provenance(items, real, extractor)
-    return Metric(
-        value=value,
-        spread=NORMAL_95 * error,
-        note=JACKKNIFE,
-        **about | {"count": len(sides[0]), "reference_count": len(sides[1])},
-    )
+    x, y, about = chosen_sides(items, real, extractor, seed)
+    value, error = unbiased_mmd(x.double(), y.double(), Cubic())
+    return Metric(value=value, spread=NORMAL_95 * error, note=JACKKNIFE, **about)
 
 
 def clip_distance(items: Features, real: Reference, extractor: Extractor, seed: int) -> Metric:
     """CMMD (arXiv 2401.09603): by a Gaussian kernel on embeddings of unit length, each paired with itself too."""
-    sides = [at_most(each, seed).double() for each in (items.features, real.features.features)]
-    x, y = (F.normalize(side) for side in sides)
+    *sides, about = chosen_sides(items, real, extractor, seed)
+    x, y = (F.normalize(side.double()) for side in sides)
     return Metric(
         value=CMMD_SCALE * biased_mmd(x, y, CMMD),
         spread=CMMD_SCALE * NORMAL_95 * unbiased_mmd(x, y, CMMD)[1],
         note=JACKKNIFE,
-        **provenance(items, real, extractor) | {"count": len(x), "reference_count": len(y)},
+        **about,
     )
 
 
 def audio_distance(items: Features, real: Reference, extractor: Extractor, seed: int) -> Metric:
     """KAD (arXiv 2502.15602): unbiased, by a Gaussian kernel as wide as the median distance of two real items."""
-    sides = [at_most(each, seed).double() for each in (items.features, real.features.features)]
-    value, error = unbiased_mmd(sides[0], sides[1], Gaussian(median_distance(sides[1])))
-    about = provenance(items, real, extractor)
+    *sides, about = chosen_sides(items, real, extractor, seed)
+    x, y = (side.double() for side in sides)
+    value, error = unbiased_mmd(x, y, Gaussian(median_distance(y)))
     return Metric(
         value=KAD_SCALE * value,
         spread=KAD_SCALE * NORMAL_95 * error,
         note=JACKKNIFE,
-        **about | {"count": len(sides[0]), "reference_count": len(sides[1])},
+        **about,
     )
 
 
@@ -118,14 +112,21 @@ def at_most(features: Float[Tensor, "n f"], seed: int) -> Float[Tensor, "m f"]:
     return features[epoch_order(len(features), seed, epoch=0)[:MOST_ITEMS]]
 
 
+def chosen_sides(
+    items: Features, real: Reference, extractor: Extractor, seed: int
+) -> tuple[Float[Tensor, "n f"], Float[Tensor, "m f"], dict[str, Any]]:
+    """The features of both sides, of very many those of MOST_ITEMS, and the fields of a Metric that say so."""
+    x, y = (at_most(each, seed) for each in (items.features, real.features.features))
+    counts = {"count": len(x), "reference_count": len(y)}
+    return x, y, provenance(items, real, extractor) | counts
+
+
 def precision_recall(
     items: Features, real: Reference, extractor: Extractor, seed: int
 ) -> tuple[Metric, Metric]:
     """Share of the items near a real one, and of the real ones near an item (k = 3)."""
-    sides = [at_most(each, seed) for each in (items.features, real.features.features)]
-    precision, recall = coverage(*sides)
-    about = provenance(items, real, extractor)
-    about |= {"count": len(sides[0]), "reference_count": len(sides[1])}
+    x, y, about = chosen_sides(items, real, extractor, seed)
+    precision, recall = coverage(x, y)
     share = about | {"unit": "%"}
     return Metric(value=precision, **share), Metric(value=recall, **share)
 
