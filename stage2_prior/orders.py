@@ -57,11 +57,11 @@ def as_prompts(
     for i, mask in enumerate(masks):
         if mask.all():
             raise ValueError(
-                f"mask {i} keeps all {len(mask)} positions: set it to False where codes are to be drawn"
+                f"mask {i} keeps all {len(mask)} positions: set it to False where codes are to be sampled"
             )
         if order != "random" and not mask[: int(mask.sum())].all():
             raise ValueError(
-                f"mask {i} keeps positions after some that are to be drawn, but this prior draws each from those before it "
+                f"mask {i} keeps positions after some that are to be sampled, but this prior samples each from those before it "
                 "alone: keep only the first positions, or train a prior with order=random"
             )
     prompts = [codes[mask].flatten() for codes, mask in zip(known, masks, strict=True)]

@@ -55,15 +55,15 @@ def sample_codes(
 ) -> Int[Tensor, "b n"]:
     """The codes of each sample, its prompt included, IGNORED after its end; seed i alone decides sample i.
 
-    `order` has the places of codes, prompts' first, that are not drawn in raster order. Raises ValueError for
+    `order` has the places of codes, prompts' first, that are not sampled in raster order. Raises ValueError for
     lengths that the prior does not allow and for a prompt that leaves no room.
     """
-    for drawn in draw_codes(prior, conditions, seeds, options, prompts, order):
-        codes = drawn
+    for so_far in stream_codes(prior, conditions, seeds, options, prompts, order):
+        codes = so_far
     return in_raster(codes, order)
 
 
-def draw_codes(
+def stream_codes(
     prior: Prior,
     conditions: Int[Tensor, "b p"],
     seeds: Sequence[int],
@@ -71,7 +71,7 @@ def draw_codes(
     prompts: Sequence[Int[Tensor, " _"]] | None = None,
     order: Places = None,
 ) -> Iterator[Tensor]:
-    """After each code of `sample_codes` those so far, (b, n), in the order of drawing; to be called without gradients.
+    """After each code of `sample_codes` those so far, (b, n), in the order of sampling; to be called without gradients.
 
     With guidance the batch is doubled, its second half without condition, in one forward.
     """

@@ -40,7 +40,7 @@ class TrainPriorConfig(LoopConfig):
     small transformer of their own."""
     order: Order = "raster"
     """In which order codes are learned: `raster`, from the first to the last; `random`, half of the sequences in a
-    random order, so that codes anywhere can be kept and the rest drawn; `annealed`, all in random order for half of
+    random order, so that codes anywhere can be kept and the rest sampled; `annealed`, all in random order for half of
     the training and none in the last quarter (RAR)."""
     dropout: Share = 0.0
     """Of embeddings and attention, for gpt2 of residual branches too."""

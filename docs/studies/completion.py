@@ -40,7 +40,7 @@ def fillings(
     """The codes with the unknown ones from the prior, and from what knows less."""
     count = len(codes)
     generator = torch.Generator().manual_seed(0)
-    drawn = torch.randint(
+    random_codes = torch.randint(
         0, pipe.tokenizer.quantizer.spec.alphabet, codes.shape, generator=generator
     )
     rows = torch.randint(0, len(train), (count, *mask.shape), generator=generator)
@@ -53,7 +53,7 @@ def fillings(
         ).codes,
         "the prior, label alone": codes.where(mask, others),
         "each position's codes in training": codes.where(mask, train[rows, y, x]),
-        "random codes": codes.where(mask, drawn),
+        "random codes": codes.where(mask, random_codes),
         "the true codes": codes,
     }
 
@@ -105,8 +105,8 @@ def figure(pipe: ImageGenerationPipeline) -> pyplot.Figure:
             kept,
             *(torch.from_numpy(np.asarray(o) / 127.5 - 1) for o in out.images),
         ]
-        for axis, picture in zip(line, shown, strict=True):
-            axis.imshow(picture.detach().numpy(), cmap="gray", vmin=-1, vmax=1)
+        for axis, image in zip(line, shown, strict=True):
+            axis.imshow(image.detach().numpy(), cmap="gray", vmin=-1, vmax=1)
             axis.set(xticks=[], yticks=[], facecolor="#9ec3e6")
         line[0].set_ylabel(names[i], fontsize=8)
     for axis, title in zip(axes[0], ["digit", "known", "drawn", *[""] * 3], strict=True):

@@ -1,6 +1,6 @@
-"""The pictures of docs/demo.md: `python docs/studies/demo_pictures.py PIPELINE OF-SPEECH CLIP.wav`, an image pipeline, one of speech, a clip.
+"""The screenshots of docs/demo.md: `python docs/studies/demo_screenshots.py PIPELINE OF-SPEECH CLIP.wav`, an image pipeline, one of speech, a clip.
 
-Needs the extra [demo], playwright and Debian's Chromium. The pipelines of the pictures were trained with `order: random`.
+Needs the extra [demo], playwright and Debian's Chromium. The pipelines of the screenshots were trained with `order: random`.
 """
 
 import subprocess
@@ -60,7 +60,7 @@ def save(page: Page, name: str) -> None:
 
 
 def images(pipeline: str, width: str, upload: str) -> None:
-    """Drawn samples, and an upload of which parts are kept."""
+    """Samples, and an upload of which parts are kept."""
     with opened(pipeline, width) as page:
         page.click("#draw")
         page.wait_for_selector("#samples img")
@@ -82,7 +82,7 @@ def images(pipeline: str, width: str, upload: str) -> None:
 
 
 def speech(pipeline: str, width: str, clip: str) -> None:
-    """A drawn clip, and blind listening."""
+    """A sampled clip, and blind listening."""
     other = str(Path(pipeline) / "tokenizer")
     with (
         tempfile.TemporaryDirectory() as results,

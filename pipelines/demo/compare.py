@@ -8,23 +8,23 @@ import gradio
 import torch
 from PIL import Image
 
+from pipelines.demo.figures import one
 from pipelines.demo.images import psnr
-from pipelines.demo.limits import read_clip, read_picture, told
-from pipelines.demo.parts import clip_source, image_source, picture, player
-from pipelines.demo.pictures import one
+from pipelines.demo.limits import read_clip, read_image, told
+from pipelines.demo.parts import clip_source, image_source, image_view, player
 from pipelines.demo.sounds import resampled, spectrograms
 from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
 from stage1_tokenizer.speech.figures import wav_bytes
 
-Pictures = list[tuple[Image.Image, str]]
+LabelledImages = list[tuple[Image.Image, str]]
 
 
-def images_compared(path: str | None, tokenizers: Mapping[str, ImageTokenizer]) -> Pictures:
+def images_compared(path: str | None, tokenizers: Mapping[str, ImageTokenizer]) -> LabelledImages:
     """Of each tokenizer what it sees of an image and its reconstruction, with names, bits and PSNR."""
-    shown: Pictures = []
+    shown: LabelledImages = []
     for name, tokenizer in tokenizers.items():
         config = tokenizer.config
-        image = read_picture(path, config.in_channels, config.image_size)
+        image = read_image(path, config.in_channels, config.image_size)
         codes = tokenizer.encode(image.to(tokenizer.codebook.device))
         with torch.no_grad():
             again = tokenizer.decode(codes).clamp(-1, 1).cpu()
@@ -72,7 +72,7 @@ def compare_tab(tokenizers: Mapping[str, Any]) -> None:
     clip = clip_source("Your clip", "compared")
     with gradio.Row():
         players = [player(name) for name in ("original", *tokenizers)]
-    spectrogram = picture("Their spectrograms")
+    spectrogram = image_view("Their spectrograms")
 
     def compared(path: str | None) -> list[Any]:
         rebuilt = speech_rebuilt(path, tokenizers, rate)

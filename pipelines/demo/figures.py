@@ -1,4 +1,4 @@
-"""Pictures for the page: grids of samples, maps of codes, what of an image is kept."""
+"""Images for the page: grids of samples, maps of codes, what of an image is kept."""
 
 import colorsys
 
@@ -12,19 +12,17 @@ from torchvision.utils import make_grid
 from common.images import to_pil, to_uint8
 
 SIDE = 256
-"""Pixels along a picture of one image, at least."""
+"""Pixels along a image of one image, at least."""
 GOLDEN = 0.618034
 """Hues of successive codes lie so far apart on the colour circle, so that no two are alike."""
 GREY = 0.5
 """Where there is no code yet, in [-1, 1]."""
 
 
-def enlarged(picture: Image.Image, side: int = SIDE) -> Image.Image:
-    """The picture by whole pixels, so that its width is about `side` or what it was."""
-    factor = max(side // picture.width, 1)
-    return picture.resize(
-        (picture.width * factor, picture.height * factor), Image.Resampling.NEAREST
-    )
+def enlarged(image: Image.Image, side: int = SIDE) -> Image.Image:
+    """The image by whole pixels, so that its width is about `side` or what it was."""
+    factor = max(side // image.width, 1)
+    return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
 
 
 def one(image: Float[Tensor, "c y x"]) -> Image.Image:
@@ -63,8 +61,8 @@ def colour(code: int) -> tuple[float, float, float]:
 
 def kept(image: Float[Tensor, "c y x"], mask: Bool[Tensor, "h w"]) -> Image.Image:
     """The image with a line around each position; those that are not kept are crossed out in grey."""
-    picture = one(hidden(image[None], mask[None])[0]).convert("RGB")
-    draw, step = ImageDraw.Draw(picture), picture.width // mask.shape[1]
+    crossed = one(hidden(image[None], mask[None])[0]).convert("RGB")
+    draw, step = ImageDraw.Draw(crossed), crossed.width // mask.shape[1]
     for y, row in enumerate(mask.tolist()):
         for x, keep in enumerate(row):
             box = (x * step, y * step, (x + 1) * step, (y + 1) * step)
@@ -72,4 +70,4 @@ def kept(image: Float[Tensor, "c y x"], mask: Bool[Tensor, "h w"]) -> Image.Imag
             if not keep:
                 draw.line((*box[:2], *box[2:]), fill=(90, 90, 90))
                 draw.line((box[2], box[1], box[0], box[3]), fill=(90, 90, 90))
-    return picture
+    return crossed

@@ -9,14 +9,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pipelines.demo.limits import MOST_IMAGES, read_picture, told, told_along
-from pipelines.demo.parts import image_source, picture
-from pipelines.demo.pictures import code_map, hidden, kept, one, several
+from pipelines.demo.figures import code_map, hidden, kept, one, several
+from pipelines.demo.limits import MOST_IMAGES, read_image, told, told_along
+from pipelines.demo.parts import image_source, image_view
 from pipelines.generation.images import ImageGenerationPipeline
 from stage2_prior.sampling import SamplingOptions
 
 FRAMES = 16
-"""Pictures that are shown while codes are drawn."""
+"""Images that are shown while codes are sampled."""
 NO_LABEL = "any"
 
 
@@ -47,10 +47,10 @@ class ImageAnswers:
             images = self.tokenizer.decode(codes.clamp_min(0).to(self.device))
         return hidden(images.clamp(-1, 1), there)
 
-    def drawn(
+    def samples(
         self, label: str, count: int, seed: int, guidance: float, temperature: float, **kept: Any
     ) -> Iterator[Image.Image]:
-        """The samples as they are drawn."""
+        """The samples, again and again while their codes are sampled."""
         count = min(max(int(count), 1), MOST_IMAGES)
         options = SamplingOptions(
             guidance=float(guidance), temperature=max(float(temperature), 0.0)
@@ -68,7 +68,7 @@ class ImageAnswers:
     def upload(self, path: str | None) -> Tensor:
         """An uploaded image as the tokenizer takes it."""
         config = self.tokenizer.config
-        return read_picture(path, config.in_channels, config.image_size).to(self.device)
+        return read_image(path, config.in_channels, config.image_size).to(self.device)
 
     def reconstructed(self, path: str | None) -> tuple[Image.Image, Image.Image, Image.Image, str]:
         """The image as the tokenizer sees it, its reconstruction, the map of its codes, and how near they are."""
@@ -90,7 +90,7 @@ class ImageAnswers:
         return (torch.arange(height) < height // 2)[:, None].expand(height, width)
 
     def begun(self, path: str | None) -> tuple[Tensor, Tensor, Image.Image]:
-        """The codes of an upload, what is kept of it, and the picture of that."""
+        """The codes of an upload, what is kept of it, and the image of that."""
         return self.shown(self.tokenizer.encode(self.upload(path)).cpu(), self.all_kept())
 
     def sampled(self, label: str, seed: int) -> tuple[Tensor, Tensor, Image.Image]:
@@ -99,7 +99,7 @@ class ImageAnswers:
         return self.shown(codes, self.all_kept())
 
     def shown(self, codes: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Image.Image]:
-        """Codes, mask and their picture."""
+        """Codes, mask and their image."""
         return codes, mask, kept(self.decoded(codes)[0].cpu(), mask)
 
     def rows(self, codes: Tensor | None, count: int) -> tuple[Any, Any, Any]:
@@ -137,12 +137,12 @@ class ImageAnswers:
         guidance: float,
         temperature: float,
     ) -> Iterator[Image.Image]:
-        """Images that keep what is kept, as the rest is drawn."""
+        """Images that keep what is kept, as the rest is sampled."""
         if codes is None or mask is None:
             raise ValueError("there is no image yet: upload one, or draw one")
         count = min(max(int(count), 1), MOST_IMAGES)
         known = codes.expand(count, *codes.shape[1:])
-        return self.drawn(label, count, seed, guidance, temperature, known=known, mask=mask)
+        return self.samples(label, count, seed, guidance, temperature, known=known, mask=mask)
 
 
 def psnr(image: Tensor, other: Tensor) -> float:
@@ -181,8 +181,8 @@ def draw_tab(answers: ImageAnswers) -> None:
             given = controls(answers, 9)
             button = gradio.Button("Draw", variant="primary", elem_id="draw")
         with gradio.Column(scale=2):
-            samples = picture("Samples", "samples", download=True)
-    button.click(told_along(answers.drawn), given, samples)
+            samples = image_view("Samples", "samples", download=True)
+    button.click(told_along(answers.samples), given, samples)
 
 
 def reconstruct_tab(answers: ImageAnswers) -> None:
@@ -190,11 +190,11 @@ def reconstruct_tab(answers: ImageAnswers) -> None:
     text = gradio.Markdown(elem_id="psnr")
     with gradio.Row():
         with gradio.Column(min_width=200):
-            original = picture("What the tokenizer sees")
+            original = image_view("What the tokenizer sees")
         with gradio.Column(min_width=200):
-            again = picture("From its codes", "reconstruction")
+            again = image_view("From its codes", "reconstruction")
         with gradio.Column(min_width=200):
-            codes = picture("Its codes: the same colour, the same code")
+            codes = image_view("Its codes: the same colour, the same code")
     source.upload(told(answers.reconstructed), source, [original, again, codes, text])
 
 
@@ -210,13 +210,13 @@ def keep_tab(answers: ImageAnswers) -> None:
         with gradio.Column(min_width=280):
             source = image_source("Your image")
             own = gradio.Button("Take a sample instead", elem_id="own")
-            view = picture(f"What is kept: {how}", "kept")
+            view = image_view(f"What is kept: {how}", "kept")
             rows = gradio.Slider(0, height - 1, value=height // 2, step=1, label="Rows kept")
         with gradio.Column(min_width=280):
             given = controls(answers, 4)
             button = gradio.Button("Draw the rest", variant="primary", elem_id="complete")
         with gradio.Column(min_width=280):
-            completed = picture("The rest drawn anew", "completed", download=True)
+            completed = image_view("The rest drawn anew", "completed", download=True)
     shown = [codes, mask, view]
     source.upload(told(answers.begun), source, shown)
     own.click(told(answers.sampled), [given[0], given[2]], shown)

@@ -21,9 +21,9 @@ MOST_BYTES = 10 * 2**20
 MOST_PIXELS = 2**25
 """Of one image, as its header says: 5,792 x 5,792."""
 MOST_SECONDS = 20.0
-"""Of a clip that is uploaded or recorded, and of one that is drawn."""
+"""Of a clip that is uploaded or recorded, and of one that is sampled."""
 MOST_IMAGES = 16
-"""Drawn at once."""
+"""Sampled at once."""
 ANSWER_SECONDS = 60.0
 """That drawing may take before it is stopped."""
 
@@ -76,7 +76,7 @@ def check_size(path: str | None, what: str) -> Path:
     return Path(path)
 
 
-def read_picture(path: str | None, channels: int, side: int) -> Float[Tensor, "1 c y x"]:
+def read_image(path: str | None, channels: int, side: int) -> Float[Tensor, "1 c y x"]:
     """The centre view of an upload, in [-1, 1]. Raises ValueError for what is no image, or too large a one."""
     file = check_size(path, "image")
     try:
@@ -98,7 +98,7 @@ def read_picture(path: str | None, channels: int, side: int) -> Float[Tensor, "1
 
 
 def read_clip(path: str | None, sample_rate: int, hop: int) -> Float[Tensor, " t"]:
-    """The whole hops of an upload or a recording. Raises ValueError for what is no sound, too long or too short."""
+    """The whole hops of an upload or a clip that was recorded. Raises ValueError for what is no sound, too long or too short."""
     file = check_size(path, "sound")
     try:
         seconds = soundfile.info(file).duration

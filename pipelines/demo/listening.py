@@ -29,7 +29,7 @@ REFERENCE = "hidden reference"
 
 @dataclass(frozen=True)
 class Trial:
-    """What one listener rates of one clip: the systems, in the order in which they are heard."""
+    """What one listener rates of one clip: the systems, in the order in which they are played."""
 
     listener: str
     clip: str
@@ -48,11 +48,11 @@ def stimuli(
     path: str | None, tokenizers: Mapping[str, SpeechTokenizer], rate: int
 ) -> dict[str, Tensor]:
     """What is to be rated: the clip itself, the anchor, and each tokenizer's reconstruction, equally long."""
-    heard = speech_rebuilt(path, tokenizers, rate)
-    original = heard.pop("original")
-    heard = {REFERENCE: original, f"anchor {anchor_hz(rate)} Hz": anchor(original, rate), **heard}
-    shortest = min(map(len, heard.values()))
-    return {name: waveform[:shortest] for name, waveform in heard.items()}
+    clips = speech_rebuilt(path, tokenizers, rate)
+    original = clips.pop("original")
+    clips = {REFERENCE: original, f"anchor {anchor_hz(rate)} Hz": anchor(original, rate), **clips}
+    shortest = min(map(len, clips.values()))
+    return {name: waveform[:shortest] for name, waveform in clips.items()}
 
 
 def write_ratings(folder: Path, trial: Trial, ratings: Sequence[float]) -> Path:
@@ -87,11 +87,11 @@ class ListeningAnswers:
         if not listener:
             raise ValueError("say who is listening: fill in Listener")
         file = check_size(path, "clip")
-        heard = stimuli(path, self.tokenizers, self.rate)
+        clips = stimuli(path, self.tokenizers, self.rate)
         digest = sha256(file)
-        trial = Trial(listener, file.name, digest, shuffled([*heard], listener, digest))
-        sounds = [wav_bytes(heard[system], self.rate) for system in trial.systems]
-        reference = wav_bytes(heard[REFERENCE], self.rate)
+        trial = Trial(listener, file.name, digest, shuffled([*clips], listener, digest))
+        sounds = [wav_bytes(clips[system], self.rate) for system in trial.systems]
+        reference = wav_bytes(clips[REFERENCE], self.rate)
         return [trial, reference, *sounds, *[50] * self.count, ""]
 
     def saved(self, trial: Trial | None, *ratings: float) -> tuple[None, str]:

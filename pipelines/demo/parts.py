@@ -7,8 +7,8 @@ import gradio
 from pipelines.demo.limits import MOST_SECONDS
 
 
-def picture(label: str, elem_id: str | None = None, download: bool = False) -> gradio.Image:
-    """A picture that the page shows, its label above it, where it covers nothing."""
+def image_view(label: str, elem_id: str | None = None, download: bool = False) -> gradio.Image:
+    """An image that the page shows, its label above it, where it covers nothing."""
     gradio.Markdown(label)
     buttons: Any = ["download"] if download else []
     return gradio.Image(

@@ -1,4 +1,4 @@
-"""Sounds for the page: spectrograms as pictures, other sampling rates, an anchor for listening."""
+"""Sounds for the page: spectrograms as images, other sampling rates, an anchor for listening."""
 
 import tempfile
 from collections.abc import Sequence
@@ -20,8 +20,8 @@ def spectrograms(columns: Sequence[dict[str, Tensor]], sample_rate: int) -> Imag
     """Named waveforms of each column under each other, on one scale."""
     with tempfile.TemporaryDirectory() as folder:
         save_spectrograms(columns, sample_rate, Path(folder) / "spectrograms.png")
-        with Image.open(Path(folder) / "spectrograms.png") as picture:
-            return picture.convert("RGB")
+        with Image.open(Path(folder) / "spectrograms.png") as image:
+            return image.convert("RGB")
 
 
 def resampled(waveform: Float[Tensor, " t"], rate: int, other: int) -> Float[Tensor, " u"]:

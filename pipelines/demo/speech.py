@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from pipelines.demo.limits import MOST_SECONDS, read_clip, told
-from pipelines.demo.parts import clip_source, picture, player
+from pipelines.demo.parts import clip_source, image_view, player
 from pipelines.demo.sounds import spectrograms
 from pipelines.generation.speech import SpeechGenerationPipeline
 from stage1_tokenizer.speech.figures import wav_bytes
@@ -28,7 +28,7 @@ class SpeechAnswers:
 
     @property
     def most_codes(self) -> int:
-        """Codes of the longest sample that is drawn."""
+        """Codes of the longest sample."""
         config = self.pipeline.prior.config
         positions = int(MOST_SECONDS * self.rate / self.hop)
         return min(config.longest, positions * config.levels)
@@ -49,16 +49,8 @@ class SpeechAnswers:
             given["texts"] = [text]
         return given
 
-    def drawn(
-        self,
-        label: str,
-        speaker: str,
-        text: str,
-        seed: int,
-        guidance: float,
-        temperature: float,
-        prompt: str | None = None,
-        prompt_seconds: float = MOST_SECONDS,
+    def prompted(
+        self, prompt: str | None, prompt_seconds: float, *condition: Any
     ) -> tuple[bytes, Image.Image]:
         """One new clip and its spectrogram; with a prompt what follows it."""
         options: dict[str, Any] = {"max_codes": self.most_codes}
@@ -66,9 +58,9 @@ class SpeechAnswers:
             clip = read_clip(prompt, self.rate, self.hop)
             hops = max(int(prompt_seconds * self.rate / self.hop), 1)
             options["prompts"] = [clip[: hops * self.hop]]
-        return self.heard(label, speaker, text, seed, guidance, temperature, **options)
+        return self.sample(*condition, **options)
 
-    def heard(
+    def sample(
         self,
         label: str,
         speaker: str,
@@ -87,7 +79,7 @@ class SpeechAnswers:
             **options,
         )
         waveform = out.waveforms[0]
-        return wav_bytes(waveform, self.rate), spectrograms([{"drawn": waveform}], self.rate)
+        return wav_bytes(waveform, self.rate), spectrograms([{"sample": waveform}], self.rate)
 
     def rebuilt(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
         """A clip's reconstruction, and its codes."""
@@ -110,14 +102,14 @@ class SpeechAnswers:
     def completed(
         self, path: str | None, start: float, end: float, *condition: Any
     ) -> tuple[bytes, Image.Image]:
-        """The clip with what lies between two times drawn anew; by a prior from left to right, all after the first."""
+        """The clip with what lies between two times sampled anew; by a prior from left to right, all after the first."""
         codes = self.pipeline.encoded(read_clip(path, self.rate, self.hop)).cpu()
         codes = codes[: self.most_codes // self.pipeline.prior.config.levels]
         seconds = torch.arange(len(codes)) * self.hop / self.rate
         mask = seconds < start
         if self.any_order:
             mask |= seconds >= end
-        return self.heard(*condition, known=[codes], mask=[mask])
+        return self.sample(*condition, known=[codes], mask=[mask])
 
 
 def speech_tabs(pipeline: SpeechGenerationPipeline) -> None:
@@ -153,7 +145,7 @@ def controls(answers: SpeechAnswers) -> list[Any]:
 
 def outputs(name: str) -> list[Any]:
     """A player and a spectrogram."""
-    return [player(name, name.lower()), picture("Its spectrogram")]
+    return [player(name, name.lower()), image_view("Its spectrogram")]
 
 
 def draw_tab(answers: SpeechAnswers) -> None:
@@ -172,7 +164,7 @@ def draw_tab(answers: SpeechAnswers) -> None:
                 )
         with gradio.Column():
             shown = outputs("Sample")
-    button.click(told(answers.drawn), [*given, prompt, seconds], shown)
+    button.click(told(answers.prompted), [prompt, seconds, *given], shown)
 
 
 def reconstruct_tab(answers: SpeechAnswers) -> None:
@@ -181,7 +173,7 @@ def reconstruct_tab(answers: SpeechAnswers) -> None:
         original = player("At the tokenizer's rate")
         again = player("From its codes", "reconstruction")
     text = gradio.Markdown(elem_id="rate")
-    spectrogram = picture("Their spectrograms")
+    spectrogram = image_view("Their spectrograms")
     shown = [original, again, spectrogram, text]
     for event in (clip.upload, clip.stop_recording):
         event(told(answers.reconstructed), clip, shown)

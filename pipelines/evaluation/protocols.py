@@ -146,7 +146,7 @@ def plot(outcomes: Sequence[Outcome], path: Path) -> None:
     """Writes the figure: a panel for each set, a line for each protocol."""
     rows = list(dict.fromkeys(each.row for each in outcomes))
     counts = [sum(each.row == row for each in outcomes) for row in rows]
-    drawn, panels = pyplot.subplots(
+    whole, panels = pyplot.subplots(
         len(rows),
         figsize=(8, 0.8 * len(rows) + 0.3 * len(outcomes)),
         layout="constrained",
@@ -160,4 +160,4 @@ def plot(outcomes: Sequence[Outcome], path: Path) -> None:
         axes.axvline(own[-1].value, linestyle=":", color="grey")
         axes.set_yticks(range(len(own)), [each.protocol for each in own])
         axes.set_title(f"{own[0].metric.split(' vs ')[0]}, {row}", loc="left")
-    save_figure(drawn, path)
+    save_figure(whole, path)

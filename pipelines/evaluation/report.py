@@ -12,8 +12,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from pipelines.evaluation.table import Metric, ScoreRow, noted_table, table_lines
 
-Look = Literal["pictures", "plot", "curve"]
-"""`pictures` keep their pixels, a `plot` has the whole width, two `curve`s stand side by side."""
+Look = Literal["images", "plot", "curve"]
+"""`images` keep their pixels, a `plot` has the whole width, two `curve`s stand side by side."""
 ELSEWHERE = ("value", "spread", "unit", "reason", "note")
 """Fields of a metric that the table and its notes show."""
 

@@ -71,14 +71,14 @@ def tokenizer_words(last: dict[str, float]) -> str:
 def example_figures(run_dir: Path) -> list[Figure | AudioPlayers]:
     """Held-out items of the last save: images as a grid, speech as players and spectrograms."""
     figures: list[Figure | AudioPlayers] = []
-    for picture in sorted((run_dir / "examples").glob("*.png"))[-1:]:
-        after = f"by the averaged weights, {picture.stem}"
-        if sounds := sorted(picture.with_suffix("").glob("*.wav")):
+    for path in sorted((run_dir / "examples").glob("*.png"))[-1:]:
+        after = f"by the averaged weights, {path.stem}"
+        if sounds := sorted(path.with_suffix("").glob("*.wav")):
             caption = f"Clips, and after encode and decode {after}."
             clips = {wav.stem.replace("-", " "): wav.read_bytes() for wav in sounds}
             figures.append(AudioPlayers("Held-out clips", caption, clips))
         title = "Spectrograms of held-out clips" if sounds else "Held-out items"
         caption = f"Originals above reconstructions {after}."
-        look: Look = "plot" if sounds else "pictures"
-        figures.append(Figure(title, caption, picture.read_bytes(), look))
+        look: Look = "plot" if sounds else "images"
+        figures.append(Figure(title, caption, path.read_bytes(), look))
     return figures

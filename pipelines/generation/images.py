@@ -21,7 +21,7 @@ from stage2_prior import Prior
 from stage2_prior.build import load_prior
 from stage2_prior.model import IGNORED
 from stage2_prior.orders import in_raster
-from stage2_prior.sampling import SamplingOptions, Schedule, draw_codes, sample_codes
+from stage2_prior.sampling import SamplingOptions, Schedule, sample_codes, stream_codes
 
 
 @dataclass
@@ -111,7 +111,7 @@ class ImageGenerationPipeline:
         """Samples one image per label, a name or a number, or without labels one per seed, from no condition.
 
         The same label and seed give the same image in any batch. Seeds are 0, 1, 2, ... unless given. Where `mask`,
-        one for each image or one for all, is True, the image keeps its `known` codes, and the others are drawn with
+        one for each image or one for all, is True, the image keeps its `known` codes, and the others are sampled with
         those in view. Raises ValueError for a mask that this prior can't complete (see docs/completion.md).
         """
         options = SamplingOptions(
@@ -140,12 +140,12 @@ class ImageGenerationPipeline:
         known: Int[Tensor, "b h w *levels"] | None = None,
         mask: Bool[Tensor, "*b h w"] | None = None,
     ) -> Iterator[Tensor]:
-        """The codes of a call so far, (b, h, w) or (b, h, w, levels), after each that is drawn; -1 where there is none yet."""
+        """The codes of a call so far, (b, h, w) or (b, h, w, levels), after each that is sampled; -1 where there is none yet."""
         begin = self.begin(labels, seeds, known, mask)
-        drawn = draw_codes(
+        stream = stream_codes(
             self.prior, begin.conditions, begin.seeds, options, begin.prompts, begin.order
         )
-        for codes in drawn:
+        for codes in stream:
             missing = self.prior.config.length - codes.shape[1]
             whole = F.pad(codes, (0, missing), value=IGNORED)
             yield in_raster(whole, begin.order).unflatten(1, self.shape).cpu()
@@ -163,7 +163,7 @@ class ImageGenerationPipeline:
         known: Int[Tensor, "b h w *levels"] | None,
         mask: Bool[Tensor, "*b h w"] | None,
     ) -> Beginning:
-        """What a call's codes are drawn from."""
+        """What a call's codes are sampled from."""
         numbers = numbers_of(labels, self.classes, "label")
         per_sample = next((given for given in (numbers, known) if given is not None), [0])
         seeds = list(range(len(per_sample))) if seeds is None else list(seeds)

@@ -13,7 +13,7 @@ from stage2_prior.orders import Places, as_prompts
 
 @dataclass(frozen=True)
 class Beginning:
-    """What codes are drawn from, on the prior's device."""
+    """What codes are sampled from, on the prior's device."""
 
     conditions: Int[Tensor, "b p"]
     seeds: list[int]

@@ -118,7 +118,7 @@ class SpeechGenerationPipeline:
         Labels and speakers are names or numbers. A prompt is a waveform at the tokenizer's rate: the codes of
         its whole hops begin the sample.
         The same condition and seed give the same codes in any batch. Seeds are 0, 1, 2, ... unless given.
-        A sample has as many codes as its mask, and keeps the `known` ones where that is True; the others are drawn
+        A sample has as many codes as its mask, and keeps the `known` ones where that is True; the others are sampled
         with those in view. Raises ValueError for a mask that this prior can't complete (see docs/completion.md).
         """
         options = SamplingOptions(

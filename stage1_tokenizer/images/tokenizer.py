@@ -73,8 +73,8 @@ class ImageTokenizer(Tokenizer):
     >>> codes = tokenizer.encode(torch.zeros(1, 3, 32, 32))
     >>> codes.shape, tokenizer.decode(codes).shape
     (torch.Size([1, 4, 4]), torch.Size([1, 3, 32, 32]))
-    >>> picture = torch.zeros(32, 32, 3, dtype=torch.uint8).numpy()  # or a PIL image, or a path
-    >>> tokenizer.encode(picture).shape
+    >>> image = torch.zeros(32, 32, 3, dtype=torch.uint8).numpy()  # or a PIL image, or a path
+    >>> tokenizer.encode(image).shape
     torch.Size([1, 4, 4])
     """
 

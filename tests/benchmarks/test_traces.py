@@ -51,8 +51,8 @@ def test_a_prior_stays_on_its_device(name: str) -> None:
         assert prior(conditions, codes).device.type == "cuda" and syncs.count == 0
         few = 4
         options = SamplingOptions(guidance=2.0, top_k=5, top_p=0.9, max_codes=few)
-        drawn = sample_codes(prior.eval(), conditions, [0, 1], options)
-        assert drawn.device.type == "cuda" and drawn.shape == (2, few)
+        sampled = sample_codes(prior.eval(), conditions, [0, 1], options)
+        assert sampled.device.type == "cuda" and sampled.shape == (2, few)
         assert syncs.count <= 1 + few * prior.config.ends
 
 

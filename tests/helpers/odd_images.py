@@ -26,21 +26,21 @@ MODES = {
 """What Pillow writes: formats, and the modes of each."""
 
 
-def picture(width: int = 24, height: int = 18) -> Image.Image:
-    """A smooth picture without symmetry."""
+def smooth_image(width: int = 24, height: int = 18) -> Image.Image:
+    """A smooth image without symmetry."""
     y, x = np.mgrid[:height, :width]
     planes = (255 * x / width, 255 * y / height, 255 * (x + y) / (width + height))
     return Image.fromarray(np.stack(planes, -1).astype(np.uint8))
 
 
 def in_mode(mode: str) -> tuple[Image.Image, Image.Image]:
-    """The picture in a mode, and what it shows in it."""
+    """The image in a mode, and what it shows in it."""
     if mode == "I;16":
-        grey = np.asarray(picture().convert("L"))
+        grey = np.asarray(smooth_image().convert("L"))
         return Image.fromarray(grey.astype(np.uint16) * 256), Image.fromarray(grey)
     if mode == "LA":
-        return picture().convert("RGBA").convert("LA"), picture().convert("L")
-    return picture().convert(mode), picture().convert(mode)
+        return smooth_image().convert("RGBA").convert("LA"), smooth_image().convert("L")
+    return smooth_image().convert(mode), smooth_image().convert(mode)
 
 
 def content(image: Image.Image, kind: str, **options: Any) -> bytes:
@@ -66,14 +66,14 @@ def of_every_mode() -> Iterator[OddImage]:
 def of_every_size() -> Iterator[OddImage]:
     """One pixel, strips and large ones; a strip would be enlarged to very many pixels."""
     for width, height in ((1, 1), (1, 2), (3, 5), (24, 1000), (2000, 1500), (5, 60)):
-        image = picture(width, height)
+        image = smooth_image(width, height)
         yield f"{width} x {height}", content(image, "PNG"), pixels(image)
     for width, height in ((1, 60_000), (60_000, 1), (2, 30_000)):
-        yield f"{width} x {height}", content(picture(width, height), "PNG"), None
+        yield f"{width} x {height}", content(smooth_image(width, height), "PNG"), None
     header = struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0)
     checksum = struct.pack(">I", zlib.crc32(b"IHDR" + header))
     bomb = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + header + checksum
-    yield "a bomb of 50,000 x 50,000", bomb + content(picture(), "PNG")[33:], None
+    yield "a bomb of 50,000 x 50,000", bomb + content(smooth_image(), "PNG")[33:], None
 
 
 def turned() -> Iterator[OddImage]:
@@ -83,8 +83,8 @@ def turned() -> Iterator[OddImage]:
         exif[0x0112] = value
         way_back = (0, 3, 1, 5, 4, 6, 2)  # as Pillow numbers them, from the second value on
         turn = Image.Transpose(way_back[value - 2])
-        upright = picture() if value == 1 else picture().transpose(turn)
-        yield f"orientation {value}", content(picture(), "PNG", exif=exif), pixels(upright)
+        upright = smooth_image() if value == 1 else smooth_image().transpose(turn)
+        yield f"orientation {value}", content(smooth_image(), "PNG", exif=exif), pixels(upright)
 
 
 def animated() -> Iterator[OddImage]:
@@ -92,8 +92,8 @@ def animated() -> Iterator[OddImage]:
     frames = [Image.new("RGB", (24, 18), colour) for colour in ("red", "blue")]
     for kind in ("GIF", "PNG", "WEBP", "TIFF"):
         options = {"save_all": True, "append_images": [frames[1]]}
-        yield f"animated {kind}", content(picture(), kind, **options), pixels(picture())
-    palette = picture().convert("P")
+        yield f"animated {kind}", content(smooth_image(), kind, **options), pixels(smooth_image())
+    palette = smooth_image().convert("P")
     for transparency in (3, bytes(range(256))):
         stored = content(palette, "PNG", transparency=transparency)
         yield f"palette, {type(transparency).__name__} transparent", stored, pixels(palette)
@@ -102,14 +102,14 @@ def animated() -> Iterator[OddImage]:
 def broken() -> Iterator[OddImage]:
     """Files that were cut off, or are no images."""
     for kind in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000"):
-        whole = content(picture(64, 48), kind)
+        whole = content(smooth_image(64, 48), kind)
         for share in (0.1, 0.5, 0.9):
             yield f"{share:.0%} of a {kind}", whole[: int(share * len(whole))], None
-    whole = content(picture(), "PNG")
+    whole = content(smooth_image(), "PNG")
     for place in range(8, len(whole) - 20, len(whole) // 6):
         flipped = bytearray(whole)
         flipped[place] ^= 16
-        yield f"PNG, bit of byte {place} flipped", bytes(flipped), pixels(picture())
+        yield f"PNG, bit of byte {place} flipped", bytes(flipped), pixels(smooth_image())
     for name, data in {
         "nothing": b"",
         "one byte": b"\x00",
@@ -121,7 +121,7 @@ def broken() -> Iterator[OddImage]:
         "a GIF's first bytes": b"GIF89a",
         "a ZIP": b"PK\x03\x04" + bytes(100),
         "an EPS": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n",
-        "an image of floats": content(picture().convert("F"), "TIFF"),
+        "an image of floats": content(smooth_image().convert("F"), "TIFF"),
     }.items():
         yield name, data, None
 

@@ -1,4 +1,4 @@
-"""The page: limits, pictures and ratings by themselves, and all of it by clicks in a browser."""
+"""The page: limits, images and ratings by themselves, and all of it by clicks in a browser."""
 
 import csv
 import io
@@ -27,8 +27,8 @@ from pipelines.demo.serve import demo_options
 gradio = pytest.importorskip("gradio", reason="the page needs gradio, the extra [demo]")
 
 from pipelines.demo import limits, listening  # noqa: E402
+from pipelines.demo.figures import code_map, several  # noqa: E402
 from pipelines.demo.images import ImageAnswers  # noqa: E402
-from pipelines.demo.pictures import code_map, several  # noqa: E402
 from pipelines.demo.sounds import anchor  # noqa: E402
 from pipelines.demo.speech import SpeechAnswers  # noqa: E402
 
@@ -87,13 +87,13 @@ def test_mistakes_on_the_command_line_are_sentences(
 
 def test_what_is_uploaded_has_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     image, clip = write_image(tmp_path / "i.png"), write_clip(tmp_path / "c.wav")
-    assert limits.read_picture(image, 1, 8).shape == (1, 1, 8, 8)
+    assert limits.read_image(image, 1, 8).shape == (1, 1, 8, 8)
     assert limits.read_clip(clip, 8000, 40).shape == (1600,)
     (tmp_path / "text.png").write_text("no image")
     for read, words in [
-        (lambda: limits.read_picture(None, 1, 8), "there is no image yet"),
+        (lambda: limits.read_image(None, 1, 8), "there is no image yet"),
         (
-            lambda: limits.read_picture(str(tmp_path / "text.png"), 1, 8),
+            lambda: limits.read_image(str(tmp_path / "text.png"), 1, 8),
             "can't be read as an image",
         ),
         (lambda: limits.read_clip(image, 8000, 40), "can't be read as sound"),
@@ -110,10 +110,10 @@ def test_what_is_uploaded_has_limits(tmp_path: Path, monkeypatch: pytest.MonkeyP
             read()
     monkeypatch.setattr(limits, "MOST_PIXELS", 399)
     with pytest.raises(ValueError, match="has 20 x 20 pixels, and at most 399"):
-        limits.read_picture(image, 1, 8)
+        limits.read_image(image, 1, 8)
     monkeypatch.setattr(limits, "MOST_BYTES", 100)
     with pytest.raises(ValueError, match=r"the file has 0\.0 MiB"):
-        limits.read_picture(image, 1, 8)
+        limits.read_image(image, 1, 8)
 
 
 def test_an_answer_that_takes_too_long_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,9 +126,9 @@ def test_an_answer_that_takes_too_long_is_stopped(monkeypatch: pytest.MonkeyPatc
 
 def test_no_more_images_are_drawn_than_allowed_and_they_fill_code_by_code() -> None:
     answers = ImageAnswers(image_pipeline())
-    pictures = list(answers.drawn("a", 1000, 0, 1.0, 1.0))
-    assert len(pictures) == 17 and pictures[0].size == several(torch.zeros(16, 1, 8, 8)).size
-    grey = [(np.asarray(picture) == 191).mean() for picture in pictures]
+    images = list(answers.samples("a", 1000, 0, 1.0, 1.0))
+    assert len(images) == 17 and images[0].size == several(torch.zeros(16, 1, 8, 8)).size
+    grey = [(np.asarray(image) == 191).mean() for image in images]
     assert grey[0] > 0.8 and grey[-1] < 0.1 and grey == sorted(grey, reverse=True)
 
 
@@ -155,14 +155,14 @@ def test_what_is_kept_of_an_image_stays() -> None:
     assert mask.flatten().tolist() == [True] * 3 + [False] * 13
 
 
-def test_speech_is_drawn_continued_and_filled_in(tmp_path: Path) -> None:
+def test_speech_is_sampled_continued_and_filled_in(tmp_path: Path) -> None:
     for order in ("raster", "random"):
         answers = SpeechAnswers(speech_pipeline(order=order))
         clip = write_clip(tmp_path / "clip.wav", 0.1)
         given = ("x", "any", "", 3, 1.0, 1.0)
-        sound, _ = answers.drawn(*given, clip, 0.05)
-        heard, rate = soundfile.read(io.BytesIO(sound))
-        assert rate == 8000 and len(heard) > 0.05 * 8000
+        sound, _ = answers.prompted(clip, 0.05, *given)
+        samples, rate = soundfile.read(io.BytesIO(sound))
+        assert rate == 8000 and len(samples) > 0.05 * 8000
         *_, text = answers.reconstructed(clip)
         assert text.startswith("**1.00 kbit/s**: 20 codes for 0.10 seconds at 8,000 Hz")
         sound, _ = answers.completed(clip, 0.03, 0.06, *given)
@@ -172,17 +172,17 @@ def test_speech_is_drawn_continued_and_filled_in(tmp_path: Path) -> None:
 def test_blind_stimuli_have_a_hidden_reference_and_an_anchor(tmp_path: Path) -> None:
     pipe = speech_pipeline()
     clip = write_clip(tmp_path / "clip.wav")
-    heard = listening.stimuli(clip, {"one": pipe.tokenizer}, 8000)
-    assert [*heard] == ["hidden reference", "anchor 2000 Hz", "one"]
-    assert {len(waveform) for waveform in heard.values()} == {1600}
+    clips = listening.stimuli(clip, {"one": pipe.tokenizer}, 8000)
+    assert [*clips] == ["hidden reference", "anchor 2000 Hz", "one"]
+    assert {len(waveform) for waveform in clips.values()} == {1600}
     high = torch.sin(2 * torch.pi * 3000 * torch.arange(1600) / 8000)
     assert anchor(high, 8000)[200:-200].abs().max() < 0.01
     torch.testing.assert_close(
-        heard["anchor 2000 Hz"][200:-200], heard["hidden reference"][200:-200], atol=0.01, rtol=0
+        clips["anchor 2000 Hz"][200:-200], clips["hidden reference"][200:-200], atol=0.01, rtol=0
     )
-    orders = {listening.shuffled([*heard], f"listener {i}", "ab") for i in range(40)}
+    orders = {listening.shuffled([*clips], f"listener {i}", "ab") for i in range(40)}
     assert len(orders) == 6
-    assert listening.shuffled([*heard], "me", "ab") == listening.shuffled([*heard], "me", "ab")
+    assert listening.shuffled([*clips], "me", "ab") == listening.shuffled([*clips], "me", "ab")
 
 
 def test_ratings_are_added_to_a_file(tmp_path: Path) -> None:

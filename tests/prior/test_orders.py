@@ -68,12 +68,12 @@ def test_sampling_in_any_order_equals_the_whole_sequence_anew(levels_by: str, st
     prior, order = levels_prior(levels_by, style=style, classes=2), shuffled(2)
     labels, random = torch.tensor([[1], [0]]), uniforms([5, 6], LENGTH)
     codes = sample_codes(prior, labels, [5, 6], SamplingOptions(guidance=2.0), order=order)
-    drawn = codes.gather(1, order)
-    conditional = logits(prior, labels, drawn, order)
-    unconditional = logits(prior, torch.full_like(labels, 2), drawn, order)
+    sampled = codes.gather(1, order)
+    conditional = logits(prior, labels, sampled, order)
+    unconditional = logits(prior, torch.full_like(labels, 2), sampled, order)
     for i, (c, u) in enumerate(zip(conditional, unconditional, strict=True)):
         guided = (u + 2 * (c - u))[:, : SIZES[i % 3]]
-        assert torch.equal(choose(guided, random[:, i, 0], 1.0, 0, 1.0), drawn[:, i]), i
+        assert torch.equal(choose(guided, random[:, i, 0], 1.0, 0, 1.0), sampled[:, i]), i
 
 
 @pytest.mark.parametrize("levels_by", ["flattened", "depth"])
@@ -93,8 +93,8 @@ def test_no_order_is_raster_order() -> None:
     raster = torch.arange(12).expand(2, -1)
     assert torch.equal(prior(labels, codes), prior(labels, codes, raster))
     assert torch.equal(prior.nats(labels, codes), prior.nats(labels, codes, raster))
-    drawn = [sample_codes(prior, labels, [1, 2], order=order) for order in (None, raster)]
-    assert torch.equal(*drawn)
+    sampled = [sample_codes(prior, labels, [1, 2], order=order) for order in (None, raster)]
+    assert torch.equal(*sampled)
 
 
 @pytest.mark.parametrize("levels_by", ["flattened", "depth"])

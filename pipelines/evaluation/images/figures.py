@@ -38,7 +38,7 @@ def samples_figure(sampled: SampledImages, sampling: dict[str, Any]) -> Figure:
         names = sampling["classes"] or ()
         named = [names[label] if label < len(names) else str(label) for label in shown]
         caption += f" From top to bottom: {', '.join(named)}."
-    return figure("Samples", caption, lambda path: grid(images.split(columns), path), "pictures")
+    return figure("Samples", caption, lambda path: grid(images.split(columns), path), "images")
 
 
 def reconstructions_figure(
@@ -50,7 +50,7 @@ def reconstructions_figure(
         "Reconstructions",
         "Held-out images above their reconstructions, the first of each class as far as there is room; uncurated.",
         lambda path: grid(lines, path),
-        "pictures",
+        "images",
     )
 
 
@@ -74,5 +74,5 @@ def neighbours_figure(
         f"The first samples above the {wide} training images nearest to each by the features of "
         f"{real.extractor.name}. Distances to the nearest: {listed}.",
         lambda path: grid(lines, path),
-        "pictures",
+        "images",
     )
