@@ -9,11 +9,11 @@ from typing import Any
 import gradio
 import soundfile
 from jaxtyping import Float
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from stage1_tokenizer.data import BadItemError
-from stage1_tokenizer.images.data import LONGEST, in_bytes, view
+from stage1_tokenizer.images.data import LONGEST, upright, view
 from stage1_tokenizer.speech.data import read_audio
 
 MOST_BYTES = 10 * 2**20
@@ -87,14 +87,12 @@ def read_image(path: str | None, channels: int, side: int) -> Float[Tensor, "1 c
                     f"{file.name} has {width} x {height} pixels, and at most {MOST_PIXELS:,} are taken, one side at most "
                     f"{LONGEST} times the other"
                 )
-            upright = ImageOps.exif_transpose(in_bytes(image)).convert(
-                "L" if channels == 1 else "RGB"
-            )
+            turned = upright(image, channels)
     except OversizeError:
         raise
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         raise ValueError(f"{file.name} can't be read as an image: choose another file") from None
-    return view(upright, side, "centre")[None]
+    return view(turned, side, "centre")[None]
 
 
 def read_clip(path: str | None, sample_rate: int, hop: int) -> Float[Tensor, " t"]:

@@ -72,8 +72,7 @@ class ImageDataset(ItemDataset):
             with Image.open(stored_file(stored)) as image:
                 if max(image.size) > LONGEST * min(image.size):
                     raise ValueError("a strip would be enlarged to very many pixels")
-                upright = ImageOps.exif_transpose(in_bytes(image))
-                return upright.convert("L" if self.channels == 1 else "RGB")
+                return upright(image, self.channels)
         except (OSError, ValueError, SyntaxError, TypeError, Image.DecompressionBombError):
             raise BadItemError(
                 str((stored or {}).get("path") or "an image without a name")
@@ -89,6 +88,11 @@ class ImageDataset(ItemDataset):
         """A random view of a row's image, as `images`. Raises BadItemError."""
         image, options = self.decode(row), {"crop": augment.crop, "flip": augment.flip}
         return {"images": augmented(image, self.size, generator, **options)}
+
+
+def upright(image: Image.Image, channels: int) -> Image.Image:
+    """The image as its camera was held, grey for one channel and else in colour. Raises ValueError as `in_bytes` does."""
+    return ImageOps.exif_transpose(in_bytes(image)).convert("L" if channels == 1 else "RGB")
 
 
 def in_bytes(image: Image.Image) -> Image.Image:

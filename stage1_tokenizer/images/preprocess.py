@@ -33,7 +33,7 @@ def preprocess_images(
         if len(shapes := {tuple(one.shape[1:]) for one in each}) > 1:
             raise ValueError(f"images of shapes {sorted(shapes)} are no batch: give one size alone")
         return torch.cat(each)
-    return from_picture(images, channels, size)[None]
+    return from_image(images, channels, size)[None]
 
 
 def from_array(
@@ -67,12 +67,12 @@ def from_array(
     return batch.float() if (low, high) == (-1, 1) else (batch.float() - low) / (high - low) * 2 - 1
 
 
-def from_picture(image: Any, channels: int, size: int) -> Float[Tensor, "c y x"]:
+def from_image(image: Any, channels: int, size: int) -> Float[Tensor, "c y x"]:
     """A PIL image or a file, upright, its shorter side resized and the centre cut out, as in training."""
     with named_extras():
-        from PIL import Image, ImageOps
+        from PIL import Image
 
-        from stage1_tokenizer.images.data import in_bytes, view
+        from stage1_tokenizer.images.data import upright, view
     if isinstance(image, str | Path):
         try:
             image = Image.open(image)
@@ -83,5 +83,4 @@ def from_picture(image: Any, channels: int, size: int) -> Float[Tensor, "c y x"]
         raise ValueError(
             f"{type(image).__name__} is no image: give a PIL image, a path, an array or a tensor, or a list of these"
         )
-    upright = ImageOps.exif_transpose(in_bytes(image))
-    return view(upright.convert("L" if channels == 1 else "RGB"), size, "centre")
+    return view(upright(image, channels), size, "centre")
