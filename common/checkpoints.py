@@ -4,6 +4,7 @@ run_dir/checkpoints/
     step-00000500/
         state.safetensors     every tensor of every part
         state.json            the rest of their state, and where each tensor belongs
+        metrics.jsonl         the run's metrics until then
     step-00001000/
 """
 
@@ -16,8 +17,10 @@ from typing import Any, Protocol, runtime_checkable
 from safetensors.torch import load_file
 from torch import Tensor
 
-from common.files import is_sealed, read_json, replaced_folder
+from common.files import is_sealed, read_json, replaced_file, replaced_folder
+from common.processes import processes
 from common.tensors import write_tensors
+from common.tracking import METRICS
 
 
 @runtime_checkable
@@ -42,6 +45,8 @@ def save_checkpoint(run_dir: Path, step: int, parts: dict[str, Stateful], keep: 
     with replaced_folder(final) as partial:
         write_tensors(tensors, partial / "state.safetensors")
         (partial / "state.json").write_text(json.dumps({"step": step, "parts": tree}))
+        if (run_dir / METRICS).is_file():
+            shutil.copyfile(run_dir / METRICS, partial / METRICS)
     for old in list_checkpoints(run_dir)[:-keep]:
         shutil.rmtree(old)
     return final
@@ -49,6 +54,8 @@ def save_checkpoint(run_dir: Path, step: int, parts: dict[str, Stateful], keep: 
 
 def resume(run_dir: Path, parts: dict[str, Stateful]) -> int:
     """Loads the newest checkpoint that is as it was written, if any, on every process. Returns the number of steps done.
+
+    Metrics that the run has lost since, it gets back.
 
     Raises ValueError where there are checkpoints, and all of them are damaged.
     """
@@ -71,7 +78,19 @@ def resume(run_dir: Path, parts: dict[str, Stateful]) -> int:
             f"{intact} is of another version, or of another model ({' '.join(str(error).split()[:40])}): remove "
             f"{run_dir}, or set run_dir"
         ) from None
+    if processes().is_main_process:
+        restore_metrics(run_dir, intact / METRICS)
     return saved["step"]
+
+
+def restore_metrics(run_dir: Path, kept: Path) -> None:
+    """Gives a run the metrics that a checkpoint has kept, unless its own still begin with them."""
+    path = run_dir / METRICS
+    lines = kept.read_bytes() if kept.is_file() else b""
+    if path.is_file() and path.read_bytes().startswith(lines):
+        return
+    with replaced_file(path) as partial:
+        partial.write_bytes(lines)
 
 
 def _strip(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:

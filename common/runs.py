@@ -58,7 +58,7 @@ def start_run(
 ) -> Accelerator:
     """The run folder with config.yaml and environment.json, and an accelerator that logs into it.
 
-    Raises ValueError when the folder holds a run of another config or has lost what a finished one has measured, and for
+    Raises ValueError when the folder holds a run of another config and for
     a batch that the processes can't share.
     """
     processes()
@@ -71,7 +71,6 @@ def start_run(
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
     refuse_other_config(config, run_dir)
-    refuse_lost_metrics(config, run_dir)
     check_shares(config.batch_size, accelerator.num_processes, getattr(config, "accumulation", 1))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
@@ -83,16 +82,6 @@ def start_run(
     accelerator.wait_for_everyone()
     accelerator.init_trackers(run_dir.name)
     return accelerator
-
-
-def refuse_lost_metrics(config: Any, run_dir: Path) -> None:
-    """Raises ValueError where all steps are done, so that none writes metrics.jsonl, and it is not there."""
-    last = run_dir / "checkpoints" / f"step-{config.steps:08d}"
-    if last in list_checkpoints(run_dir) and not (run_dir / METRICS).is_file():
-        raise ValueError(
-            f"{run_dir / METRICS} is missing, and all {config.steps} steps are done: restore it, or remove {run_dir} to "
-            "train again"
-        )
 
 
 def check_shares(batch_size: int, num_processes: int, accumulation: int) -> None:

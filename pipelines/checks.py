@@ -1,21 +1,26 @@
-"""What `simvq run` looks at before its first step: that all folders can be written and all data can be read."""
+"""What `simvq run` looks at before its first step: folders that can be written, data that can be read, labels that exist."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from common.runs import refuse_missing
 from pipelines.cli import output_folder
-from stage1_tokenizer.images.data import image_rows
-from stage1_tokenizer.speech.data import SpeechDataConfig, clip_rows
+from pipelines.generation.named import Named, numbers_of
+from stage1_tokenizer.images.data import image_rows, load_images
+from stage1_tokenizer.speech.data import SpeechDataConfig, clip_rows, load_clips
 
 RESULTS = ("model", "best", "pipeline", "checkpoints", "second", "discriminator")
 """Folders that a run makes in its own."""
 
 
 def check_before(configs: Mapping[str, Any]) -> None:
-    """Raises ValueError for a folder that can't be written, a tracker that is missing, and a split that can't be read."""
+    """Raises ValueError for what can be known to fail.
+
+    That is a folder that can't be written, a tracker that is missing, a split that can't be read, and a label or speaker to sample that
+    the training split, whose prior is made before, does not have.
+    """
     for config in configs.values():
         folder = output_folder(config)
         for place in (folder, *(folder / name for name in RESULTS)):
@@ -26,7 +31,32 @@ def check_before(configs: Mapping[str, Any]) -> None:
             rows: Any = clip_rows if isinstance(config.data, SpeechDataConfig) else image_rows
             for split in config.data.splits:
                 rows(config.data, split)
-            return
+            break
+    if "codes" in configs and "samples" in configs:
+        check_conditions(configs["codes"].data, configs["samples"])
+
+
+def check_conditions(data: Any, samples: Any) -> None:
+    """Raises ValueError for a label or a speaker to sample that no training item has."""
+    if isinstance(data, SpeechDataConfig):
+        clips = load_clips(data, "train", sample_rate=1)  # no clip is read
+        check_named(samples.labels, clips.classes, "label")
+        check_named(samples.speakers, clips.speakers, "speaker")
+    else:
+        images = load_images(data, "train", channels=3, size=1)  # no image is read
+        check_named(samples.labels, images.classes, "label")
+
+
+def check_named(given: Named | Sequence[Named] | None, names: Sequence[str], kind: str) -> None:
+    """Raises ValueError for a name that is not among these, and for a number that none of them has."""
+    try:
+        outside = [i for i in numbers_of(given, names, kind) or () if not 0 <= i < len(names)]
+    except ValueError as error:
+        raise ValueError(f"{error}: set samples.{kind}s") from None
+    if outside:
+        raise ValueError(
+            f"{kind} {outside[0]}: the data have {len(names)} {kind}s, counted from 0: set samples.{kind}s"
+        )
 
 
 def check_folder(folder: Path) -> None:

@@ -114,10 +114,14 @@ def cached_reference(
             write_tensors(vars(features), partial / "features.safetensors")
             np.savez(partial / "statistics.npz", **statistics(features))
     with np.load(folder / "statistics.npz", allow_pickle=False) as saved:
-        gaussian = {"mu": saved["mu"], "sigma": saved["sigma"]}
+        gaussian = dict(saved)
     saved_features = load_file(folder / "features.safetensors")
     names = {field.name for field in fields(Features)}
-    if saved_features.keys() != names or len({*map(len, saved_features.values())}) > 1:
+    if (
+        gaussian.keys() != {"mu", "sigma"}
+        or saved_features.keys() != names
+        or len({*map(len, saved_features.values())}) > 1
+    ):
         raise ValueError(f"{folder} holds features of another version: remove it")
     features = Features(**saved_features)
     return Reference(name, features, gaussian, sha256(folder / "statistics.npz"))

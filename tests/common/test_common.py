@@ -135,6 +135,24 @@ def test_a_checkpoint_brings_every_state_back_and_half_written_ones_are_ignored(
     assert sorted(files) == ["sha256.json", "state.json", "state.safetensors"]
 
 
+@pytest.mark.parametrize("left", [None, "", '{"step": 1}\n{"st', '{"step": 9}\n'])
+def test_a_run_gets_back_the_metrics_that_its_checkpoint_kept(
+    left: str | None, tmp_path: Path
+) -> None:
+    part = {"module": torch.nn.Linear(3, 2)}
+    metrics = tmp_path / "metrics.jsonl"
+    kept = '{"step": 1}\n{"step": 2}\n'
+    metrics.write_text(kept)
+    save_checkpoint(tmp_path, 2, part, keep=1)
+    longer = kept + '{"step": 3}\n'
+    metrics.write_text(longer)
+    assert resume(tmp_path, part) == 2
+    assert metrics.read_text() == longer
+    metrics.unlink() if left is None else metrics.write_text(left)
+    assert resume(tmp_path, part) == 2
+    assert metrics.read_text() == kept
+
+
 def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     final = tmp_path / "model"
     with replaced_folder(final) as partial:

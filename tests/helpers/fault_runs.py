@@ -118,7 +118,7 @@ def result(folder: Path, verb: str) -> dict[str, Any]:
             files[name] = steady(json.loads(path.read_text().replace(str(folder), "RUN")))
         elif path.name == "metrics.jsonl":
             lines = [json.loads(line) for line in path.read_text().splitlines()]
-            files[name] = {line["step"]: steady(line) for line in lines}
+            files[name] = {line["step"]: steady(line) for line in lines if "step" in line}
     return files
 
 

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from pipelines import cli
+from pipelines.checks import check_before
 from pipelines.cli import UnexpectedError, main, make, sentence
+from pipelines.experiment import read_experiment
 from stage1_tokenizer.images.data import ImageDataConfig, load_images
 
 ROOT = Path(__file__).parents[2]
@@ -50,6 +52,31 @@ def test_every_split_is_looked_at_first(tmp_path: Path, capsys: pytest.CaptureFi
     ]
     error = said(capsys, *data, "data.test=absent.parquet", f"run_dir={tmp_path / 'run'}")
     assert "data.test='absent.parquet' can't be read" in error and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (
+            "ten",
+            "label 'ten' is no name of a label: There are 10: 0, 1, 2, 3, 4, 5, 6, 7, ...: set",
+        ),
+        ("[3,10]", "label 10: the data have 10 labels, counted from 0: set samples.labels"),
+    ],
+)
+def test_a_label_to_sample_that_no_item_has_is_told_first(
+    labels: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = said(capsys, f"samples.labels={labels}", f"run_dir={tmp_path / 'run'}")
+    assert words in error and not (tmp_path / "run").exists()
+
+
+def test_a_speaker_to_sample_that_no_clip_has_is_told_first() -> None:
+    experiment = read_experiment(
+        ROOT / "configs/spoken_digits.yaml", ["samples.speakers=[0,nobody]"]
+    )
+    with pytest.raises(ValueError, match=r"speaker 'nobody' is no name.*: set samples.speakers"):
+        check_before(experiment.configs)
 
 
 def test_the_system_s_errors_name_their_file() -> None:
