@@ -24,16 +24,17 @@ class CompareRow:
     settings: dict[str, Any] = field(default_factory=dict)
     """Further changes to the experiment, for this line alone."""
     tune: dict[str, list[float]] = field(default_factory=dict)
-    """One key of quantizer and the values that tuning tries, in place of `weight` and the study's factors."""
+    """Keys and the values that tuning tries, one key after the other, in place of `weight` and the study's: a key of
+    quantizer or, with a dot, of the experiment's section tokenizer, such as optim.lr."""
 
     def __post_init__(self) -> None:
         if bool(self.quantizer) == (self.tokenizer is not None):
             raise ValueError(
                 f"row {self.name!r} needs either quantizer or tokenizer: set one of them"
             )
-        if len(self.tune) > 1 or not all(self.tune.values()):
+        if not all(self.tune.values()):
             raise ValueError(
-                f"row {self.name!r}: tune={self.tune} must be one key with at least one value: set tune"
+                f"row {self.name!r}: tune={self.tune} must have at least one value for each key: set tune"
             )
 
     @property
@@ -44,12 +45,14 @@ class CompareRow:
 
 @dataclass(frozen=True, kw_only=True)
 class CompareTuning:
-    """Short trainings of the tokenizer that choose the weight of each quantizer's losses."""
+    """Trainings of the tokenizer that choose the weight of each quantizer's losses, and then the learning rate."""
 
     steps: Whole = 0
     """Of each of them; 0 tunes nothing."""
     factors: tuple[Positive, ...] = (0.3, 1.0, 3.0)
-    """What is tried: multiples of the row's own `weight`; quantizers without that key are not tuned."""
+    """What is tried: multiples of the row's own `weight`, where its quantizer has that key."""
+    learning_rates: tuple[Positive, ...] = ()
+    """What is tried of tokenizer.optim.lr after that; none leaves it as it is."""
     codebook_size: Count | None = None
     """Rows of one name share the tuning of theirs with this codebook_size; null tunes each row for itself."""
 

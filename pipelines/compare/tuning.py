@@ -1,13 +1,15 @@
-"""compare's tuning: short runs choose the weight of each quantizer's losses before its rows are run."""
+"""compare's tuning: trainings that choose the weight of each quantizer's losses, and the learning rate, before its rows are run."""
 
 import csv
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
+
+from omegaconf import OmegaConf
 
 from common.files import hashed, read_json, write_text
 from common.tracking import read_metrics
@@ -19,13 +21,15 @@ WEIGHTS: dict[str, float] = {
     each.method: each.weight for each in get_args(QuantizerConfig) if hasattr(each, "weight")
 }
 """The default of the key `weight` of each method that has one."""
+LEARNING_RATE = "optim.lr"
+"""A key with a dot is one of the experiment's section tokenizer; without one it is the quantizer's."""
 SIGNS = {"heldout/psnr": 1, "heldout/mel": -1}
-"""Of metrics.jsonl: what short runs are compared by, and whether more of it is better."""
+"""Of metrics.jsonl: what candidates are compared by, and whether more of it is better."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One value of a key of a row's quantizer, and its short run."""
+    """One value of a key of a row, and the training that tries it."""
 
     row: CompareRow
     key: str
@@ -45,27 +49,35 @@ class Tried:
 
 
 def tune(config: CompareConfig) -> tuple[list[CompareRow], list[str]]:
-    """The rows with the values that did best in short runs; and the names of tunings that all failed.
+    """The rows with the values that did best; and the names of tunings that all failed.
 
-    The rows of such a tuning are left out. Writes tuning.csv. Without tuning, the rows as they are.
+    A row is tuned by one key after the other, those before at their best. The rows of a tuning that failed are
+    left out. Writes tuning.csv. Without tuning, the rows as they are.
     """
     if not config.tuning.steps:
         return [*config.rows], []
-    leaders = [leader(config, row) for row in config.rows]
-    groups = {row_name(row): candidates(config, row) for row in leaders}
-    everything = [candidate for group in groups.values() for candidate in group]
-    run_missing(config, everything)
-    tried = {name: [read(one) for one in group] for name, group in groups.items()}
-    chosen = {name: best(group) for name, group in tried.items()}
-    write_text(config.out / "tuning.csv", csv_text([*tried.values()], [*chosen.values()]))
-    rows = []
-    for row, led_by in zip(config.rows, map(row_name, leaders), strict=True):
-        if not groups[led_by]:
-            rows.append(row)
-        elif winner := chosen[led_by]:
-            key, value = winner.candidate.key, winner.candidate.value
-            rows.append(replace(row, quantizer=row.quantizer | {key: value}, tune={key: [value]}))
-    return rows, [f"tuning/{name}" for name in groups if groups[name] and not chosen[name]]
+    names = [row_name(leader(config, row)) for row in config.rows]
+    leaders = {row_name(row): row for row in (leader(config, row) for row in config.rows)}
+    chosen: dict[str, dict[str, float]] = {name: {} for name in leaders}
+    failed: list[str] = []
+    groups: list[list[Tried]] = []
+    for place in range(max(len(keys_and_values(config, row)) for row in leaders.values())):
+        now = {
+            name: candidates(config, row, chosen[name])
+            for name, row in leaders.items()
+            if name not in failed and place < len(keys_and_values(config, row))
+        }
+        run_missing(config, [candidate for group in now.values() for candidate in group])
+        for name, group in now.items():
+            groups.append([read(one) for one in group])
+            if winner := best(groups[-1]):
+                chosen[name][winner.candidate.key] = winner.candidate.value
+            else:
+                failed.append(name)
+    write_text(config.out / "tuning.csv", csv_text(groups))
+    pairs = [pair for pair in zip(config.rows, names, strict=True) if pair[1] not in failed]
+    rows = [with_values(row, chosen[name]) for row, name in pairs]
+    return rows, [f"tuning/{name}" for name in failed]
 
 
 def leader(config: CompareConfig, row: CompareRow) -> CompareRow:
@@ -75,28 +87,64 @@ def leader(config: CompareConfig, row: CompareRow) -> CompareRow:
     return same[0] if same else row
 
 
-def candidates(config: CompareConfig, row: CompareRow) -> list[Candidate]:
-    """The short runs of a row; none for a quantizer that has no `weight` and names no key to tune."""
-    default = row.quantizer.get("weight", WEIGHTS.get(row.quantizer.get("method", "")))
-    if row.tune:
-        [(key, values)] = row.tune.items()
-    elif default is None:
+def keys_and_values(config: CompareConfig, row: CompareRow) -> dict[str, list[float]]:
+    """What is tried of a row: its own `tune`, or its weight, where it has one, and the study's learning rates."""
+    if row.tune or row.tokenizer is not None:
+        return row.tune
+    tried: dict[str, list[float]] = {}
+    default = row.quantizer.get("weight", WEIGHTS.get(row.quantizer["method"]))
+    if default is not None:
+        tried["weight"] = [float(f"{factor * default:.6g}") for factor in config.tuning.factors]
+    if config.tuning.learning_rates:
+        tried[LEARNING_RATE] = [*config.tuning.learning_rates]
+    return tried
+
+
+def with_values(row: CompareRow, values: Mapping[str, float]) -> CompareRow:
+    """A row with values of keys of its quantizer and of its tokenizer's training."""
+    own = {key: value for key, value in values.items() if "." not in key}
+    settings = OmegaConf.create(row.settings)
+    for key in values.keys() - own.keys():
+        OmegaConf.update(settings, f"tokenizer.{key}", values[key])
+    changed: Any = OmegaConf.to_container(settings)
+    tune = {key: [value] for key, value in values.items()}
+    return replace(row, quantizer=row.quantizer | own, settings=changed, tune=tune)
+
+
+def candidates(
+    config: CompareConfig, row: CompareRow, chosen: Mapping[str, float]
+) -> list[Candidate]:
+    """The trainings that try the row's next key after those that are chosen; none where all are."""
+    tried = [*keys_and_values(config, row).items()]
+    if len(chosen) == len(tried):
         return []
-    else:
-        key = "weight"
-        values = [float(f"{factor * default:.6g}") for factor in config.tuning.factors]
-    short_runs = []
-    for value in values:
-        folder = config.out / "tuning" / row_name(row) / f"{key}-{value:g}"
-        one = experiment_values(config, row.settings)
-        short = {"seed": config.seeds[0], "steps": config.tuning.steps}
-        tokenizer = one["tokenizer"] | short
-        tokenizer["model"]["quantizer"] = row.quantizer | {key: value}
-        kept = ("modality", "data", "allow_failed")
-        short_run: dict[str, Any] = {name: one[name] for name in kept if name in one}
-        short_run |= {"run_dir": str(folder), "tokenizer": tokenizer}
-        short_runs.append(Candidate(row, key, value, folder, short_run))
-    return short_runs
+    key, values = tried[len(chosen)]
+    return [candidate(config, row, {**chosen, key: value}) for value in values]
+
+
+def candidate(config: CompareConfig, row: CompareRow, values: Mapping[str, float]) -> Candidate:
+    """The training that tries the last of these values.
+
+    Its folder names those that differ from the experiment, so that a learning rate which is the experiment's
+    own is the run that there is already.
+    """
+    changed = with_values(row, values)
+    plain = experiment_values(config, row.settings)
+    different = {
+        key: value
+        for key, value in values.items()
+        if "." not in key or OmegaConf.select(OmegaConf.create(plain["tokenizer"]), key) != value
+    }
+    name = "-".join(f"{key}-{value:g}" for key, value in different.items()) or "as-it-is"
+    folder = config.out / "tuning" / row_name(row) / name
+    one = experiment_values(config, changed.settings)
+    tokenizer = one["tokenizer"] | {"seed": config.seeds[0], "steps": config.tuning.steps}
+    tokenizer["model"]["quantizer"] = dict(changed.quantizer)
+    kept = ("modality", "data", "allow_failed")
+    training: dict[str, Any] = {name: one[name] for name in kept if name in one}
+    training |= {"run_dir": str(folder), "tokenizer": tokenizer}
+    key, value = [*values.items()][-1]
+    return Candidate(row, key, value, folder, training)
 
 
 def run_missing(config: CompareConfig, everything: Sequence[Candidate]) -> None:
@@ -130,15 +178,17 @@ def best(group: Sequence[Tried]) -> Tried | None:
     return max(scored, key=lambda pair: pair[0])[1] if scored else None
 
 
-def csv_text(groups: Sequence[Sequence[Tried]], chosen: Sequence[Tried | None]) -> str:
-    """A line for every candidate; no score where its run failed."""
+def csv_text(groups: Sequence[Sequence[Tried]]) -> str:
+    """A line for every candidate, no score where its run failed; `edge` marks a choice that more or less might beat."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     about = ("row", "codebook_size", "code_dim", "key", "value", "measure", "score", "chosen")
-    writer.writerow(about)
-    for one in (one for group in groups for one in group):
-        row, key, value = one.candidate.row, one.candidate.key, one.candidate.value
-        won = any(one is winner for winner in chosen)
-        about_run = (row.name, row.codebook_size, row.code_dim, key, value)
-        writer.writerow([*about_run, one.measure, one.score, won])
+    writer.writerow([*about, "edge"])
+    for group in groups:
+        winner, values = best(group), sorted(one.candidate.value for one in group)
+        for one in group:
+            row, key, value = one.candidate.row, one.candidate.key, one.candidate.value
+            edge = one is winner and value in (values[0], values[-1])
+            about_run = (row.name, row.codebook_size, row.code_dim, key, value)
+            writer.writerow([*about_run, one.measure, one.score, one is winner, edge])
     return text.getvalue()

@@ -1,4 +1,7 @@
-"""LFQ: the sign of each channel is a bit of the code; no codebook is learned (MAGVIT-v2, arXiv 2310.05737)."""
+"""LFQ: the sign of each channel is a bit of the code; no codebook is learned (MAGVIT-v2, arXiv 2310.05737).
+
+BSQ (arXiv 2406.07548) does the same on the unit sphere.
+"""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -19,15 +22,18 @@ from stage1_tokenizer.quantizers.losses import entropy
 
 @dataclass(frozen=True, kw_only=True)
 class LFQConfig:
-    """The codebook's size, and the weights of what keeps the bits certain and in use."""
+    """The codebook's size, the sphere, and the weights of what keeps the bits certain and in use."""
 
     method: Literal["lfq"] = "lfq"
     codebook_size: Count = 1024
     """Number of codes, K, a power of two."""
+    spherical: bool = False
+    """Whether latents are brought to the unit sphere, and the corners too, which is BSQ: the error of a latent is
+    bounded then. Its authors have group_bits=9, temperature=1, beta=0."""
     weight: NonNegative = 1.0
     """Weight of all terms in the total loss."""
     beta: NonNegative = 0.25
-    """Weight of the commitment loss, from the corners +-1 (Open-MAGVIT2)."""
+    """Weight of the commitment loss, from the corners (Open-MAGVIT2)."""
     entropy_weight: NonNegative = 0.1
     """Of the entropy term: low for each vector, high for the batch."""
     temperature: NonNegative = 0.01
@@ -55,7 +61,7 @@ class LFQConfig:
 
 
 class LFQ(Quantizer):
-    """Vectors to the corner of {-1, 1}^d in their orthant; zero counts as negative.
+    """Vectors to the corner of {-1, 1}^d, or of {-1, 1}^d / sqrt(d) on the sphere, in their orthant; zero counts as negative.
 
     The bits of a code are the channels, the first most significant.
 
@@ -87,6 +93,8 @@ class LFQ(Quantizer):
         """Codes, signs and losses (section 3.1); in float32, whatever the autocast."""
         with torch.autocast(latents.device.type, enabled=False):
             latents = latents.float()
+            if self.config.spherical:
+                latents = F.normalize(latents, dim=-1)
             codes = self.encode(latents)
             chosen = self.lookup(codes)
             weight, flat = self.config.weight, latents.flatten(0, 1)
@@ -103,14 +111,20 @@ class LFQ(Quantizer):
 
     def lookup(self, codes: Int[Tensor, "*b"]) -> Float[Tensor, "*b d"]:
         """Corners, from the bits of `codes`."""
-        return (codes[..., None] // self.strides % 2).float() * 2 - 1
+        return ((codes[..., None] // self.strides % 2).float() * 2 - 1) * self.corner
+
+    @property
+    def corner(self) -> float:
+        """The size of a corner's channels."""
+        return self.config.code_dim**-0.5 if self.config.spherical else 1.0
 
     def entropy_term(self, latents: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
         """The mean entropy of p(code | vector) less the entropy of its mean, in nats.
 
-        p is proportional to exp(2 z . c / temperature): independent bits with log odds 4 z / temperature.
+        p is proportional to exp(2 z . c / temperature): independent bits with log odds 4 z |c| / temperature,
+        where |c| is the size of a corner's channels.
         """
-        odds = 4 * latents / self.config.temperature
+        odds = 4 * self.corner * latents / self.config.temperature
         groups = odds.tensor_split(-(-odds.shape[1] // self.config.group_bits), dim=1)
         batch = torch.stack([entropy(average_over_processes(mean_joint(part))) for part in groups])
         return bit_entropy(odds).sum(1).mean() - batch.sum()

@@ -44,8 +44,9 @@ class WAE(Quantizer):
     """Vectors to the nearest code; one cost of moving all vectors onto all codes in place of two losses.
 
     The plan is entropic and held constant, where the authors solve a linear program for each position of the
-    grid; all positions share one plan, codes have equal weights, and each process transports its own
-    batch. The cost is a mean over the d channels, as other methods' losses are.
+    grid; all positions share one plan, and each process transports its own batch. Codes have equal weights, where
+    the authors learn them under a KL term of weight 1e-3 towards equal ones. The cost is a mean over the d
+    channels, as other methods' losses are.
     """
 
     config_class = WAEConfig

@@ -112,6 +112,20 @@ CASES = {
     "lc": Case(LC, {"codebook_size": 40, "code_dim": DIM}),
     "fsq": Case(FSQ, {"levels": (5, 4, 3, 3, 3, 4)}, nearest=False, straight=False, learns=False),
     "lfq": Case(LFQ, {"codebook_size": 2**DIM}, nearest=False, learns=False),
+    "ifsq": Case(
+        FSQ,
+        {"levels": (5, 4, 3, 3, 3, 4), "gain": 0.8},
+        nearest=False,
+        straight=False,
+        learns=False,
+    ),
+    "bsq": Case(
+        LFQ,
+        {"codebook_size": 2**DIM, "spherical": True, "group_bits": 9},
+        nearest=False,
+        straight=False,
+        learns=False,
+    ),
     "sqvae": Case(SQVAE, {"codebook_size": 40, "code_dim": DIM}, straight=False, soft=True),
     "sqvae-vmf": Case(
         SQVAE, {"codebook_size": 40, "code_dim": DIM, "kind": "vmf"}, straight=False, soft=True

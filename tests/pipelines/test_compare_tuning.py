@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from common.config import load_config
+from common.config import load_config, read_values
 from common.tracking import read_metrics
 from pipelines.compare.config import CompareConfig, CompareRow, CompareTuning
 from pipelines.compare.lines import lines_of
 from pipelines.compare.metrics import Measured
+from pipelines.compare.study import prepare
 from pipelines.compare.table import csv_text, markdown
 from pipelines.compare.tuning import WEIGHTS, Candidate, Tried, best, candidates, tune
 
@@ -38,6 +39,16 @@ def study(out: Path, rows: tuple[CompareRow, ...], **tuning: Any) -> CompareConf
         settings={"tokenizer": {"max_skipped_steps": 1}},
         tuning=CompareTuning(**keys),
     )
+
+
+def scored(
+    config: CompareConfig, row: CompareRow, chosen: dict[str, float], *scores: float
+) -> None:
+    """Writes the scores of a row's candidates, as if they had been trained."""
+    for one, score in zip(candidates(config, row, chosen), scores, strict=True):
+        saved = {"config": one.config, "measure": "heldout/psnr", "score": score}
+        one.folder.mkdir(parents=True, exist_ok=True)
+        (one.folder / "score.json").write_text(json.dumps(saved))
 
 
 @pytest.mark.slow
@@ -69,10 +80,7 @@ def test_the_weight_that_does_best_reaches_all_rows_of_its_name(
 
 def test_what_is_tuned_is_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = study(tmp_path, (row("VQ", 64),))
-    for candidate, score in zip(candidates(config, config.rows[0]), (20.0, 19.0), strict=True):
-        saved = {"config": candidate.config, "measure": "heldout/psnr", "score": score}
-        candidate.folder.mkdir(parents=True)
-        (candidate.folder / "score.json").write_text(json.dumps(saved))
+    scored(config, config.rows[0], {}, 20.0, 19.0)
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr("sys.executable", "nothing")
     rows, failed = tune(config)
@@ -88,7 +96,7 @@ def test_every_weight_is_a_multiple_of_the_methods_own(tmp_path: Path) -> None:
     config = study(tmp_path, (row("VQ", 64),))
 
     def values(one: CompareRow) -> list[tuple[str, float]]:
-        return [(candidate.key, candidate.value) for candidate in candidates(config, one)]
+        return [(candidate.key, candidate.value) for candidate in candidates(config, one, {})]
 
     def lc(**options: float) -> CompareRow:
         return row("LC", 64, quantizer={"method": "lc", **options})
@@ -98,8 +106,41 @@ def test_every_weight_is_a_multiple_of_the_methods_own(tmp_path: Path) -> None:
     assert values(replace(lc(), tune={"beta": [0.1, 0.2, 0.4]}))[2] == ("beta", 0.4)
     assert values(row("FSQ", 64, quantizer={"method": "fsq", "levels": [4, 4]})) == []
     assert values(CompareRow(name="theirs", codebook_size=64, tokenizer=Path("model"))) == []
-    steps = {candidate.config["tokenizer"]["steps"] for candidate in candidates(config, lc())}
+    steps = {candidate.config["tokenizer"]["steps"] for candidate in candidates(config, lc(), {})}
     assert steps == {4}  # the same for all
+
+
+def test_the_learning_rate_comes_after_the_weight_at_its_best(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = read_values(ROOT / "configs/smoke.yaml")["tokenizer"]["optim"]["lr"]
+    levels = {"method": "fsq", "levels": [4, 4, 4]}
+    rows = (row("VQ", 64), row("FSQ", 64, quantizer=levels), row("VQ", 16))
+    rates = (0.5 * own, own, 2 * own)
+    config = study(tmp_path, rows, factors=(0.1, 0.3, 1), learning_rates=rates, codebook_size=64)
+    scored(config, rows[0], {}, 20.0, 22.0, 21.0)
+    scored(config, rows[0], {"weight": 0.3}, 23.0, 22.0, 21.0)
+    scored(config, rows[1], {}, 20.0, 24.0, 22.0)
+    folders = [one.folder.name for one in candidates(config, rows[0], {"weight": 0.3})]
+    # at the experiment's own rate it is the run that chose the weight
+    assert folders[1] == "weight-0.3" and folders[0].startswith("weight-0.3-optim.lr-")
+    monkeypatch.setattr("sys.executable", "nothing")
+    (vq, fsq, smaller), failed = tune(config)
+    assert failed == []
+    assert vq.quantizer["weight"] == smaller.quantizer["weight"] == 0.3
+    assert vq.settings == smaller.settings == {"tokenizer": {"optim": {"lr": 0.5 * own}}}
+    assert vq.tune == {"weight": [0.3], "optim.lr": [0.5 * own]}
+    assert fsq.quantizer == levels and fsq.settings == {"tokenizer": {"optim": {"lr": own}}}
+    lines = list(csv.DictReader((tmp_path / "tuning.csv").open()))
+    chosen = [(one["row"], one["key"], one["edge"]) for one in lines if one["chosen"] == "True"]
+    assert sorted(chosen) == [
+        ("FSQ", "optim.lr", "False"),
+        ("VQ", "optim.lr", "True"),
+        ("VQ", "weight", "False"),
+    ]
+    experiment = read_values(prepare(config, vq, 5) / "experiment.yaml")
+    assert experiment["tokenizer"]["optim"]["lr"] == 0.5 * own
+    assert experiment["tokenizer"]["optim"].keys() > {"lr"}
 
 
 def test_more_psnr_and_less_mel_distance_are_better(tmp_path: Path) -> None:
@@ -134,8 +175,8 @@ def test_the_table_has_a_column_for_what_was_tuned() -> None:
 
 
 def test_mistakes_are_told_in_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="must be one key with at least one value: set tune"):
-        row("VQ", 64, tune={"weight": [1.0], "beta": [0.1]})
+    with pytest.raises(ValueError, match="must have at least one value for each key: set tune"):
+        row("VQ", 64, tune={"weight": [1.0], "beta": []})
     with pytest.raises(ValueError, match=r"set tuning\.steps or tuning\.factors"):
         CompareTuning(steps=4, factors=(0.0,))
     with pytest.raises(ValueError, match=r"while tuning\.steps=0: set tuning\.steps"):

@@ -7,6 +7,7 @@ import torch
 import vector_quantize_pytorch as library
 
 from stage1_tokenizer.quantizers import FSQ, FSQConfig
+from stage1_tokenizer.quantizers.fsq import MARGIN
 
 LEVELS = [(8, 6, 5), (8, 5, 5, 5), (7, 5, 5, 5, 5), (3, 4), (4,), (256, 3), (3, 5, 4, 16)]
 
@@ -45,6 +46,24 @@ def test_fsqs_levels_are_symmetric_about_zero_up_to_their_parity() -> None:
     torch.testing.assert_close(bounded, torch.zeros(1, 1), atol=1e-6, rtol=0)
     bounded = quantizer._bounded(torch.tensor([[-50.0], [50.0]]))[:, 0]
     torch.testing.assert_close(bounded.sum(), torch.tensor(-1.0))
+
+
+def test_ifsqs_bound_is_the_papers() -> None:
+    latents = 3 * torch.randn(50, 2, generator=torch.Generator().manual_seed(0))
+    bounded = FSQ(levels=(5, 17), gain=0.8)._bounded(latents)
+    half = torch.tensor([2.0, 8.0]) * (1 + MARGIN)
+    torch.testing.assert_close(bounded, half * (2 * torch.sigmoid(1.6 * latents) - 1))
+
+
+def test_ifsq_fills_levels_more_alike_than_fsq_where_latents_are_normal() -> None:
+    """The end levels are half as wide: the others are looked at."""
+    latents = torch.randn(100_000, 1, generator=torch.Generator().manual_seed(0))
+
+    def spread(gain: float) -> float:
+        counts = FSQ(levels=(17,), gain=gain).encode(latents).bincount(minlength=17)[1:-1]
+        return float(counts.max() / counts.min())
+
+    assert spread(0.8) < 1.25 < 1.5 < spread(1.0)
 
 
 def test_fsq_is_the_librarys() -> None:

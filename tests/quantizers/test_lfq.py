@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 import vector_quantize_pytorch as library
 
 from stage1_tokenizer.quantizers import LFQ, LFQConfig
@@ -61,6 +62,31 @@ def test_lfq_is_the_librarys() -> None:
     assert torch.equal(out.codes, codes.long())
     torch.testing.assert_close(out.latents, quantized)
     torch.testing.assert_close(out.loss, loss, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("bits", [2, 7])
+def test_bsq_is_the_papers_on_the_unit_sphere(bits: int) -> None:
+    quantizer = LFQ(codebook_size=2**bits, spherical=True, temperature=0.3)
+    corners = quantizer.codebook
+    torch.testing.assert_close(corners.norm(dim=1), torch.ones(2**bits))
+    latents = 5 * torch.randn(1, 300, bits, generator=torch.Generator().manual_seed(0))
+    out, on_sphere = quantizer(latents), F.normalize(latents[0], dim=1)
+    assert torch.equal(out.codes, quantizer.encode(latents))
+    assert torch.equal(out.codes[0], nearest(on_sphere, corners))
+    torch.testing.assert_close(out.latents[0], corners[out.codes[0]])
+    error = (on_sphere - out.latents[0]).square().sum(1)
+    assert error.max() <= 2 - 2 / bits**0.5 + 1e-5  # equation 9
+    torch.testing.assert_close(out.losses["commitment"], 0.25 * error.mean() / bits)
+    each, batch = dense_entropies(on_sphere, quantizer)
+    torch.testing.assert_close(out.losses["entropy"], 0.1 * (each - batch))
+
+
+def test_bsqs_gradient_has_no_part_along_the_latent() -> None:
+    latents = torch.randn(1, 40, 5, requires_grad=True)
+    out = LFQ(codebook_size=32, spherical=True)(latents)
+    (gradient,) = torch.autograd.grad((out.latents * torch.randn(5)).sum() + out.loss, latents)
+    assert gradient.norm() > 0
+    torch.testing.assert_close((gradient * latents).sum(-1), torch.zeros(1, 40), atol=1e-5, rtol=0)
 
 
 def test_lfq_holds_no_matrix_of_n_by_k() -> None:
