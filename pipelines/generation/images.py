@@ -15,7 +15,11 @@ from common.hub import local_folder
 from common.images import to_pil, to_uint8
 from pipelines.generation.known import Beginning, beginning
 from pipelines.generation.named import Named, numbers_of
-from pipelines.generation.pipeline_folder import read_pipeline, write_pipeline
+from pipelines.generation.pipeline_folder import (
+    GenerationPipeline,
+    read_pipeline,
+    write_pipeline,
+)
 from stage1_tokenizer import ImageTokenizer
 from stage2_prior import Prior
 from stage2_prior.build import load_prior
@@ -34,7 +38,7 @@ class GenerationOutput:
     """`pipeline([labels[i]], seeds=[seeds[i]])` makes image i again."""
 
 
-class ImageGenerationPipeline:
+class ImageGenerationPipeline(GenerationPipeline[ImageTokenizer]):
     """A tokenizer and a prior that fit each other.
 
     On disk, a folder or a Hub repository:
@@ -78,20 +82,6 @@ class ImageGenerationPipeline:
         """Writes the folder whole or not at all."""
         about = {"classes": list(self.classes)}
         write_pipeline(folder, self.tokenizer, self.prior, about)
-
-    def to(self, *where: torch.device | str | torch.dtype) -> Self:
-        """The same pipeline on another device, or its prior in another precision: to("cuda", torch.bfloat16).
-
-        The tokenizer stays in float32, so that codes mean the same everywhere.
-        """
-        self.prior.to(*where)  # type: ignore[call-overload]
-        self.tokenizer.to(self.device)
-        return self
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.prior.condition_embedding.weight.device
 
     @torch.no_grad()
     def __call__(

@@ -1,14 +1,39 @@
-"""The folder of a pipeline: a tokenizer and a prior, and a file that says that they belong together."""
+"""What the pipelines of all modalities share: a tokenizer and a prior on a device, and their folder."""
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Self, TypeVar
+
+import torch
 
 from common.files import hashed, read_json, replaced_folder, sha256, write_text
 from common.hub import HubModel
 from stage1_tokenizer.tokenizer import encoding_sha256
+from stage2_prior import Prior
 
+Tokenizer = TypeVar("Tokenizer", bound=HubModel)
 PARTS = ("tokenizer", "prior")
+
+
+class GenerationPipeline(Generic[Tokenizer]):
+    """A tokenizer and a prior on one device."""
+
+    tokenizer: Tokenizer
+    prior: Prior
+
+    def to(self, *where: torch.device | str | torch.dtype) -> Self:
+        """The same pipeline on another device, or its prior in another precision: to("cuda", torch.bfloat16).
+
+        The tokenizer stays in float32, so that codes mean the same everywhere.
+        """
+        self.prior.to(*where)  # type: ignore[call-overload]
+        self.tokenizer.to(self.device)
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.prior.condition_embedding.weight.device
 
 
 def read_pipeline(folder: Path) -> dict[str, Any]:

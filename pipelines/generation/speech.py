@@ -13,7 +13,11 @@ from torch.nn.utils.rnn import pad_sequence
 from common.hub import local_folder
 from pipelines.generation.known import beginning
 from pipelines.generation.named import Named, numbers_of
-from pipelines.generation.pipeline_folder import read_pipeline, write_pipeline
+from pipelines.generation.pipeline_folder import (
+    GenerationPipeline,
+    read_pipeline,
+    write_pipeline,
+)
 from stage1_tokenizer import SpeechTokenizer
 from stage2_prior import Prior
 from stage2_prior.build import load_prior
@@ -31,7 +35,7 @@ class SpeechOutput:
     sample_rate: int
 
 
-class SpeechGenerationPipeline:
+class SpeechGenerationPipeline(GenerationPipeline[SpeechTokenizer]):
     """A tokenizer and a prior that fit each other.
 
     On disk, a folder or a Hub repository:
@@ -79,20 +83,6 @@ class SpeechGenerationPipeline:
         """Writes the folder whole or not at all."""
         about = {"classes": list(self.classes), "speakers": list(self.speakers)}
         write_pipeline(folder, self.tokenizer, self.prior, about)
-
-    def to(self, *where: torch.device | str | torch.dtype) -> Self:
-        """The same pipeline on another device, or its prior in another precision: to("cuda", torch.bfloat16).
-
-        The tokenizer stays in float32, so that codes mean the same everywhere.
-        """
-        self.prior.to(*where)  # type: ignore[call-overload]
-        self.tokenizer.to(self.device)
-        return self
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.prior.condition_embedding.weight.device
 
     @torch.no_grad()
     def __call__(
