@@ -1,15 +1,8 @@
-"""The page: limits, images and ratings by themselves, and all of it by clicks in a browser."""
+"""The page: limits, images and ratings, without a browser."""
 
 import csv
 import io
-import os
 import re
-import shutil
-import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from helpers.pages import ROOT
+from helpers.browser import write_clip, write_image
 from helpers.pipelines import image_pipeline, speech_pipeline
-from PIL import Image
 
 from pipelines.cli import main
 from pipelines.demo.serve import demo_options
@@ -31,35 +23,6 @@ from pipelines.demo.figures import code_map, several  # noqa: E402
 from pipelines.demo.images import ImageAnswers  # noqa: E402
 from pipelines.demo.sounds import anchor  # noqa: E402
 from pipelines.demo.speech import SpeechAnswers  # noqa: E402
-
-CHROMIUM = shutil.which("chromium")
-in_browser = pytest.mark.skipif(
-    CHROMIUM is None, reason="clicks need Chromium: apt-get install chromium"
-)
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--use-fake-ui-for-media-stream",
-    "--use-fake-device-for-media-stream",
-]
-"""The last two are a microphone that nobody has to speak into."""
-
-
-def write_image(path: Path, side: int = 20) -> str:
-    pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(path)
-    return str(path)
-
-
-def write_clip(path: Path, seconds: float = 0.2, rate: int = 8000) -> str:
-    times = np.arange(round(seconds * rate)) / rate
-    soundfile.write(path, 0.5 * np.sin(2 * np.pi * 440 * times), rate)
-    return str(path)
 
 
 def test_the_options_of_the_command() -> None:
@@ -195,126 +158,3 @@ def test_ratings_are_added_to_a_file(tmp_path: Path) -> None:
         ("1", "b", "100"),
         ("2", "a", "30"),
     ]
-
-
-@contextmanager
-def served(folder: Path, pipeline: Path, *options: str) -> Iterator[str]:
-    """The address of a page that `simvq demo` serves; afterwards it has left nothing behind but in `results`."""
-    home, temporary = folder / "home", folder / "tmp"
-    home.mkdir()
-    temporary.mkdir()
-    env = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "TMPDIR": str(temporary),
-        "HOME": str(home),
-        "MPLCONFIGDIR": str(folder),
-    }
-    command = [sys.executable, "-m", "pipelines", "demo", str(pipeline), *options]
-    server = subprocess.Popen(command, cwd=home, env=env, stdout=subprocess.PIPE, text=True)
-    assert server.stdout is not None
-    try:
-        address = re.match(
-            r"(http://127\.0\.0\.1:\d+/) \(Ctrl-C stops it\)", server.stdout.readline()
-        )
-        assert address
-        yield address[1]
-        server.send_signal(signal.SIGINT)
-        assert server.wait(30) == 0
-    finally:
-        server.kill()
-    assert not [*home.iterdir()] and not [*temporary.iterdir()]
-
-
-@contextmanager
-def opened(address: str, width: int = 1280) -> Iterator[Any]:
-    """The page in Chromium."""
-    with pytest.importorskip("playwright.sync_api").sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = browser.new_page(viewport={"width": width, "height": 900})
-        page.set_default_timeout(60_000)
-        page.goto(address)
-        yield page
-        browser.close()
-
-
-@pytest.mark.slow
-@in_browser
-def test_images_by_clicks(tmp_path: Path) -> None:
-    image_pipeline(order="random").save_pretrained(tmp_path / "pipeline")
-    other = tmp_path / "pipeline" / "tokenizer"
-    image = write_image(tmp_path / "image.png")
-    (tmp_path / "wrong.png").write_text("no image")
-    with (
-        served(tmp_path, tmp_path / "pipeline", f"compare={other}") as address,
-        opened(address) as page,
-    ):
-        page.click("#draw")
-        page.wait_for_selector("#samples img")
-        page.get_by_role("tab", name="Reconstruct").click()
-        page.set_input_files("#upload input[type=file]", image)
-        page.wait_for_selector("#reconstruction img")
-        assert re.search(r"PSNR -?\d+\.\d\d dB from 16 codes", page.inner_text("#psnr"))
-        page.get_by_role("tab", name="Keep and draw").click()
-        page.click("#complete")
-        page.wait_for_selector("text=there is no image yet: upload one, or draw one")
-        page.click("#own")
-        page.wait_for_selector("#kept img")
-        before = page.get_attribute("#kept img", "src")
-        page.click("#kept img", position={"x": 5, "y": 5})
-        page.wait_for_function(
-            "before => document.querySelector('#kept img').src !== before", arg=before
-        )
-        page.click("#complete")
-        page.wait_for_selector("#completed img")
-        page.get_by_role("tab", name="Compare").click()
-        page.set_input_files("#compared input[type=file]", image)
-        page.wait_for_selector("#gallery img >> nth=2")
-        assert str(other) in page.inner_text("#gallery")
-
-
-@pytest.mark.slow
-@in_browser
-def test_speech_by_clicks_on_a_phone(tmp_path: Path) -> None:
-    speech_pipeline().save_pretrained(tmp_path / "pipeline")
-    clip, other = write_clip(tmp_path / "clip.wav"), tmp_path / "pipeline" / "tokenizer"
-    options = (f"compare={other}", f"results={tmp_path / 'results'}")
-    with served(tmp_path, tmp_path / "pipeline", *options) as address, opened(address, 390) as page:
-        page.click("#draw")
-        page.wait_for_selector(
-            "#sample audio, #sample canvas, #sample .waveform-container", state="attached"
-        )
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390
-
-        def tab(name: str) -> None:
-            if not page.get_by_role("tab", name=name).is_visible():
-                page.click(".overflow-menu > button")
-                page.locator(".overflow-dropdown button", has_text=name).click()
-            else:
-                page.get_by_role("tab", name=name).click()
-
-        tab("Reconstruct")
-        page.click("#upload [aria-label='Record audio']")
-        page.click("#upload .record-button")
-        page.wait_for_timeout(1500)
-        page.click("#upload .stop-button:visible")
-        page.wait_for_selector("#rate:has-text('kbit/s')")
-        tab("Listen blind")
-        page.fill("#listener textarea, #listener input", "me")
-        page.set_input_files("#clip input[type=file]", clip)
-        page.click("#begin")
-        page.get_by_label("number input for Rating of sound 1").wait_for()
-        loaded = "[...document.querySelectorAll('audio')].filter(a => a.duration > 0.1).length >= 5"
-        page.wait_for_function(loaded)  # the reference and four sounds
-        page.get_by_label("number input for Rating of sound 2").fill("80")
-        page.click("#save")
-        page.wait_for_selector("#said:has-text('sound 4 was')")
-    rows = list(csv.DictReader((tmp_path / "results/listening.csv").open()))
-    assert len(rows) == 4 and {row["listener"] for row in rows} == {"me"}
-    assert {row["system"] for row in rows} == {
-        "hidden reference",
-        "anchor 2000 Hz",
-        "this pipeline's",
-        str(other),
-    }
-    assert [row["rating"] for row in rows] == ["50", "80", "50", "50"]
