@@ -70,7 +70,7 @@ def served(folder: Path, pipeline: Path, *options: str) -> Iterator[str]:
         assert address
         yield address[1]
         server.send_signal(signal.SIGINT)
-        assert server.wait(30) == 0
+        assert server.wait(120) == 0
     finally:
         server.kill()
     assert not [*home.iterdir()] and not [*temporary.iterdir()]
