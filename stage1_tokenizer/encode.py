@@ -106,9 +106,15 @@ def request_of(config: EncodeConfig, modality: ModalityEncoding) -> dict[str, An
 
 
 def bad_items(out: Path, split: str, items: ItemDataset) -> list[int]:
-    """The indices of the items that have no codes, because they could not be decoded."""
+    """The indices of the items that have no codes, because they could not be decoded.
+
+    Raises ValueError for over 1 % of them, of which each command or process may have met a few.
+    """
     encoded = set(read_codes(out, split)["item"])
-    return sorted(set(range(max(encoded) + 1 if items.is_stream else len(items))) - encoded)
+    count = max(encoded) + 1 if items.is_stream else len(items)
+    bad = sorted(set(range(count)) - encoded)
+    bad_items_of(items, 1).count([f"item {index} of {split}" for index in bad], 0, count)
+    return bad
 
 
 def finish_manifest(
@@ -156,7 +162,8 @@ def encode_split(
     items, views = modality.splits[split], modality.views(split)
     common = {"item": Value("int64"), "view": Value("string"), "label": Value("int64")}
     features = Features(common | modality.columns)
-    bad, at_once = bad_items_of(items), max(config.batch_size // len(views), 1)
+    bad = bad_items_of(items, 1 if config.shared else state.num_processes)
+    at_once = max(config.batch_size // len(views), 1)
     shards = missing_shards(config, split, items, state)
     progress = tqdm(shards, desc=f"encode {split}", disable=not state.is_main_process or None)
     with ThreadPoolExecutor(config.threads) as pool:

@@ -25,6 +25,7 @@ from stage1_tokenizer.images.encode import EncodeImagesConfig
 from stage1_tokenizer.train import train_tokenizer
 
 WEIGHTS = "model/model.safetensors"
+STORED = datasets.Image(decode=False)
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +127,26 @@ def test_a_damaged_shard_is_told_by_readers_and_made_again_by_encode(
         read_manifest(tmp_path)
     encode(config)
     assert read_manifest(tmp_path)["complete"] and read_codes(tmp_path, "train")[:] == before
+
+
+def test_too_many_bad_items_are_refused_also_by_the_command_that_goes_on(
+    tmp_path: Path, whole: Path
+) -> None:
+    files = few_digits(tmp_path, train=120, validation=12)
+    rows = list(datasets.Dataset.from_parquet(files["train"]).cast_column("image", STORED))
+    for index in (3, 100):
+        rows[index]["image"] = {"bytes": b"no image", "path": f"{index}.png"}
+    files["train"] = str(tmp_path / "bad.parquet")
+    datasets.Dataset.from_list(rows).to_parquet(files["train"])
+    config = EncodeImagesConfig(
+        tokenizer=whole / "model",
+        out=tmp_path / "codes",
+        data=ImageDataConfig(source="parquet", **files),
+        shard_items=64,
+    )
+    for first in (r"3\.png", "item 3 of train"):  # the second command has met one of them alone
+        with pytest.raises(ValueError, match=f"2 items of an epoch of 120 .* is {first}: mend"):
+            encode(config)
 
 
 def test_shards_without_a_manifest_are_of_nobody_knows_what(
