@@ -122,7 +122,7 @@ def streamed_rows(
     assert isinstance(dataset.rows, IterableDataset)
     position = 0
     for epoch in itertools.count():
-        shuffled = dataset.rows.shuffle(seed=seed, buffer_size=dataset.shuffle_buffer)
+        shuffled = dataset.rows.shuffle(seed=seed, buffer_size=dataset.config.shuffle_buffer)
         shuffled.set_epoch(epoch)
         first = position
         window: list[Row] = []

@@ -234,6 +234,6 @@ def test_a_strip_is_not_enlarged(tmp_path: Path) -> None:
 
 def test_an_empty_stream_is_told_and_not_waited_for() -> None:
     rows = datasets.IterableDataset.from_generator(lambda: iter(()))
-    empty = ItemDataset(rows, ImageDataConfig(), (), "", shuffle_buffer=10)
+    empty = ItemDataset(rows, ImageDataConfig(), (), "")
     with pytest.raises(ValueError, match=r"has no items: set data\.train"):
         next(streamed_rows(empty, seed=0, start=0, step=1))
