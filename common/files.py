@@ -7,16 +7,18 @@ import platform
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 HASHES = "sha256.json"
 """In a sealed folder: the SHA-256 of each file, by its path in the folder."""
 OWN_HASH = "sha256"
 """In a file of JSON: the SHA-256 of its other keys."""
 LOCK = ".lock"
-"""In a folder that a process is writing: who it is."""
+"""In a folder that processes write: one of them alone, or several that share it."""
+HOLDER = ".lock.json"
+"""In a folder that one process is writing alone: who it is."""
 
 
 @contextmanager
@@ -171,24 +173,64 @@ def locked(folder: Path) -> Iterator[None]:
 
     Raises ValueError, naming the holder, where another process is writing it. A dead holder keeps nothing.
     """
-    from filelock import FileLock, Timeout  # not where a quantizer alone is imported
+    holder = folder / HOLDER
+    with only_one(folder / LOCK, wait=False) as alone:
+        if not alone:
+            refuse_writing(folder)
+        try:
+            remove_left(folder)
+            since = time.strftime("%Y-%m-%d %H:%M:%S")
+            holder.write_text(f"process {os.getpid()} on {platform.node()} since {since}\n")
+            yield
+        finally:
+            holder.unlink(missing_ok=True)
+
+
+@contextmanager
+def shared(folder: Path) -> Iterator[None]:
+    """A context in which processes of any machines write a folder together, and none writes it as `locked` has it.
+
+    Raises ValueError, naming the holder, where one does.
+    """
+    import fcntl
 
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK)
-    holder = folder / f"{LOCK}.json"
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        who = holder.read_text().strip() if holder.exists() else "another process"
-        raise ValueError(
-            f"{folder} is being written by {who}: wait until it is done, or set another folder"
-        ) from None
-    try:
-        for left in folder.rglob(".*.tmp"):
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
-        since = time.strftime("%Y-%m-%d %H:%M:%S")
-        holder.write_text(f"process {os.getpid()} on {platform.node()} since {since}\n")
+    with (folder / LOCK).open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            refuse_writing(folder)
         yield
+
+
+@contextmanager
+def only_one(lock: Path, *, wait: bool) -> Iterator[bool]:
+    """A context that one process at a time has by a file, and whether this one has it: if not, it may `wait`.
+
+    A dead process has none.
+    """
+    from filelock import FileLock, Timeout  # not where a quantizer alone is imported
+
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    file_lock = FileLock(lock)
+    with suppress(Timeout):
+        file_lock.acquire(timeout=-1 if wait else 0)
+    try:
+        yield file_lock.is_locked
     finally:
-        holder.unlink(missing_ok=True)
-        lock.release()
+        file_lock.release()
+
+
+def refuse_writing(folder: Path) -> NoReturn:
+    """Raises ValueError for a folder that others write, naming the one that writes it alone."""
+    holder = folder / HOLDER
+    who = holder.read_text().strip() if holder.exists() else "another process"
+    raise ValueError(
+        f"{folder} is being written by {who}: wait until it is done, or set another folder"
+    )
+
+
+def remove_left(folder: Path) -> None:
+    """Removes what dead processes left half-written in a folder."""
+    for left in folder.rglob(".*.tmp"):
+        shutil.rmtree(left) if left.is_dir() else left.unlink()

@@ -11,7 +11,7 @@ import stage1_tokenizer.encode
 import stage1_tokenizer.train
 import stage2_prior.train
 from common.codes import read_manifest
-from common.files import is_sealed, sha256
+from common.files import is_sealed, sha256, shared
 from common.findings import lines, refuse_failed
 from common.metrics import NAMES
 from common.processes import processes
@@ -66,7 +66,7 @@ def bad_items(count: int) -> str:
 
 
 def encode(config: EncodeConfig) -> str:
-    with writing(config.out):
+    with shared(config.out) if config.shared else writing(config.out):
         manifest = stage1_tokenizer.encode.encode(config)
     return (
         f"{config.out}: {manifest['rows']['train']:,} rows, {manifest['positions']:,} positions; "

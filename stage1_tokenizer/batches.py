@@ -51,9 +51,10 @@ class BadItems:
             )
 
 
-def bad_items_of(dataset: ItemDataset) -> BadItems:
-    """A counter for this process's share of a data set."""
-    return BadItems(None if dataset.is_stream else len(dataset) / processes().num_processes)
+def bad_items_of(dataset: ItemDataset, readers: int | None = None) -> BadItems:
+    """A counter for this process's share of a data set that `readers` processes read, by default all of the run."""
+    readers = readers or processes().num_processes
+    return BadItems(None if dataset.is_stream else len(dataset) / readers)
 
 
 def first_usable_item(
@@ -121,7 +122,7 @@ def streamed_rows(
     assert isinstance(dataset.rows, IterableDataset)
     position = 0
     for epoch in itertools.count():
-        shuffled = dataset.rows.shuffle(seed=seed, buffer_size=dataset.shuffle_buffer)
+        shuffled = dataset.rows.shuffle(seed=seed, buffer_size=dataset.config.shuffle_buffer)
         shuffled.set_epoch(epoch)
         first = position
         window: list[Row] = []

@@ -73,6 +73,9 @@ class EncodeConfig:
     """Threads that decode items."""
     format: Literal["arrow", "parquet"] = "arrow"
     """Of the shards."""
+    shared: bool = False
+    """Whether several encode commands, on any machines, fill the folder together, each taking shards that no other
+    has."""
 
 
 def load_saved_config(schema: type[Config], path: Path) -> Config:

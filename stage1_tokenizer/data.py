@@ -3,7 +3,7 @@
 import hashlib
 import io
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
@@ -12,6 +12,7 @@ from datasets import ClassLabel, Dataset, IterableDataset, Value
 from datasets.exceptions import DatasetsError
 from torch import Tensor
 
+from common.bounds import Count
 from common.hub import without_waiting
 from stage1_tokenizer.parquet import parquet_rows
 from stage1_tokenizer.split import hold_out, share_of
@@ -52,6 +53,10 @@ class DataConfig:
     """The split, file or share that scores alone read; null scores the validation split."""
     label_column: str | None = "label"
     """null where the items have no labels."""
+    streaming: bool = False
+    """Read a Hub data set or Parquet files as a stream, without a copy on disk."""
+    shuffle_buffer: Count = 10_000
+    """Items among which a stream is shuffled."""
 
     def __post_init__(self) -> None:
         if self.test == self.validation and share_of("test", self.test) is None:
@@ -80,8 +85,6 @@ class ItemDataset:
     classes: tuple[str, ...]
     """Names of the labels; empty for items without."""
     fingerprint: str
-    shuffle_buffer: int = field(default=0, kw_only=True)
-    """Items among which a stream is shuffled."""
 
     @property
     def is_stream(self) -> bool:
@@ -98,6 +101,16 @@ class ItemDataset:
         """The index of a row's label, 0 where there are none."""
         return value_index(row, self.config.label_column, self.classes)
 
+    def spread(self, count: int) -> Iterable[Row]:
+        """At most `count` rows, spread over the split; of a stream all rows, in their order."""
+        if self.is_stream:
+            return self.rows
+        return map(self.__getitem__, range(0, len(self), -(-len(self) // count)))
+
+    def counted(self, items: str) -> str:
+        """How many `items` there are, in words."""
+        return f"a stream of {items}" if self.is_stream else f"{len(self):,} {items}"
+
 
 def load_rows(
     config: DataConfig,
@@ -105,7 +118,6 @@ def load_rows(
     embedded: Mapping[str, Callable[[str], Dataset]],
     read_folder: Callable[[Path, str], Dataset],
     *,
-    streaming: bool = False,
     speaker_column: str | None = None,
 ) -> Rows:
     """The rows of a split of the config: of an embedded data set, Parquet files, a folder or the Hub.
@@ -116,8 +128,8 @@ def load_rows(
     """
     shares = {name: share_of(name, getattr(config, name)) for name in ("test", "validation")}
     if shares.get(split) is None and split != "train":
-        return read_split(config, split, embedded, read_folder, streaming=streaming)
-    rows = read_split(config, "train", embedded, read_folder, streaming=streaming)
+        return read_split(config, split, embedded, read_folder)
+    rows = read_split(config, "train", embedded, read_folder)
     for name, share in shares.items():
         if share is not None:
             rows, held_out = hold_out(rows, share, config.label_column, speaker_column)
@@ -131,8 +143,6 @@ def read_split(
     split: str,
     embedded: Mapping[str, Callable[[str], Dataset]],
     read_folder: Callable[[Path, str], Dataset],
-    *,
-    streaming: bool,
 ) -> Rows:
     """The rows that data.`split` names, as they are. Raises ValueError as `load_rows` does."""
     where = getattr(config, split)
@@ -144,11 +154,13 @@ def read_split(
         return embedded[config.source](where)
     try:
         if config.source == "parquet":
-            return parquet_rows(where, streaming=streaming)
+            return parquet_rows(where, streaming=config.streaming)
         if Path(config.source).is_dir():
             return read_folder(Path(config.source), where)
         without_waiting()
-        return datasets.load_dataset(config.source, config.subset, split=where, streaming=streaming)
+        return datasets.load_dataset(
+            config.source, config.subset, split=where, streaming=config.streaming
+        )
     except (OSError, ValueError, KeyError, DatasetsError) as error:
         cause = error.__cause__ or error
         reason = (str(cause).splitlines() or [repr(cause)])[0]
@@ -267,11 +279,8 @@ def held_out_items(
 
     Raises ValueError for a split without any.
     """
-    rows: Iterable[Row] = dataset.rows
-    if not dataset.is_stream:
-        rows = map(dataset.__getitem__, range(0, len(dataset), -(-len(dataset) // count)))
     items: list[Tensor] = []
-    for row in rows:
+    for row in dataset.spread(count):
         try:
             items.append(decode(row))
         except BadItemError:

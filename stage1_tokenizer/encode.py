@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,21 +11,21 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from datasets import Dataset, Features, Value
-from datasets.arrow_writer import ArrowWriter
 from tqdm.auto import tqdm
 
 from common.codes import code_files, damaged_shards, read_codes, read_manifest, write_index
 from common.config import to_plain
-from common.files import read_json, replaced_file, sha256
+from common.files import only_one, read_json, remove_left, sha256
 from common.hub import local_folder
 from common.manifest import start_manifest, write_manifest
-from common.processes import processes
+from common.processes import broadcast_from_first, processes
 from stage1_tokenizer.batches import Item, bad_items_of
 from stage1_tokenizer.codebook_usage import code_counts, perplexity, used
 from stage1_tokenizer.config import EncodeConfig
 from stage1_tokenizer.data import BadItemError, ItemDataset, Row
 from stage1_tokenizer.modality import MODALITIES, ModalityEncoding
 from stage1_tokenizer.quantizers import CodeSpec
+from stage1_tokenizer.shards import missing_shards, write_shard
 from stage1_tokenizer.tokenizer import code_source
 
 In = TypeVar("In")
@@ -38,27 +39,54 @@ def encode(config: EncodeConfig) -> dict[str, Any]:
     """
     state = processes()
     modality = MODALITIES[config.modality].encoding(config, state.device)
-    path, folder = config.out / "manifest.json", local_folder(config.tokenizer)
     request = request_of(config, modality)
-    with state.main_process_first():
-        request |= code_source(folder, read_json(path) if path.exists() else {})
-        manifest = start_manifest(path, request, "*/shard-*")
-        damaged = damaged_shards(config.out, manifest)
-        for name in damaged:
-            (config.out / name).unlink(missing_ok=True)
-    if manifest["complete"] and not damaged:
+    with state.main_process_first(), alone(config):
+        manifest = begin(config, request)
+    # of the first process: one that looks later may find that another command has finished
+    if broadcast_from_first(torch.tensor(int(manifest["complete"]), device=state.device)):
         return manifest
     for split in modality.splits:
         encode_split(config, modality, split, state)
     state.wait_for_everyone()
     if state.is_main_process:
-        write_index(config.out, list(modality.splits))
-        bad = {name: bad_items(config.out, name, items) for name, items in modality.splits.items()}
-        request |= code_source(folder, {})
-        request["tokenizer_sha256"] = sha256(folder / "model.safetensors")
-        finish_manifest(config.out, request, bad, modality.tokenizer.quantizer.spec)
+        with alone(config):
+            if not read_json(config.out / "manifest.json")["complete"]:
+                finish(config, modality, request)
     state.wait_for_everyone()
     return read_manifest(config.out)
+
+
+def alone(config: EncodeConfig) -> AbstractContextManager[object]:
+    """A context in which no other command that shares the folder begins or finishes it."""
+    return only_one(config.out / ".manifest.lock", wait=True) if config.shared else nullcontext()
+
+
+def begin(config: EncodeConfig, request: dict[str, Any]) -> dict[str, Any]:
+    """The manifest, which is complete where nothing is to be done; shards that are damaged are removed.
+
+    Raises ValueError as `encode` does.
+    """
+    path, folder = config.out / "manifest.json", local_folder(config.tokenizer)
+    request = request | code_source(folder, read_json(path) if path.exists() else {})
+    manifest = start_manifest(path, request, "*/shard-*")
+    damaged = damaged_shards(config.out, manifest)
+    for name in damaged:
+        (config.out / name).unlink(missing_ok=True)
+    if damaged:
+        manifest = manifest | {"complete": False}
+        write_manifest(path, manifest)
+    return manifest
+
+
+def finish(config: EncodeConfig, modality: ModalityEncoding, request: dict[str, Any]) -> None:
+    """Writes index and manifest of the shards, which are all there."""
+    folder = local_folder(config.tokenizer)
+    remove_left(config.out)
+    write_index(config.out, list(modality.splits))
+    bad = {name: bad_items(config.out, name, items) for name, items in modality.splits.items()}
+    request = request | code_source(folder, {})
+    request["tokenizer_sha256"] = sha256(folder / "model.safetensors")
+    finish_manifest(config.out, request, bad, modality.tokenizer.quantizer.spec)
 
 
 def request_of(config: EncodeConfig, modality: ModalityEncoding) -> dict[str, Any]:
@@ -78,9 +106,15 @@ def request_of(config: EncodeConfig, modality: ModalityEncoding) -> dict[str, An
 
 
 def bad_items(out: Path, split: str, items: ItemDataset) -> list[int]:
-    """The indices of the items that have no codes, because they could not be decoded."""
+    """The indices of the items that have no codes, because they could not be decoded.
+
+    Raises ValueError for over 1 % of them, of which each command or process may have met a few.
+    """
     encoded = set(read_codes(out, split)["item"])
-    return sorted(set(range(max(encoded) + 1 if items.is_stream else len(items))) - encoded)
+    count = max(encoded) + 1 if items.is_stream else len(items)
+    bad = sorted(set(range(count)) - encoded)
+    bad_items_of(items, 1).count([f"item {index} of {split}" for index in bad], 0, count)
+    return bad
 
 
 def finish_manifest(
@@ -128,11 +162,12 @@ def encode_split(
     items, views = modality.splits[split], modality.views(split)
     common = {"item": Value("int64"), "view": Value("string"), "label": Value("int64")}
     features = Features(common | modality.columns)
-    bad, at_once = bad_items_of(items), max(config.batch_size // len(views), 1)
+    bad = bad_items_of(items, 1 if config.shared else state.num_processes)
+    at_once = max(config.batch_size // len(views), 1)
     shards = missing_shards(config, split, items, state)
     progress = tqdm(shards, desc=f"encode {split}", disable=not state.is_main_process or None)
     with ThreadPoolExecutor(config.threads) as pool:
-        for shard, rows in progress:
+        for path, rows in progress:
             columns: dict[str, list[Any]] = {name: [] for name in features}
             for batch in prefetched(pool, load, rows, at_once):
                 loaded = [item for item in batch if not isinstance(item, str)]
@@ -142,28 +177,7 @@ def encode_split(
                 columns["label"] += [item["label"] for item in loaded for _ in views]
                 for name, values in (modality.encode(split, loaded) if loaded else {}).items():
                     columns[name] += values
-            write_shard(config, split, shard, Dataset.from_dict(columns, features=features))
-
-
-def missing_shards(
-    config: EncodeConfig, split: str, items: ItemDataset, state: PartialState
-) -> Iterator[tuple[int, Iterator[tuple[int, Row]]]]:
-    """(index of a shard, its items' indices and rows) of the shards that this process has still to write."""
-    size = config.shard_items
-    done = {int(path.stem.split("-")[1]) for path in code_files(config.out, split)}
-
-    def missing(shard: int) -> bool:
-        return shard % state.num_processes == state.process_index and shard not in done
-
-    if items.is_stream:
-        stream = enumerate(items.rows)
-        for shard, first in enumerate(iter(lambda: list(islice(stream, size)), [])):
-            if missing(shard):
-                yield shard, iter(first)
-        return
-    for shard in filter(missing, range(-(-len(items) // size))):
-        places = range(shard * size, min((shard + 1) * size, len(items)))
-        yield shard, ((place, items[place]) for place in places)
+            write_shard(config, path, Dataset.from_dict(columns, features=features))
 
 
 def prefetched(
@@ -178,15 +192,3 @@ def prefetched(
     while ahead:
         batch, ahead = ahead, submit()
         yield [future.result() for future in batch]
-
-
-def write_shard(config: EncodeConfig, split: str, shard: int, table: Dataset) -> None:
-    """One file, under its final name only when it is whole."""
-    final = config.out / split / f"shard-{shard:05d}.{config.format}"
-    with replaced_file(final) as partial:
-        if config.format == "parquet":
-            table.to_parquet(partial)
-        else:
-            with ArrowWriter(path=str(partial), features=table.features) as writer:
-                writer.write_table(table.data.table)
-                writer.finalize()

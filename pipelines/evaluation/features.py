@@ -79,7 +79,7 @@ def limited(dataset: Data, count: int | None, seed: int) -> Data:
     if count is None:
         return dataset
     rows: Any = dataset.rows
-    if isinstance(dataset, ImageDataset) and isinstance(rows, IterableDataset):
+    if isinstance(rows, IterableDataset):
         shuffled = rows.shuffle(seed=seed, buffer_size=dataset.config.shuffle_buffer)
         chosen: Any = shuffled.take(count)
     else:

@@ -14,7 +14,6 @@ from pyarrow import ArrowException
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
-from common.bounds import Count
 from common.seeding import epoch_order
 from stage1_tokenizer.data import (
     BadItemError,
@@ -40,10 +39,6 @@ class ImageDataConfig(DataConfig):
     `train` and `validation` folders are splits), or the name of a data set on the Hub."""
     image_column: str = "image"
     """The column of the images."""
-    streaming: bool = False
-    """Read a Hub data set or Parquet files as a stream, without a copy on disk."""
-    shuffle_buffer: Count = 10_000
-    """Items among which a stream is shuffled."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +125,6 @@ def load_images(config: ImageDataConfig, split: str, *, channels: int, size: int
         fingerprint(rows, config.image_column, origin),
         channels,
         size,
-        shuffle_buffer=config.shuffle_buffer,
     )
 
 
@@ -141,7 +135,7 @@ def image_rows(config: ImageDataConfig, split: str) -> Rows:
         return datasets.load_dataset("imagefolder", data_dir=str(folder), split=where)
 
     embedded = {"digits": digits_rows}
-    return load_rows(config, split, embedded, read_folder, streaming=config.streaming)
+    return load_rows(config, split, embedded, read_folder)
 
 
 def digits_rows(split: str) -> Dataset:

@@ -133,11 +133,10 @@ class ImageTraining:
     def describe(self) -> str:
         """The data set, the classes, and the bits of one image."""
         data = self.train_set
-        count = "a stream of images" if data.is_stream else f"{len(data):,} images"
         height, width = self.tokenizer.config.grid
         bits = self.tokenizer.quantizer.spec.bits
         return (
-            f"{count}, {len(data.classes)} classes, {len(self.held_out)} held-out images evaluated, "
+            f"{data.counted('images')}, {len(data.classes)} classes, {len(self.held_out)} held-out images evaluated, "
             f"{bits:.4g} bits at each of {height} x {width} positions ({height * width * bits:,.0f} per image)"
         )
 

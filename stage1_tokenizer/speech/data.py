@@ -1,6 +1,7 @@
 """Clips with labels, speakers and texts, from many sources, decoded on demand."""
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import datasets
@@ -11,7 +12,7 @@ from datasets import Dataset
 from jaxtyping import Float
 from torch import Tensor
 
-from common.bounds import Positive
+from common.bounds import Count, Positive
 from common.extras import Extra
 from stage1_tokenizer.data import (
     SPREAD,
@@ -19,6 +20,7 @@ from stage1_tokenizer.data import (
     DataConfig,
     ItemDataset,
     Row,
+    Rows,
     UnfitItemError,
     check_columns,
     fingerprint,
@@ -33,6 +35,8 @@ from stage1_tokenizer.speech.spoken_digits import spoken_digits
 
 soundfile, soxr = Extra("soundfile"), Extra("soxr")
 
+STORED = {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}
+"""What datasets.Audio stores of a clip; of a stream it would itself ask for a package to encode audio by."""
 LOUDEST = 1e6
 """Samples beyond it are damage: full scale is 1, and 32,768 in floats that somebody forgot to divide."""
 TRIES = 8
@@ -53,6 +57,8 @@ class SpeechDataConfig(DataConfig):
     """null where the clips have no speakers."""
     text_column: str | None = "text"
     """null where the clips have no texts."""
+    shuffle_buffer: Count = 1_000
+    """Clips among which a stream is shuffled: as many are in memory, as they are stored."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +84,6 @@ class SpeechAugmentConfig:
 class SpeechDataset(ItemDataset):
     """One split of clips."""
 
-    rows: Dataset
     config: SpeechDataConfig
     sample_rate: int
     """Of every decoded waveform, whatever that of its file."""
@@ -127,11 +132,11 @@ class SpeechDataset(ItemDataset):
         return file_name(row[self.config.audio_column])
 
     def conversions(self) -> str | None:
-        """One line that says what decoding changes, None if nothing, by a look at some clips."""
+        """One line that says what decoding changes, None if nothing, by a look at some clips, of a stream the first."""
         opened, rates, several = 0, set(), 0
-        for index in range(0, len(self), -(-len(self) // SPREAD)):
+        for row in islice(self.spread(SPREAD), SPREAD):
             try:
-                with open_audio(self.rows[index][self.config.audio_column]) as file:
+                with open_audio(row[self.config.audio_column]) as file:
                     rates.add(file.samplerate)
                     several += file.channels > 1
                     opened += 1
@@ -208,12 +213,15 @@ def load_clips(config: SpeechDataConfig, split: str, *, sample_rate: int) -> Spe
 
     rows = clip_rows(config, split)
     check_columns(rows, config, "audio_column", "label_column", "speaker_column", "text_column")
-    if isinstance(rows.features[config.audio_column], datasets.Audio):
-        rows = rows.cast_column(config.audio_column, datasets.Audio(decode=False))
     feature = rows.features[config.audio_column]
     if not isinstance(feature, datasets.Audio | dict):
         refuse_items(config, "audio_column", feature)
-    origin = f"{config.source} {getattr(config, split)} {len(rows)}"
+    if isinstance(feature, datasets.Audio):
+        stored = datasets.Audio(decode=False) if isinstance(rows, Dataset) else STORED
+        rows = rows.cast_column(config.audio_column, stored)
+    origin = f"{config.source} {getattr(config, split)}"
+    if isinstance(rows, Dataset):
+        origin += f" {len(rows)}"
     return SpeechDataset(
         rows,
         config,
@@ -224,11 +232,7 @@ def load_clips(config: SpeechDataConfig, split: str, *, sample_rate: int) -> Spe
     )
 
 
-def clip_rows(config: SpeechDataConfig, split: str) -> Dataset:
+def clip_rows(config: SpeechDataConfig, split: str) -> Rows:
     """The rows of a split."""
-    embedded = {"spoken_digits": spoken_digits}
-    rows = load_rows(
-        config, split, embedded, audio_folder_rows, speaker_column=config.speaker_column
-    )
-    assert isinstance(rows, Dataset)
-    return rows
+    embedded, speaker = {"spoken_digits": spoken_digits}, config.speaker_column
+    return load_rows(config, split, embedded, audio_folder_rows, speaker_column=speaker)

@@ -148,7 +148,7 @@ class SpeechTraining:
         data = self.train_set
         bits, rate = self.tokenizer.quantizer.spec.bits, self.tokenizer.config.codes_per_second
         return (
-            f"{len(data):,} clips, {len(data.classes)} classes, {len(data.speakers)} speakers, "
+            f"{data.counted('clips')}, {len(data.classes)} classes, {len(data.speakers)} speakers, "
             f"{bits:.4g} bits at each of {rate:g} positions per second ({bits * rate:,.0f} bits per second)"
         )
 

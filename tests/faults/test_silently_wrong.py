@@ -25,6 +25,7 @@ from stage1_tokenizer.images.encode import EncodeImagesConfig
 from stage1_tokenizer.train import train_tokenizer
 
 WEIGHTS = "model/model.safetensors"
+STORED = datasets.Image(decode=False)
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +129,26 @@ def test_a_damaged_shard_is_told_by_readers_and_made_again_by_encode(
     assert read_manifest(tmp_path)["complete"] and read_codes(tmp_path, "train")[:] == before
 
 
+def test_too_many_bad_items_are_refused_also_by_the_command_that_goes_on(
+    tmp_path: Path, whole: Path
+) -> None:
+    files = few_digits(tmp_path, train=120, validation=12)
+    rows = list(datasets.Dataset.from_parquet(files["train"]).cast_column("image", STORED))
+    for index in (3, 100):
+        rows[index]["image"] = {"bytes": b"no image", "path": f"{index}.png"}
+    files["train"] = str(tmp_path / "bad.parquet")
+    datasets.Dataset.from_list(rows).to_parquet(files["train"])
+    config = EncodeImagesConfig(
+        tokenizer=whole / "model",
+        out=tmp_path / "codes",
+        data=ImageDataConfig(source="parquet", **files),
+        shard_items=64,
+    )
+    for first in (r"3\.png", "item 3 of train"):  # the second command has met one of them alone
+        with pytest.raises(ValueError, match=f"2 items of an epoch of 120 .* is {first}: mend"):
+            encode(config)
+
+
 def test_shards_without_a_manifest_are_of_nobody_knows_what(
     tmp_path: Path, whole: Path, data: ImageDataConfig
 ) -> None:
@@ -213,6 +234,6 @@ def test_a_strip_is_not_enlarged(tmp_path: Path) -> None:
 
 def test_an_empty_stream_is_told_and_not_waited_for() -> None:
     rows = datasets.IterableDataset.from_generator(lambda: iter(()))
-    empty = ItemDataset(rows, ImageDataConfig(), (), "", shuffle_buffer=10)
+    empty = ItemDataset(rows, ImageDataConfig(), (), "")
     with pytest.raises(ValueError, match=r"has no items: set data\.train"):
         next(streamed_rows(empty, seed=0, start=0, step=1))

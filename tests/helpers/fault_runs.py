@@ -57,11 +57,11 @@ def words(folder: Path, modality: str) -> list[str]:
     ]
 
 
-def command(verb: str, folder: Path, modality: str) -> None:
-    """`simvq VERB`, as it is typed."""
+def command(verb: str, folder: Path, modality: str, *more: str) -> None:
+    """`simvq VERB`, as it is typed, perhaps with more overrides."""
     from pipelines import cli
 
-    cli.main([verb, *words(folder, modality)])
+    cli.main([verb, *words(folder, modality), *more])
 
 
 def made(verb: str, folder: Path, modality: str, fault: Fault | None = None) -> Ended:

@@ -246,12 +246,16 @@ def test_two_processes_train_a_tokenizer_as_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_encode_as_one(trained: Path, data: ImageDataConfig, tmp_path: Path) -> None:
+@pytest.mark.parametrize("shared", [False, True])
+def test_two_processes_encode_as_one(
+    trained: Path, data: ImageDataConfig, tmp_path: Path, shared: bool
+) -> None:
     encoding = EncodeImagesConfig(
         tokenizer=trained / "tokenizer" / "model",
         out=tmp_path / "codes",
         data=data,
         shard_items=75,
+        shared=shared,
     )
     save_experiment(tmp_path / "e.yaml", codes=encoding)
     run_on_two(tmp_path, "encode", "e.yaml")

@@ -48,8 +48,7 @@ class Clips:
 def read_clips(dataset: SpeechDataset) -> Clips:
     """Every clip of a split. Raises ValueError where none can be decoded."""
     waveforms, places, texts, bad = [], [], [], []
-    for index in range(len(dataset)):
-        item = dataset[index]
+    for index, item in enumerate(dataset.rows):
         try:
             waveforms.append(dataset.decode(item))
         except BadItemError as error:
