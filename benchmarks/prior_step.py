@@ -36,7 +36,8 @@ from stage2_prior import Prior, PriorConfig
 from stage2_prior.data import CodeDataset
 from stage2_prior.decoding import Size
 from stage2_prior.embeddings import CodebookVocabulary
-from stage2_prior.train import Training, take_step
+from stage2_prior.prepare import Training
+from stage2_prior.train import take_step
 from stage2_prior.train_config import TrainPriorConfig
 
 Precision = Literal["fp32", "bf16"]

@@ -14,7 +14,12 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.tracking import get_available_trackers
-from accelerate.utils import DistributedDataParallelKwargs, LoggerType
+from accelerate.utils import (
+    DistributedDataParallelKwargs,
+    GradientAccumulationPlugin,
+    LoggerType,
+    parse_flag_from_env,
+)
 from omegaconf import OmegaConf
 
 from common.checkpoints import list_checkpoints
@@ -45,6 +50,7 @@ MAY_CHANGE = {
     "patience",
     "accumulation",
     "checkpointing",
+    "compile",
     "trackers",
     "workers",
     "run_dir",
@@ -58,14 +64,19 @@ def start_run(
 ) -> Accelerator:
     """The run folder with config.yaml and environment.json, and an accelerator that logs into it.
 
-    Raises ValueError when the folder holds a run of another config and for
-    a batch that the processes can't share.
+    Of a user's accelerate config the processes, machines and devices count: what is computed, the recipe alone says.
+
+    Raises ValueError when the folder holds a run of another config, for a batch that the processes can't share, and
+    for an accelerate config that shards.
     """
+    refuse_sharding()
     processes()
     refuse_missing(trackers)
     AcceleratorState._reset_state()  # a process may run one verb after another, in other precisions
     accelerator = Accelerator(
         mixed_precision="no" if precision == "fp32" else precision,
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+        dynamo_backend="no",
         log_with=[JSONLTracker(run_dir / METRICS), *trackers],
         project_dir=str(run_dir),
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
@@ -138,6 +149,15 @@ def writing(folder: Path) -> Iterator[None]:
     """A context in which this command alone writes a folder. Raises ValueError where another one is at it."""
     with locked(folder) if processes().is_main_process else nullcontext():
         yield
+
+
+def refuse_sharding() -> None:
+    """Raises ValueError for an accelerate config whose launcher cuts the networks into shards."""
+    for kind in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
+        if parse_flag_from_env(f"ACCELERATE_USE_{kind}"):
+            raise ValueError(
+                f"accelerate's distributed_type is {kind}, which cuts up networks on its own: set it to MULTI_GPU"
+            )
 
 
 def refuse_missing(trackers: tuple[str, ...]) -> None:

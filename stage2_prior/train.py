@@ -2,73 +2,23 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
-from accelerate.optimizer import AcceleratedOptimizer
-from torch import Tensor, nn
+from torch import Tensor
 
-from common.checkpointing import recompute
-from common.checkpoints import Stateful, resume, save_checkpoint
-from common.codes import read_codes, read_manifest
-from common.early_stopping import Best
+from common.checkpoints import resume, save_checkpoint
 from common.files import is_sealed
 from common.memory import peak_memory
 from common.progress import Progress, machine, parameters
 from common.runs import finish_run, is_finished, start_run
 from common.seeding import seed_step
 from common.stopwatch import part
-from common.training import Average, StepGuard, Throughput, learning_rate, unsynchronised
-from stage2_prior.build import build_prior
-from stage2_prior.data import Batch, CodeDataset, held_out_batches, training_batches
-from stage2_prior.model import Prior
-from stage2_prior.ngrams import baselines
-from stage2_prior.optimizers import new_optimizers, without_gradient
+from common.training import Throughput, learning_rate, unsynchronised
+from stage2_prior.data import Batch, held_out_batches, training_batches
+from stage2_prior.optimizers import without_gradient
+from stage2_prior.prepare import Training, prepare
 from stage2_prior.train_config import TrainPriorConfig
-
-
-@dataclass
-class Training:
-    """Everything that one step touches."""
-
-    config: TrainPriorConfig
-    accelerator: Accelerator
-    prior: Prior
-    model: nn.Module
-    optimizers: list[AcceleratedOptimizer]
-    """AdamW, and Muon where the config says so."""
-    average: Average
-    guard: StepGuard
-    best: Best
-    train: CodeDataset
-    held_out: CodeDataset
-    baselines: dict[str, float]
-    """Held-out nats per code of chance, unigrams and bigrams."""
-    codes_per_second: float | None
-    """Of audio; None for images."""
-
-    @property
-    def codes_per_step(self) -> int:
-        """Over all processes; in the mean, where lengths are unequal."""
-        return round(self.config.batch_size * self.train.mean_codes)
-
-    @property
-    def parts(self) -> dict[str, Stateful]:
-        """What a checkpoint holds."""
-        parts: dict[str, Stateful] = {
-            "model": self.prior,
-            "optimizer": self.optimizers[0].optimizer,
-            "average": self.average,
-            "guard": self.guard,
-            "best": self.best,
-        }
-        if len(self.optimizers) > 1:
-            parts["muon"] = self.optimizers[1].optimizer
-        if self.accelerator.scaler is not None:
-            parts["scaler"] = self.accelerator.scaler
-        return parts
 
 
 def train_prior(config: TrainPriorConfig) -> Path:
@@ -151,38 +101,6 @@ def take_step(run: Training, batches: Iterator[Batch], step: int) -> tuple[Tenso
     with part("optimizer"):
         run.average.update(step)
     return loss.detach(), norm
-
-
-def prepare(config: TrainPriorConfig, accelerator: Accelerator) -> Training:
-    """Data, model and optimizer, on their device and wrapped for several processes.
-
-    Raises ValueError for codes that do not fit the config.
-    """
-    manifest = read_manifest(config.codes)
-    items = {split: read_codes(config.codes, split) for split in ("train", "validation")}
-    prior = build_prior(config, manifest, items)
-    if config.checkpointing:
-        recompute(prior)
-    per_second = manifest["sample_rate"] / manifest["hop"] if prior.config.ends else None
-    all_items = config.steps * config.batch_size
-    optimizers = new_optimizers(prior, config.optimizer, config.optim)
-    model, *prepared = accelerator.prepare(prior, *optimizers)
-    return Training(
-        config=config,
-        accelerator=accelerator,
-        prior=prior,
-        model=model,
-        optimizers=prepared,
-        average=Average(prior, config.ema_decay),
-        guard=StepGuard(accelerator.device, config.max_skipped_steps, config.optim.grad_clip),
-        best=Best(),
-        train=CodeDataset(items["train"], prior, config.label_dropout, config.seed, all_items),
-        held_out=CodeDataset(items["validation"], prior, 0.0, config.seed),
-        baselines=baselines(
-            items["train"], items["validation"], prior.config.level_sizes, prior.config.ends
-        ),
-        codes_per_second=per_second and per_second * prior.config.levels,
-    )
 
 
 def start_line(run: Training) -> str:

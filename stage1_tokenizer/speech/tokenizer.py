@@ -248,10 +248,15 @@ class SpeechTokenizer(Tokenizer):
         self, latents: Float[Tensor, "b d n"], samples: int, lengths: Lengths
     ) -> tuple[Float[Tensor, "b t"], Quantized]:
         counts = self.counts(lengths)
-        valid = None if counts is None else inside(counts, latents.shape[2])
-        quantized = self.quantizer(latents, channels_first=True, mask=valid)
+        quantized = self._quantized(latents, counts)
         decoded = self.decoder(quantized.latents, counts)
         return trimmed(decoded, samples, lengths), quantized
+
+    @torch.compiler.disable  # the shape of what is inside depends on lengths
+    def _quantized(self, latents: Float[Tensor, "b d n"], counts: Lengths) -> Quantized:
+        valid = None if counts is None else inside(counts, latents.shape[2])
+        quantized: Quantized = self.quantizer(latents, channels_first=True, mask=valid)
+        return quantized
 
 
 def trimmed(decoded: Float[Tensor, "b m"], samples: int, lengths: Lengths) -> Float[Tensor, "b t"]:

@@ -1,20 +1,24 @@
 """Commands and Python blocks of README and docs: all are read as the command line reads them, the cheap ones run."""
 
+import argparse
 import contextlib
 import importlib.util
 import io
 import re
 import shlex
 import shutil
+import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-from helpers.pages import PAGES, ROOT, blocks, commands, from_root
+from accelerate.commands.launch import launch_command_parser
+from helpers.pages import DOCS, PAGES, ROOT, blocks, commands, from_root
 from helpers.pipelines import speech_pipeline
 from PIL import Image
+from torch.distributed.run import get_args_parser
 
 import pipelines.new
 from common.config import load_config
@@ -113,10 +117,16 @@ def read(words: list[str], target: str | None) -> None:
             ):
                 main(words)
             assert end.value.code == 0 and said.getvalue()
-        case "run":
-            read_experiment(config_path(rest[0]), rest[1:])
         case _:
-            read_experiment(config_path(rest[0]), rest[1:]).config(VERBS[verb][0])
+            args = parser().parse_args(words)
+            experiment = read_experiment(args.config, args.overrides)
+            assert verb == "run" or experiment.config(VERBS[verb][0])
+
+
+def read_launched(args: argparse.Namespace) -> None:
+    """Reads the words of `python -m pipelines ...` that a launcher gets."""
+    assert args.module and args.training_script == "pipelines"
+    read(args.training_script_args, None)
 
 
 def check(line: str) -> None:
@@ -129,6 +139,10 @@ def check(line: str) -> None:
             pass
         case ["simvq", *rest] | ["python", "-m", "pipelines", *rest]:
             read(rest, target)
+        case ["torchrun", *rest]:
+            read_launched(get_args_parser().parse_args(rest))
+        case ["accelerate", "launch", *rest]:
+            read_launched(launch_command_parser().parse_args(rest))
         case ["make", *targets]:
             for name in [target for target in targets if "=" not in target]:
                 assert re.search(rf"^{re.escape(name)}:", (ROOT / "Makefile").read_text(), re.M)
@@ -150,6 +164,14 @@ def test_every_command_is_one_that_the_command_line_takes(page: Path, folder: Pa
                 check(line)
             except (ValueError, SystemExit) as error:
                 raise AssertionError(f"{line}: {error}") from error
+
+
+def test_the_slurm_script_is_valid_and_its_command_is_ours(folder: Path) -> None:
+    (script,) = blocks(DOCS / "scale.md", "sh")
+    subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+    (line,) = re.findall(r"^srun (.*)", script.replace("\\\n", ""), flags=re.MULTILINE)
+    with contextlib.chdir(folder):
+        check(line)
 
 
 def quick_commands(recipe: str, pages: Sequence[Path] = PAGES) -> list[list[str]]:
