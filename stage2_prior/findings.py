@@ -75,6 +75,17 @@ def _course_findings(held_out: list[dict[str, Any]], best: dict[str, Any]) -> li
     return []
 
 
+def in_words(line: dict[str, Any]) -> str:
+    """An evaluation for the eye: the held-out loss, bigrams', the lowest so far, and what is wrong."""
+    nats, best = line["heldout/nats_per_code"], line["heldout/best_nats_per_code"]
+    wrong = [finding.name for finding in _baseline_findings(line)]
+    if nats > best * (1 + OVERFIT):
+        wrong.append("the prior overfits")
+    bigrams = line["baseline/bigram_nats"]
+    text = f"held-out {nats:.3f} nats per code (bigrams {bigrams:.3f}), best {best:.3f}"
+    return text + (f"; WARNING: {', '.join(wrong)}" if wrong else "")
+
+
 def prior_summary(lines: list[dict[str, Any]]) -> list[str]:
     """Three lines on a prior: its loss beside the baselines, the loss's course, its training."""
     held_out = [line for line in lines if "heldout/nats_per_code" in line]

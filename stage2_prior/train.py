@@ -16,6 +16,7 @@ from common.seeding import seed_step
 from common.stopwatch import part
 from common.training import Throughput, learning_rate, unsynchronised
 from stage2_prior.data import Batch, held_out_batches, training_batches
+from stage2_prior.findings import in_words
 from stage2_prior.optimizers import without_gradient
 from stage2_prior.prepare import Training, prepare
 from stage2_prior.train_config import TrainPriorConfig
@@ -55,8 +56,7 @@ def train_prior(config: TrainPriorConfig) -> Path:
         elif progress.overdue():
             progress.line(done, f"loss {float(loss.detach()):.3f}")
         if ends_epoch(done, config.batch_size, len(run.train)) or done == config.steps:
-            nats = validate(run, done)
-            progress.line(done, f"held-out {nats:.3f} nats per code, best {run.best.loss:.3f}")
+            progress.line(done, in_words(validate(run, done)))
             clock.rate()  # the evaluation took none of a step's time
         last = done == config.steps or run.best.long_ago(config.patience)
         if done % config.save_every == 0 or last:
@@ -171,8 +171,8 @@ def ends_epoch(done: int, batch_size: int, items: int) -> bool:
 
 
 @torch.no_grad()
-def validate(run: Training, done: int) -> float:
-    """The held-out nats per code over every held-out item, logged; the model is kept if it is the best so far."""
+def validate(run: Training, done: int) -> dict[str, float]:
+    """The held-out loss over every held-out item, logged; the model is kept if it is the best so far."""
     accelerator, prior = run.accelerator, run.prior
     prior.eval()
     with run.average.swapped_in():
@@ -195,7 +195,7 @@ def validate(run: Training, done: int) -> float:
         metrics["heldout/codes"], metrics["heldout/clips"] = codes_alone, len(run.held_out)
     accelerator.log(metrics, step=done)
     accelerator.wait_for_everyone()
-    return nats
+    return metrics
 
 
 def held_out_sums(run: Training) -> tuple[float, float]:

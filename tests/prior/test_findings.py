@@ -2,7 +2,7 @@
 
 import pytest
 
-from stage2_prior.findings import prior_findings
+from stage2_prior.findings import in_words, prior_findings
 
 
 def course(*nats: float, pair: float = 3.0, single: float = 4.0) -> list[dict[str, float]]:
@@ -37,3 +37,22 @@ def test_a_priors_course_gives_itself_away(lines: list[dict[str, float]], names:
     findings = prior_findings(lines)
     assert [finding.name for finding in findings] == names
     assert [finding.failed for finding in findings] == ["unigram" in name for name in names]
+
+
+@pytest.mark.parametrize(
+    ("nats", "best", "words"),
+    [
+        (2.5, 2.5, "held-out 2.500 nats per code (bigrams 3.000), best 2.500"),
+        (2.54, 2.5, "best 2.500"),
+        (2.7, 2.5, "best 2.500; WARNING: the prior overfits"),
+        (3.2, 3.2, "best 3.200; WARNING: the prior is no better than a bigram table"),
+        (
+            4.5,
+            4.1,
+            "best 4.100; WARNING: the prior is no better than a unigram table, the prior overfits",
+        ),
+    ],
+)
+def test_a_line_of_the_log_says_what_is_wrong(nats: float, best: float, words: str) -> None:
+    (line,) = course(nats)
+    assert in_words(line | {"heldout/best_nats_per_code": best}).endswith(words)
