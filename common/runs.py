@@ -50,6 +50,7 @@ MAY_CHANGE = {
     "patience",
     "accumulation",
     "checkpointing",
+    "compile",
     "trackers",
     "workers",
     "run_dir",

@@ -75,7 +75,8 @@ def seconds_between(start: float | torch.Event, end: float | torch.Event) -> flo
 @contextmanager
 def part(name: Part) -> Iterator[None]:
     """Names what happens inside, also as a decorator; where no stopwatch runs, it does nothing."""
-    stopwatch = Stopwatch.current
+    # what is compiled is one part: which stopwatch runs must not be asked there, lest it be compiled again
+    stopwatch = None if torch.compiler.is_compiling() else Stopwatch.current
     if stopwatch is None:
         yield
         return

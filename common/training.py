@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from accelerate import Accelerator
@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from common.bounds import Count, NonNegative, Positive, Share, Whole
 
 Precision = Literal["fp32", "bf16", "fp16"]
+COMPILER = "inductor"
+"""The backend of torch.compile."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +55,8 @@ class LoopConfig:
     """Equal parts in which a batch passes the networks one after another: the same step, in less memory."""
     checkpointing: bool = False
     """Compute the networks' inner values again in the backward pass, level by level, instead of keeping them."""
+    compile: bool = False
+    """Train through torch.compile, which takes a minute or more before the first step."""
     max_skipped_steps: Whole = 50
     """Steps with a loss or gradient that is not finite are skipped; past this many the run stops."""
     workers: Whole = 2
@@ -234,3 +238,15 @@ def unsynchronised(accelerator: Accelerator, network: nn.Module, until: bool) ->
     """A context for a part of a batch: the processes share gradients after the last one alone, which `until` says."""
     with contextlib.nullcontext() if until else accelerator.no_sync(network):
         yield
+
+
+def compiled(network: nn.Module) -> nn.Module:
+    """The network through torch.compile, for training alone: the network itself stays as it is.
+
+    Weights and their names are the network's own. What is made for the first shapes is made once more when they
+    change, for any. Methods that a module names in `not_compiled` are left out.
+    """
+    for module in network.modules():
+        for name in getattr(module, "not_compiled", ()):
+            setattr(module, name, torch.compiler.disable(getattr(module, name)))
+    return cast(nn.Module, torch.compile(network, backend=COMPILER))

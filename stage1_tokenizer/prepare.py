@@ -11,7 +11,7 @@ from torch import nn
 from common.checkpointing import recompute
 from common.checkpoints import Stateful
 from common.early_stopping import Best
-from common.training import Average, StepGuard, decay_groups
+from common.training import Average, StepGuard, compiled, decay_groups
 from stage1_tokenizer.batches import BadItems, bad_items_of
 from stage1_tokenizer.codebook_usage import CodebookUse
 from stage1_tokenizer.config import TrainTokenizerConfig
@@ -28,7 +28,7 @@ class Training:
     modality: ModalityTraining
     """What the modality brings: data, networks as they are saved, losses, evaluation."""
     model: nn.Module
-    """The tokenizer as the accelerator wraps it for several processes,"""
+    """The tokenizer as the accelerator wraps it for several processes, and torch.compile,"""
     optimizer: AcceleratedOptimizer
     wrapped_discriminator: nn.Module | None
     """and the discriminator; the generator meets it unwrapped, for it takes no gradient there."""
@@ -82,7 +82,7 @@ def prepare(config: TrainTokenizerConfig, accelerator: Accelerator) -> Training:
         config=config,
         accelerator=accelerator,
         modality=modality,
-        model=model,
+        model=compiled(model) if config.compile else model,
         optimizer=optimizer,
         wrapped_discriminator=discriminator,
         discriminator_optimizer=discriminator_optimizer,

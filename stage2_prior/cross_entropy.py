@@ -7,12 +7,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from common.stopwatch import part
+
 LOGITS_AT_ONCE = 2**24
 """Logits of one chunk: 64 MB in float32."""
 LEAST_STATES = 256
 """States of a chunk where codes are so many that fewer would fit: each chunk touches the weights' whole gradient."""
 
 
+@part("losses")
 def linear_cross_entropy(
     states: Float[Tensor, "n w"],
     weight: Float[Tensor, "k w"],

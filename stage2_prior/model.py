@@ -14,7 +14,6 @@ from transformers import PreTrainedModel
 
 from common.bounds import Count, Share
 from common.hub import HubModel
-from common.stopwatch import part
 from stage2_prior.cross_entropy import linear_cross_entropy
 from stage2_prior.decoding import CachedBody, Size, Style, cached, new_body
 from stage2_prior.embeddings import CodebookVocabulary, LearnedVocabulary
@@ -147,6 +146,8 @@ class Prior(HubModel):
     """
 
     config_class = PriorConfig
+    not_compiled = ("summed_cross_entropy",)
+    """For the number of its chunks depends on the batch."""
     config: PriorConfig
     body: PreTrainedModel
     vocabulary: Any
@@ -255,7 +256,6 @@ class Prior(HubModel):
         """The logits of the code at a place of the sequence, in float32."""
         return self.vocabulary.logits(states).float()
 
-    @part("losses")
     def summed_cross_entropy(
         self, hidden: Float[Tensor, "n w"], targets: Int[Tensor, " n"], *level: int
     ) -> Float[Tensor, ""]:

@@ -10,7 +10,7 @@ from common.checkpointing import recompute
 from common.checkpoints import Stateful
 from common.codes import read_codes, read_manifest
 from common.early_stopping import Best
-from common.training import Average, StepGuard
+from common.training import Average, StepGuard, compiled
 from stage2_prior.build import build_prior
 from stage2_prior.data import CodeDataset
 from stage2_prior.model import Prior
@@ -27,6 +27,7 @@ class Training:
     accelerator: Accelerator
     prior: Prior
     model: nn.Module
+    """The prior as the accelerator wraps it for several processes, and torch.compile."""
     optimizers: list[AcceleratedOptimizer]
     """AdamW, and Muon where the config says so."""
     average: Average
@@ -79,7 +80,7 @@ def prepare(config: TrainPriorConfig, accelerator: Accelerator) -> Training:
         config=config,
         accelerator=accelerator,
         prior=prior,
-        model=model,
+        model=compiled(model) if config.compile else model,
         optimizers=prepared,
         average=Average(prior, config.ema_decay),
         guard=StepGuard(accelerator.device, config.max_skipped_steps, config.optim.grad_clip),

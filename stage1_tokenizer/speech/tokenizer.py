@@ -110,6 +110,8 @@ class SpeechTokenizer(Tokenizer):
     """
 
     config_class = SpeechTokenizerConfig
+    not_compiled = ("_quantized",)
+    """For the shape of what is inside depends on lengths."""
     config: SpeechTokenizerConfig
 
     def __init__(self, config: SpeechTokenizerConfig) -> None:
@@ -248,10 +250,14 @@ class SpeechTokenizer(Tokenizer):
         self, latents: Float[Tensor, "b d n"], samples: int, lengths: Lengths
     ) -> tuple[Float[Tensor, "b t"], Quantized]:
         counts = self.counts(lengths)
-        valid = None if counts is None else inside(counts, latents.shape[2])
-        quantized = self.quantizer(latents, channels_first=True, mask=valid)
+        quantized = self._quantized(latents, counts)
         decoded = self.decoder(quantized.latents, counts)
         return trimmed(decoded, samples, lengths), quantized
+
+    def _quantized(self, latents: Float[Tensor, "b d n"], counts: Lengths) -> Quantized:
+        valid = None if counts is None else inside(counts, latents.shape[2])
+        quantized: Quantized = self.quantizer(latents, channels_first=True, mask=valid)
+        return quantized
 
 
 def trimmed(decoded: Float[Tensor, "b m"], samples: int, lengths: Lengths) -> Float[Tensor, "b t"]:

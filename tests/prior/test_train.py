@@ -12,6 +12,7 @@ import pytest
 import soundfile
 import soxr
 import torch
+from helpers.compiled import cut_and_resumed
 from helpers.runs import PowerCut, assert_same_run, cut_in_step
 from helpers.speech_runs import MODEL, RATE
 
@@ -135,6 +136,16 @@ def test_a_run_in_random_order_goes_on_bit_for_bit(
     train_prior(cut)
     assert_same_run(cut.run_dir, whole.run_dir, "best/model.safetensors")
     assert load_prior(whole.run_dir / "best").config.order == "annealed"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_a_run_goes_on_compiled_bit_for_bit(trained: Path, checkpointing: bool) -> None:
+    """Of sequences of unequal lengths."""
+    name = f"compiled-{checkpointing}"
+    config = run_config(trained, name, checkpointing=checkpointing)
+    cut_and_resumed(stage2_prior.train, stage2_prior.train.train_prior, config, first=False)
+    assert_same_run(config.run_dir, trained / "prior", "best/model.safetensors")
 
 
 def test_every_epoch_tells_nats_per_code_and_bits_per_second(trained: Path) -> None:
