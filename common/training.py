@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from common.bounds import Count, NonNegative, Positive, Share, Whole
+from common.sharding import part_like
 
 Precision = Literal["fp32", "bf16", "fp16"]
 COMPILER = "inductor"
@@ -146,7 +147,7 @@ class Average:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         # With decay 0 there is nothing to fill; checkpoints of earlier versions hold copies nevertheless.
         for mine, saved in zip(self.mean, state_dict["mean"], strict=bool(self.live)):
-            mine.copy_(saved)
+            mine.copy_(part_like(mine, saved))
 
 
 class TrainingDivergedError(ValueError):
