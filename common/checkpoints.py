@@ -19,6 +19,7 @@ from torch import Tensor
 
 from common.files import is_sealed, read_json, replaced_file, replaced_folder
 from common.processes import processes
+from common.sharding import whole
 from common.tensors import write_tensors
 from common.tracking import METRICS
 
@@ -38,10 +39,15 @@ def list_checkpoints(run_dir: Path) -> list[Path]:
 
 
 def save_checkpoint(run_dir: Path, step: int, parts: dict[str, Stateful], keep: int) -> Path:
-    """Writes a checkpoint, then drops all but the newest `keep`. For the main process only."""
+    """Writes a checkpoint, then drops all but the newest `keep`.
+
+    For the main process only, unless each process has a part of some tensors: then for all, of which the main one writes.
+    """
     final = run_dir / "checkpoints" / f"step-{step:08d}"
     tensors: dict[str, Tensor] = {}
     tree = {name: _strip(part.state_dict(), name, tensors) for name, part in parts.items()}
+    if not processes().is_main_process:
+        return final
     with replaced_folder(final) as partial:
         write_tensors(tensors, partial / "state.safetensors")
         (partial / "state.json").write_text(json.dumps({"step": step, "parts": tree}))
@@ -96,7 +102,9 @@ def restore_metrics(run_dir: Path, kept: Path) -> None:
 def _strip(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     """`value` as JSON, its tensors moved to `tensors`; dicts become pairs, so that keys keep their type."""
     if isinstance(value, Tensor):
-        tensors[name] = value.detach().cpu().clone().contiguous()
+        value = whole(value.detach())
+        if processes().is_main_process:
+            tensors[name] = value.cpu().clone().contiguous()
         return {"tensor": name}
     if isinstance(value, dict):
         return {"pairs": [[k, _strip(v, f"{name}/{k}", tensors)] for k, v in value.items()]}

@@ -29,11 +29,16 @@ class HubModel(nn.Module):
         super().__init__()
         self.config = config
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Writes the folder whole or not at all; an older one of the same name is replaced."""
+    def save_pretrained(
+        self, folder: str | Path, state_dict: dict[str, Tensor] | None = None
+    ) -> None:
+        """Writes the folder whole or not at all; an older one of the same name is replaced.
+
+        `state_dict` has the weights of a module that does not have them whole.
+        """
         with replaced_folder(Path(folder)) as partial:
             save_config(self.config, partial / "config.json")
-            save_tensors(self, partial)
+            save_tensors(self.state_dict() if state_dict is None else state_dict, partial)
 
     @classmethod
     def from_pretrained(cls, name_or_dir: str | Path, revision: str | None = None) -> Any:
@@ -63,16 +68,16 @@ class HubModel(nn.Module):
         return name
 
 
-def save_tensors(module: nn.Module, folder: Path) -> None:
-    """Writes the module's weights into a folder."""
-    tensors = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
+def save_tensors(state_dict: dict[str, Tensor], folder: Path) -> None:
+    """Writes a module's weights into a folder."""
+    tensors = {name: tensor.contiguous() for name, tensor in state_dict.items()}
     write_tensors(tensors, folder / "model.safetensors")
 
 
 def save_weights(module: nn.Module, folder: Path) -> None:
     """Writes a folder with the weights of a module that needs no config, whole or not at all."""
     with replaced_folder(folder) as partial:
-        save_tensors(module, partial)
+        save_tensors(module.state_dict(), partial)
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:

@@ -51,6 +51,7 @@ MAY_CHANGE = {
     "accumulation",
     "checkpointing",
     "compile",
+    "shard",
     "trackers",
     "workers",
     "run_dir",
@@ -156,7 +157,8 @@ def refuse_sharding() -> None:
     for kind in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
         if parse_flag_from_env(f"ACCELERATE_USE_{kind}"):
             raise ValueError(
-                f"accelerate's distributed_type is {kind}, which cuts up networks on its own: set it to MULTI_GPU"
+                f"accelerate's distributed_type is {kind}, which cuts up networks on its own: set it to MULTI_GPU, and "
+                "prior.shard=true for a prior in parts"
             )
 
 

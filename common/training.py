@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from common.bounds import Count, NonNegative, Positive, Share, Whole
+from common.sharding import part_like
 
 Precision = Literal["fp32", "bf16", "fp16"]
 COMPILER = "inductor"
@@ -146,7 +147,7 @@ class Average:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         # With decay 0 there is nothing to fill; checkpoints of earlier versions hold copies nevertheless.
         for mine, saved in zip(self.mean, state_dict["mean"], strict=bool(self.live)):
-            mine.copy_(saved)
+            mine.copy_(part_like(mine, saved))
 
 
 class TrainingDivergedError(ValueError):
@@ -244,6 +245,9 @@ def compiled(network: nn.Module) -> nn.Module:
     """The network through torch.compile, for training alone: the network itself stays as it is.
 
     Weights and their names are the network's own. What is made for the first shapes is made once more when they
-    change, for any.
+    change, for any. Methods that a module names in `not_compiled` are left out.
     """
+    for module in network.modules():
+        for name in getattr(module, "not_compiled", ()):
+            setattr(module, name, torch.compiler.disable(getattr(module, name)))
     return cast(nn.Module, torch.compile(network, backend=COMPILER))

@@ -15,7 +15,6 @@ LEAST_STATES = 256
 """States of a chunk where codes are so many that fewer would fit: each chunk touches the weights' whole gradient."""
 
 
-@torch.compiler.disable  # the number of chunks depends on the batch
 @part("losses")
 def linear_cross_entropy(
     states: Float[Tensor, "n w"],

@@ -128,6 +128,12 @@ def held_out_batches(
     return iter(_loader(items, batch_size, keys, 0))
 
 
+def lacks_a_batch(items: CodeDataset, *, batch_size: int, rank: int, world: int) -> bool:
+    """Whether this process's share has one batch less than the first one's."""
+    first, own = (-(-len(range(r, len(items), world)) // batch_size) for r in (0, rank))
+    return own < first
+
+
 def _loader(items: CodeDataset, batch_size: int, sampler: Any, workers: int) -> DataLoader[Batch]:
     return DataLoader(
         items,

@@ -146,6 +146,8 @@ class Prior(HubModel):
     """
 
     config_class = PriorConfig
+    not_compiled = ("summed_cross_entropy",)
+    """For the number of its chunks depends on the batch."""
     config: PriorConfig
     body: PreTrainedModel
     vocabulary: Any
@@ -211,7 +213,7 @@ class Prior(HubModel):
 
     def num_targets(self, codes: Int[Tensor, "b n"]) -> Float[Tensor, ""]:
         """The number of codes and ends in a batch, which its loss is the mean over."""
-        return ((codes != IGNORED).sum() + self.config.ends * len(codes)).float()
+        return ((codes != IGNORED).sum() + int(self.config.ends) * len(codes)).float()
 
     def prefix(self, conditions: Int[Tensor, "b p"]) -> Float[Tensor, "b p w"]:
         """What comes before the codes: a vector for each place of the condition."""

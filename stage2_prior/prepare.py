@@ -1,6 +1,7 @@
 """What a prior's training is made of: codes, prior, optimizers, averages and counters."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
@@ -10,6 +11,7 @@ from common.checkpointing import recompute
 from common.checkpoints import Stateful
 from common.codes import read_codes, read_manifest
 from common.early_stopping import Best
+from common.sharding import shard, take_whole_states
 from common.training import Average, StepGuard, compiled
 from stage2_prior.build import build_prior
 from stage2_prior.data import CodeDataset
@@ -74,8 +76,7 @@ def prepare(config: TrainPriorConfig, accelerator: Accelerator) -> Training:
         recompute(prior)
     per_second = manifest["sample_rate"] / manifest["hop"] if prior.config.ends else None
     all_items = config.steps * config.batch_size
-    optimizers = new_optimizers(prior, config.optimizer, config.optim)
-    model, *prepared = accelerator.prepare(prior, *optimizers)
+    model, *prepared = wrapped(config, accelerator, prior)
     return Training(
         config=config,
         accelerator=accelerator,
@@ -92,3 +93,15 @@ def prepare(config: TrainPriorConfig, accelerator: Accelerator) -> Training:
         ),
         codes_per_second=per_second and per_second * prior.config.levels,
     )
+
+
+def wrapped(config: TrainPriorConfig, accelerator: Accelerator, prior: Prior) -> tuple[Any, ...]:
+    """The prior as the processes share its work, and its optimizers: each has all of it, or a part."""
+    if not config.shard or accelerator.num_processes == 1:
+        optimizers = new_optimizers(prior, config.optimizer, config.optim)
+        return tuple(accelerator.prepare(prior, *optimizers))
+    shard(prior)
+    optimizers = new_optimizers(prior, config.optimizer, config.optim)
+    for optimizer in optimizers:
+        take_whole_states(optimizer)
+    return prior, *map(accelerator.prepare, optimizers)

@@ -13,9 +13,10 @@ from common.memory import peak_memory
 from common.progress import Progress, machine, parameters
 from common.runs import finish_run, is_finished, start_run
 from common.seeding import seed_step
+from common.sharding import whole, whole_state
 from common.stopwatch import part
 from common.training import Throughput, learning_rate, unsynchronised
-from stage2_prior.data import Batch, held_out_batches, training_batches
+from stage2_prior.data import Batch, held_out_batches, lacks_a_batch, training_batches
 from stage2_prior.findings import in_words
 from stage2_prior.optimizers import without_gradient
 from stage2_prior.prepare import Training, prepare
@@ -60,8 +61,7 @@ def train_prior(config: TrainPriorConfig) -> Path:
             clock.rate()  # the evaluation took none of a step's time
         last = done == config.steps or run.best.long_ago(config.patience)
         if done % config.save_every == 0 or last:
-            if accelerator.is_main_process:
-                save_checkpoint(config.run_dir, done, run.parts, config.keep_checkpoints)
+            save_checkpoint(config.run_dir, done, run.parts, config.keep_checkpoints)
             accelerator.wait_for_everyone()
         if last:
             break
@@ -150,7 +150,7 @@ def optimize(run: Training, loss: Tensor, step: int) -> Tensor:
     """One step of the optimizers; returns the gradient's norm before clipping."""
     config, accelerator = run.config, run.accelerator
     with part("optimizer"):
-        norm = accelerator.clip_grad_norm_(run.model.parameters(), config.optim.grad_clip)
+        norm = whole(accelerator.clip_grad_norm_(run.model.parameters(), config.optim.grad_clip))
     lr, scaled = learning_rate(step, config.steps, config.optim), accelerator.scaler is not None
     skip = run.guard.inspect(step, {"train": loss}, [norm], scaled=scaled)
     run.optimizers[0].optimizer.found_inf = skip
@@ -178,8 +178,10 @@ def validate(run: Training, done: int) -> dict[str, float]:
     with run.average.swapped_in():
         total, count = held_out_sums(run)
         nats = total / count
-        if run.best.take(nats, done) and accelerator.is_main_process:
-            prior.save_pretrained(run.config.run_dir / "best")
+        if run.best.take(nats, done):
+            weights = whole_state(prior)
+            if accelerator.is_main_process:
+                prior.save_pretrained(run.config.run_dir / "best", weights)
     prior.train()
     metrics = {
         "heldout/nats_per_code": nats,
@@ -201,17 +203,20 @@ def validate(run: Training, done: int) -> dict[str, float]:
 def held_out_sums(run: Training) -> tuple[float, float]:
     """The summed nats of all held-out items, and the number of their targets."""
     accelerator, prior = run.accelerator, run.prior
+    share = {
+        "batch_size": max(run.config.batch_size // accelerator.num_processes, 1),
+        "rank": accelerator.process_index,
+        "world": accelerator.num_processes,
+    }
     totals = torch.zeros(2, dtype=torch.float32, device=accelerator.device)
-    for batch in held_out_batches(
-        run.held_out,
-        batch_size=max(run.config.batch_size // accelerator.num_processes, 1),
-        rank=accelerator.process_index,
-        world=accelerator.num_processes,
-    ):
+    for batch in held_out_batches(run.held_out, **share):
         conditions, codes = (tensor.to(accelerator.device) for tensor in batch)
         with accelerator.autocast():
             loss = prior(conditions, codes)
         count = prior.num_targets(codes)
         totals += torch.stack([loss * count, count])
+    if run.config.shard and lacks_a_batch(run.held_out, **share):
+        # the others need this process's part of the weights for their last one
+        prior(*(tensor.to(accelerator.device) for tensor in run.held_out.__getitems__([(0, 0)])))
     total, count = accelerator.reduce(totals, "sum").tolist()
     return total, count

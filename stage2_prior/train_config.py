@@ -47,7 +47,19 @@ class TrainPriorConfig(LoopConfig):
     optimizer: Kind = "adamw"
     """`muon` trains the matrices of the transformer by Muon, all else by AdamW."""
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=4e-4, weight_decay=0.05))
+    shard: bool = False
+    """Give each process a part of weights, gradients and optimizer state (FSDP), for a prior that does not fit a GPU."""
     batch_size: Count = 256
     """Sequences of codes in one step, over all processes."""
     ema_decay: Share = 0.0
     """Of the averaged weights, which are then the ones validated, saved and sampled from; 0 turns it off."""
+
+    def __post_init__(self) -> None:
+        if self.shard and self.optimizer == "muon":
+            raise ValueError(
+                "shard=True cuts up the matrices that optimizer='muon' needs whole: set optimizer=adamw or shard=false"
+            )
+        if self.shard and self.precision == "fp16":
+            raise ValueError(
+                "shard=True is for precision fp32 and bf16, not fp16: set precision or shard=false"
+            )

@@ -110,6 +110,8 @@ class SpeechTokenizer(Tokenizer):
     """
 
     config_class = SpeechTokenizerConfig
+    not_compiled = ("_quantized",)
+    """For the shape of what is inside depends on lengths."""
     config: SpeechTokenizerConfig
 
     def __init__(self, config: SpeechTokenizerConfig) -> None:
@@ -252,7 +254,6 @@ class SpeechTokenizer(Tokenizer):
         decoded = self.decoder(quantized.latents, counts)
         return trimmed(decoded, samples, lengths), quantized
 
-    @torch.compiler.disable  # the shape of what is inside depends on lengths
     def _quantized(self, latents: Float[Tensor, "b d n"], counts: Lengths) -> Quantized:
         valid = None if counts is None else inside(counts, latents.shape[2])
         quantized: Quantized = self.quantizer(latents, channels_first=True, mask=valid)

@@ -4,94 +4,34 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
-import datasets
 import numpy as np
 import pytest
 import soundfile
 import soxr
 import torch
+from helpers.code_runs import run_config, write_counting
 from helpers.compiled import cut_and_resumed
 from helpers.runs import PowerCut, assert_same_run, cut_in_step
 from helpers.speech_runs import MODEL, RATE
 
 import stage2_prior.train
-from common.files import sha256
 from common.manifest import write_manifest
 from common.tracking import read_metrics
-from common.training import OptimConfig
 from pipelines.generation.speech import SpeechGenerationPipeline
 from pipelines.generation.speech_samples import SpeechSamples
 from pipelines.sample import SampleSpeechConfig, sample
 from pipelines.verbs import train_prior
-from stage1_tokenizer import SpeechTokenizer
-from stage1_tokenizer.quantizers import SimVQConfig
 from stage2_prior import Prior
 from stage2_prior.build import load_prior
-from stage2_prior.train_config import TrainPriorConfig
 
-K, HOP = 20, MODEL.hop
+HOP = MODEL.hop
 
 
 @pytest.fixture(scope="module")
 def codes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a random tokenizer, and codes that go up by one from their label."""
-    root = tmp_path_factory.mktemp("speech")
-    torch.manual_seed(0)
-    quantizer = SimVQConfig(codebook_size=K, code_dim=4)
-    SpeechTokenizer(dataclasses.replace(MODEL, quantizer=quantizer)).save_pretrained(
-        root / "tokenizer"
-    )
-    for split, count in (("train", 24), ("validation", 6)):
-        rows = [
-            {
-                "label": i % 3,
-                "speaker": i % 2,
-                "text": ("One", "ten", "three")[i % 3],
-                "codes": [i % 3 + j for j in range(3 + i % 10)],
-            }
-            for i in range(count)
-        ]
-        (root / "codes" / split).mkdir(parents=True)
-        datasets.Dataset.from_list(rows).to_parquet(
-            str(root / "codes" / split / "shard-00000.parquet")
-        )
-    manifest = {
-        "modality": "speech",
-        "tokenizer_sha256": sha256(root / "tokenizer" / "model.safetensors"),
-        "codebook_size": K,
-        "sample_rate": RATE,
-        "hop": HOP,
-        "classes": ["one", "ten", "three"],
-        "speakers": ["a", "b"],
-        "histogram": [1] * K,
-        "complete": True,
-    }
-    write_manifest(root / "codes" / "manifest.json", manifest)
-    return root
-
-
-def run_config(root: Path, run: str, **changes: Any) -> TrainPriorConfig:
-    options: dict[str, Any] = {
-        "codes": root / "codes",
-        "condition": "label+speaker",
-        "size": "1m",
-        "dropout": 0.1,
-        "optim": OptimConfig(lr=2e-3, warmup_steps=2),
-        "steps": 12,
-        "batch_size": 8,
-        "ema_decay": 0.5,
-        "workers": 0,
-        "log_every": 1,
-        "save_every": 4,
-        "allow_failed": True,
-    }
-    return TrainPriorConfig(
-        run_dir=root / run,
-        tokenizer=root / "tokenizer",
-        **{**options, **changes},
-    )
+    return write_counting(tmp_path_factory.mktemp("speech"))
 
 
 @pytest.fixture(scope="module")

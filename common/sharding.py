@@ -1,0 +1,84 @@
+"""Networks of which each process holds a part: PyTorch's fully_shard (FSDP2), with states as a whole network has them.
+
+PyTorch's part of it takes half of torch's time to import: it is imported where something is cut up.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from common.processes import processes
+
+
+def shard(network: nn.Module) -> None:
+    """Cuts a network's weights up over all processes, and with them their gradients and an optimizer's state.
+
+    A layer is whole only while it computes. The lists of a network are its layers. `load_state_dict` takes whole
+    weights, as before.
+    """
+    from torch.distributed import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    place = processes()
+    mesh = init_device_mesh(place.device.type, (place.num_processes,))
+    for modules in list(network.modules()):
+        for module in modules if isinstance(modules, nn.ModuleList) else ():
+            fully_shard(module, mesh=mesh, reshard_after_forward=True)
+    fully_shard(network, mesh=mesh, reshard_after_forward=True)
+
+    def cut(module: nn.Module, weights: dict[str, Tensor], *_: Any) -> None:
+        own = module.state_dict()
+        for name in weights.keys() & own.keys():
+            weights[name] = part_like(own[name], weights[name])
+
+    network.register_load_state_dict_pre_hook(cut)
+
+
+def take_whole_states(optimizer: torch.optim.Optimizer) -> None:
+    """Lets an optimizer of weights that are cut up load the state of one whose weights are whole."""
+
+    def cut(optimizer: torch.optim.Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
+        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+        state = {
+            i: {
+                name: part_like(weights[i], value) if value.shape == weights[i].shape else value
+                for name, value in values.items()
+            }
+            for i, values in state_dict["state"].items()
+        }
+        return state_dict | {"state": state}
+
+    optimizer.register_load_state_dict_pre_hook(cut)
+
+
+def part_like(own: Any, whole: Tensor) -> Tensor:
+    """This process's part of a whole tensor, cut as its own one is; all of it, where that one is whole."""
+    if not is_cut(own):
+        return whole
+    from torch.distributed.tensor import distribute_tensor
+
+    here = whole.to(own.to_local().device)
+    part = distribute_tensor(here, own.device_mesh, own.placements, src_data_rank=None)
+    return part.clone()  # which lets go of the whole
+
+
+def whole(tensor: Any) -> Tensor:
+    """The whole of a tensor of which each process has a part, for which all must ask; else the tensor."""
+    everything: Tensor = tensor.full_tensor() if is_cut(tensor) else tensor
+    return everything
+
+
+def is_cut(tensor: Tensor) -> bool:
+    """Whether it is a DTensor, of which each process has a part."""
+    return hasattr(tensor, "device_mesh")
+
+
+def whole_state(network: nn.Module) -> dict[str, Tensor]:
+    """The whole weights on the CPU, of which the main process alone keeps any; all processes must ask."""
+    state = {}
+    for name, tensor in network.state_dict().items():
+        everything = whole(tensor)
+        if processes().is_main_process:
+            state[name] = everything.cpu()
+    return state
