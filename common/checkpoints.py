@@ -44,9 +44,9 @@ def save_checkpoint(run_dir: Path, step: int, parts: dict[str, Stateful], keep: 
     For the main process only, unless each process has a part of some tensors: then for all, of which the main one writes.
     """
     final = run_dir / "checkpoints" / f"step-{step:08d}"
-    tensors: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] | None = {} if processes().is_main_process else None
     tree = {name: _strip(part.state_dict(), name, tensors) for name, part in parts.items()}
-    if not processes().is_main_process:
+    if tensors is None:
         return final
     with replaced_folder(final) as partial:
         write_tensors(tensors, partial / "state.safetensors")
@@ -99,11 +99,11 @@ def restore_metrics(run_dir: Path, kept: Path) -> None:
         partial.write_bytes(lines)
 
 
-def _strip(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """`value` as JSON, its tensors moved to `tensors`; dicts become pairs, so that keys keep their type."""
+def _strip(value: Any, name: str, tensors: dict[str, Tensor] | None) -> Any:
+    """`value` as JSON, its tensors moved to `tensors`, where there are any to be kept; dicts become pairs, so that keys keep their type."""
     if isinstance(value, Tensor):
         value = whole(value.detach())
-        if processes().is_main_process:
+        if tensors is not None:
             tensors[name] = value.cpu().clone().contiguous()
         return {"tensor": name}
     if isinstance(value, dict):

@@ -38,16 +38,20 @@ def check_before(configs: Mapping[str, Any]) -> None:
 
 def check_conditions(data: Any, samples: Any) -> None:
     """Raises ValueError for a label or a speaker to sample that no training item has."""
+    asked = {kind: getattr(samples, f"{kind}s", None) for kind in ("label", "speaker")}
+    given = {kind: named for kind, named in asked.items() if named is not None}
+    if not given:
+        return  # the data need not be read once more
     if isinstance(data, SpeechDataConfig):
         clips = load_clips(data, "train", sample_rate=1)  # no clip is read
-        check_named(samples.labels, clips.classes, "label")
-        check_named(samples.speakers, clips.speakers, "speaker")
+        names = {"label": clips.classes, "speaker": clips.speakers}
     else:
-        images = load_images(data, "train", channels=3, size=1)  # no image is read
-        check_named(samples.labels, images.classes, "label")
+        names = {"label": load_images(data, "train", channels=3, size=1).classes}  # nor an image
+    for kind, named in given.items():
+        check_named(named, names[kind], kind)
 
 
-def check_named(given: Named | Sequence[Named] | None, names: Sequence[str], kind: str) -> None:
+def check_named(given: Named | Sequence[Named], names: Sequence[str], kind: str) -> None:
     """Raises ValueError for a name that is not among these, and for a number that none of them has."""
     try:
         outside = [i for i in numbers_of(given, names, kind) or () if not 0 <= i < len(names)]

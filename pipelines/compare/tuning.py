@@ -56,17 +56,16 @@ def tune(config: CompareConfig) -> tuple[list[CompareRow], list[str]]:
     """
     if not config.tuning.steps:
         return [*config.rows], []
-    names = [row_name(leader(config, row)) for row in config.rows]
-    leaders = {row_name(row): row for row in (leader(config, row) for row in config.rows)}
+    led_by = [leader(config, row) for row in config.rows]
+    leaders = {row_name(row): row for row in led_by}
     chosen: dict[str, dict[str, float]] = {name: {} for name in leaders}
     failed: list[str] = []
     groups: list[list[Tried]] = []
-    for place in range(max(len(keys_and_values(config, row)) for row in leaders.values())):
-        now = {
-            name: candidates(config, row, chosen[name])
-            for name, row in leaders.items()
-            if name not in failed and place < len(keys_and_values(config, row))
-        }
+    while now := {
+        name: group
+        for name, row in leaders.items()
+        if name not in failed and (group := candidates(config, row, chosen[name]))
+    }:
         run_missing(config, [candidate for group in now.values() for candidate in group])
         for name, group in now.items():
             groups.append([read(one) for one in group])
@@ -75,8 +74,8 @@ def tune(config: CompareConfig) -> tuple[list[CompareRow], list[str]]:
             else:
                 failed.append(name)
     write_text(config.out / "tuning.csv", csv_text(groups))
-    pairs = [pair for pair in zip(config.rows, names, strict=True) if pair[1] not in failed]
-    rows = [with_values(row, chosen[name]) for row, name in pairs]
+    named = zip(config.rows, map(row_name, led_by), strict=True)
+    rows = [with_values(row, chosen[name]) for row, name in named if name not in failed]
     return rows, [f"tuning/{name}" for name in failed]
 
 
