@@ -15,7 +15,7 @@ from torch import Tensor
 from common.bounds import Count
 from common.hub import without_waiting
 from stage1_tokenizer.parquet import parquet_rows
-from stage1_tokenizer.split import hold_out, share_of
+from stage1_tokenizer.split import hold_out, share_of, values_of
 
 Row = dict[str, Any]
 Rows: TypeAlias = Dataset | IterableDataset
@@ -216,7 +216,8 @@ def value_names(
             f"data.{key}={column!r} has values of the type {feature}: set data.{key} to a column of names or of "
             "numbers from 0, or to null for none"
         )
-    values = [split.unique(column) for split in (train_rows(), rows)]
+    # not by Dataset.unique, which copies all columns of a selection
+    values = [[*set(values_of(split, column))] for split in (train_rows(), rows)]
     check_values(values, config, key)
     if isinstance(feature, Value) and feature.dtype.startswith(("int", "uint")):
         return tuple(map(str, range(max(map(max, values)) + 1)))

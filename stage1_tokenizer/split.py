@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from typing import Any
 
 from datasets import Dataset, IterableDataset
 
@@ -40,8 +41,8 @@ def hold_out(
             "data.validation and data.test can't be a share of a stream: set data.streaming=false, or "
             "each of them to a split"
         )
-    labels = column(items, label_column)
-    speakers = labels if speaker_column is None else column(items, speaker_column)
+    labels = values_of(items, label_column)
+    speakers = labels if speaker_column is None else values_of(items, speaker_column)
     left = Counter(speakers)
     places: dict[object, list[int]] = {}
     for index in sorted(range(len(items)), key=lambda i: str(speakers[i])):
@@ -60,6 +61,6 @@ def hold_out(
     return items.select(rest), items.select(sorted(chosen))
 
 
-def column(items: Dataset, name: str | None) -> list[object]:
+def values_of(items: Dataset, name: str | None) -> list[Any]:
     """The values of a column; all the same where there is none."""
     return list(items[name]) if name in items.column_names else [0] * len(items)

@@ -62,3 +62,21 @@ def test_both_modalities_hold_shares_out(tmp_path: Path) -> None:
     names = [load_clips(clips, split, sample_rate=RATE) for split in ("train", "validation")]
     assert [len(part) for part in names] == [9, 3] and names[0].classes == names[1].classes
     assert {names[1].label(item) for item in names[1].rows} == {0, 1, 2}
+
+
+def test_labels_of_a_share_are_read_without_a_copy_of_the_items(tmp_path: Path) -> None:
+    Dataset.from_dict(
+        {
+            "image": [{"bytes": bytes([i]) * 10_000, "path": ""} for i in range(20)],
+            "label": [0, 1] * 10,
+        }
+    ).to_parquet(tmp_path / "train.parquet")
+    config = ImageDataConfig(
+        source="parquet", train=str(tmp_path / "train.parquet"), validation="10%"
+    )
+    parts = [load_images(config, split, channels=1, size=8) for split in config.splits]
+    assert [part.classes for part in parts] == [("0", "1")] * 2
+    assert isinstance(parts[0].rows, Dataset)
+    [stored] = parts[0].rows.cache_files
+    copies = [*Path(stored["filename"]).parent.glob("cache-*")]
+    assert sum(copy.stat().st_size for copy in copies) < 10_000

@@ -1,0 +1,78 @@
+"""The page on all quantizers: `python docs/studies/comparison.py [FOLDER ...]` takes over what a study's runs left in
+each folder, compare.csv and tuning.csv, then prints the page's tables and saves its figure.
+"""
+
+import csv
+import io
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from common.files import write_text
+from pipelines.compare.config import CompareRow
+from pipelines.compare.figure import plot
+from pipelines.compare.lines import Line, lines_of
+from pipelines.compare.metrics import Measured
+from pipelines.compare.table import markdown
+
+DOCS = Path(__file__).parents[1]
+HERE = DOCS / "comparison"
+"""What was taken over so far, a line for each run."""
+TAKEN = {"compare.csv": ("row", "codebook_size", "seed"), "tuning.csv": ("row", "key", "value")}
+"""Files of a study, and the columns that tell their lines apart."""
+ABOUT = ("row", "codebook_size", "code_dim", "seed", "equal_bits")
+KNOBS = ("weight", "optim.lr")
+SHOWN = (
+    *("used", "perplexity", "rFD", "PSNR (dB)", "SSIM", "gFD", "share of the way"),
+    *("label accuracy", "prior's bits per item", "effective rank"),
+)
+EXTRACTOR = "the classifier of digits"
+Table = list[dict[str, str]]
+
+
+def read(path: Path) -> Table:
+    """A CSV file's lines."""
+    return list(csv.DictReader(path.open())) if path.exists() else []
+
+
+def merged(old: Table, new: Table, keys: Sequence[str]) -> Table:
+    """The lines of both, in the order in which they first came; a newer one replaces one with the same keys."""
+    lines = {tuple(line[key] for key in keys): line for line in (*old, *new)}
+    return [*lines.values()]
+
+
+def take_over(folder: Path) -> None:
+    """Adds a study's files to those that there are."""
+    for name, keys in TAKEN.items():
+        lines = merged(read(HERE / name), read(folder / name), keys)
+        columns = list(dict.fromkeys(column for line in lines for column in line))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)
+        write_text(HERE / name, text.getvalue())
+
+
+def measured(line: dict[str, str]) -> Measured:
+    """A run, of its line."""
+    row = CompareRow(
+        name=line["row"],
+        codebook_size=int(line["codebook_size"]),
+        quantizer={"code_dim": int(line["code_dim"])},
+        tune={knob: [float(line[knob])] for knob in KNOBS if line[knob]},
+    )
+    metrics = {column: float(line[column]) if line[column] else None for column in SHOWN}
+    equal, dim = line["equal_bits"] == "True", int(line["code_dim"])
+    return Measured(row, int(line["seed"]), metrics, equal, dim, EXTRACTOR)
+
+
+def study() -> list[Line]:
+    """The rows of the study over their seeds, by name in the order of its file."""
+    return lines_of([measured(line) for line in read(HERE / "compare.csv")])
+
+
+if __name__ == "__main__":
+    for each in sys.argv[1:]:
+        take_over(Path(each))
+    plot(study()).savefig(DOCS / "comparison.png", dpi=75)
+    print(markdown(study(), EXTRACTOR))
