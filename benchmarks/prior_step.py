@@ -6,10 +6,10 @@ precision; ours is shown with either head, for a `learned` one has the rival's t
 `codebook` one has none.
 
 The least that a step costs with learned tables is 6 FLOP per token and weight of body and output; the output's
-part is three products of tokens x K x width, which no way of computing the loss avoids. What can be avoided is
-the rest: the rival writes the tokens x K logits, their logarithms and two gradients to memory in float32 (16
+part is three products of positions x K x width, which no way of computing the loss avoids. What can be avoided is
+the rest: the rival writes the positions x K logits, their logarithms and two gradients to memory in float32 (16
 bytes each), ours a chunk at a time, in place; and AdamW, which touches 28 bytes of each weight at least, in one
-pass instead of one for each of its operations. Where tokens are few and K is large, tables of K vectors decide
+pass instead of one for each of its operations. Where positions are few and K is large, tables of K vectors decide
 time and memory alike.
 """
 
@@ -80,7 +80,7 @@ class Line:
     """One line of the table."""
 
     case: Case
-    tokens: int
+    positions: int
     timings: dict[str, Timing]
     gibibytes: dict[str, float]
 
@@ -101,21 +101,21 @@ def new_prior(case: Case, head: Head) -> Prior:
     return prior
 
 
-def batch_of(case: Case, tokens: int) -> Tensor:
+def batch_of(case: Case, positions: int) -> Tensor:
     """Random codes: what they are changes no time."""
     generator = torch.Generator().manual_seed(1)
-    shape = tokens // case.length, case.length
+    shape = positions // case.length, case.length
     return torch.randint(case.codebook_size, shape, generator=generator).to(DEVICE)
 
 
-def plain_step(case: Case, tokens: int) -> Callable[[], float]:
+def plain_step(case: Case, positions: int) -> Callable[[], float]:
     """The plain loop's step, which returns its loss; the code 0 stands for the condition before each row."""
     stock = stock_model(new_prior(case, "learned")).train()
     first, last = OPTIM.betas
     optimizer = torch.optim.AdamW(
         stock.parameters(), OPTIM.lr, (first, last), weight_decay=OPTIM.weight_decay
     )
-    codes = batch_of(case, tokens)
+    codes = batch_of(case, positions)
     inputs = torch.cat([torch.zeros_like(codes[:, :1]), codes], dim=1)
 
     def step() -> float:
@@ -130,9 +130,9 @@ def plain_step(case: Case, tokens: int) -> Callable[[], float]:
     return step
 
 
-def our_step(case: Case, tokens: int, head: Head) -> Callable[[], float]:
+def our_step(case: Case, positions: int, head: Head) -> Callable[[], float]:
     """The step of `train-prior`, which returns its loss."""
-    codes = batch_of(case, tokens)
+    codes = batch_of(case, positions)
     prior = new_prior(case, head)
     if head == "learned":
         stock_model(prior)  # conditions as the rival sees them
@@ -192,12 +192,12 @@ MAKERS: dict[str, tuple[Callable[..., Callable[[], float]], tuple[Head, ...]]] =
     "learned": (our_step, ("learned",)),
     "codebook": (our_step, ("codebook",)),
 }
-"""What builds each way's step, and its arguments beside case and tokens."""
+"""What builds each way's step, and its arguments beside case and positions."""
 
 
-def measured(case: Case, tokens: int, sizes: Sizes) -> Line:
+def measured(case: Case, positions: int, sizes: Sizes) -> Line:
     """The times of a case, and the memory that each way adds to its weights."""
-    ways = {name: make(case, tokens, *more) for name, (make, more) in MAKERS.items()}
+    ways = {name: make(case, positions, *more) for name, (make, more) in MAKERS.items()}
     timings = alternate(ways, sizes.rounds, DEVICE)
     ways.clear()
     gc.collect()  # models and what accelerate keeps of them know each other
@@ -206,7 +206,7 @@ def measured(case: Case, tokens: int, sizes: Sizes) -> Line:
         for name, (make, more) in MAKERS.items()
         if sizes.weighed
     }
-    return Line(case=case, tokens=tokens, timings=timings, gibibytes=gibibytes)
+    return Line(case=case, positions=positions, timings=timings, gibibytes=gibibytes)
 
 
 def compare(sizes: Sizes) -> list[Line]:
@@ -217,7 +217,9 @@ def compare(sizes: Sizes) -> list[Line]:
         )
     pairs = zip(sizes.codebooks, sizes.timed, strict=True)
     lines = []
-    for precision, size, (codebook_size, tokens) in product(sizes.precisions, sizes.sizes, pairs):
+    for precision, size, (codebook_size, positions) in product(
+        sizes.precisions, sizes.sizes, pairs
+    ):
         case = Case(
             size=size,
             codebook_size=codebook_size,
@@ -225,22 +227,22 @@ def compare(sizes: Sizes) -> list[Line]:
             length=sizes.length,
             code_dim=sizes.code_dim,
         )
-        lines.append(measured(case, tokens, sizes))
+        lines.append(measured(case, positions, sizes))
     return lines
 
 
 def cells(line: Line) -> list[str]:
     """Tokens per second of each way, how many times as fast ours are, and memory likewise."""
     case, seconds = line.case, {name: timing.median for name, timing in line.timings.items()}
-    speeds = [f"{line.tokens / each:,.0f}" for each in seconds.values()]
+    speeds = [f"{line.positions / each:,.0f}" for each in seconds.values()]
     faster = [f"{seconds['plain'] / seconds[head]:.2f}x" for head in ("learned", "codebook")]
     memory = [f"{each:.2f}" for each in line.gibibytes.values()] or ["-"] * len(MAKERS)
-    name = [case.precision, case.size, f"{case.codebook_size:,}", str(line.tokens)]
+    name = [case.precision, case.size, f"{case.codebook_size:,}", str(line.positions)]
     return [*name, *speeds, *faster, *memory]
 
 
 HEADER = (
-    "precision", "body", "K", "tokens", "plain loop, tokens/s", "ours, learned", "ours, codebook",
+    "precision", "body", "K", "positions", "plain loop, positions/s", "ours, learned", "ours, codebook",
     "learned against plain", "codebook against plain", "plain loop, GiB", "ours, learned", "ours, codebook",
 )  # fmt: skip
 

@@ -35,7 +35,13 @@ class Stateful(Protocol):
 def list_checkpoints(run_dir: Path) -> list[Path]:
     """Finished checkpoints, oldest first."""
     folders = (run_dir / "checkpoints").glob("step-*")
-    return sorted(path for path in folders if re.fullmatch(r"step-\d{8}", path.name))
+    finished = [path for path in folders if re.fullmatch(r"step-\d{8,}", path.name)]
+    return sorted(finished, key=step_of)
+
+
+def step_of(checkpoint: Path) -> int:
+    """The steps that were done when it was written."""
+    return int(checkpoint.name.removeprefix("step-"))
 
 
 def save_checkpoint(run_dir: Path, step: int, parts: dict[str, Stateful], keep: int) -> Path:

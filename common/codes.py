@@ -9,7 +9,7 @@ import datasets
 import numpy as np
 from datasets import Dataset
 
-from common.files import damaged_files, read_json, sha256, write_text
+from common.files import OWN_HASH, damaged_files, hashed, read_json, sha256, write_text
 
 MOST_CODES = 2**24
 """Codes of a data set that are counted."""
@@ -74,6 +74,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             "encode` again"
         )
     return manifest
+
+
+def hash_of_codes(folder: Path) -> dict[str, str]:
+    """A hash over all finished codes that priors are trained on; none where they are not there any more."""
+    path = folder / "manifest.json"
+    shards = read_json(path).get("shards", {}) if path.exists() else {}
+    trained_on = {name: digest for name, digest in shards.items() if not name.startswith("test/")}
+    return {"codes": hashed(trained_on)[OWN_HASH]} if trained_on else {}
 
 
 def damaged_shards(folder: Path, manifest: dict[str, Any]) -> list[str]:

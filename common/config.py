@@ -13,6 +13,7 @@ import difflib
 import importlib
 import json
 import math
+import os
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -158,6 +159,8 @@ def _convert(hint: Any, value: Any, key: str, default: Any = None) -> Any:
             return _within(inner[1], inner[0](value), key)
         if base is float and _fits(float, value):
             return _within(Within(-math.inf), float(value), key)
+        if base is Path and _fits(base, value):
+            return Path(os.path.expanduser(str(value)))
         if base in TYPE_NAMES and _fits(base, value):
             return base(value)
     raise ValueError(f"{key}={value!r} must be {' or '.join(map(_type_name, options))}: set {key}")

@@ -118,13 +118,13 @@ def damaged_files(folder: Path, hashes: Mapping[str, str]) -> Iterator[str]:
 
 
 def is_sealed(folder: Path) -> bool:
-    """Whether a folder is there and all its files are as they were written."""
+    """Whether a folder is there, with files, and all of them are as they were written."""
     recover(folder)
     try:
         check_seal(folder)
     except ValueError:
         return False
-    return folder.is_dir()
+    return folder.is_dir() and any(folder.iterdir())
 
 
 class Saved(dict[str, Any]):

@@ -12,22 +12,26 @@ from common.runs import differences
 
 
 def source_folder(init_from: Path, part: Literal["tokenizer", "prior"]) -> Path:
-    """The folder of the model that `init_from` names: a folder, a Hub repository, or this part of a pipeline."""
+    """The folder of the model that `init_from` names: a folder, a Hub repository, or this part of a pipeline.
+
+    Raises ValueError for a folder without a model.
+    """
     folder = local_folder(init_from)
-    return folder / part if (folder / "pipeline.json").is_file() else folder
+    folder = folder / part if (folder / "pipeline.json").is_file() else folder
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"init_from={folder} has no config.json: set init_from to a saved model")
+    return folder
 
 
 def start_from(model: HubModel, folder: Path, may_differ: Collection[str]) -> None:
     """Gives the model the weights of the saved one in `folder`.
 
-    Raises ValueError, in one sentence, for a folder without such a model, and for one of another architecture:
+    Raises ValueError, in one sentence, for a model of another kind, and for one of another architecture:
     all keys of its config but those that `may_differ` must be the same.
     """
-    kind, path = type(model), folder / "config.json"
-    if not path.is_file():
-        raise ValueError(f"init_from={folder} has no config.json: set init_from to a saved model")
+    kind = type(model)
     known = {field.name for field in fields(kind.config_class)}
-    if unknown := [key for key in read_json(path) if key not in known]:
+    if unknown := [key for key in read_json(folder / "config.json") if key not in known]:
         raise ValueError(
             f"init_from={folder} holds no {kind.__name__}, for its config.json has the key {unknown[0]!r}: set "
             "init_from to one"

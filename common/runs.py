@@ -4,7 +4,7 @@ import json
 import platform
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
@@ -22,13 +22,15 @@ from accelerate.utils import (
 )
 from omegaconf import OmegaConf
 
-from common.checkpoints import list_checkpoints
+from common.checkpoints import list_checkpoints, step_of
 from common.config import save_config, to_plain
 from common.files import hashed, is_sealed, locked, read_json, sha256, write_text
 from common.processes import processes
 from common.tracking import DONE, METRICS, JSONLTracker
 from common.training import Precision
 
+INPUTS = "inputs.json"
+"""In a run's folder: the hashes of what it is trained on."""
 PACKAGES = ("torch", "transformers", "accelerate", "datasets", "torch-fidelity", "numpy")
 
 
@@ -113,21 +115,26 @@ def check_shares(batch_size: int, num_processes: int, accumulation: int) -> None
 def is_finished(config: Any, result: Path) -> bool:
     """Whether the run of this config has done all its steps and left its result, which is as it was written.
 
-    Raises ValueError when its folder holds a run of another config, or of more steps.
+    Raises ValueError when its folder holds a run of another config, of more steps, or of fewer without a checkpoint
+    to go on from.
     """
     refuse_other_config(config, config.run_dir)
-    steps = [int(path.name.removeprefix("step-")) for path in list_checkpoints(config.run_dir)]
-    if (last := max(steps, default=0)) > config.steps:
+    path, checkpoints = config.run_dir / DONE, list_checkpoints(config.run_dir)
+    said = read_json(path) if path.exists() else {"steps": 0}
+    last = max([said["steps"], *map(step_of, checkpoints)])
+    if last > config.steps:
         raise ValueError(
             f"{config.run_dir} has done {last} steps, more than steps={config.steps}: set steps to {last} or "
             "more, or run_dir to another folder"
         )
-    path = config.run_dir / DONE
-    if not path.exists():
+    if said.get("ended_early") != ended_early(config) and said["steps"] != config.steps:
+        if last and not checkpoints:
+            raise ValueError(
+                f"{config.run_dir} has done {last} steps and has no checkpoint to go on from to steps={config.steps}: "
+                f"set steps to {last}, or run_dir to another folder"
+            )
         return False
-    said = read_json(path)
-    early = said.get("ended_early") == ended_early(config)
-    return (early or said["steps"] == config.steps) and is_sealed(result)
+    return is_sealed(result)
 
 
 def ended_early(config: Any) -> dict[str, int]:
@@ -178,11 +185,11 @@ def refuse_missing(trackers: tuple[str, ...]) -> None:
 def refuse_other_config(config: Any, run_dir: Path) -> None:
     """Raises ValueError when a key that a resumed run may not change differs from run_dir/config.yaml.
 
-    A run without a checkpoint has nothing to lose: its config may change. So may keys that were not
+    A run that is not begun has nothing to lose: its config may change. So may keys that were not
     there when it began, which have their defaults.
     """
     path = run_dir / "config.yaml"
-    if not (path.exists() and list_checkpoints(run_dir)):
+    if not (path.exists() and is_begun(run_dir)):
         return
     now = {k: v for k, v in to_plain(config).items() if k not in MAY_CHANGE}
     for key, was, is_now in differences(OmegaConf.to_container(OmegaConf.load(path)), now):
@@ -190,6 +197,26 @@ def refuse_other_config(config: Any, run_dir: Path) -> None:
             f"{run_dir} holds a run with {key}={was}, now it is {is_now}: "
             "set run_dir to another folder, or remove that one"
         )
+
+
+def is_begun(run_dir: Path) -> bool:
+    """Whether a folder holds a run with a checkpoint, or one that has ended."""
+    return bool(list_checkpoints(run_dir)) or (run_dir / DONE).exists()
+
+
+def refuse_other_inputs(run_dir: Path, hashes: Mapping[str, str]) -> None:
+    """Raises ValueError where a run was begun with other data than these, whose hashes stay in run_dir/inputs.json."""
+    path = run_dir / INPUTS
+    if is_begun(run_dir) and path.exists():
+        was = read_json(path)
+        for name, value in hashes.items():
+            if was.get(name) not in (None, value):
+                raise ValueError(
+                    f"{run_dir} holds a run over other {name}, which have changed since: set run_dir to another "
+                    "folder, or remove that one"
+                )
+    elif processes().is_main_process:
+        write_text(path, json.dumps(hashed(hashes)) + "\n")
 
 
 def differences(then: Any, now: Any, at: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -1,54 +1,91 @@
-"""What `simvq run` looks at before its first step: folders that can be written, data that can be read, labels that exist."""
+"""What `simvq run` looks at before its first step: folders that can be written, data that can be read, sections that fit each other."""
 
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from common.runs import refuse_missing
+from common.init_from import source_folder
+from common.runs import is_begun, refuse_missing
 from pipelines.cli import output_folder
+from pipelines.evaluation.statistics_files import read_statistics
 from pipelines.generation.named import Named, numbers_of
-from stage1_tokenizer.images.data import image_rows, load_images
-from stage1_tokenizer.speech.data import SpeechDataConfig, clip_rows, load_clips
+from stage1_tokenizer.data import ItemDataset
+from stage1_tokenizer.images.data import load_images
+from stage1_tokenizer.speech.data import SpeechDataConfig, load_clips
 
+PARTS: tuple[Literal["tokenizer", "prior"], ...] = ("tokenizer", "prior")
 RESULTS = ("model", "best", "pipeline", "checkpoints", "second", "discriminator")
 """Folders that a run makes in its own."""
 
 
 def check_before(configs: Mapping[str, Any]) -> None:
-    """Raises ValueError for what can be known to fail.
+    """Raises ValueError for what can be known to fail, in one sentence.
 
-    That is a folder that can't be written, a tracker that is missing, a split that can't be read, and a label or speaker to sample that
-    the training split, whose prior is made before, does not have.
+    That is a folder that can't be written, a file, model or tracker that is missing, a split that can't be read or
+    has other labels than the training items, and a section that asks for what another one, or the data, do not have.
     """
     for config in configs.values():
-        folder = output_folder(config)
-        for place in (folder, *(folder / name for name in RESULTS)):
-            check_folder(place)
+        check_folders(config)
         refuse_missing(getattr(config, "trackers", ()))
-    for config in configs.values():
-        if hasattr(config, "data"):
-            rows: Any = clip_rows if isinstance(config.data, SpeechDataConfig) else image_rows
-            for split in config.data.splits:
-                rows(config.data, split)
-            break
-    if "codes" in configs and "samples" in configs:
-        check_conditions(configs["codes"].data, configs["samples"])
+        if getattr(config, "statistics", None) is not None:
+            read_statistics(config.statistics)
+    for part in PARTS:
+        source = configs[part].init_from if part in configs else None
+        if source is not None and not is_begun(configs[part].run_dir):
+            source_folder(source, part)
+    check_shapes(configs)
+    data = next((each.data for each in configs.values() if hasattr(each, "data")), None)
+    if data is not None:
+        splits = {split: load(data, split) for split in data.splits}
+        check_items(configs, splits["train"])
 
 
-def check_conditions(data: Any, samples: Any) -> None:
-    """Raises ValueError for a label or a speaker to sample that no training item has."""
-    asked = {kind: getattr(samples, f"{kind}s", None) for kind in ("label", "speaker")}
-    given = {kind: named for kind, named in asked.items() if named is not None}
-    if not given:
-        return  # the data need not be read once more
+def load(data: Any, split: str) -> ItemDataset:
+    """A split whose items are not decoded: their form does not count."""
     if isinstance(data, SpeechDataConfig):
-        clips = load_clips(data, "train", sample_rate=1)  # no clip is read
-        names = {"label": clips.classes, "speaker": clips.speakers}
-    else:
-        names = {"label": load_images(data, "train", channels=3, size=1).classes}  # nor an image
-    for kind, named in given.items():
-        check_named(named, names[kind], kind)
+        return load_clips(data, split, sample_rate=1)
+    return load_images(data, split, channels=3, size=1)
+
+
+def check_shapes(configs: Mapping[str, Any]) -> None:
+    """Raises ValueError for a classifier of other images than the tokenizer's, and for lengths of grids of codes."""
+    if "tokenizer" not in configs or configs["tokenizer"].modality != "images":
+        return
+    prior = configs.get("prior")
+    if prior is not None and (prior.min_codes, prior.max_codes) != (1, None):
+        raise ValueError(
+            f"prior.min_codes={prior.min_codes} and prior.max_codes={prior.max_codes}, but images have grids of codes, all of "
+            "the same length: leave both out"
+        )
+    model, classifier = configs["tokenizer"].model, configs.get("classifier")
+    for key in ("image_size", "in_channels") if classifier is not None else ():
+        if (wanted := getattr(model, key)) != (given := getattr(classifier, key)):
+            raise ValueError(
+                f"classifier.{key}={given}, but tokenizer.model.{key}={wanted}, and the classifier is to score its images: set "
+                f"classifier.{key}={wanted}"
+            )
+
+
+def check_items(configs: Mapping[str, Any], train: ItemDataset) -> None:
+    """Raises ValueError for labels, speakers or texts that a section needs and the training items do not have."""
+    names = {"label": train.classes, "speaker": getattr(train, "speakers", ())}
+    if "classifier" in configs and len(train.classes) < 2:
+        raise ValueError(
+            f"the data have {len(train.classes)} labels, and a classifier needs two: set data.label_column, or leave the "
+            "section classifier out"
+        )
+    condition = getattr(configs.get("prior"), "condition", None) or "none"
+    there = {**names, "text": getattr(train.config, "text_column", None)}
+    for part in condition.split("+") if condition != "none" else ():
+        if not there[part]:
+            raise ValueError(
+                f"prior.condition={condition!r}, but the data have no {part}: set prior.condition, or data.{part}_column"
+            )
+    for kind, known in names.items() if "codes" in configs else ():
+        given = getattr(configs.get("samples"), f"{kind}s", None)
+        if given is not None:
+            check_named(given, known, kind)
 
 
 def check_named(given: Named | Sequence[Named], names: Sequence[str], kind: str) -> None:
@@ -61,6 +98,13 @@ def check_named(given: Named | Sequence[Named], names: Sequence[str], kind: str)
         raise ValueError(
             f"{kind} {outside[0]}: the data have {len(names)} {kind}s, counted from 0: set samples.{kind}s"
         )
+
+
+def check_folders(config: Any) -> None:
+    """Raises ValueError for a file in the way of a section's results, and for a folder that this user may not write."""
+    folder = output_folder(config)
+    for place in (folder, *(folder / name for name in RESULTS)):
+        check_folder(place)
 
 
 def check_folder(folder: Path) -> None:

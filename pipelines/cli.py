@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import sys
+import tempfile
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -30,23 +31,26 @@ def sentence(error: Exception) -> str:
     return str(error)
 
 
-def make(section: str, config: Any) -> str:
-    """Makes what a section describes; returns what there is to print.
-
-    The traceback of an error that is no mistake of the user's stays in the section's folder as error.txt.
-    """
+@contextlib.contextmanager
+def kept_traceback(folder: Path) -> Iterator[None]:
+    """Inside, an error that is no mistake of the user's is an UnexpectedError; its traceback stays as folder/error.txt."""
     try:
-        return made(section, config)
-    except (ValueError, OSError, FailedRunError, MissingExtraError):
+        yield
+    except (ValueError, OSError, FailedRunError, MissingExtraError, UnexpectedError):
         raise
     except Exception as error:
-        folder = output_folder(config)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "error.txt").write_text(traceback.format_exc())
         first = (str(error).splitlines() or [""])[0]
         raise UnexpectedError(
             f"{type(error).__name__}: {first} (the traceback is in {folder / 'error.txt'}; the same command goes on)"
         ) from None
+
+
+def make(section: str, config: Any) -> str:
+    """Makes what a section describes; returns what there is to print."""
+    with kept_traceback(output_folder(config)):
+        return made(section, config)
 
 
 def output_folder(config: Any) -> Path:
@@ -60,7 +64,9 @@ def made(section: str, config: Any) -> str:
     """Calls the section's verb."""
     with stopped_at_once(), named_extras():  # torch and transformers: not before they are needed
         from pipelines import verbs
+        from pipelines.checks import check_folders
 
+    check_folders(config)
     match section:
         case "tokenizer":
             return verbs.train_tokenizer(config)
@@ -78,25 +84,27 @@ def made(section: str, config: Any) -> str:
 
 def compare(path: Path, overrides: Sequence[str]) -> str:
     """Runs a study; returns its table."""
-    from common.config import load_config
-    from pipelines.compare.config import CompareConfig
-    from pipelines.verbs import compare
-
-    return compare(load_config(CompareConfig, path, overrides))
+    with stopped_at_once():
+        from common.config import load_config
+        from pipelines.compare.config import CompareConfig
+        from pipelines.verbs import compare
+    config = load_config(CompareConfig, path, overrides)
+    with kept_traceback(config.out):
+        return compare(config)
 
 
 def profile(verb: str, path: Path, overrides: Sequence[str]) -> str:
     """Where the time of a verb's steps goes, as a table."""
-    from pipelines.profile import check_verb, profile, profile_table
-
+    with stopped_at_once():
+        from pipelines.profile import check_verb, profile, profile_table
     check_verb(verb)
     return profile_table(profile(read_experiment(path, overrides).config(VERBS[verb][0])))
 
 
 def examine(place: Path | None, latents: Path | None, codebook: Path | None) -> str:
     """What doctor says of a folder, or of two arrays."""
-    from pipelines.doctor import arrays_report, doctor
-
+    with stopped_at_once():
+        from pipelines.doctor import arrays_report, doctor
     if latents is not None and codebook is not None:
         return arrays_report(latents, codebook)
     if place is None or latents is not None or codebook is not None:
@@ -132,8 +140,8 @@ def run_one(verb: str, section: str, config: Any, path: Path) -> list[str]:
         say(make(section, config))
     except (ValueError, OSError) as error:
         raise ValueError(f"{verb} ({path}, section {section}): {sentence(error)}") from None
-    except FailedRunError as error:
-        raise FailedRunError(f"{verb} ({path}, section {section}): {error}") from None
+    except (FailedRunError, MissingExtraError, UnexpectedError) as error:
+        raise type(error)(f"{verb} ({path}, section {section}): {error}") from None
     from pipelines.verbs import summaries
 
     return summaries(config)
@@ -173,18 +181,18 @@ def answer(args: argparse.Namespace) -> None:
         case "doctor":
             say(examine(args.place, args.latents, args.codebook))
         case "new":
-            from pipelines.new import new
-
+            with stopped_at_once():
+                from pipelines.new import new
             say(new(args.data, args.options))
         case "recipes":
             print(recipes())
         case "push":
-            from pipelines.publish import push
-
+            with stopped_at_once():
+                from pipelines.publish import push
             say(f"wrote {push(args.pipeline, args.name, args.options)}")
         case "export":
-            from pipelines.export import export
-
+            with stopped_at_once():
+                from pipelines.export import export
             say(export(args.pipeline, args.out))
         case "demo":
             with stopped_at_once():
@@ -192,8 +200,8 @@ def answer(args: argparse.Namespace) -> None:
 
             serve(args.pipeline, args.options, say)
         case "import-official":
-            from stage1_tokenizer.import_checkpoint import import_official
-
+            with stopped_at_once():
+                from stage1_tokenizer.import_checkpoint import import_official
             say(f"wrote {import_official(args.checkpoint, args.out)}")
         case verb:
             section = VERBS[verb][0]
@@ -220,7 +228,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if getattr(args, "processes", 1) > 1 and LAUNCHED not in os.environ:
             launch(args.processes, arguments)
             return
-        with named_extras():
+        with kept_traceback(Path(tempfile.gettempdir()) / "simvq"), named_extras():
             answer(args)
     except (ValueError, OSError, MissingExtraError) as error:
         end(2, f"simvq {verb}: {sentence(error)}")

@@ -54,6 +54,11 @@ class TrainTokenizerConfig(LoopConfig):
             raise ValueError(
                 f"freeze={[*self.freeze]} keeps weights that were trained before: set init_from, or leave freeze out"
             )
+        if self.loss.adversarial and self.optim.lr == 0:
+            raise ValueError(
+                "optim.lr=0 leaves the discriminator, which follows its schedule, without one: set optim.lr, or "
+                "loss.adversarial_weight=0"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

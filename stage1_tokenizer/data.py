@@ -2,7 +2,8 @@
 
 import hashlib
 import io
-from collections.abc import Callable, Iterable, Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
@@ -155,8 +156,8 @@ def read_split(
     try:
         if config.source == "parquet":
             return parquet_rows(where, streaming=config.streaming)
-        if Path(config.source).is_dir():
-            return read_folder(Path(config.source), where)
+        if (folder := Path(os.path.expanduser(config.source))).is_dir():
+            return read_folder(folder, where)
         without_waiting()
         return datasets.load_dataset(
             config.source, config.subset, split=where, streaming=config.streaming
@@ -204,28 +205,38 @@ def value_names(
     if column is None:
         return ()
     feature = rows.features[column]
-    if isinstance(feature, ClassLabel):
-        return tuple(feature.names)
+    named = tuple(feature.names) if isinstance(feature, ClassLabel) else ()
+    if named and isinstance(rows, IterableDataset):
+        return named
     if isinstance(rows, IterableDataset):
         raise ValueError(
             f"data.{key}={column!r} of a stream must be a ClassLabel, not {feature}: "
             f"set data.streaming=false or data.{key}=null"
         )
-    if not isinstance(feature, Value) or feature.dtype.startswith(("float", "double")):
+    if (not named and not isinstance(feature, Value)) or feature.dtype.startswith(
+        ("float", "double")
+    ):
         raise ValueError(
             f"data.{key}={column!r} has values of the type {feature}: set data.{key} to a column of names or of "
             "numbers from 0, or to null for none"
         )
     # not by Dataset.unique, which copies all columns of a selection
     values = [[*set(values_of(split, column))] for split in (train_rows(), rows)]
-    check_values(values, config, key)
+    check_values(values, config, key, named)
+    if named:
+        return named
     if isinstance(feature, Value) and feature.dtype.startswith(("int", "uint")):
         return tuple(map(str, range(max(map(max, values)) + 1)))
     return tuple(dict.fromkeys(str(value) for part in values for value in sorted(part)))
 
 
-def check_values(values: list[list[Any]], config: DataConfig, key: str) -> None:
-    """Raises ValueError for nulls, negative and very large numbers, and for labels of the second split alone."""
+def check_values(
+    values: list[list[Any]], config: DataConfig, key: str, named: Sequence[str]
+) -> None:
+    """Raises ValueError for nulls, negative and very large numbers, and for labels of the second split alone.
+
+    `named` are the names that numbers stand for, where the data set has them.
+    """
     everywhere = {value for part in values for value in part}
     outside = [v for v in everywhere if isinstance(v, int) and not 0 <= v < MOST_VALUES]
     others = everywhere - set(values[0]) if key == "label_column" else set()
@@ -235,7 +246,8 @@ def check_values(values: list[list[Any]], config: DataConfig, key: str) -> None:
     elif outside:
         wrong = f"the value {outside[0]:,}"
     elif others:
-        wrong = f"{min(others)!r} in another split, which no training item has"
+        one = named[min(others)] if named else min(others)
+        wrong = f"{one!r} in another split, which no training item has"
     if wrong:
         raise ValueError(
             f"data.{key}={getattr(config, key)!r} has {wrong}: set data.{key} to a column of names or of numbers from 0 "

@@ -184,7 +184,7 @@ def constant_finding(line: dict[str, float]) -> Finding | None:
         "the reconstruction is no better than a constant",
         f"{NAMES.get(key, key)} {value:.2f}, of the best constant {constant:.2f}",
         usual,
-        "Train longer (steps), or change optim.lr.",
+        "Train longer (tokenizer.steps), or change tokenizer.optim.lr.",
         failed=True,
         topic="output",
     )
@@ -200,8 +200,8 @@ def used_finding(line: dict[str, float]) -> Finding | None:
         f"{line['codebook/used']:.1%} of {size:,.0f} over {positions:,.0f} positions, perplexity "
         f"{line['codebook/perplexity']:,.0f}",
         f"over {USED:.0%}",
-        "Ask `simvq doctor` for the cause; raise model.quantizer.weight or quantizer_lr, or lower "
-        "model.quantizer.codebook_size.",
+        "Ask `simvq doctor` for the cause; raise tokenizer.model.quantizer.weight or tokenizer.quantizer_lr, or lower "
+        "tokenizer.model.quantizer.codebook_size.",
     )
 
 

@@ -51,15 +51,20 @@ def import_official(checkpoint: Path, out: Path, causal: bool = True) -> Path:
     """
     state = read_checkpoint(checkpoint)
     model: ImageTokenizer | SpeechTokenizer
-    if {"encoder.conv_in.weight", "quantize.embedding.weight"} <= state.keys():
-        model = image_tokenizer(averaged_weights(state, IMAGE_PARTS))
-    elif {"encoder.model.0.conv.conv.weight_v", "quantize.embedding.weight"} <= state.keys():
-        model = speech_tokenizer(averaged_weights(state, SPEECH_PARTS), causal)
-    else:
+    try:
+        if {"encoder.conv_in.weight", "quantize.embedding.weight"} <= state.keys():
+            model = image_tokenizer(averaged_weights(state, IMAGE_PARTS))
+        elif {"encoder.model.0.conv.conv.weight_v", "quantize.embedding.weight"} <= state.keys():
+            model = speech_tokenizer(averaged_weights(state, SPEECH_PARTS), causal)
+        else:
+            raise ValueError(
+                "it has no quantize.embedding.weight with encoder.conv_in.weight or encoder.model.0.conv.conv.weight_v"
+            )
+    except (IndexError, KeyError, RuntimeError, ValueError, ZeroDivisionError) as error:
+        reason = " ".join(str(error).split()[:40])
         raise ValueError(
-            f"{checkpoint} has no quantize.embedding.weight with encoder.conv_in.weight or "
-            "encoder.model.0.conv.conv.weight_v: it is not a tokenizer of SimVQ's authors"
-        )
+            f"{checkpoint} is not a tokenizer of SimVQ's authors ({reason}): give another checkpoint"
+        ) from None
     model.save_pretrained(out)
     return out
 
@@ -76,9 +81,10 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
             f"{path} is refused: it holds more than tensors and plain containers, or is damaged "
             f"({reason}); re-save its state_dict alone with the authors' code"
         ) from None
-    if not isinstance(content, dict) or "state_dict" not in content:
+    state = content.get("state_dict") if isinstance(content, dict) else None
+    if not isinstance(state, dict):
         raise ValueError(f"{path} has no state_dict: it is not a Lightning checkpoint")
-    return content["state_dict"]
+    return {name: value for name, value in state.items() if isinstance(value, Tensor)}
 
 
 def averaged_weights(state_dict: dict[str, Tensor], parts: tuple[str, ...]) -> dict[str, Tensor]:

@@ -28,10 +28,10 @@ class Training:
     modality: ModalityTraining
     """What the modality brings: data, networks as they are saved, losses, evaluation."""
     model: nn.Module
-    """The tokenizer as the accelerator wraps it for several processes, and torch.compile,"""
+    """The tokenizer as the accelerator wraps it for several processes, and torch.compile."""
     optimizer: AcceleratedOptimizer
     wrapped_discriminator: nn.Module | None
-    """and the discriminator; the generator meets it unwrapped, for it takes no gradient there."""
+    """The discriminator likewise; the generator meets it unwrapped, for it takes no gradient there."""
     discriminator_optimizer: AcceleratedOptimizer | None
     average: Average
     use: CodebookUse

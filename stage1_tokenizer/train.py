@@ -13,7 +13,7 @@ from common.hub import save_weights
 from common.memory import peak_memory
 from common.processes import broadcast_from_first
 from common.progress import Progress, machine, parameters
-from common.runs import finish_run, is_finished, start_run
+from common.runs import finish_run, is_finished, refuse_other_inputs, start_run
 from common.seeding import seed_step
 from common.stopwatch import part
 from common.training import Throughput
@@ -75,6 +75,7 @@ def begin(config: TrainTokenizerConfig) -> tuple[Training, int, Iterator[Batch]]
     """The run as its folder has it, the number of steps that are done, and the batches that follow."""
     accelerator = start_run(config, config.run_dir, config.precision, config.trackers)
     run = prepare(config, accelerator)
+    refuse_other_inputs(config.run_dir, {"training data": run.modality.train_set.fingerprint})
     first_step = resume(config.run_dir, run.parts)
     batches = run.modality.batches(
         accelerator,
@@ -197,9 +198,9 @@ def save_model(run: Training) -> None:
 
 
 def save(run: Training, done: int) -> None:
-    """A checkpoint, and held-out items as the averaged model reconstructs them."""
+    """Held-out items as the averaged model reconstructs them, and then a checkpoint, so that none is without."""
     if run.accelerator.is_main_process:
-        save_checkpoint(run.config.run_dir, done, run.parts, run.config.keep_checkpoints)
         with averaged(run) as modality:
             modality.save_examples(run.config.run_dir / "examples" / f"step-{done:08d}")
+        save_checkpoint(run.config.run_dir, done, run.parts, run.config.keep_checkpoints)
     run.accelerator.wait_for_everyone()

@@ -38,7 +38,7 @@ def _baseline_findings(best: dict[str, Any]) -> list[Finding]:
             f"the prior is no better than a {name} table",
             f"{nats:.3f} nats per held-out code, the table {best[f'baseline/{name}_nats']:.3f}",
             "less than the table",
-            "Train longer (steps), or change optim.lr or size.",
+            "Train longer (prior.steps), or change prior.optim.lr or prior.size.",
             topic="output",
             failed=constant,
         )
@@ -57,7 +57,7 @@ def _course_findings(held_out: list[dict[str, Any]], best: dict[str, Any]) -> li
                 "the prior was best at its first evaluation",
                 course,
                 "a minimum later on",
-                "It overfits: raise dropout, lower size or steps, or encode more views.",
+                "It overfits: raise prior.dropout, lower prior.size or prior.steps, or encode more codes.views.",
                 topic="codes",
             )
         ]
@@ -68,7 +68,7 @@ def _course_findings(held_out: list[dict[str, Any]], best: dict[str, Any]) -> li
                 "the prior was still learning",
                 f"{course}, {nats[-2] - nats[-1]:.3f} less than at the evaluation before",
                 "no more than a little to gain at the end",
-                "More steps would help.",
+                "More prior.steps would help.",
                 topic="codes",
             )
         ]

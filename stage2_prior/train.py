@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from common.checkpoints import resume, save_checkpoint
+from common.codes import hash_of_codes
 from common.files import is_sealed
 from common.memory import peak_memory
 from common.progress import Progress, machine, parameters
-from common.runs import finish_run, is_finished, start_run
+from common.runs import finish_run, is_finished, refuse_other_inputs, start_run
 from common.seeding import seed_step
 from common.sharding import whole, whole_state
 from common.stopwatch import part
@@ -26,6 +27,7 @@ from stage2_prior.train_config import TrainPriorConfig
 def train_prior(config: TrainPriorConfig) -> Path:
     """Trains and returns the folder of the prior with the lowest held-out loss, `run_dir/best`."""
     best = config.run_dir / "best"
+    refuse_other_inputs(config.run_dir, hash_of_codes(config.codes))
     if is_finished(config, best):
         return best
     run, first_step, batches = begin(config)

@@ -8,8 +8,8 @@ import gradio
 import torch
 from PIL import Image
 
+from common.metrics import psnr
 from pipelines.demo.figures import one
-from pipelines.demo.images import psnr
 from pipelines.demo.limits import read_clip, read_image, told
 from pipelines.demo.parts import clip_source, image_source, image_view, player
 from pipelines.demo.sounds import resampled, spectrograms
@@ -32,7 +32,9 @@ def images_compared(path: str | None, tokenizers: Mapping[str, ImageTokenizer]) 
         bits = codes[0].numel() / spec.levels * sum(map(math.log2, spec.sizes))
         if not shown:
             shown.append((one(image[0]), "original"))
-        shown.append((one(again[0]), f"{name}: {psnr(image, again):.2f} dB, {bits:,.0f} bits"))
+        shown.append(
+            (one(again[0]), f"{name}: {float(psnr(image, again, 2)):.2f} dB, {bits:,.0f} bits")
+        )
     return shown
 
 

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from common.metrics import psnr
 from pipelines.demo.figures import code_map, hidden, kept, one, several
 from pipelines.demo.limits import MOST_IMAGES, read_image, told, told_along
 from pipelines.demo.parts import image_source, image_view
@@ -79,7 +80,7 @@ class ImageAnswers:
         spec = self.tokenizer.quantizer.spec
         bits = codes[0].numel() / spec.levels * sum(map(math.log2, spec.sizes))
         text = (
-            f"**PSNR {psnr(image, again):.2f} dB** from {codes[0].numel()} codes, {bits:,.0f} bits: "
+            f"**PSNR {float(psnr(image, again, 2)):.2f} dB** from {codes[0].numel()} codes, {bits:,.0f} bits: "
             f"{8 * image.numel() / bits:.0f} times fewer than its {image.shape[-1]} x {image.shape[-2]} pixels"
         )
         return one(image[0]), one(again[0]), code_map(codes[0].cpu()), text
@@ -143,11 +144,6 @@ class ImageAnswers:
         count = min(max(int(count), 1), MOST_IMAGES)
         known = codes.expand(count, *codes.shape[1:])
         return self.samples(label, count, seed, guidance, temperature, known=known, mask=mask)
-
-
-def psnr(image: Tensor, other: Tensor) -> float:
-    """In dB, of values whose range is 2."""
-    return float(10 * (4 / (image - other).square().mean().clamp_min(1e-10)).log10())
 
 
 def image_tabs(pipeline: ImageGenerationPipeline) -> None:

@@ -25,11 +25,13 @@ class ScoreConfig:
     classifier: Path | None = None
     """The folder `model` of `simvq train-classifier`: label accuracy, and features to compare sets by."""
     codes: Path | None = None
-    """The folder with the codes' manifest.json: its histogram is plotted."""
+    """The folder of codes: of the training codes the controls are sampled and the histogram is plotted, of all of them
+    bits per item are counted."""
     tokenizer_run: Path | None = None
     """The tokenizer's run folder: its curves are plotted."""
     prior_run: Path | None = None
-    """The prior's run folder: its curves are plotted; of speech its bits per second are among the scores."""
+    """The prior's run folder: its curves are plotted, its bits per item and its own label accuracy are among the
+    scores, of speech also its bits per second."""
     reference_count: Annotated[int, Within(4)] | None = None
     """Training items to compare with, chosen at random by the seed; null for all."""
     out: Path | None = None
@@ -37,7 +39,7 @@ class ScoreConfig:
     cache: Path = Path("runs/.cache")
     """Where features of real items are kept."""
     seed: Whole = 0
-    """Of random subsets in the metrics, and of the training items chosen."""
+    """Of random subsets in the metrics, of the training items chosen, and of the controls."""
 
     def __post_init__(self) -> None:
         if self.samples is None and self.out is None:

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch_fidelity.metric_fid import fid_features_to_statistics
 
-from common.files import is_sealed, replaced_folder, sha256
+from common.files import is_sealed, only_one, replaced_folder, sha256
 from common.seeding import epoch_order
 from common.tensors import write_tensors
 from stage1_tokenizer.images.data import ImageDataset
@@ -108,11 +108,11 @@ def cached_reference(
     text = json.dumps(key, indent=2)
     folder = cache / hashlib.sha256(text.encode()).hexdigest()[:16]
     if not is_sealed(folder):
-        features = extract()
-        with replaced_folder(folder) as partial:
-            (partial / "key.json").write_text(text + "\n")
-            write_tensors(vars(features), partial / "features.safetensors")
-            np.savez(partial / "statistics.npz", **statistics(features))
+        with only_one(
+            folder.with_name(f".{folder.name}.lock"), wait=True
+        ):  # commands share the cache
+            if not is_sealed(folder):
+                fill(folder, text, extract())
     with np.load(folder / "statistics.npz", allow_pickle=False) as saved:
         gaussian = dict(saved)
     saved_features = load_file(folder / "features.safetensors")
@@ -125,6 +125,14 @@ def cached_reference(
         raise ValueError(f"{folder} holds features of another version: remove it")
     features = Features(**saved_features)
     return Reference(name, features, gaussian, sha256(folder / "statistics.npz"))
+
+
+def fill(folder: Path, key: str, features: Features) -> None:
+    """Writes features, their statistics and the key that they depend on, whole or not at all."""
+    with replaced_folder(folder) as partial:
+        (partial / "key.json").write_text(key + "\n")
+        write_tensors(vars(features), partial / "features.safetensors")
+        np.savez(partial / "statistics.npz", **statistics(features))
 
 
 def statistics(features: Features) -> dict[str, Any]:

@@ -36,8 +36,8 @@ JACKKNIFE = "± is half of the 95 % interval, by the jackknife over the items of
 
 
 def frechet_distance(a: dict[str, Any], b: dict[str, Any]) -> float:
-    """Frechet distance between two Gaussians of given `mu` and `sigma`."""
-    return fid_statistics_to_metric(a, b, verbose=False)[KEY_METRIC_FID]
+    """Frechet distance between two Gaussians of given `mu` and `sigma`; what rounding takes below 0 is 0."""
+    return max(fid_statistics_to_metric(a, b, verbose=False)[KEY_METRIC_FID], 0.0)
 
 
 def metric_name(metric: str, extractor: Extractor) -> str:

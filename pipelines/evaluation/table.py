@@ -32,7 +32,7 @@ class Metric:
 
     value: float | None
     spread: float | None = None
-    """Standard deviation, of what `note` says."""
+    """Standard deviation, or half of an interval, as `note` says."""
     unit: str = ""
     """`%` for a share: the value is from 0 to 1, its text in percent."""
     reason: str | None = None

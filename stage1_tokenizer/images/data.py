@@ -92,13 +92,12 @@ def upright(image: Image.Image, channels: int) -> Image.Image:
 
 def in_bytes(image: Image.Image) -> Image.Image:
     """The image with 8 bits a channel: of 16 bits the higher 8. Raises ValueError for pixels without a fixed range."""
-    if image.mode.startswith(
-        "I"
-    ):  # the values of 16-bit files; convert("L") would clip them at 255
+    # Pillow opens PNG and PGM of 16 bits in either mode; convert("L") would clip them at 255
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode == "F":
+    if image.mode in ("I", "F"):
         raise ValueError(
-            "an image of floats has no fixed range: save it with 8 or 16 bits a channel"
+            "an image of 32 bits a channel has no fixed range: save it with 8 or 16 bits a channel"
         )
     return image
 
@@ -114,7 +113,12 @@ def load_images(config: ImageDataConfig, split: str, *, channels: int, size: int
         rows = rows.cast_column(config.image_column, datasets.Image(decode=False))
     except (ArrowException, TypeError, ValueError):
         refuse_items(config, "image_column", rows.features[config.image_column])
-    classes = value_names(rows, lambda: image_rows(config, "train"), config, "label_column")
+    classes = value_names(
+        rows,
+        lambda: rows if split == "train" else image_rows(config, "train"),
+        config,
+        "label_column",
+    )
     origin = f"{config.source} {getattr(config, split)}"
     if isinstance(rows, Dataset):
         origin += str(len(rows))

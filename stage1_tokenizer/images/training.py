@@ -48,9 +48,9 @@ class TrainImageTokenizerConfig(TrainTokenizerConfig):
 
 
 HELD_OUT = 64
-"""Held-out images that are evaluated, at the most, spread over the split,"""
+"""Held-out images that are evaluated, at the most, spread over the split."""
 EXAMPLES = 16
-"""of which the first are saved as examples."""
+"""Images that are saved as examples, at the most, spread over those that are evaluated."""
 
 
 class ImageTraining:
@@ -143,5 +143,5 @@ class ImageTraining:
     @torch.no_grad()
     def save_examples(self, path: Path) -> None:
         """Held-out originals above their reconstructions."""
-        originals = self.held_out[:EXAMPLES]
+        originals = self.held_out[:: -(-len(self.held_out) // EXAMPLES)]
         save_grid([originals, self.tokenizer.reconstruct(originals)], path.with_suffix(".png"))

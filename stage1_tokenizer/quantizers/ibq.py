@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from common.bounds import Count, NonNegative
+from common.bounds import Count, NonNegative, Positive
 from common.processes import average_over_processes
 from stage1_tokenizer.quantizers.base import Quantized, Quantizer, keywords_of
 from stage1_tokenizer.quantizers.chunks import in_chunks
@@ -34,7 +34,7 @@ class IBQConfig:
     """Weight of the commitment loss. The paper's text has 0.25 here and 1 for the codebook loss."""
     entropy_weight: NonNegative = 0.05
     """Of the entropy term, low for each vector and high for the batch; 0 leaves it and its cost out."""
-    temperature: NonNegative = 0.01
+    temperature: Positive = 0.01
     """Of the probabilities whose entropies these are."""
 
 

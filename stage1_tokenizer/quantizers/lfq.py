@@ -12,7 +12,7 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from common.bounds import Count, NonNegative
+from common.bounds import Count, NonNegative, Positive
 from common.processes import average_over_processes
 from stage1_tokenizer.quantizers.base import Quantized, Quantizer, keywords_of
 from stage1_tokenizer.quantizers.estimators import straight_through
@@ -36,7 +36,7 @@ class LFQConfig:
     """Weight of the commitment loss, from the corners (Open-MAGVIT2)."""
     entropy_weight: NonNegative = 0.1
     """Of the entropy term: low for each vector, high for the batch."""
-    temperature: NonNegative = 0.01
+    temperature: Positive = 0.01
     """Of the probabilities whose entropies these are."""
     group_bits: Count = 18
     """Bits whose joint distribution the batch's entropy takes into account. Where there are more, they are

@@ -61,6 +61,7 @@ class SCVAE(Quantizer):
     config: SCVAEConfig
     dictionary: Tensor
     largest: Tensor
+    averaged_buffers = ("largest",)
     DECAY = 0.99
     """Of the running largest coefficient."""
 

@@ -208,8 +208,11 @@ def load_clips(config: SpeechDataConfig, split: str, *, sample_rate: int) -> Spe
     Raises ValueError, in one sentence, for a source, split or column that is not there.
     """
 
+    def train_rows() -> Rows:
+        return rows if split == "train" else clip_rows(config, "train")
+
     def names(key: str) -> tuple[str, ...]:
-        return value_names(rows, lambda: clip_rows(config, "train"), config, key)
+        return value_names(rows, train_rows, config, key)
 
     rows = clip_rows(config, split)
     check_columns(rows, config, "audio_column", "label_column", "speaker_column", "text_column")

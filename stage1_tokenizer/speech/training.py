@@ -38,11 +38,11 @@ from stage1_tokenizer.speech.net import inside
 from stage1_tokenizer.speech.tokenizer import SpeechTokenizer, SpeechTokenizerConfig
 
 HELD_OUT = 32
-"""Held-out clips that are evaluated,"""
+"""Held-out clips that are evaluated, at the most, spread over the split."""
 HELD_OUT_SECONDS = 4.0
-"""of which longer ones end here,"""
+"""Longer held-out clips are evaluated to here."""
 EXAMPLES = 4
-"""and of which the first are saved as examples."""
+"""Clips that are saved as examples, at the most, spread over those that are evaluated."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,8 +155,9 @@ class SpeechTraining:
     @torch.no_grad()
     def save_examples(self, path: Path) -> None:
         """Held-out originals and reconstructions: spectrograms in one figure, sound in a folder."""
-        lengths = self.held_out_lengths[:EXAMPLES]
-        originals = self.held_out[:EXAMPLES, : int(lengths.max())]
+        stride = -(-len(self.held_out) // EXAMPLES)
+        lengths = self.held_out_lengths[::stride]
+        originals = self.held_out[::stride, : int(lengths.max())]
         decoded = self.tokenizer.reconstruct(originals, lengths)
         rate, pairs = self.tokenizer.config.sample_rate, []
         for i, length in enumerate(lengths.tolist()):

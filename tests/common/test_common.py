@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.checkpoints import list_checkpoints, resume, save_checkpoint
+from common.checkpoints import list_checkpoints, resume, save_checkpoint, step_of
 from common.config import load_config, save_config
 from common.files import replaced_folder
 from common.images import from_uint8, save_grid, save_pil, to_pil, to_uint8
@@ -55,6 +55,8 @@ def test_a_config_round_trips_with_its_types(tmp_path: Path) -> None:
     for name in ("again.yaml", "again.json"):
         save_config(config, tmp_path / name)
         assert load_config(Outer, tmp_path / name) == config
+    at_home = load_config(Outer, path, ["run_dir=~/runs"])
+    assert at_home.run_dir == Path.home() / "runs"
 
 
 @pytest.mark.parametrize(
@@ -131,6 +133,9 @@ def test_a_checkpoint_brings_every_state_back_and_half_written_ones_are_ignored(
             repr(p[name].state_dict()).replace("(", "[").replace(")", "]") for p in (fresh, trained)
         ]
         assert states[0] == states[1]
+    (tmp_path / "checkpoints" / "step-100000000").mkdir()
+    assert [*map(step_of, list_checkpoints(tmp_path))] == [2, 3, 100_000_000]
+    (tmp_path / "checkpoints" / "step-100000000").rmdir()
     files = [path.name for path in list_checkpoints(tmp_path)[-1].iterdir()]
     assert sorted(files) == ["sha256.json", "state.json", "state.safetensors"]
 

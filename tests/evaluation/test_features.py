@@ -15,7 +15,7 @@ def test_the_cache_is_of_one_extractor_split_and_count(
     images = load_images(ImageDataConfig(), "validation", channels=1, size=8)
     first = reference("held-out", images, classifier, 64, tmp_path)
     again = reference("held-out", images, classifier, 50, tmp_path)
-    assert again.sha256 == first.sha256 and len(list(tmp_path.iterdir())) == 1
+    assert again.sha256 == first.sha256 and len(list(tmp_path.glob("[!.]*"))) == 1
     assert torch.equal(again.features.features, first.features.features)
     fresh = reference("held-out", images, classifier, 64, tmp_path / "fresh")
     assert fresh.sha256 == first.sha256
@@ -24,4 +24,4 @@ def test_the_cache_is_of_one_extractor_split_and_count(
     classifier.sha256, kept = "other", classifier.sha256
     reference("held-out", images, classifier, 64, tmp_path)
     classifier.sha256 = kept
-    assert len([path for path in tmp_path.iterdir() if path.name != "fresh"]) == 3
+    assert len([path for path in tmp_path.glob("[!.]*") if path.name != "fresh"]) == 3

@@ -8,7 +8,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
-from datasets import Features, Value
+from datasets import ClassLabel, Features, Value
 from helpers.image_runs import few_digits, tokenizer_config
 from helpers.runs import PowerCut, assert_same_run
 from PIL import Image
@@ -26,6 +26,7 @@ from stage1_tokenizer.train import train_tokenizer
 
 WEIGHTS = "model/model.safetensors"
 STORED = datasets.Image(decode=False)
+NAMED = ClassLabel(names=["zero", "one", "two", "three", "four", "five", "six", "seven", "8", "9"])
 
 
 @pytest.fixture(scope="module")
@@ -162,17 +163,21 @@ def test_shards_without_a_manifest_are_of_nobody_knows_what(
         encode(config)
 
 
-def test_images_of_16_bits_keep_their_range_and_floats_are_refused(tmp_path: Path) -> None:
+def test_images_of_16_bits_keep_their_range_and_those_of_32_are_refused(tmp_path: Path) -> None:
     ramp = np.linspace(0, 65535, 256).reshape(16, 16)
     Image.fromarray(ramp.astype(np.uint16)).save(tmp_path / "a.png")
     Image.fromarray((ramp / 65535).astype(np.float32)).save(tmp_path / "b.tif")
+    Image.fromarray(ramp.astype(np.int32)).save(tmp_path / "c.tif")
+    Image.fromarray(ramp.astype(np.uint16)).save(tmp_path / "d.pgm")
     config = ImageDataConfig(source=str(tmp_path), validation="train", label_column=None)
     for channels in (1, 3):
         images = load_images(config, "train", channels=channels, size=16)
-        pixels = np.asarray(images.decode(images[0])).reshape(256, -1)
-        assert np.abs(pixels[:, 0] - np.linspace(0, 255, 256)).max() <= 1
-        with pytest.raises(ValueError, match=r"b\.tif"):
-            images.decode(images[1])
+        for place in (0, 3):
+            pixels = np.asarray(images.decode(images[place])).reshape(256, -1)
+            assert np.abs(pixels[:, 0] - np.linspace(0, 255, 256)).max() <= 1
+        for place, name in ((1, r"b\.tif"), (2, r"c\.tif")):
+            with pytest.raises(ValueError, match=name):
+                images.decode(images[place])
 
 
 def test_weights_that_are_no_numbers_are_not_loaded(tmp_path: Path, whole: Path) -> None:
@@ -200,19 +205,22 @@ def test_config_json_of_another_version_is_named(tmp_path: Path, whole: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("label", "said"),
+    ("kind", "label", "said"),
     [
-        (None, "has empty values"),
-        (-1, "has the value -1"),
-        (2_000_000_000, "has the value 2,000,000,000"),
-        (7, "has 7 in another split, which no training item has"),
+        (Value("int64"), None, "has empty values"),
+        (Value("int64"), -1, "has the value -1"),
+        (Value("int64"), 2_000_000_000, "has the value 2,000,000,000"),
+        (Value("int64"), 7, "has 7 in another split, which no training item has"),
+        (NAMED, None, "has empty values"),
+        (NAMED, -1, "has the value -1"),
+        (NAMED, 7, "has 'seven' in another split, which no training item has"),
     ],
 )
 def test_labels_that_can_be_no_index_are_told(
-    label: int | None, said: str, tmp_path: Path, data: ImageDataConfig
+    kind: Value | ClassLabel, label: int | None, said: str, tmp_path: Path, data: ImageDataConfig
 ) -> None:
     rows = load_images(data, "validation", channels=1, size=8).rows
-    features = Features(rows.features | {"label": Value("int64")})
+    features = Features(rows.features | {"label": kind})
     changed = rows.cast(features).map(
         lambda row, i: row | {"label": label if i == 3 else 0}, with_indices=True, features=features
     )

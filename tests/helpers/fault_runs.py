@@ -109,10 +109,7 @@ def result(folder: Path, verb: str) -> dict[str, Any]:
     files: dict[str, Any] = {}
     for path in sorted(place.rglob("*")):
         name = path.relative_to(place).as_posix()
-        if (
-            path.suffix in (".safetensors", ".npz", ".png", ".wav", ".arrow")
-            and "examples" not in name
-        ):
+        if path.suffix in (".safetensors", ".npz", ".png", ".wav", ".arrow"):
             files[name] = path.read_bytes()
         elif path.name in ("score.json", "sample.json", "manifest.json", "done.json"):
             files[name] = steady(json.loads(path.read_text().replace(str(folder), "RUN")))

@@ -1,6 +1,8 @@
 """What can be known before the first step is said before the first step, in one sentence with exit code 2."""
 
 import os
+import re
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -99,3 +101,74 @@ def test_the_traceback_of_an_unexpected_error_stays_in_the_run_s_folder(
     ):
         make("tokenizer", Config())
     assert 'raise KeyError("a defect")' in (tmp_path / "run" / "error.txt").read_text()
+
+
+def test_an_unexpected_error_of_any_verb_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> str:
+        raise KeyError("a defect")
+
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(cli, "examine", broken)
+    with pytest.raises(SystemExit) as caught:
+        main(["doctor", str(tmp_path)])
+    said = capsys.readouterr().err
+    assert caught.value.code == 1 and said.count("\n") == 1
+    assert said.startswith("simvq doctor: KeyError: 'a defect' (the traceback is in ")
+    assert 'raise KeyError("a defect")' in (tmp_path / "simvq" / "error.txt").read_text()
+
+
+def test_run_names_the_verb_of_an_unexpected_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(section: str, config: object) -> str:
+        raise KeyError("a defect")
+
+    monkeypatch.setattr(cli, "made", broken)
+    with pytest.raises(SystemExit) as caught:
+        main(["run", str(ROOT / "configs/smoke.yaml"), f"run_dir={tmp_path / 'run'}"])
+    assert caught.value.code == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert (
+        last.startswith("simvq run: train-tokenizer (") and "section tokenizer): KeyError" in last
+    )
+
+
+@pytest.mark.parametrize(
+    ("recipe", "words", "said"),
+    [
+        ("digits", "classifier.image_size=16", "set classifier.image_size=8"),
+        ("digits", "classifier.in_channels=3", "set classifier.in_channels=1"),
+        ("digits", "data.label_column=null", "a classifier needs two: set data.label_column"),
+        ("digits", "prior.condition=speaker", "the data have no speaker: set prior.condition"),
+        ("digits", "prior.min_codes=5", "prior.min_codes=5 and prior.max_codes=None, but images"),
+        ("digits", "score.statistics=absent.npz", "absent.npz"),
+        ("digits", "prior.init_from=configs", "init_from=configs has no config.json"),
+        ("digits", "tokenizer.init_from=configs", "init_from=configs has no config.json"),
+        (
+            "spoken_digits",
+            "prior.condition=text data.text_column=null",
+            "the data have no text: set prior.condition",
+        ),
+    ],
+)
+def test_sections_that_do_not_fit_each_other_are_told_first(
+    recipe: str, words: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    path = ROOT / "configs" / f"{recipe}.yaml"
+    experiment = read_experiment(path, [*words.split(), f"run_dir={tmp_path / 'run'}"])
+    with pytest.raises(ValueError, match=re.escape(said)):
+        check_before(experiment.configs)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_single_verb_looks_at_its_folders_first(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer").mkdir()
+    (tmp_path / "tokenizer" / "model").write_text("")
+    experiment = read_experiment(ROOT / "configs/smoke.yaml", [f"run_dir={tmp_path}"])
+    with pytest.raises(ValueError, match="model is a file, and"):
+        make("tokenizer", experiment.config("tokenizer"))
+    assert [path.name for path in (tmp_path / "tokenizer").iterdir()] == ["model"]

@@ -1,14 +1,17 @@
-"""The config.yaml of runs from before augmentation was a group of its own."""
+"""Configs of tokenizers: those from before augmentation was a group of its own, and what they refuse."""
 
 from pathlib import Path
 
+import pytest
 from helpers.image_runs import tokenizer_config
 from helpers.speech_runs import run_config, words
 from omegaconf import OmegaConf
 
 from common.config import save_config
+from common.training import OptimConfig
 from pipelines.evaluation.config import TrainSpeechClassifierConfig
 from stage1_tokenizer.config import load_saved_config
+from stage1_tokenizer.images.losses import ImageLossConfig
 
 
 def test_configs_of_older_runs_are_read(tmp_path: Path) -> None:
@@ -26,3 +29,11 @@ def test_configs_of_older_runs_are_read(tmp_path: Path) -> None:
             older["data"] |= augment
         OmegaConf.save(older, path)
         assert load_saved_config(type(config), path) == config
+
+
+def test_a_discriminator_has_no_schedule_to_follow_at_a_learning_rate_of_zero(
+    tmp_path: Path,
+) -> None:
+    loss = ImageLossConfig(perceptual_weight=0, adversarial_weight=0.1)
+    with pytest.raises(ValueError, match=r"optim\.lr=0 leaves the discriminator.*set optim.lr, or"):
+        tokenizer_config(tmp_path, optim=OptimConfig(lr=0), loss=loss)

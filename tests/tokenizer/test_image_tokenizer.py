@@ -62,11 +62,17 @@ def test_an_authors_checkpoint_is_imported(shared: Path, tmp_path: Path) -> None
     torch.testing.assert_close(tokenizer.decode(codes), expected["output"], atol=1e-4, rtol=0)
 
 
+ODD = {name: torch.zeros(2, 2) for name in ("encoder.conv_in.weight", "quantize.embedding.weight")}
+
+
 def test_what_import_refuses_is_told_in_words(tmp_path: Path) -> None:
     for content, words in [
         ({"state_dict": {}, "callbacks": Fraction(1, 2)}, "more than tensors"),
         ({"weights": {}}, "no state_dict"),
+        ({"state_dict": [torch.zeros(1)]}, "no state_dict"),
         ({"state_dict": {"encoder.x": torch.zeros(1)}}, "not a tokenizer of SimVQ"),
+        ({"state_dict": ODD}, "not a tokenizer of SimVQ"),
+        ({"state_dict": ODD | {"encoder.conv_in.weight": 3}}, "not a tokenizer of SimVQ"),
     ]:
         path = tmp_path / "some.ckpt"
         torch.save(content, path)

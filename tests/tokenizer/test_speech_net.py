@@ -58,7 +58,7 @@ def test_causality_is_what_the_caller_says(tmp_path) -> None:
 
 def test_another_checkpoint_is_refused_in_words(tmp_path) -> None:
     torch.save({"state_dict": {"weight": torch.zeros(1)}}, tmp_path / "other.ckpt")
-    with pytest.raises(ValueError, match="it is not a tokenizer of SimVQ's authors"):
+    with pytest.raises(ValueError, match="is not a tokenizer of SimVQ's authors"):
         import_official(tmp_path / "other.ckpt", tmp_path / "m")
 
 

@@ -150,10 +150,15 @@ def load_inception(
     return InceptionExtractor(weights, device) if weights.is_file() else NO_INCEPTION
 
 
-def extract(extractors: Sequence[ImageExtractor], batches: Iterator[Batch]) -> list[Features]:
-    """The features of all images by each extractor; only they, not the images, are held in memory."""
+def extract(
+    extractors: Sequence[ImageExtractor], batches: Iterator[Batch], total: int | None = None
+) -> list[Features]:
+    """The features of all images by each extractor; only they, not the images, are held in memory.
+
+    The bar that shows how far it is ends at `total` batches.
+    """
     parts: list[list[tuple[Tensor, ...]]] = [[] for _ in extractors]
-    for batch in tqdm(batches, desc="features", leave=False, disable=None):
+    for batch in tqdm(batches, desc="features", total=total, leave=False, disable=None):
         for extractor, own in zip(extractors, parts, strict=True):
             own.append((*extractor.extract(batch.images), batch.indices, batch.labels))
     sides = []
@@ -168,6 +173,10 @@ def reference(
 ) -> Reference:
     """The features of a split and their statistics, from the cache if they are there."""
     key = cache_key(split, dataset, extractor, channels=dataset.channels, size=dataset.size)
+    total = None if dataset.is_stream else -(-len(dataset) // batch_size)
     return cached_reference(
-        split, key, cache, lambda: extract([extractor], image_batches(dataset, batch_size))[0]
+        split,
+        key,
+        cache,
+        lambda: extract([extractor], image_batches(dataset, batch_size), total)[0],
     )
