@@ -57,9 +57,12 @@ def simvq(thinner: int) -> Codec:
     ).eval()
     bits = tokenizer.quantizer.spec.bits * tokenizer.config.codes_per_second
     return Codec(
-        network=tokenizer, sample_rate=16_000, bits_per_second=bits, encode=tokenizer.encode,
+        network=tokenizer,
+        sample_rate=16_000,
+        bits_per_second=bits,
+        encode=tokenizer.encode,
         decode=tokenizer.decode,
-    )  # fmt: skip
+    )
 
 
 def encodec(thinner: int) -> Codec:

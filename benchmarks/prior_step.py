@@ -242,9 +242,19 @@ def cells(line: Line) -> list[str]:
 
 
 HEADER = (
-    "precision", "body", "K", "positions", "plain loop, positions/s", "ours, learned", "ours, codebook",
-    "learned against plain", "codebook against plain", "plain loop, GiB", "ours, learned", "ours, codebook",
-)  # fmt: skip
+    "precision",
+    "body",
+    "K",
+    "positions",
+    "plain loop, positions/s",
+    "ours, learned",
+    "ours, codebook",
+    "learned against plain",
+    "codebook against plain",
+    "plain loop, GiB",
+    "ours, learned",
+    "ours, codebook",
+)
 
 if __name__ == "__main__":
     chosen = load_config(Sizes, None, sys.argv[1:])

@@ -133,9 +133,14 @@ def line(cell: Cell) -> list[str]:
 
 
 HEADER = (
-    "codes", "samples", "ours, codes/s", "generate, dynamic cache", "generate, static cache",
-    "ours against dynamic", "against static",
-)  # fmt: skip
+    "codes",
+    "samples",
+    "ours, codes/s",
+    "generate, dynamic cache",
+    "generate, static cache",
+    "ours against dynamic",
+    "against static",
+)
 
 if __name__ == "__main__":
     chosen = load_config(Sizes, None, sys.argv[1:])

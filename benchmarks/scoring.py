@@ -162,9 +162,14 @@ def ours(folder: Path, batch_size: int, cache: Path | None) -> dict[str, float]:
 
 def theirs(folder: Path, batch_size: int, cache: Path | None) -> dict[str, float]:
     """The metrics as torch-fidelity computes them."""
-    cached = {"cache": False} if cache is None else {
-        "cache_root": str(cache), "input2_cache_name": "real",
-    }  # fmt: skip
+    cached = (
+        {"cache": False}
+        if cache is None
+        else {
+            "cache_root": str(cache),
+            "input2_cache_name": "real",
+        }
+    )
     sampled = Bytes(folder / "sampled.npz")
     metrics = torch_fidelity.calculate_metrics(
         input1=sampled,

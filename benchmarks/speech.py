@@ -135,13 +135,19 @@ def coded_by(
     decoding = alternate(decode, sizes.rounds, device)
     return [
         Coded(
-            name=name, threads=torch.get_num_threads(), parameters=one.parameters,
-            bits_per_second=one.bits_per_second, sample_rate=one.sample_rate,
-            samples_in=sounds[name].shape[1], samples_out=decoded[name].shape[1],
-            encode=encoding[name], decode=decoding[name], added_gib=memory[name],
+            name=name,
+            threads=torch.get_num_threads(),
+            parameters=one.parameters,
+            bits_per_second=one.bits_per_second,
+            sample_rate=one.sample_rate,
+            samples_in=sounds[name].shape[1],
+            samples_out=decoded[name].shape[1],
+            encode=encoding[name],
+            decode=decoding[name],
+            added_gib=memory[name],
         )
         for name, one in codecs.items()
-    ]  # fmt: skip
+    ]
 
 
 def pipeline(tokenizer: SpeechTokenizer, sizes: Sizes) -> SpeechGenerationPipeline:
@@ -166,12 +172,15 @@ def sampled_by(pipe: SpeechGenerationPipeline, sizes: Sizes) -> list[Sampled]:
     samples = len(pipe(seeds=[0]).waveforms[0])
     return [
         Sampled(
-            threads=torch.get_num_threads(), batch=batch, samples=samples,
+            threads=torch.get_num_threads(),
+            batch=batch,
+            samples=samples,
             parameters=sum(weights.numel() for weights in pipe.prior.parameters()),
-            seconds=samples / pipe.tokenizer.config.sample_rate, taken=taken[str(batch)],
+            seconds=samples / pipe.tokenizer.config.sample_rate,
+            taken=taken[str(batch)],
         )
         for batch in sizes.batches
-    ]  # fmt: skip
+    ]
 
 
 def coded_rows(coded: list[Coded], seconds: float) -> list[list[str]]:
@@ -179,27 +188,32 @@ def coded_rows(coded: list[Coded], seconds: float) -> list[list[str]]:
     ours = {one.threads: one for one in coded if one.name == "simvq"}
     return [
         [
-            str(one.threads), one.name, f"{one.parameters / 1e6:.1f} M",
+            str(one.threads),
+            one.name,
+            f"{one.parameters / 1e6:.1f} M",
             f"{one.sample_rate / 1000:g} kHz, {one.bits_per_second / 1000:.2f} kbps",
-            f"{one.encode.median / seconds:.4f}", f"{one.decode.median / seconds:.4f}",
+            f"{one.encode.median / seconds:.4f}",
+            f"{one.decode.median / seconds:.4f}",
             f"{one.encode.median / ours[one.threads].encode.median:.2f}",
             f"{one.decode.median / ours[one.threads].decode.median:.2f}",
             "" if one.added_gib is None else f"{one.added_gib:.2f} GiB",
         ]
         for one in coded
-    ]  # fmt: skip
+    ]
 
 
 def sampled_rows(sampled: list[Sampled]) -> list[list[str]]:
     """A line per batch size and number of threads."""
     return [
         [
-            str(one.threads), f"{one.parameters / 1e6:.1f} M", str(one.batch),
+            str(one.threads),
+            f"{one.parameters / 1e6:.1f} M",
+            str(one.batch),
             f"{one.taken.median / one.seconds:.3f}",
             f"{one.taken.median / one.seconds / one.batch:.3f}",
         ]
         for one in sampled
-    ]  # fmt: skip
+    ]
 
 
 CODED = (

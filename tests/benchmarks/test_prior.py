@@ -8,9 +8,15 @@ from benchmarks import prior_step, sampling
 from benchmarks.stock import stock_model
 
 STEP = prior_step.Sizes(
-    sizes=("1m",), codebooks=(40,), precisions=("fp32", "bf16"), length=8, timed=(32,), weighed=0,
-    code_dim=4, rounds=1,
-)  # fmt: skip
+    sizes=("1m",),
+    codebooks=(40,),
+    precisions=("fp32", "bf16"),
+    length=8,
+    timed=(32,),
+    weighed=0,
+    code_dim=4,
+    rounds=1,
+)
 SAMPLING = sampling.Sizes(
     size="1m", codebook_size=40, lengths=(4, 6), batches=(1, 2), most_codes=10, classes=3, rounds=1
 )
@@ -19,8 +25,12 @@ SAMPLING = sampling.Sizes(
 @pytest.mark.parametrize(("precision", "digits"), [("fp32", 1e-5), ("bf16", 1e-2)])
 def test_both_sides_start_from_the_same_loss_and_learn(precision: str, digits: float) -> None:
     case = prior_step.Case(
-        size="1m", codebook_size=40, precision=precision, length=8, code_dim=4  # type: ignore[arg-type]
-    )  # fmt: skip
+        size="1m",
+        codebook_size=40,
+        precision=precision,
+        length=8,
+        code_dim=4,  # type: ignore[arg-type]
+    )
     plain = prior_step.plain_step(case, 32)
     learned = prior_step.our_step(case, 32, "learned")
     codebook = prior_step.our_step(case, 32, "codebook")

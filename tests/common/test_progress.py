@@ -8,8 +8,12 @@ from common.progress import Progress, duration
 
 def test_durations_are_told_in_two_units_at_most() -> None:
     assert [duration(s) for s in (0.4, 59, 61, 3600, 7325)] == [
-        "0 s", "59 s", "1 min 1 s", "1 h 0 min", "2 h 2 min",
-    ]  # fmt: skip
+        "0 s",
+        "59 s",
+        "1 min 1 s",
+        "1 h 0 min",
+        "2 h 2 min",
+    ]
 
 
 def test_a_line_is_overdue_after_ten_seconds_and_then_every_minute(

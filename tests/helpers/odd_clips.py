@@ -81,7 +81,7 @@ def no_numbers() -> Iterator[OddClip]:
 
 
 def broken() -> Iterator[OddClip]:
-    """Files that were cut off, or are no recordings."""
+    """Files that were cut off, or are no clips."""
     for kind in ("WAV", "FLAC", "OGG", "MP3", "AIFF"):
         whole = content(tone(), kind=kind)
         for share in (0.02, 0.5, 0.9):
@@ -93,7 +93,7 @@ def broken() -> Iterator[OddClip]:
     for name, data in {
         "nothing": b"",
         "one byte": b"\x00",
-        "text": b"not a recording",
+        "text": b"not a clip",
         "a WAV's first bytes": b"RIFF\x24\x00\x00\x00WAVE",
         "a header alone": whole[:44],
         "zeros": bytes(10_000),

@@ -50,7 +50,7 @@ def words(
             samples = 0.3 * np.sin(2 * np.pi * (150 + 40 * i) * t)
             path = folder / "some.wav"
             soundfile.write(path, samples * (i not in silent), RATE)
-            content = b"not a recording" if i in broken else path.read_bytes()
+            content = b"not a clip" if i in broken else path.read_bytes()
             row = {"label": i % 3, "text": f"word {i}", "speaker": f"speaker {i % 2}"}
             rows.append({"audio": {"bytes": content, "path": f"{i}.wav"}, **row})
         datasets.Dataset.from_list(rows).to_parquet(str(folder / f"{split}.parquet"))
@@ -79,11 +79,11 @@ def run_config(run_dir: Path, data: SpeechDataConfig) -> TrainSpeechTokenizerCon
 
 def few_digits(folder: Path, split: str, number: int) -> None:
     """SpeechDataset of `one` and `two` in folders of their names."""
-    recordings = load_clips(SpeechDataConfig(), split, sample_rate=RATE)
+    clips = load_clips(SpeechDataConfig(), split, sample_rate=RATE)
     for name in ("one", "two"):
         (folder / name).mkdir(parents=True)
-        label = recordings.classes.index(name)
-        places = [i for i, own in enumerate(recordings.rows["label"]) if own == label][:number]
+        label = clips.classes.index(name)
+        places = [i for i, own in enumerate(clips.rows["label"]) if own == label][:number]
         for i in places:
-            waveform = recordings.decode(recordings[i]).numpy()
+            waveform = clips.decode(clips[i]).numpy()
             soundfile.write(folder / name / f"{i}.wav", waveform, RATE, subtype="PCM_16")

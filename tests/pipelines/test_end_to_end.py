@@ -118,16 +118,16 @@ def test_samples_are_files_and_one_array_of_bytes(smoke: Path) -> None:
     samples = smoke / "runs" / "smoke" / "samples"
     about = json.loads((samples / "sample.json").read_text())
     with np.load(samples / "samples.npz") as archive:
-        pictures = archive["arr_0"]
-    assert pictures.shape == (40, 8, 8, 1) and pictures.dtype == np.uint8
+        images = archive["arr_0"]
+    assert images.shape == (40, 8, 8, 1) and images.dtype == np.uint8
     for i in (0, 39):
-        assert np.array_equal(pictures[i, ..., 0], np.asarray(Image.open(samples / f"{i:06d}.png")))
+        assert np.array_equal(images[i, ..., 0], np.asarray(Image.open(samples / f"{i:06d}.png")))
     assert about["complete"] and about["labels"][:12] == [*range(10), 0, 1]
     pipeline = ImageGenerationPipeline.from_pretrained(
         smoke / "runs" / "smoke" / "prior" / "pipeline"
     )
     again = pipeline([7], seeds=[about["seeds"][7]], guidance=about["guidance"])
-    assert np.array_equal(np.asarray(again.images[0]), pictures[7, ..., 0])
+    assert np.array_equal(np.asarray(again.images[0]), images[7, ..., 0])
 
 
 @pytest.mark.slow

@@ -71,8 +71,8 @@ def test_codes_stand_position_by_position(encoded: tuple[Path, tuple[int, ...]])
         counts = training[:, level :: len(sizes)].flatten().bincount(minlength=size)
         first = sum(sizes[:level])
         assert manifest["histogram"][first : first + size] == counts.tolist()
-    pictures = tokenizer.decode(rows[:2].reshape(2, 4, 4, len(sizes)))
-    assert pictures.isfinite().all()
+    images = tokenizer.decode(rows[:2].reshape(2, 4, 4, len(sizes)))
+    assert images.isfinite().all()
 
 
 @pytest.mark.parametrize("levels_by", ["flattened", "depth"])
@@ -90,11 +90,11 @@ def test_a_prior_learns_the_codes_and_draws_pictures(
     assert 0 < last["baseline/unigram_nats"] < last["baseline/chance_nats"] + 0.01
     main(["sample", "smoke.yaml", *keys, f"samples.out={out}", "samples.count=3"])
     with np.load(folder / out / "samples.npz") as archive:
-        pictures = archive["arr_0"]
+        images = archive["arr_0"]
     pipeline = ImageGenerationPipeline.from_pretrained(folder / run / "pipeline")
     again = pipeline([1], seeds=[1], guidance=3.0)
     assert again.codes.shape == (1, 4, 4, len(sizes))
-    assert np.array_equal(np.asarray(again.images[0]), pictures[1, ..., 0])
+    assert np.array_equal(np.asarray(again.images[0]), images[1, ..., 0])
 
 
 def test_a_score_counts_each_level(encoded: tuple[Path, tuple[int, ...]]) -> None:
@@ -125,8 +125,8 @@ def test_speech_of_several_levels_is_encoded_learned_and_gone_on_with(
         EncodeSpeechConfig(tokenizer=tmp_path / "tokenizer", out=tmp_path / "codes", data=data)
     )
     rows = read_codes(tmp_path / "codes", "train")
-    recordings = load_clips(data, "train", sample_rate=RATE)
-    waveform = recordings.decode(recordings[3])
+    clips = load_clips(data, "train", sample_rate=RATE)
+    waveform = clips.decode(clips[3])
     assert rows[3]["codes"] == tokenizer.encode(waveform[None])[0].flatten().tolist()
     assert 2 * manifest["positions"] == sum(map(len, rows["codes"]))
     config = TrainPriorConfig(
