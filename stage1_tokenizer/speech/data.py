@@ -39,6 +39,8 @@ STORED = {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}
 """What datasets.Audio stores of a clip; of a stream it would itself ask for a package to encode audio by."""
 LOUDEST = 1e6
 """Samples beyond it are damage: full scale is 1, and 32,768 in floats that somebody forgot to divide."""
+LEAST_RATE = 1_000
+"""Samples per second below which a file is damage, and would be resampled to very many samples."""
 TRIES = 8
 """Random parts of one clip that are tried, until one is not silent."""
 
@@ -163,6 +165,8 @@ def read_audio(
     try:
         with open_audio(stored) as file:
             count, rate = file.frames, file.samplerate
+            if rate < LEAST_RATE:
+                raise BadItemError(file_name(stored))
             if seconds is not None:
                 count = -int(-seconds * rate // 1)
                 skip(file, int(place * (max(file.frames - count, 0) + 1)))
