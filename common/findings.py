@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Topic = Literal["output", "codes", "training"]
+Topic = Literal["output", "codes", "course", "training"]
 CLIPPED = 0.95
 """Share of the steps above which all are clipped."""
 

@@ -45,6 +45,10 @@ class HubModel(nn.Module):
         """The saved model, in eval mode on the CPU; `name_or_dir` is a folder or a Hub repository."""
         folder = local_folder(name_or_dir, revision)
         check_seal(folder)
+        if not (folder / "config.json").is_file():
+            raise ValueError(
+                f"{folder} has no config.json: give the folder of a saved model, such as tokenizer/model of a run"
+            )
         model = cls(load_config(cls.config_class, folder / "config.json"))
         saved = load_weights(folder / "model.safetensors")
         weights = {cls.current_name(name): tensor for name, tensor in saved.items()}

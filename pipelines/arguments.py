@@ -38,7 +38,9 @@ def parser() -> argparse.ArgumentParser:
         one = verbs.add_parser(verb, help=line, add_help=False)
         one.add_argument("-h", "--help", action="store_true", help="show the file's keys")
         one.add_argument("config", type=config_path, help="a file, or the name of a recipe")
-        one.add_argument("overrides", nargs="*", metavar="key=value", help="prior.steps=100")
+        one.add_argument(
+            "overrides", nargs="*", default=[], metavar="key=value", help="prior.steps=100"
+        )
         one.add_argument("--processes", type=int, default=1, help="of this machine; one by default")
     profiled = verbs.add_parser(
         "profile",
@@ -46,7 +48,9 @@ def parser() -> argparse.ArgumentParser:
     )
     profiled.add_argument("profiled", metavar="VERB", help="train-tokenizer or train-prior")
     profiled.add_argument("config", type=config_path, help="a file, or the name of a recipe")
-    profiled.add_argument("overrides", nargs="*", metavar="key=value", help="prior.batch_size=8")
+    profiled.add_argument(
+        "overrides", nargs="*", default=[], metavar="key=value", help="prior.batch_size=8"
+    )
     add_tools(verbs)
     return top
 
@@ -55,13 +59,15 @@ def add_tools(verbs: Any) -> None:
     """Adds the verbs that read no experiment to those of the command line."""
     recipe = verbs.add_parser("new", help="write a recipe for a data set, on standard output")
     recipe.add_argument("data", help="a folder, a Parquet file, or a name on the Hub")
-    recipe.add_argument("options", nargs="*", metavar="minutes=30", help="what training may take")
+    recipe.add_argument(
+        "options", nargs="*", default=[], metavar="minutes=30", help="what training may take"
+    )
     pushed = verbs.add_parser("push", help="publish a pipeline on the Hub, with a model card")
     exported = verbs.add_parser("export", help="write a pipeline as ONNX, to run without torch")
     for one in (pushed, exported):
         one.add_argument("pipeline", type=Path, help="prior/pipeline of a run")
     pushed.add_argument("name", metavar="user/name")
-    pushed.add_argument("options", nargs="*", metavar="license=cc-by-4.0")
+    pushed.add_argument("options", nargs="*", default=[], metavar="license=cc-by-4.0")
     exported.add_argument("out", type=Path, help="the folder to write")
     examined = verbs.add_parser("doctor", help="say what is wrong with a codebook, and why")
     examined.add_argument("place", type=Path, nargs="?", help="a run, a model or a folder of codes")
@@ -70,7 +76,9 @@ def add_tools(verbs: Any) -> None:
     verbs.add_parser("recipes", help="list the recipes that come with the package")
     shown = verbs.add_parser("demo", help="play with a pipeline on a web page of this machine")
     shown.add_argument("pipeline", help="a folder `pipeline/`, or its name on the Hub")
-    shown.add_argument("options", nargs="*", help="compare=TOKENIZER results=FOLDER port=7860")
+    shown.add_argument(
+        "options", nargs="*", default=[], help="compare=TOKENIZER results=FOLDER port=7860"
+    )
     official = verbs.add_parser(
         "import-official", help="convert a checkpoint of the paper's authors"
     )

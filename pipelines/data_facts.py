@@ -15,6 +15,7 @@ from datasets import ClassLabel, Dataset, Value
 from PIL import Image
 
 from common.extras import Extra
+from common.hub import without_waiting
 from stage1_tokenizer.parquet import parquet_rows
 from stage1_tokenizer.speech.audio_folder import SUFFIXES, audio_folder_rows
 
@@ -109,6 +110,8 @@ def opened(data: str) -> tuple[str, str | None, dict[str, str], Dataset]:
     """data.source, data.subset, the splits that there are by what they are for, and the training items."""
     path = Path(data)
     if path.is_file():
+        if is_sound(path) or path.suffix.lower() in Image.registered_extensions():
+            raise ValueError(f"{data} is one item: give the folder that it is in")
         try:
             items = parquet_rows(data)
         except (OSError, ValueError) as error:
@@ -121,6 +124,7 @@ def opened(data: str) -> tuple[str, str | None, dict[str, str], Dataset]:
         there = [folder.name for folder in path.iterdir() if folder.is_dir()]
         return data, None, {"train": "train"} | held_out(there), audio_folder_rows(path, "train")
     try:
+        without_waiting()
         if path.is_dir():
             subset, found = None, datasets.load_dataset("imagefolder", data_dir=data)
         else:

@@ -116,7 +116,7 @@ def quantizer_health(
     health = codebook_health(latents, quantizer.codebook, codes, position)
     some = latents[:1024]
     by_distance = (nearest(some, quantizer.codebook) == codes[:1024]).float().mean() > 0.99
-    findings = causes(health, bool(by_distance))
+    findings = causes(health, bool(by_distance), quantizer.config.method)
     if quantizer.config.method == "fsq" and (size := float(latents.square().mean().sqrt())) > FLAT:
         findings.insert(
             0,
@@ -187,10 +187,11 @@ def model_report(folder: Path) -> str:
 def arrays_report(latents: Path, codebook: Path) -> str:
     """The same of arrays of any project: latents (n, d) or (b, n, d), a codebook (k, d)."""
     vectors, codes = (array(path) for path in (latents, codebook))
-    if vectors.ndim not in (2, 3) or codes.ndim != 2 or vectors.shape[-1] != codes.shape[1]:
+    unfit = vectors.ndim not in (2, 3) or codes.ndim != 2 or vectors.shape[-1] != codes.shape[1]
+    if unfit or not vectors.numel() or not codes.numel():
         raise ValueError(
             f"--latents of shape {tuple(vectors.shape)} and --codebook of shape {tuple(codes.shape)}: give (n, d) "
-            "or (b, n, d), and (k, d)"
+            "or (b, n, d), and (k, d), neither of them empty"
         )
     if not (vectors.isfinite().all() and codes.isfinite().all()):
         raise ValueError("--latents or --codebook holds values that are not finite")

@@ -100,8 +100,8 @@ def read_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     for section in ("data", *SECTIONS):
         if values.get(section) is None is not there.get(section):
             raise ValueError(f"{path}: {section} is emptied by an override: set {section}.KEY")
-    check_top(values, path)
     classes = config_classes(values, path)
+    check_top(values, classes, path)
     run_dir = Path(values["run_dir"])
     sections = {name: values[name] or {} for name in SECTIONS if name in values}
     data = values.get("data") or {}
@@ -118,15 +118,22 @@ def read_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     return Experiment(path, configs)
 
 
-def check_top(values: Mapping[str, Any], path: Path) -> None:
+def check_top(values: Mapping[str, Any], classes: Mapping[str, type[Any]], path: Path) -> None:
     """Raises ValueError for a key at the top of a file that does not exist, and without a run_dir."""
     known = (*TOP, *SECTIONS)
     for key in values:
         if key not in known:
             close = difflib.get_close_matches(key, known, n=1)
-            meant = f"did you mean {close[0]!r}? " if close else ""
+            of_sections = [
+                f"{name}.{key}"
+                for name in SECTIONS
+                if name in values and key in {field.name for field in fields(classes[name])}
+            ]
+            meant = " or ".join(of_sections or close)
             raise ValueError(
-                f"{path}: there is no section or key {key!r}; {meant}There are {', '.join(known)}"
+                f"{path}: there is no section or key {key!r}"
+                + (f", did you mean {meant}?" if meant else "")
+                + f" There are {', '.join(known)}"
             )
     if not isinstance(values.get("run_dir"), str) or not values["run_dir"]:
         raise ValueError(f"{path}: run_dir={values.get('run_dir')!r} must be a path: set run_dir")

@@ -10,7 +10,7 @@ from string import Template
 
 import torch
 
-from pipelines.data_facts import Facts, ImageFacts, SpeechFacts, commonest
+from pipelines.data_facts import FEWEST, SHARE, Facts, ImageFacts, SpeechFacts, commonest
 
 POSITIONS = 64
 """Positions of the training data for each code of the codebook, at least."""
@@ -200,16 +200,20 @@ def codebook_size(positions: float) -> int:
     return 2 ** min(max(int(math.log2(max(positions / POSITIONS, 1))), 6), 14)
 
 
+def held_out_in_words(where: str, facts: Facts) -> str:
+    """What a recipe says of a split: one of its own, or a share."""
+    if not where.endswith("%"):
+        return "a split of its own"
+    whose = "each label's" if facts.label_column else "the"
+    few = f" ({FEWEST} of them, or a third)" if where != f"{SHARE:.0%}" else ""
+    return f"no such split: this share of {whose} items{few} is held out, the same each time"
+
+
 def head(facts: Facts, modality: str) -> str:
     """The lines up to the columns that both modalities have."""
     place = facts.train if facts.source == "parquet" else facts.source
     path = Path(place).resolve()
     name = path.parent.name if path.stem.startswith("train") else path.stem
-    share = "no such split: this share of each label's items is held out, the same each time"
-    validation, test = (
-        share if where.endswith("%") else "a split of its own"
-        for where in (facts.validation, facts.test)
-    )
     return fill(
         HEAD,
         place=place,
@@ -221,9 +225,9 @@ def head(facts: Facts, modality: str) -> str:
         count=f"{facts.count:,}",
         unreadable=f"; {facts.bad} of those looked at can't be opened" if facts.bad else "",
         validation=json.dumps(facts.validation),
-        chosen_by=validation,
+        chosen_by=held_out_in_words(facts.validation, facts),
         test=json.dumps(facts.test),
-        scored=test,
+        scored=held_out_in_words(facts.test, facts),
         label_column=facts.label_column or "null",
         labels=f"{facts.labels} labels" if facts.labels else "no labels, or one alone",
     )

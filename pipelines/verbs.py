@@ -66,6 +66,7 @@ def bad_items(count: int) -> str:
 
 
 def encode(config: EncodeConfig) -> str:
+    refuse_missing(config.tokenizer, "train-tokenizer", "codes.tokenizer")
     with shared(config.out) if config.shared else writing(config.out):
         manifest = stage1_tokenizer.encode.encode(config)
     return (
@@ -74,6 +75,12 @@ def encode(config: EncodeConfig) -> str:
         f"perplexity {manifest['perplexity']:,.0f}"
         + bad_items(sum(map(len, manifest["bad"].values())))
     )
+
+
+def refuse_missing(model: Path, verb: str, key: str) -> None:
+    """Raises ValueError for a folder that another verb makes and that is not there; names on the Hub have two parts."""
+    if not model.is_dir() and len(model.parts) > 2:
+        raise ValueError(f"{model} is not there: run `simvq {verb}` first, or set {key}")
 
 
 def train_classifier(config: TrainImageClassifierConfig | TrainSpeechClassifierConfig) -> str:
@@ -123,6 +130,7 @@ def pipeline_of(
 
 
 def sample(config: SampleImagesConfig | SampleSpeechConfig) -> str:
+    refuse_missing(config.pipeline, "train-prior", "samples.pipeline")
     with writing(config.out):
         out: Path = pipelines.sample.sample(config)
     files = "samples.npz and sample.json" if config.modality == "images" else "sample.json"

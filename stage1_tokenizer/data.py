@@ -3,25 +3,23 @@
 import hashlib
 import io
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
 import datasets
-from datasets import ClassLabel, Dataset, IterableDataset, Value
+from datasets import Dataset, IterableDataset
 from datasets.exceptions import DatasetsError
 from torch import Tensor
 
 from common.bounds import Count
 from common.hub import without_waiting
 from stage1_tokenizer.parquet import parquet_rows
-from stage1_tokenizer.split import hold_out, share_of, values_of
+from stage1_tokenizer.split import hold_out, share_of
 
 Row = dict[str, Any]
 Rows: TypeAlias = Dataset | IterableDataset
-MOST_VALUES = 100_000
-"""Numbers of labels or speakers are below."""
 SPLITS = ("train", "validation", "test")
 """Those of embedded data sets, of which the last two are one."""
 SPREAD = 64
@@ -190,69 +188,6 @@ def refuse_items(config: DataConfig, key: str, feature: object) -> NoReturn:
         f"data.{key}={getattr(config, key)!r} of {config.source} has values of the type {feature}, not files: set "
         f"data.{key} to a column of bytes and paths"
     )
-
-
-def value_names(
-    rows: Rows, train_rows: Callable[[], Rows], config: DataConfig, key: str
-) -> tuple[str, ...]:
-    """What the values of the column data.`key` are called, in the order of their indices; none for no column.
-
-    Those of the training split come first, so that their indices are the same in every split. Raises
-    ValueError for a stream that does not name them, for values that can't be indices, and for labels that no
-    training item has.
-    """
-    column = getattr(config, key)
-    if column is None:
-        return ()
-    feature = rows.features[column]
-    named = tuple(feature.names) if isinstance(feature, ClassLabel) else ()
-    if named and isinstance(rows, IterableDataset):
-        return named
-    if isinstance(rows, IterableDataset):
-        raise ValueError(
-            f"data.{key}={column!r} of a stream must be a ClassLabel, not {feature}: "
-            f"set data.streaming=false or data.{key}=null"
-        )
-    if (not named and not isinstance(feature, Value)) or feature.dtype.startswith(
-        ("float", "double")
-    ):
-        raise ValueError(
-            f"data.{key}={column!r} has values of the type {feature}: set data.{key} to a column of names or of "
-            "numbers from 0, or to null for none"
-        )
-    # not by Dataset.unique, which copies all columns of a selection
-    values = [[*set(values_of(split, column))] for split in (train_rows(), rows)]
-    check_values(values, config, key, named)
-    if named:
-        return named
-    if isinstance(feature, Value) and feature.dtype.startswith(("int", "uint")):
-        return tuple(map(str, range(max(map(max, values)) + 1)))
-    return tuple(dict.fromkeys(str(value) for part in values for value in sorted(part)))
-
-
-def check_values(
-    values: list[list[Any]], config: DataConfig, key: str, named: Sequence[str]
-) -> None:
-    """Raises ValueError for nulls, negative and very large numbers, and for labels of the second split alone.
-
-    `named` are the names that numbers stand for, where the data set has them.
-    """
-    everywhere = {value for part in values for value in part}
-    outside = [v for v in everywhere if isinstance(v, int) and not 0 <= v < MOST_VALUES]
-    others = everywhere - set(values[0]) if key == "label_column" else set()
-    wrong = ""
-    if None in everywhere:
-        wrong = "empty values"
-    elif outside:
-        wrong = f"the value {outside[0]:,}"
-    elif others:
-        one = named[min(others)] if named else min(others)
-        wrong = f"{one!r} in another split, which no training item has"
-    if wrong:
-        raise ValueError(
-            f"data.{key}={getattr(config, key)!r} has {wrong}: set data.{key} to a column of names or of numbers from 0 "
-            f"to {MOST_VALUES - 1:,}, or to null for none"
-        )
 
 
 def value_index(row: Row, column: str | None, names: tuple[str, ...]) -> int:

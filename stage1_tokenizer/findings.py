@@ -15,24 +15,31 @@ BETTER = 0.05
 """Share of the best constant output's error by which a reconstruction must be better."""
 PSNR_GAIN = 1.0
 """The same for a PSNR, in dB, which alone of the metrics is better where it is higher."""
+CONSTANT = 1e-6
+"""Latents that vary less do not vary."""
 codes_finding = partial(Finding, topic="codes")
 
 
-def causes(health: CodebookHealth, by_distance: bool = True) -> list[Finding]:
+def causes(
+    health: CodebookHealth, by_distance: bool = True, method: str | None = None
+) -> list[Finding]:
     """Which causes of collapse fit, the likeliest first; none for a healthy codebook.
 
-    `by_distance` says that latents choose the nearest code; else the scales of both say nothing.
+    `by_distance` says that latents choose the nearest code; else the scales of both say nothing. `method` is the
+    quantizer's, where it is one of these.
     """
+    if health.latents_scale < CONSTANT:  # beside which nothing else says anything
+        return _latents(health)
     return [
         *_latents(health),
         *(_scales(health) if by_distance else []),
         *_geometry(health),
-        *_few_used(health),
+        *_few_used(health, method),
     ]
 
 
 def _latents(health: CodebookHealth) -> list[Finding]:
-    if health.latents_scale < 1e-6:
+    if health.latents_scale < CONSTANT:
         return [
             codes_finding(
                 "latents are constant",
@@ -109,7 +116,7 @@ def rank_finding(rank: float, dim: int) -> Finding | None:
     )
 
 
-def _few_used(health: CodebookHealth) -> list[Finding]:
+def _few_used(health: CodebookHealth, method: str | None) -> list[Finding]:
     if health.vectors < 4 * health.size:
         return [
             codes_finding(
@@ -127,18 +134,19 @@ def _few_used(health: CodebookHealth) -> list[Finding]:
         if health.dead_distance is not None
         else ""
     )
-    return [
-        codes_finding(
-            "few codes are used",
-            f"{health.used:.1%} of {health.size:,}{where}",
-            f"over {USED:.0%}",
+    advice = (
+        "The codes lie among the latents but too dense for them: lower the codebook_size, or raise "
+        "the loss weight of the quantizer (model.quantizer.weight)."
+    )
+    if far and method == "simvq":
+        advice = "They move with W alone: raise quantizer_lr, train longer, or set model.quantizer.rescale=true."
+    elif far:
+        advice = (
             "Only codes that are chosen move, and these are never near: use simvq, or ema with reset=state, or "
             "initialise from data."
-            if far
-            else "The codes lie among the latents but too dense for them: lower the codebook_size, or raise "
-            "the loss weight of the quantizer (model.quantizer.weight).",
         )
-    ]
+    name, measured = "few codes are used", f"{health.used:.1%} of {health.size:,}{where}"
+    return [codes_finding(name, measured, f"over {USED:.0%}", advice)]
 
 
 def training_findings(line: dict[str, float]) -> list[Finding]:
@@ -200,8 +208,8 @@ def used_finding(line: dict[str, float]) -> Finding | None:
         f"{line['codebook/used']:.1%} of {size:,.0f} over {positions:,.0f} positions, perplexity "
         f"{line['codebook/perplexity']:,.0f}",
         f"over {USED:.0%}",
-        "Ask `simvq doctor` for the cause; raise tokenizer.model.quantizer.weight or tokenizer.quantizer_lr, or lower "
-        "tokenizer.model.quantizer.codebook_size.",
+        "Raise tokenizer.model.quantizer.weight or tokenizer.quantizer_lr, or lower "
+        "tokenizer.model.quantizer.codebook_size; `simvq doctor` looks for the cause.",
     )
 
 

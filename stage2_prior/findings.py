@@ -58,7 +58,7 @@ def _course_findings(held_out: list[dict[str, Any]], best: dict[str, Any]) -> li
                 course,
                 "a minimum later on",
                 "It overfits: raise prior.dropout, lower prior.size or prior.steps, or encode more codes.views.",
-                topic="codes",
+                topic="course",
             )
         ]
     falling = nats[-2] - nats[-1] > OVERFIT * nats[-1]
@@ -69,7 +69,7 @@ def _course_findings(held_out: list[dict[str, Any]], best: dict[str, Any]) -> li
                 f"{course}, {nats[-2] - nats[-1]:.3f} less than at the evaluation before",
                 "no more than a little to gain at the end",
                 "More prior.steps would help.",
-                topic="codes",
+                topic="course",
             )
         ]
     return []
@@ -92,7 +92,7 @@ def prior_summary(lines: list[dict[str, Any]]) -> list[str]:
     best = min(held_out, key=lambda line: line["heldout/nats_per_code"])
     text: dict[Topic, str] = {
         "output": f"held-out {best['heldout/nats_per_code']:.3f} nats per code{baselines_in_words(best)}",
-        "codes": f"lowest at step {best['step']:,}, the last evaluation at step {held_out[-1]['step']:,}",
+        "course": f"lowest at step {best['step']:,}, the last evaluation at step {held_out[-1]['step']:,}",
         "training": steps_in_words(step_lines(lines)[-1]),
     }
     return summary("prior", text, prior_findings(lines))

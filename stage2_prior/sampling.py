@@ -43,6 +43,16 @@ class SamplingOptions:
     """A code that occurs more often among the last WINDOW of its level is replaced by one from the whole
     distribution; null never replaces."""
 
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.guidance) and math.isfinite(self.power)):
+            raise ValueError(f"guidance={self.guidance} and power={self.power} must be finite")
+        if not 0 <= self.temperature < math.inf:
+            raise ValueError(f"temperature={self.temperature} must be 0 or more")
+        if self.top_k < 0 or not 0 < self.top_p <= 1:
+            raise ValueError(
+                f"top_k={self.top_k} must be 0 or more and top_p={self.top_p} above 0 and at most 1"
+            )
+
 
 @torch.no_grad()
 def sample_codes(

@@ -56,7 +56,9 @@ def test_every_study_loads_and_round_trips(path: Path, tmp_path: Path) -> None:
 
 MISTAKES = {
     "no_such_key=1": "there is no section or key 'no_such_key'",
-    "tokeniser.steps=1": "did you mean 'tokenizer'?",
+    "tokeniser.steps=1": "did you mean tokenizer? There are run_dir",
+    "steps=1": "no section or key 'steps', did you mean tokenizer.steps or ",
+    "temperature=1": "did you mean samples.temperature?",
     "data.sorce=x": "did you mean 'source'?",
     "prior.batch_size=many": "prior.batch_size='many' must be a whole number",
     "samples=3": "samples=3 must be a group of keys",

@@ -157,9 +157,18 @@ class ImageGenerationPipeline(GenerationPipeline[ImageTokenizer]):
         numbers = numbers_of(labels, self.classes, "label")
         per_sample = next((given for given in (numbers, known) if given is not None), [0])
         seeds = list(range(len(per_sample))) if seeds is None else list(seeds)
-        if known is not None and known.shape[1:] != self.shape:
+        if known is not None and (
+            known.ndim != 1 + len(self.shape) or known.shape[1:] != self.shape
+        ):
+            shape = ", ".join(map(str, self.shape))
             raise ValueError(
-                f"known has the shape {tuple(known.shape)}: this pipeline's images have {self.shape} codes each"
+                f"known has the shape {tuple(known.shape)}: codes of this pipeline's images have (b, {shape})"
+            )
+        if mask is not None and not (
+            isinstance(mask, Tensor) and mask.dtype == torch.bool and mask.ndim in (2, 3)
+        ):
+            raise ValueError(
+                "mask must be a tensor of bool, (h, w) or (b, h, w), True where codes are kept"
             )
         if mask is not None and mask.ndim == 2:
             mask = mask.expand(len(seeds), -1, -1)

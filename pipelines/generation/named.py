@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Sequence
+from operator import index
 
 Named = int | str
 """A label or a speaker: its number, or its name."""
@@ -14,7 +15,7 @@ def numbers_of(
 ) -> list[int] | None:
     """The numbers of labels or speakers, of which `names` are all names in order; None for none.
 
-    Raises ValueError for a name that is not among them.
+    Raises ValueError for a name that is not among them, and for what is neither a name nor a whole number.
     """
     if given is None:
         return None
@@ -25,15 +26,19 @@ def numbers_of(
 def number_of(given: Named, names: Sequence[str], kind: str) -> int:
     """One number; digits that are no name are one, too."""
     if not isinstance(given, str):
-        return int(given)
+        try:
+            return index(given)
+        except TypeError:
+            raise ValueError(f"{kind} {given!r} must be a name or a whole number") from None
     if given in names:
         return names.index(given)
     if given.isdecimal():
         return int(given)
+    if not names:
+        raise ValueError(f"{kind} {given!r}: there are no {kind}s here, leave {kind}s out")
     close = difflib.get_close_matches(given, names, n=1)
-    meant = f"did you mean {close[0]!r}? " if close else ""
+    meant = f", did you mean {close[0]!r}?" if close else "."
     shown = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
     raise ValueError(
-        f"{kind} {given!r} is no name of a {kind}: {meant}There are {len(names)}"
-        + (f": {shown}" if names else "")
+        f"{kind} {given!r} is no name of a {kind}{meant} There are {len(names)}: {shown}"
     )

@@ -37,10 +37,14 @@ class GenerationPipeline(Generic[Tokenizer]):
 
 
 def read_pipeline(folder: Path) -> dict[str, Any]:
-    """pipeline.json. Raises ValueError for a damaged file, and for weights that are not those the pipeline was saved with.
+    """pipeline.json. Raises ValueError for a missing or damaged file, and for weights that the pipeline was not saved with.
 
     A tokenizer may have another decoder, trained further behind the same encoder and codebook.
     """
+    if not (folder / "pipeline.json").is_file():
+        raise ValueError(
+            f"{folder} has no pipeline.json: give the folder of a pipeline, such as prior/pipeline of a run"
+        )
     description: dict[str, Any] = read_json(folder / "pipeline.json")
     for part in PARTS:
         digest, saved = sha256(folder / part / "model.safetensors"), description[f"{part}_sha256"]

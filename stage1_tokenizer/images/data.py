@@ -26,8 +26,8 @@ from stage1_tokenizer.data import (
     load_rows,
     refuse_items,
     stored_file,
-    value_names,
 )
+from stage1_tokenizer.labels import value_names
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from stage1_tokenizer.quantizers import (
     SimVQConfig,
     build_quantizer,
     check_codes,
+    check_form,
 )
 from stage1_tokenizer.tokenizer import Tokenizer
 
@@ -141,8 +142,9 @@ class ImageTokenizer(Tokenizer):
         """The images that integers alone stand for.
 
         Their range is [-1, 1] but for a little overshoot, which `common.images.to_uint8` clips. Raises
-        ValueError for a code that is not in its alphabet.
+        ValueError for what is no tensor of integers of this form, and for a code that is not in its alphabet.
         """
+        check_form(codes, self.quantizer.spec, "(b, h, w)")
         check_codes(codes, self.quantizer.spec)
         return self._decoded(codes)
 

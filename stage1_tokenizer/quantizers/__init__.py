@@ -8,6 +8,7 @@ from stage1_tokenizer.quantizers.base import (
     Quantized,
     Quantizer,
     check_codes,
+    check_form,
 )
 from stage1_tokenizer.quantizers.build import QuantizerConfig, build_quantizer
 from stage1_tokenizer.quantizers.continuous import Continuous, ContinuousConfig

@@ -28,8 +28,8 @@ from stage1_tokenizer.data import (
     refuse_items,
     stored_file,
     value_index,
-    value_names,
 )
+from stage1_tokenizer.labels import value_names
 from stage1_tokenizer.speech.audio_folder import audio_folder_rows
 from stage1_tokenizer.speech.spoken_digits import spoken_digits
 

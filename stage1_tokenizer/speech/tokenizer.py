@@ -18,6 +18,7 @@ from stage1_tokenizer.quantizers import (
     SimVQConfig,
     build_quantizer,
     check_codes,
+    check_form,
 )
 from stage1_tokenizer.speech.decoder import GROUPS, Decoder
 from stage1_tokenizer.speech.net import Encoder, Lengths, inside, masked
@@ -207,9 +208,10 @@ class SpeechTokenizer(Tokenizer):
         """The waveforms that integers alone stand for, n x hop samples; `lengths` is in codes.
 
         Their range is [-1, 1] but for a little overshoot. Past an item's end codes are not read,
-        and samples are zero. Raises ValueError for no codes, a code that is not in its alphabet, and lengths
-        that do not fit.
+        and samples are zero. Raises ValueError for what is no tensor of integers of this form, for no codes, a code
+        that is not in its alphabet, and lengths that do not fit.
         """
+        check_form(codes, self.quantizer.spec, "(b, n)")
         if codes.numel() == 0:
             raise ValueError(f"codes of shape {tuple(codes.shape)}: there are none to decode")
         _check_lengths(lengths, codes)

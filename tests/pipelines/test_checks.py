@@ -61,7 +61,7 @@ def test_every_split_is_looked_at_first(tmp_path: Path, capsys: pytest.CaptureFi
     [
         (
             "ten",
-            "label 'ten' is no name of a label: There are 10: 0, 1, 2, 3, 4, 5, 6, 7, ...: set",
+            "label 'ten' is no name of a label. There are 10: 0, 1, 2, 3, 4, 5, 6, 7, ...: set",
         ),
         ("[3,10]", "label 10: the data have 10 labels, counted from 0: set samples.labels"),
     ],

@@ -79,7 +79,10 @@ def test_mistakes_with_images_are_told_in_words() -> None:
     for given, words in [
         ({"known": known}, "known has 16 positions and mask no, for 1 samples: give both"),
         ({"mask": rows(1)}, "known has no positions and mask 16"),
-        ({"known": known[:, :2], "mask": rows(1)}, r"images have \(4, 4\) codes each"),
+        ({"known": known[:, :2], "mask": rows(1)}, r"images have \(b, 4, 4\)"),
+        ({"known": known[0], "mask": rows(1)}, r"known has the shape \(4, 4\): codes of"),
+        ({"known": known, "mask": rows(1).long()}, "mask must be a tensor of bool"),
+        ({"known": known, "mask": rows(1).numpy()}, "mask must be a tensor of bool"),
         ({"known": known, "mask": rows(1), "seeds": [0, 1]}, "for 2 samples"),
         ({"known": known, "mask": ~rows(1)}, "keep only the first positions"),
         ({"known": known + 40, "mask": rows(1)}, "codes from 0 to 31"),

@@ -48,9 +48,10 @@ def test_speakers_and_labels_by_name(speech: SpeechGenerationPipeline) -> None:
 @pytest.mark.parametrize(
     ("labels", "words"),
     [
-        ("goldfish", "label 'goldfish' is no name of a label: There are 3: a, b, c"),
-        (["a", "bb"], "label 'bb' is no name of a label: did you mean 'b'? There are 3"),
+        ("goldfish", "label 'goldfish' is no name of a label. There are 3: a, b, c"),
+        (["a", "bb"], "label 'bb' is no name of a label, did you mean 'b'? There are 3"),
         ("7", "label 7: this prior has 3 labels, counted from 0"),
+        ([1.9], "label 1.9 must be a name or a whole number"),
     ],
 )
 def test_what_is_no_label_is_one_sentence(

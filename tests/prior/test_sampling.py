@@ -31,6 +31,21 @@ from stage2_prior.sampling import (
 )
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"temperature": -1},
+        {"top_p": 2.0},
+        {"top_p": 0.0},
+        {"top_k": -1},
+        {"guidance": float("nan")},
+    ],
+)
+def test_options_have_bounds(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))}="):
+        SamplingOptions(**wrong)
+
+
 def as_stock_model(prior: Prior) -> LlamaForCausalLM:
     """The same weights in transformers' own class: conditions become tokens K, K + 1, ..."""
     config = prior.body.config.to_dict() | {

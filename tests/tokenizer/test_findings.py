@@ -97,6 +97,8 @@ def test_codes_far_from_all_latents_are_told_from_codes_too_dense_among_them() -
         if f.name == "few codes are used"
     ]
     assert "Only codes that are chosen move" in far.change
+    of_simvq = causes(codebook_health(normal(4000, 8), codebook), method="simvq")
+    assert any("They move with W alone" in f.change for f in of_simvq)
     dense = torch.cat([normal(16, 8, seed=1), 0.01 * normal(48, 8, seed=2) + normal(1, 8, seed=9)])
     few = [
         f for f in causes(codebook_health(normal(1000, 8), dense)) if f.name == "few codes are used"
@@ -174,5 +176,11 @@ def test_doctor_reads_arrays_of_any_project(tmp_path) -> None:
     np.save(tmp_path / "o.npy", np.array([object()], dtype=object), allow_pickle=True)
     with pytest.raises(ValueError, match=r"o\.npy is not a \.npy file of numbers"):
         arrays_report(tmp_path / "z.npy", tmp_path / "o.npy")
-    with pytest.raises(ValueError, match=r"give \(n, d\)"):
-        arrays_report(tmp_path / "c.npy", tmp_path / "z.npy")
+    np.save(tmp_path / "empty.npy", np.zeros((0, 8)))
+    for latents in ("c.npy", "empty.npy"):
+        codebook = "z.npy" if latents == "c.npy" else "c.npy"
+        with pytest.raises(ValueError, match=r"give \(n, d\).*neither of them empty"):
+            arrays_report(tmp_path / latents, tmp_path / codebook)
+    np.save(tmp_path / "constant.npy", np.ones((4000, 8)))
+    said = arrays_report(tmp_path / "constant.npy", tmp_path / "c.npy")
+    assert said.count("WARNING") == 1 and "latents are constant" in said

@@ -27,9 +27,9 @@ from stage1_tokenizer.data import (
     fingerprint,
     held_out_items,
     load_rows,
-    value_names,
 )
 from stage1_tokenizer.encode import encode
+from stage1_tokenizer.labels import value_names
 from stage1_tokenizer.modality import MODALITIES, Modality, ModalityEncoding, ModalityTraining
 from stage1_tokenizer.quantizers import Quantized, SimVQConfig, build_quantizer
 from stage1_tokenizer.tokenizer import Tokenizer

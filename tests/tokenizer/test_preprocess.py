@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from pipelines import ImageGenerationPipeline
 from stage1_tokenizer import (
     ImageTokenizer,
     ImageTokenizerConfig,
@@ -17,7 +18,7 @@ from stage1_tokenizer import (
     SpeechTokenizerConfig,
 )
 from stage1_tokenizer.images.data import view
-from stage1_tokenizer.quantizers import SimVQConfig
+from stage1_tokenizer.quantizers import SimVQConfig, check_form
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
 EXACT = torch.from_numpy(PIXELS).movedim(-1, 0)[None].float() / 127.5 - 1
@@ -105,6 +106,27 @@ def test_what_is_no_image_is_one_sentence(
     with pytest.raises(ValueError) as caught:
         images.preprocess(given)
     assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("codes", "words"),
+    [
+        ([[0]], "codes must be a tensor of integers (b, h, w), and are list"),
+        (torch.zeros(1, 16).long(), "(b, h, w), and are int64 of shape (1, 16)"),
+        (torch.zeros(1, 4, 4), "(b, h, w), and are float32 of shape (1, 4, 4)"),
+    ],
+)
+def test_what_is_no_code_is_one_sentence(images: ImageTokenizer, codes: object, words: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        check_form(codes, images.quantizer.spec, "(b, h, w)")
+    assert words in str(caught.value)
+
+
+def test_what_is_no_folder_of_a_model_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"has no config\.json: give the folder of a saved model"):
+        ImageTokenizer.from_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"has no pipeline\.json: give the folder of a pipeline"):
+        ImageGenerationPipeline.from_pretrained(tmp_path)
 
 
 def test_files_that_are_no_image(images: ImageTokenizer, tmp_path: Path) -> None:

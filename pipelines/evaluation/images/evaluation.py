@@ -50,7 +50,7 @@ from pipelines.evaluation.images.metrics import ReconstructionMetrics, load_lpip
 from pipelines.evaluation.reconstruction import Reconstructor
 from pipelines.evaluation.report import Figure
 from pipelines.evaluation.statistics_files import Statistics, read_statistics, write_statistics
-from pipelines.evaluation.table import Metrics
+from pipelines.evaluation.table import Metrics, Unavailable
 from stage1_tokenizer.images.data import load_images
 
 
@@ -242,7 +242,8 @@ class ImageEvaluation:
             if isinstance(extractor, ClassifierExtractor):
                 name = "label accuracy" + (f" ({extractor.name})" if metrics else "")
                 metrics[name] = label_accuracy(extractor, side, classes)
-        return metrics or {"label accuracy": NO_CLASSIFIER}
+        missing = NO_CLASSIFIER if classes else Unavailable("there are no labels")
+        return metrics or {"label accuracy": missing}
 
     def shares(self, sets: dict[str, list[Features]]) -> Metrics:
         """The share of the way from bigrams to reconstructions, by each extractor."""

@@ -158,7 +158,8 @@ def accuracies(scored: ClipSet) -> Metrics:
         if isinstance(classifier, ClassifierExtractor) and classifier.is_trained:
             name = f"label accuracy ({classifier.name if metrics else 'classifier'})"
             metrics[name] = label_accuracy(classifier, side.features, classes)
-    return metrics or {"label accuracy (classifier)": NO_CLASSIFIER}
+    missing = NO_CLASSIFIER if scored.clips.classes else Unavailable("there are no labels")
+    return metrics or {"label accuracy (classifier)": missing}
 
 
 def recogniser_accuracy(clips: Clips) -> Metric | Unavailable:
