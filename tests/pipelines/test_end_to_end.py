@@ -58,8 +58,8 @@ def test_run_does_everything_in_order_and_ends_with_a_table_and_a_report(smoke: 
     lines = [line.split()[:3] for line in summary if not line.startswith(" ")]
     assert [line[:2] for line in lines] == [
         [stage, topic]
-        for stage in ("tokenizer", "prior")
-        for topic in ("output", "codes", "training")
+        for stage, second in (("tokenizer", "codes"), ("prior", "course"))
+        for topic in ("output", second, "training")
     ]
     assert {line[2] for line in lines} <= {"ok", "WARNING"}
     assert "FD(digits-classifier) vs train" in said and "FID" not in said
