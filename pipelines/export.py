@@ -1,4 +1,4 @@
-"""export: a pipeline as three ONNX graphs, encoder with search, decoder, and a step of the prior with its cache."""
+"""export: a pipeline as ONNX graphs, encoder with search, decoder, and a step of the prior with its cache."""
 
 import contextlib
 import copy
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from common.extras import named_extras
 from common.files import replaced_folder, write_text
 from pipelines.export_graphs import (
+    DepthStep,
     ImageDecoding,
     ImageEncoding,
     PriorStep,
@@ -28,6 +29,7 @@ from pipelines.publish import load_pipeline, pipeline_folder
 from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
 from stage1_tokenizer.quantizers import SimVQ
 from stage2_prior import Prior
+from stage2_prior.depth import DepthPrior
 
 FREE = torch.export.Dim.DYNAMIC
 """A dimension of any size."""
@@ -37,7 +39,7 @@ SHORTEST = 7
 
 
 def export(place: Path, out: Path) -> str:
-    """Writes encoder.onnx, decoder.onnx, prior.onnx and pipeline.json, whole or not at all; says where.
+    """Writes encoder.onnx, decoder.onnx, prior.onnx, for a prior by depth depth.onnx, and pipeline.json, whole or not at all.
 
     Raises ValueError for a folder that is no pipeline and for a part that ONNX can't say, and MissingExtraError where
     the extra `export` is missing.
@@ -46,16 +48,13 @@ def export(place: Path, out: Path) -> str:
     with named_extras():
         import onnxscript  # noqa: F401
     pipeline = load_pipeline(folder)
-    if pipeline.prior.config.levels_by == "depth":
-        raise ValueError(
-            f"{folder} has a prior of levels_by=depth, of two transformers: export takes priors of levels_by=flattened"
-        )
     with replaced_folder(out) as partial:
         write_tokenizer(with_fixed_codebooks(pipeline.tokenizer), partial)
         write_prior(pipeline.prior, partial)
         about = description(pipeline)
         write_text(partial / "pipeline.json", json.dumps(about, indent=2) + "\n")
-    return f"{out}: encoder.onnx, decoder.onnx, prior.onnx, pipeline.json"
+        graphs = sorted(path.name for path in partial.glob("*.onnx"))
+    return f"{out}: {', '.join(graphs)}, pipeline.json"
 
 
 def with_fixed_codebooks(tokenizer: Any) -> Any:
@@ -92,17 +91,19 @@ def write_tokenizer(tokenizer: ImageTokenizer | SpeechTokenizer, folder: Path) -
 
 
 def write_prior(prior: Prior, folder: Path) -> None:
-    """Writes prior.onnx."""
-    step = PriorStep(prior)
-    entries, past = torch.zeros(2, 2, dtype=torch.int64), step.empty_past(2, places=3)
-    names = ["entries", "past"], ["logits", "present"]
+    """Writes prior.onnx and, by depth, depth.onnx."""
+    step, together = PriorStep(prior), prior.config.codes_per_input
+    entries = torch.zeros(2, 2, together, dtype=torch.int64)
+    results = ["state" if step.by_depth else "logits", "present"]
+    names, free = ["entries", "past"], [{0: FREE, 1: FREE}, {2: FREE, 4: FREE}]
     write(
-        step,
-        [entries, past],
-        folder / "prior.onnx",
-        *names,
-        [{0: FREE, 1: FREE}, {2: FREE, 4: FREE}],
+        step, [entries, step.empty_past(2, places=2)], folder / "prior.onnx", names, results, free
     )
+    if isinstance(prior, DepthPrior):
+        state = torch.zeros(2, prior.condition_embedding.embedding_dim)
+        others = torch.zeros(2, together - 1, dtype=torch.int64)
+        names, free = ["state", "entries"], [{0: FREE}, {0: FREE}]
+        write(DepthStep(prior), [state, others], folder / "depth.onnx", names, ["logits"], free)
 
 
 def write(
@@ -151,6 +152,8 @@ def description(pipeline: Pipeline) -> dict[str, Any]:
         "parts": prior.parts,
         "characters": prior.characters,
         "first_entries": first_entries(pipeline.prior),
+        "no_code": len(step.table) - 1,
+        "codes_per_input": prior.codes_per_input,
         "past": list(step.empty_past(1, places=0).shape),
     }
     if isinstance(pipeline, SpeechGenerationPipeline):

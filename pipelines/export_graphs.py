@@ -11,6 +11,7 @@ from transformers.cache_utils import DynamicCache
 
 from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
 from stage2_prior import Prior
+from stage2_prior.depth import DepthPrior
 
 
 class ImageEncoding(nn.Module):
@@ -97,23 +98,46 @@ def first_entries(prior: Prior) -> list[int]:
     return [len(prior.condition_embedding.weight) + offset for offset in offsets.tolist()]
 
 
+@torch.no_grad()
+def input_table(prior: Prior) -> Float[Tensor, "entries w"]:
+    """The vectors of a step's inputs: the condition's, each level's codes, and zeros, which stand for no code."""
+    condition, vocabulary = prior.condition_embedding.weight, prior.vocabulary
+    if isinstance(prior, DepthPrior):
+        codes = [prior.vocabulary.embedding.weight]
+    else:
+        sizes = enumerate(prior.config.level_sizes)
+        codes = [vocabulary.embed(torch.arange(size)[:, None], at)[:, 0] for at, size in sizes]
+    return torch.cat([condition, *codes, torch.zeros_like(condition[:1])])
+
+
+@torch.no_grad()
+def place_vectors(prior: Prior) -> Float[Tensor, "m w"] | None:
+    """What each input has beside its entry, where a prior knows the places of codes; in raster order."""
+    if prior.order is None:
+        return None
+    config = prior.config
+    places = config.longest // config.codes_per_input
+    inputs = len(config.no_condition) + places - 1  # the last code is no input
+    zeros = torch.zeros(1, inputs, prior.condition_embedding.embedding_dim)
+    return prior.placed(zeros, None, (places - 1) * config.codes_per_input)[0]
+
+
 class PriorStep(nn.Module):
     """The next inputs and what the layers remember to the logits of the next code and what they remember then.
 
-    An input is an entry of one table: a part of the condition, or a code of a level (`first_entries`).
+    An input is the sum of entries of one table: a part of the condition, or a code of a level (`first_entries`), by
+    depth all codes of a position. There the state that DepthStep takes stands in the place of logits.
     """
+
+    table: Tensor
+    places: Tensor | None
 
     def __init__(self, prior: Prior) -> None:
         super().__init__()
         self.body, self.vocabulary = prior.body, prior.vocabulary
-        sizes = prior.config.level_sizes
-        with torch.no_grad():
-            codes = [
-                prior.vocabulary.embed(torch.arange(size)[:, None], level)[:, 0]
-                for level, size in enumerate(sizes)
-            ]
-            table = torch.cat([prior.condition_embedding.weight, *codes])
-        self.table = nn.Parameter(table, requires_grad=False)
+        self.by_depth = isinstance(prior, DepthPrior)
+        self.register_buffer("table", input_table(prior))
+        self.register_buffer("places", place_vectors(prior))
 
     def empty_past(self, batch: int, places: int) -> Float[Tensor, "layers 2 b heads places size"]:
         """Zeros of the form of `past`, for so many earlier inputs."""
@@ -124,12 +148,44 @@ class PriorStep(nn.Module):
         )
 
     def forward(
-        self, entries: Int[Tensor, "b n"], past: Float[Tensor, "layers 2 b heads m size"]
+        self,
+        entries: Int[Tensor, "b n codes"],
+        past: Float[Tensor, "layers 2 b heads m size"],
     ) -> tuple[Float[Tensor, "b k"], Float[Tensor, "layers 2 b heads _ size"]]:
+        inputs = self.table[entries].sum(2)
+        if self.places is not None:
+            inputs = inputs + self.places[past.shape[4] + torch.arange(entries.shape[1])]
         cache = DynamicCache()
         for layer, (keys, values) in enumerate(past):
             cache.update(keys, values, layer)
-        out = self.body(inputs_embeds=self.table[entries], past_key_values=cache, use_cache=True)
-        logits = self.vocabulary.logits(out.last_hidden_state[:, -1]).float()
+        out = self.body(inputs_embeds=inputs, past_key_values=cache, use_cache=True)
+        last = out.last_hidden_state[:, -1]
+        result = last if self.by_depth else self.vocabulary.logits(last).float()
         layers: Any = cache.layers
-        return logits, torch.stack([torch.stack([each.keys, each.values]) for each in layers])
+        return result, torch.stack([torch.stack([each.keys, each.values]) for each in layers])
+
+
+class DepthStep(nn.Module):
+    """A position's state, and its codes but the last, to the logits of its code at each level.
+
+    The logits of a level rest on the codes of the levels before it alone: those that are not sampled yet may be any.
+    """
+
+    table: Tensor
+
+    def __init__(self, prior: DepthPrior) -> None:
+        super().__init__()
+        self.depth, self.vocabulary, self.levels = (
+            prior.depth,
+            prior.vocabulary,
+            prior.config.levels,
+        )
+        self.register_buffer("table", input_table(prior))
+
+    def forward(
+        self, state: Float[Tensor, "b w"], entries: Int[Tensor, "b others"]
+    ) -> Float[Tensor, "b levels k"]:
+        inputs = torch.cat([state[:, None], self.table[entries].cumsum(1)], dim=1)
+        hidden = self.depth(inputs_embeds=inputs, use_cache=False).last_hidden_state
+        each = [self.vocabulary.logits(hidden[:, i], i) for i in range(self.levels)]
+        return torch.stack(each, dim=1).float()

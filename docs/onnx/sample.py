@@ -37,18 +37,32 @@ def sample(folder, label, seed, guidance=1.0):
     condition = list(about["no_condition"])
     if "label" in about["parts"]:  # the first part of a condition
         condition[0] += label - about["parts"]["label"]
-    entries = np.array([condition, about["no_condition"]])
     layers, two, _, heads, _, size = about["past"]
     past, codes = np.zeros((layers, two, 2, heads, 0, size), np.float32), []
+    together, nothing = (
+        about["codes_per_input"],
+        about["no_code"],
+    )  # of a prior by depth, a position's
+    entries = np.full((2, len(condition), together), nothing)
+    entries[..., 0] = [condition, about["no_condition"]]
+    depth = graph(folder, "depth") if together > 1 else None
     random = uniforms(seed, about["codes"] * (1 + about["ends"])).reshape(about["codes"], -1)
     for place in range(about["codes"]):
-        (given, none), past = prior.run(None, {"entries": entries, "past": past})
-        code = next_code(none + guidance * (given - none), about, place, random[place, 0])
+        level = place % together
+        if level == 0:
+            out, past = prior.run(None, {"entries": entries, "past": past})
+            entries = np.full((2, 1, together), nothing)
+        logits = out
+        if depth:
+            so_far = {"state": out, "entries": entries[:, 0, :-1]}
+            logits = depth.run(None, so_far)[0][:, level]
+        with np.errstate(invalid="ignore"):  # what neither can choose
+            mixed = logits[1] + guidance * (logits[0] - logits[1])
+        code = next_code(mixed, about, place, random[place, 0])
         if code == about["codebook_size"]:  # the end
             break
         codes.append(code)
-        first = about["first_entries"][place % len(about["level_sizes"])]
-        entries = np.full((2, 1), first + code)
+        entries[..., level] = about["first_entries"][place % len(about["level_sizes"])] + code
     return np.array(codes), about
 
 

@@ -1,6 +1,5 @@
 """Exported graphs give what the pipeline gives: the same codes, the same output within 1e-4, the same samples."""
 
-import dataclasses
 import importlib.util
 import subprocess
 import sys
@@ -20,10 +19,17 @@ from torch import Tensor, nn
 from common.config import load_config
 from pipelines.cli import main
 from pipelines.export import FREE, export, with_fixed_codebooks, write
-from pipelines.export_graphs import PriorStep, SpeechDecoding, SpeechEncoding
+from pipelines.export_graphs import (
+    DepthStep,
+    PriorStep,
+    SpeechDecoding,
+    SpeechEncoding,
+    first_entries,
+)
 from pipelines.generation.images import ImageGenerationPipeline
 from pipelines.generation.speech import SpeechGenerationPipeline
-from stage1_tokenizer.quantizers import Quantizer
+from stage1_tokenizer import ImageTokenizer, ImageTokenizerConfig
+from stage1_tokenizer.quantizers import Quantizer, RQConfig
 from stage2_prior import Prior
 from stage2_prior.depth import DepthPrior
 from stage2_prior.model import PriorConfig
@@ -69,31 +75,73 @@ def test_the_modules_are_the_tokenizers_before_they_are_graphs(tmp_path: Path) -
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("order", ["raster", "random"])
 @pytest.mark.parametrize("style", ["llama", "gpt2"])
-def test_a_step_with_its_cache_gives_the_logits_of_the_whole(style: str, tmp_path: Path) -> None:
+def test_a_step_with_its_cache_gives_the_logits_of_the_whole(
+    style: str, order: str, tmp_path: Path
+) -> None:
     folder, _ = restored("images", tmp_path)
-    config = load_config(PriorConfig, folder / "prior" / "config.json", [f"style={style}"])
-    prior = Prior(config).eval()
-    step, codes = PriorStep(prior), torch.randint(0, config.codebook_size, (2, 3))
+    keys = [f"style={style}", f"order={order}"]
+    prior = Prior(load_config(PriorConfig, folder / "prior" / "config.json", keys)).eval()
+    step, codes = PriorStep(prior), torch.randint(0, prior.config.codebook_size, (2, 3))
     conditions = prior.conditions(2, labels=[0, 1])
     expected = prior.logits(prior.hidden(conditions, codes)[:, -1], 3)
     entries = torch.cat([conditions, codes + len(prior.condition_embedding.weight)], dim=1)
     past = step.empty_past(2, places=0)
     for place in range(entries.shape[1]):
-        logits, past = step(entries[:, place : place + 1], past)
+        logits, past = step(entries[:, place : place + 1, None], past)
     torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
+
+
+def by_depth(order: str) -> ImageGenerationPipeline:
+    """A pipeline of grids of 2 x 2 positions with two codes each, out of 8 and 8."""
+    torch.manual_seed(0)
+    quantizer = RQConfig(codebook_size=8, code_dim=4, levels=2)
+    shape: dict[str, Any] = {"width": 32, "multipliers": (1, 2, 2), "blocks_per_level": 1}
+    tokenizer = ImageTokenizer(ImageTokenizerConfig(image_size=8, quantizer=quantizer, **shape))
+    sizes: dict[str, Any] = {"codebook_size": 8, "sizes": (8, 8), "levels_by": "depth"}
+    config = PriorConfig(length=8, code_dim=4, size="1m", classes=3, order=order, **sizes)  # type: ignore[arg-type]
+    return ImageGenerationPipeline(tokenizer, DepthPrior(config), ["a", "b", "c"])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("order", ["raster", "random"])
+def test_a_step_by_depth_gives_the_logits_of_the_whole(order: str) -> None:
+    prior = by_depth(order).prior
+    assert isinstance(prior, DepthPrior)
+    step, depth = PriorStep(prior), DepthStep(prior)
+    codes, conditions = torch.randint(0, 8, (2, 8)), prior.conditions(2, labels=[0, 1])
+    hidden = prior.hidden(conditions, codes)
+    own = codes.view(2, 4, 2) + torch.tensor(first_entries(prior))
+    nothing = torch.full((2, conditions.shape[1], 1), len(step.table) - 1)
+    entries = torch.cat([torch.cat([conditions[..., None], nothing], 2), own[:, :3]], 1)
+    past = step.empty_past(2, places=0)
+    for place in range(entries.shape[1]):
+        state, past = step(entries[:, place : place + 1], past)
+    logits = depth(state, own[:, 3, :1])
+    for level in range(2):
+        expected = prior.logits(hidden[:, 3, level], 6 + level)
+        torch.testing.assert_close(logits[:, level], expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("order", ["raster", "random"])
+def test_the_example_samples_by_depth_and_with_places(order: str, tmp_path: Path) -> None:
+    pipeline = by_depth(order)
+    pipeline.save_pretrained(tmp_path / "pipeline")
+    # by itself: where types are checked, a size that is any size is no int
+    words = ["-m", "pipelines", "export", str(tmp_path / "pipeline"), str(tmp_path / "onnx")]
+    said = subprocess.run([sys.executable, *words], cwd=ROOT, check=True, capture_output=True)
+    assert b"decoder.onnx, depth.onnx, encoder.onnx, prior.onnx, pipeline.json" in said.stdout
+    for label, seed, guidance in ((0, 4, 1.0), (2, 5, 2.0)):
+        expected = pipeline([label], seeds=[seed], guidance=guidance)
+        codes, _ = example().sample(tmp_path / "onnx", label, seed, guidance)
+        assert codes.tolist() == expected.codes.flatten().tolist()
 
 
 def test_what_can_not_be_exported_is_refused_in_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not the folder of a pipeline"):
         export(tmp_path, tmp_path / "onnx")
-    folder, _ = restored("images", tmp_path / "pipeline")
-    pipeline = ImageGenerationPipeline.from_pretrained(folder)
-    config = dataclasses.replace(pipeline.prior.config, levels_by="depth")
-    deep = ImageGenerationPipeline(pipeline.tokenizer, DepthPrior(config), pipeline.classes)
-    deep.save_pretrained(tmp_path / "deep")
-    with pytest.raises(ValueError, match="export takes priors of levels_by=flattened"):
-        export(tmp_path / "deep", tmp_path / "onnx")
     assert not (tmp_path / "onnx").exists()
 
 
