@@ -23,7 +23,7 @@ TAKEN = {"compare.csv": ("row", "codebook_size", "seed"), "tuning.csv": ("row", 
 ABOUT = ("row", "codebook_size", "code_dim", "seed", "equal_bits")
 KNOBS = ("weight", "optim.lr")
 SHOWN = (
-    *("used", "perplexity", "rFD", "PSNR (dB)", "SSIM", "gFD", "share of the way"),
+    *("used", "perplexity", "rFD", "PSNR (dB)", "gFD", "share of the way"),
     *("label accuracy", "prior's bits per item", "effective rank"),
 )
 EXTRACTOR = "the classifier of digits"

@@ -7,6 +7,9 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 import pytest
+from comparison import EXTRACTOR, study
+
+from pipelines.compare.table import markdown
 
 ROOT = Path(__file__).parents[2]
 SIZES = ("256", "4096", "16384", "65536")
@@ -65,3 +68,15 @@ def test_the_table_over_k_has_the_numbers_of_its_runs() -> None:
     for name, *cells in rows:
         for (column, size), cell in zip(product(("used", "rFD", "gFD"), SIZES), cells, strict=True):
             assert cell == said(runs.get((name, size), []), column, cell), (name, column, size)
+
+
+def test_the_study_on_digits_has_the_numbers_of_its_runs() -> None:
+    """And says which choices lie at the edge of what was tried."""
+    page = (ROOT / "docs" / "comparison.md").read_text()
+    lines = [line for line in markdown(study(), EXTRACTOR).splitlines() if line.startswith("| ")]
+    assert len(lines) > 5 and all(line in page for line in lines)
+    _, _, edges = page.partition("At the edge of what was tried: ")
+    edges = edges.partition("\n")[0]
+    for line in csv.DictReader((ROOT / "docs" / "comparison" / "tuning.csv").open()):
+        if line["chosen"] == "True":
+            assert (f"{line['row']} ({line['key']})" in edges) == (line["edge"] == "True"), line
