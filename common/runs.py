@@ -205,18 +205,23 @@ def is_begun(run_dir: Path) -> bool:
 
 
 def refuse_other_inputs(run_dir: Path, hashes: Mapping[str, str]) -> None:
-    """Raises ValueError where a run was begun with other data than these, whose hashes stay in run_dir/inputs.json."""
+    """Raises ValueError where a run was begun with other data than these, by the hashes that `keep_inputs` wrote."""
     path = run_dir / INPUTS
-    if is_begun(run_dir) and path.exists():
-        was = read_json(path)
-        for name, value in hashes.items():
-            if was.get(name) not in (None, value):
-                raise ValueError(
-                    f"{run_dir} holds a run over other {name}, which have changed since: set run_dir to another "
-                    "folder, or remove that one"
-                )
-    elif processes().is_main_process:
-        write_text(path, json.dumps(hashed(hashes)) + "\n")
+    if not (is_begun(run_dir) and path.exists()):
+        return
+    was = read_json(path)
+    for name, value in hashes.items():
+        if was.get(name) not in (None, value):
+            raise ValueError(
+                f"{run_dir} holds a run over other {name}, which have changed since: set run_dir to another "
+                "folder, or remove that one"
+            )
+
+
+def keep_inputs(run_dir: Path, hashes: Mapping[str, str]) -> None:
+    """Writes the hashes of what a run is trained on to run_dir/inputs.json."""
+    if processes().is_main_process:
+        write_text(run_dir / INPUTS, json.dumps(hashed(hashes)) + "\n")
 
 
 def differences(then: Any, now: Any, at: str = "") -> Iterator[tuple[str, Any, Any]]:

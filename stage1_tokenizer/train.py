@@ -13,7 +13,7 @@ from common.hub import save_weights
 from common.memory import peak_memory
 from common.processes import broadcast_from_first
 from common.progress import Progress, machine, parameters
-from common.runs import finish_run, is_finished, refuse_other_inputs, start_run
+from common.runs import finish_run, is_finished, keep_inputs, refuse_other_inputs, start_run
 from common.seeding import seed_step
 from common.stopwatch import part
 from common.training import Throughput
@@ -75,7 +75,9 @@ def begin(config: TrainTokenizerConfig) -> tuple[Training, int, Iterator[Batch]]
     """The run as its folder has it, the number of steps that are done, and the batches that follow."""
     accelerator = start_run(config, config.run_dir, config.precision, config.trackers)
     run = prepare(config, accelerator)
-    refuse_other_inputs(config.run_dir, {"training data": run.modality.train_set.fingerprint})
+    inputs = {"training data": run.modality.train_set.fingerprint}
+    refuse_other_inputs(config.run_dir, inputs)
+    keep_inputs(config.run_dir, inputs)
     first_step = resume(config.run_dir, run.parts)
     batches = run.modality.batches(
         accelerator,

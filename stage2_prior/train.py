@@ -12,7 +12,7 @@ from common.codes import hash_of_codes
 from common.files import is_sealed
 from common.memory import peak_memory
 from common.progress import Progress, machine, parameters
-from common.runs import finish_run, is_finished, refuse_other_inputs, start_run
+from common.runs import finish_run, is_finished, keep_inputs, refuse_other_inputs, start_run
 from common.seeding import seed_step
 from common.sharding import whole, whole_state
 from common.stopwatch import part
@@ -82,6 +82,7 @@ def begin(config: TrainPriorConfig) -> tuple[Training, int, Iterator[Batch]]:
     """The run as its folder has it, the number of steps that are done, and the batches that follow."""
     accelerator = start_run(config, config.run_dir, config.precision, config.trackers)
     run = prepare(config, accelerator)
+    keep_inputs(config.run_dir, hash_of_codes(config.codes))
     first_step = resume(config.run_dir, run.parts)
     batches = training_batches(
         run.train,

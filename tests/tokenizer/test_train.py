@@ -127,6 +127,7 @@ def test_a_run_folder_holds_what_it_should(trained: Path) -> None:
         "done.json",
         "environment.json",
         "examples",
+        "inputs.json",
         "metrics.jsonl",
         "model",
     ]
