@@ -175,11 +175,8 @@ class DepthStep(nn.Module):
 
     def __init__(self, prior: DepthPrior) -> None:
         super().__init__()
-        self.depth, self.vocabulary, self.levels = (
-            prior.depth,
-            prior.vocabulary,
-            prior.config.levels,
-        )
+        self.depth, self.vocabulary = prior.depth, prior.vocabulary
+        self.levels = prior.config.levels
         self.register_buffer("table", input_table(prior))
 
     def forward(

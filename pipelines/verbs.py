@@ -66,7 +66,7 @@ def bad_items(count: int) -> str:
 
 
 def encode(config: EncodeConfig) -> str:
-    refuse_missing(config.tokenizer, "train-tokenizer", "codes.tokenizer")
+    refuse_unmade(config.tokenizer, "train-tokenizer", "codes.tokenizer")
     with shared(config.out) if config.shared else writing(config.out):
         manifest = stage1_tokenizer.encode.encode(config)
     return (
@@ -77,7 +77,7 @@ def encode(config: EncodeConfig) -> str:
     )
 
 
-def refuse_missing(model: Path, verb: str, key: str) -> None:
+def refuse_unmade(model: Path, verb: str, key: str) -> None:
     """Raises ValueError for a folder that another verb makes and that is not there; names on the Hub have two parts."""
     if not model.is_dir() and len(model.parts) > 2:
         raise ValueError(f"{model} is not there: run `simvq {verb}` first, or set {key}")
@@ -130,7 +130,7 @@ def pipeline_of(
 
 
 def sample(config: SampleImagesConfig | SampleSpeechConfig) -> str:
-    refuse_missing(config.pipeline, "train-prior", "samples.pipeline")
+    refuse_unmade(config.pipeline, "train-prior", "samples.pipeline")
     with writing(config.out):
         out: Path = pipelines.sample.sample(config)
     files = "samples.npz and sample.json" if config.modality == "images" else "sample.json"

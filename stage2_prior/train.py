@@ -23,9 +23,6 @@ from stage2_prior.optimizers import without_gradient
 from stage2_prior.prepare import Training, prepare
 from stage2_prior.train_config import TrainPriorConfig
 
-MOST_EVALUATIONS = 30
-"""Held-out losses that a training takes, at the most: where epochs are a step or two, not after each."""
-
 
 def train_prior(config: TrainPriorConfig) -> Path:
     """Trains and returns the folder of the prior with the lowest held-out loss, `run_dir/best`."""
@@ -61,7 +58,7 @@ def train_prior(config: TrainPriorConfig) -> Path:
             progress.line(done, f"loss {mean:.3f}")
         elif progress.overdue():
             progress.line(done, f"loss {float(loss.detach()):.3f}")
-        if is_evaluated(run, done) or done == config.steps:
+        if ends_epoch(done, config.batch_size, len(run.train)) or done == config.steps:
             progress.line(done, in_words(validate(run, done)))
             clock.rate()  # the evaluation took none of a step's time
         last = done == config.steps or run.best.long_ago(config.patience)
@@ -171,11 +168,9 @@ def optimize(run: Training, loss: Tensor, step: int) -> Tensor:
     return norm
 
 
-def is_evaluated(run: Training, done: int) -> bool:
-    """Whether in the step that was just done an epoch ended; of many short epochs only every so many count."""
-    config = run.config
-    items = max(len(run.train), config.batch_size * config.steps // MOST_EVALUATIONS)
-    return done * config.batch_size // items > (done - 1) * config.batch_size // items
+def ends_epoch(done: int, batch_size: int, items: int) -> bool:
+    """Whether the step that was just done is the one in which an epoch ended."""
+    return done * batch_size // items > (done - 1) * batch_size // items
 
 
 @torch.no_grad()
