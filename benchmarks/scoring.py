@@ -1,12 +1,12 @@
 """Scoring images: as `simvq score` does it, beside torch-fidelity's `calculate_metrics`, by the same features.
 
-Both read two samples.npz, of sampled and of real images, and give the Frechet distance, KID, precision, recall and the
-inception score, with torch-fidelity's settings. Features are those of a classifier like that of configs/cifar10.yaml with new
+Both read two samples.npz, of sampled and of real images, and give the Frechet distance, KID of all images in one
+subset, precision, recall and the inception score. Features are those of a classifier like that of configs/cifar10.yaml with new
 weights: Inception's are not at hand, and its forward would hide everything else. "Cached" says that the
 features of the real images are in the cache of either.
 
-Of 20,000 forwards, 10,000 x 10,000 distances in 128 dimensions (three times) and KID's products (100 times three of
-1,000 x 1,000), the first is the larger part: 5.2e11 operations against 7.7e10 and 7.7e10. What took time beyond that was
+Of 20,000 forwards, 10,000 x 10,000 distances in 128 dimensions (three times) and KID's products (three of
+10,000 x 10,000), the first is the larger part: 5.2e11 operations against 7.7e10 and 7.7e10. What took time beyond that was
 the choice of each row's fourth smallest distance: `kthvalue` needs longer for it than the distances themselves, `topk`
 does not. The cubes of KID's 3e8 products, in float64 here and in float32 there, are left to torch-fidelity.
 """

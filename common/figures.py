@@ -26,7 +26,7 @@ def save_histogram(counts: Tensor, path: Path) -> None:
     axes.axhline(ordered.mean(), linestyle=":", color="grey", label="if all were equal")
     axes.set(xscale="log", yscale="log", xlabel="codes, the most used first", ylabel="times chosen")
     used = float((counts > 0).float().mean())
-    axes.set_title(f"{len(ordered)} codes, {used:.1%} used over {int(counts.sum()):,} positions")
+    axes.set_title(f"{len(ordered)} codes, {used:.1%} used by {int(counts.sum()):,} choices")
     axes.legend()
     save_figure(figure, path)
 

@@ -12,12 +12,16 @@ NAMES = {
 """What the metrics of metrics.jsonl that tables and messages show are called there."""
 
 
+MOST_DB = 106.02
+"""The PSNR of an exact image, of which the formula would make infinity, and a mean over others with it."""
+
+
 def psnr(
     originals: Shaped[Tensor, "b c y x"], images: Shaped[Tensor, "b c y x"], data_range: float
 ) -> Float[Tensor, " b"]:
-    """Peak signal-to-noise ratio of each image, in dB; infinite where it is exact.
+    """Peak signal-to-noise ratio of each image, in dB; 106.02 where it is exact.
 
     `data_range` is the difference of the greatest and the least value: 255 for bytes, 2 for [-1, 1].
     """
     error = (originals.float() - images.float()).square().mean((1, 2, 3))
-    return 10 * (data_range**2 / error).log10()
+    return (10 * (data_range**2 / error).log10()).clamp_max(MOST_DB)

@@ -24,7 +24,7 @@ from stage1_tokenizer.codebook_usage import (
     position_share,
     used,
 )
-from stage1_tokenizer.findings import USED, causes, tokenizer_summary
+from stage1_tokenizer.findings import causes, tokenizer_summary, usual_share
 from stage1_tokenizer.modality import MODALITIES, ModalityTraining
 from stage1_tokenizer.quantizers import Quantizer
 from stage1_tokenizer.quantizers.search import nearest
@@ -159,9 +159,9 @@ def codes_report(folder: Path) -> str:
     share = used(counts)
     line = (
         f"{folder}: {share:.1%} of {len(counts):,} codes used over {manifest['positions']:,} positions, perplexity "
-        f"{perplexity(counts):,.0f}; the commonest stands at {counts.max() / counts.sum():.1%} of them"
+        f"{perplexity(counts):,.0f}; the commonest stands at {counts.max() / manifest['positions']:.1%} of them"
     )
-    if share >= USED or manifest["positions"] < 4 * len(counts):
+    if share >= usual_share(len(counts), int(counts.sum())):
         return line
     return f"{line}\nWARNING: few codes are used; `simvq doctor` of the tokenizer's run says why"
 

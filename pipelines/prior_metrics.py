@@ -43,6 +43,6 @@ def prior_metrics(prior_run: Path | None, codes: Path | None) -> dict[str, Metri
             BITS: bits("bigram_bits_per_item", "a table of bigrams, smoothed with unigrams")
         },
         "held-out vs train": {
-            BITS: bits("gzip_bits_per_item", "gzip, which has seen no other items")
+            BITS: bits("gzip_bits_per_item", "gzip, all in one file; it has seen no training items")
         },
     }

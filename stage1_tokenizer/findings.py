@@ -5,10 +5,10 @@ from functools import partial
 
 from common.findings import Finding, Topic, step_findings, steps_in_words, summary, verdict
 from common.metrics import NAMES
-from stage1_tokenizer.codebook_usage import CodebookHealth
+from stage1_tokenizer.codebook_usage import WINDOW, CodebookHealth
 
 USED = 0.5
-"""Share of the codes below which few are used, where there were positions enough to use them all."""
+"""Few codes are used where there are fewer than this share of those that uniform choices would have used."""
 POSITION = 0.8
 """Share of the latents' variance by their position alone above which they hardly depend on the input."""
 BETTER = 0.05
@@ -198,16 +198,24 @@ def constant_finding(line: dict[str, float]) -> Finding | None:
     )
 
 
+def usual_share(size: float, choices: float) -> float:
+    """The share of a codebook that so many choices use at the least, 0 where they are too few to say."""
+    if size < 2 or choices < min(4 * size, WINDOW // 2):
+        return 0.0
+    return -USED * math.expm1(-choices / size)
+
+
 def used_finding(line: dict[str, float]) -> Finding | None:
-    """A codebook of which little is used, over enough positions to use it all."""
+    """A codebook of which little is used, for so many positions."""
     size, positions = line.get("codebook/size", 0), line.get("codebook/positions", 0)
-    if size < 2 or positions < 4 * size or line["codebook/used"] >= USED:
+    usual = usual_share(size, positions * line.get("codebook/levels", 1))
+    if line.get("codebook/used", 1) >= usual:
         return None
     return codes_finding(
         "few codes are used",
         f"{line['codebook/used']:.1%} of {size:,.0f} over {positions:,.0f} positions, perplexity "
         f"{line['codebook/perplexity']:,.0f}",
-        f"over {USED:.0%}",
+        f"over {usual:.0%}",
         "Raise tokenizer.model.quantizer.weight or tokenizer.quantizer_lr, or lower "
         "tokenizer.model.quantizer.codebook_size; `simvq doctor` looks for the cause.",
     )

@@ -132,6 +132,7 @@ def log_line(run: Training, losses: dict[str, Tensor], norm: Tensor) -> dict[str
         "loss/total": sum(v for k, v in metrics.items() if k != "loss/discriminator"),
         **run.use.metrics(),
         "codebook/size": sum(tokenizer.quantizer.spec.sizes),
+        "codebook/levels": tokenizer.quantizer.spec.levels,
         "codebook/dim": tokenizer.quantizer.config.code_dim,
         "codebook/effective_rank": effective_rank(tokenizer.codebook.detach()),
         "data/bad": run.bad_items.total,

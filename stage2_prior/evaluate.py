@@ -36,7 +36,7 @@ def evaluate_prior(prior: Prior, train: Dataset, held_out: Dataset) -> dict[str,
         "bits_per_item": float(nats.double().mean()) / math.log(2),
         "unigram_bits_per_item": tables["baseline/unigram_nats"] * to_bits,
         "bigram_bits_per_item": tables["baseline/bigram_nats"] * to_bits,
-        "gzip_bits_per_item": gzip_bits(held_out) / len(held_out),
+        "gzip_bits_per_item": gzip_bits(held_out, max(config.level_sizes)) / len(held_out),
     }
     if "label" in config.parts:
         chosen = range(0, len(held_out), -(-len(held_out) // MOST_LABELLED))
@@ -46,10 +46,11 @@ def evaluate_prior(prior: Prior, train: Dataset, held_out: Dataset) -> dict[str,
     return metrics
 
 
-def gzip_bits(items: Dataset) -> float:
-    """Bits of all codes, one sequence after the other, as gzip writes them; it has seen no others."""
+def gzip_bits(items: Dataset, codebook_size: int) -> float:
+    """Bits of all codes as one file by gzip, each code in as few whole bytes as hold any."""
     codes = np.concatenate([*items.with_format("numpy")["codes"]])
-    return 8.0 * len(gzip.compress(codes.tobytes(), compresslevel=9))
+    smallest = codes.astype(np.min_scalar_type(codebook_size - 1))
+    return 8.0 * len(gzip.compress(smallest.tobytes(), compresslevel=9))
 
 
 def likeliest_labels(prior: Prior, items: Dataset) -> Int[Tensor, " n"]:

@@ -20,7 +20,6 @@ HERE = DOCS / "comparison"
 """What was taken over so far, a line for each run."""
 TAKEN = {"compare.csv": ("row", "codebook_size", "seed"), "tuning.csv": ("row", "key", "value")}
 """Files of a study, and the columns that tell their lines apart."""
-ABOUT = ("row", "codebook_size", "code_dim", "seed", "equal_bits")
 KNOBS = ("weight", "optim.lr")
 SHOWN = (
     *("used", "perplexity", "rFD", "PSNR (dB)", "gFD", "share of the way"),
@@ -63,7 +62,7 @@ def measured(line: dict[str, str]) -> Measured:
     )
     metrics = {column: float(line[column]) if line[column] else None for column in SHOWN}
     equal, dim = line["equal_bits"] == "True", int(line["code_dim"])
-    return Measured(row, int(line["seed"]), metrics, equal, dim, EXTRACTOR)
+    return Measured(row, int(line["seed"]), metrics, equal, dim, int(line["levels"]), EXTRACTOR)
 
 
 def study() -> list[Line]:

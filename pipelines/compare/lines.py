@@ -16,10 +16,17 @@ class Line:
     code_dim: int
     seeds: int
     equal_bits: bool
+    levels: int
+    """Codes of one position."""
     tuned: dict[str, float]
     """The values that tuning chose, by their keys."""
     values: dict[str, dict[int, float]]
     """Of each column, by seed."""
+
+    @property
+    def has_learned(self) -> bool:
+        """Whether the prior is not behind a table of bigrams; such a row has no gFD."""
+        return (self.mean("share of the way") or 0.0) >= 0
 
     def mean(self, column: str) -> float | None:
         """Over the seeds; None without values."""
@@ -45,5 +52,8 @@ def lines_of(results: Sequence[Measured]) -> list[Line]:
         }
         equal = all(one.equal_bits for one in ones)
         tuned = {key: values[0] for key, values in ones[0].row.tune.items()}
-        lines.append(Line(name, size, dim, len(ones), equal, tuned, values))
+        line = Line(name, size, dim, len(ones), equal, ones[0].levels, tuned, values)
+        if not line.has_learned:
+            values["gFD"] = {}
+        lines.append(line)
     return lines

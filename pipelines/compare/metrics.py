@@ -81,6 +81,8 @@ class Measured:
     """Whether a position's codes carry the bits that the row's codebook_size promises."""
     code_dim: int
     """d, the encoder's output channels."""
+    levels: int
+    """Codes of one position."""
     extractor: str
     """Whose features the distances compare."""
 
@@ -106,7 +108,8 @@ def measured(row: CompareRow, seed: int, folder: Path) -> Measured:
     equal = math.isclose(quantizer.spec.bits, math.log2(row.codebook_size))
     distance = first_score(scores["reconstruction"], HELD_OUT)
     extractor = distance.extractor or "" if isinstance(distance, Metric) else ""
-    return Measured(row, seed, metrics, equal, quantizer.config.code_dim, extractor)
+    about = quantizer.config.code_dim, quantizer.spec.levels
+    return Measured(row, seed, metrics, equal, *about, extractor)
 
 
 def rate(model: Path) -> tuple[Quantizer, dict[str, float | None]]:

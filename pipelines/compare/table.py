@@ -10,8 +10,12 @@ from scipy.stats import ttest_1samp
 from pipelines.compare.lines import Line
 from pipelines.compare.metrics import IMAGES, RUN, SPEECH, Measured
 
+OF_ONE_CODEBOOK = ("used", "perplexity")
+"""Columns that count the codes of several levels as one list, which no single codebook compares with."""
 SIGNIFICANT = 0.05
 """Chances above set nothing apart."""
+ABOUT = ("row", "codebook_size", "code_dim", "seed", "equal_bits", "levels")
+"""The first columns of the CSV file."""
 BETTER = {column.name: column.better for column in (*IMAGES, *SPEECH, *RUN)}
 
 
@@ -21,10 +25,17 @@ def csv_text(results: Sequence[Measured]) -> str:
     columns = list(results[0].metrics) if results else []
     knobs = list(dict.fromkeys(key for one in results for key in one.row.tune))
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["row", "codebook_size", "code_dim", "seed", "equal_bits", *knobs, *columns])
+    writer.writerow([*ABOUT, *knobs, *columns])
     for one in results:
         values = ["" if (v := one.metrics[c]) is None else repr(v) for c in columns]
-        about = [one.row.name, one.row.codebook_size, one.code_dim, one.seed, one.equal_bits]
+        about = [
+            one.row.name,
+            one.row.codebook_size,
+            one.code_dim,
+            one.seed,
+            one.equal_bits,
+            one.levels,
+        ]
         tuned = [one.row.tune.get(key, [""])[0] for key in knobs]
         writer.writerow([*about, *tuned, *values])
     return text.getvalue()
@@ -66,10 +77,17 @@ def legend(lines: Sequence[Line], extractor: str) -> str:
         )
     knobs = ", ".join(dict.fromkeys(key for line in lines for key in line.tuned))
     tuned = f" {knobs}: what did best in short runs, all of which tuning.csv has." if knobs else ""
+    levels = ""
+    if any(line.levels > 1 for line in lines):
+        levels = (
+            " Where a position has several codes, used and perplexity count those of all levels as one list, and do "
+            "not compete."
+        )
     return (
-        f"{spread}.{tuned} \\*: bits that are not log2 K per position; such rows do not compete. rFD and gFD: Frechet distances on features of "
+        f"{spread}.{tuned}{levels} \\*: bits that are not log2 K per position; such rows do not compete. rFD and gFD: Frechet distances on features of "
         f"{extractor}, of reconstructions to held-out items and of samples to training items. Share of the way: 0 is a table of "
-        "bigrams of the codes, 1 what the tokenizer allows; a prior below 0 is not learned, and has no gFD. "
+        "bigrams of the codes, 1 what the tokenizer allows; a prior below 0 is not learned, and has no gFD. Prior's bits: "
+        "of validation items, by which its weights were chosen. "
         "Quantization error: mean squared, in units of the latents' variance. Steps are timed beside the rows "
         "that ran at the same time."
     )
@@ -78,11 +96,13 @@ def legend(lines: Sequence[Line], extractor: str) -> str:
 def indistinguishable(lines: Sequence[Line], column: str) -> list[Line]:
     """The row with the best mean, and those that the seeds do not set apart from it.
 
-    Rows with other bits do not compete, and no row in what a poor codebook may have much or little of. A row
-    that shares fewer than two seeds with the best is not set apart by anything, but not marked either.
+    Rows with other bits do not compete, those with several codes per position not in how many codes are used, and no
+    row in what a poor codebook may have much or little of. A row that shares fewer than two seeds with the best is not set apart by anything, but not marked either.
     """
     better = BETTER.get(column, "neither")
     measured = [line for line in lines if line.equal_bits and line.mean(column) is not None]
+    if column in OF_ONE_CODEBOOK:
+        measured = [line for line in measured if line.levels == 1]
     if better == "neither" or len(measured) < 2:
         return []
     choose = max if better == "high" else min
@@ -122,7 +142,7 @@ def holm(chances: Sequence[float]) -> list[float]:
 def cell(line: Line, column: str, best: bool) -> str:
     """A value with its spread, a share as per cent, a dash where there is none."""
     value, spread = line.mean(column), line.spread(column)
-    if column == "gFD" and (line.mean("share of the way") or 0.0) < 0:
+    if column == "gFD" and not line.has_learned:
         return "not learned"
     if value is None:
         return "-"
@@ -132,4 +152,6 @@ def cell(line: Line, column: str, best: bool) -> str:
         text = f"{value:.4g}" + (
             "" if spread is None else f" ± {spread:.{2 if spread < 100 else 4}g}"
         )
+    if (count := len(line.values[column])) < line.seeds:
+        text += f" (n = {count})"
     return f"**{text}**" if best else text

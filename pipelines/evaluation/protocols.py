@@ -81,7 +81,9 @@ def explanation(outcomes: Sequence[Outcome], paper: float | None) -> str:
         )
     if abs(paper - base.value) <= base.half:
         return f"The paper's {paper:g} lies within the interval of the {name}, {base.text}: no difference is to be explained."
-    nearest = min(others, key=lambda each: abs(each.value - paper))
+    nearest = min(
+        others, key=lambda each: (abs(each.value - paper) > each.half, abs(each.value - paper))
+    )
     if abs(nearest.value - paper) <= nearest.half:
         return (
             f"The paper's {paper:g} is not the {name} as scored, {base.text}, but within the interval of "

@@ -86,13 +86,22 @@ def next_step(table: Mapping[str, Values], items: str) -> str:
     if "reconstruction" not in values:
         return ""
     chosen = [values[row] for row in ("held-out vs train", "reconstruction", "samples")]
-    counted = len({metric.count for metric in chosen}) > 1
+    counts = [metric.count or 0 for metric in chosen]
     real, rebuilt, samples = (metric.value or 0.0 for metric in chosen)
     texts = [
-        f"{metric.text} ({metric.count:,} items)" if counted else metric.text for metric in chosen
+        f"{metric.text} ({metric.count:,} items)" if len({*counts}) > 1 else metric.text
+        for metric in chosen
     ]
     order = f"{name} is {texts[0]} for real held-out {items}, {texts[1]} for reconstructions and {texts[2]} for samples"
-    if samples - rebuilt > rebuilt - real:
+    by_prior = samples - rebuilt > rebuilt - real
+    if (
+        counts[2] < counts[1] if by_prior else counts[2] > counts[1]
+    ):  # as the bias of fewer items would have it
+        return (
+            f"{order}. The fewer the items, the larger the distance, so that these do not say which stage loses more: "
+            f"set samples.count={counts[1]}."
+        )
+    if by_prior:
         return (
             f"{order}: more is lost by the prior than by the tokenizer. Next, work on the prior (prior.steps, "
             "prior.size) or on sampling (samples.guidance, samples.temperature)."

@@ -50,7 +50,7 @@ def _rows(root: Path, files: list[Path]) -> Dataset:
 def _metadata(root: Path, files: list[Path]) -> dict[str, list[str]]:
     """The columns of metadata.csv, in the order of the files; none without such a file.
 
-    Raises ValueError for a table that is not one, or that lacks a file.
+    Raises ValueError for a table that is not one, and where its lines and the files are not the same.
     """
     table = root / METADATA
     if not table.is_file():
@@ -68,9 +68,21 @@ def _metadata(root: Path, files: list[Path]) -> dict[str, list[str]]:
             raise ValueError(
                 f"{table}, line {number} has not as many values as the first line has names: mend it"
             )
-    lines = {row.pop("file_name", ""): row for row in rows}
-    missing = [path for path in files if str(path.relative_to(root)) not in lines]
-    if missing:
-        raise ValueError(f"{table} has no line whose file_name is {missing[0].relative_to(root)}")
-    ordered = [lines[str(path.relative_to(root))] for path in files]
+    lines: dict[str, dict[str, str]] = {}
+    for row in rows:
+        name = row.pop("file_name", "")
+        if name in lines:
+            raise ValueError(f"{table} has two lines whose file_name is {name!r}: remove one")
+        lines[name] = row
+    paths = [str(path.relative_to(root)) for path in files]
+    for name in paths:
+        if name not in lines:
+            raise ValueError(
+                f"{table} has no line whose file_name is {name}: add one, or remove the file"
+            )
+    for name in sorted(lines.keys() - set(paths)):
+        raise ValueError(
+            f"{table} has a line for {name!r}, which is no audio file there: remove the line"
+        )
+    ordered = [lines[path] for path in paths]
     return {name: [line[name] for line in ordered] for name in ordered[0]}

@@ -23,6 +23,8 @@ def outcomes(row: str = "samples") -> list[Outcome]:
         (None, "`JPEG of quality 75`: by +4 ± 0.1, to 14."),
         (10.3, "10.3 lies within the interval of the FID vs train of the samples, 10 ± 0.5"),
         (13.7, "`JPEG of quality 75`, 14 ± 0.6: that difference alone would explain it"),
+        (12.0, "No single protocol turns the FID vs train of the samples"),
+        (11.7, "`half of the items, 500`, 11 ± 0.7: that difference alone would explain it"),
         (30.0, r"`JPEG of quality 75` comes nearest with 14 ± 0.6 (20% of the way)"),
         (5.0, r"`half of the items, 500` comes nearest with 11 ± 0.7 (0% of the way)"),
     ],
@@ -52,3 +54,14 @@ def test_the_extrapolation_is_the_distance_of_more_items() -> None:
     guessed = np.mean([extrapolated(*pair, 400, 3200)[0] for pair in pairs])
     actual = np.mean([few(3200)[0][0] for _ in range(20)])
     assert biased > 6 * actual and guessed == pytest.approx(actual, abs=0.1 * biased)
+
+
+def test_an_interval_that_holds_the_number_goes_before_a_nearer_value_that_does_not() -> None:
+    name = "FID vs train"
+    wide, near = (11.0, 2.0, 1.0, 0.2), (12.6, 0.1, 2.6, 0.1)
+    several = [
+        outcomes()[0],
+        Outcome("samples", name, "wide", *wide),
+        Outcome("samples", name, "near", *near),
+    ]
+    assert "within the interval of `wide`" in explanation(several, 12.4)

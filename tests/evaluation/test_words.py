@@ -55,6 +55,18 @@ def test_counts_are_told_where_they_differ() -> None:
     assert "items)" not in score_words(rows(samples=4.0), "clips", warned=False)
 
 
+def test_no_stage_is_blamed_for_the_bias_of_fewer_items() -> None:
+    """100 samples have a larger distance than 2,000 of the same distribution, and 2,000 a smaller one than 50."""
+    for samples, count, said in (
+        (9.0, 40, False),
+        (9.0, 1000, True),
+        (4.0, 40, True),
+        (4.0, 1000, False),
+    ):
+        text = score_words(rows(samples, count=count), "clips", warned=False)
+        assert ("Next, work on" in text) == said and ("set samples.count=50" in text) != said
+
+
 def test_a_prior_worse_than_bigrams_and_missing_metrics() -> None:
     assert "further from real clips than" in score_words(rows(9.0, share=-0.1), "clips", False)
     assert score_words(rows(9.0, share=None), "clips", True).startswith("A classifier finds")

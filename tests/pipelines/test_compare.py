@@ -132,11 +132,16 @@ def test_mistakes_are_told_in_a_sentence(tmp_path: Path) -> None:
 
 
 def measured(
-    name: str, seed: int, used: float | None, error: float, codebook_size: int = 8
+    name: str,
+    seed: int,
+    used: float | None,
+    error: float,
+    codebook_size: int = 8,
+    levels: int = 1,
 ) -> Measured:
     row = CompareRow(name=name, codebook_size=codebook_size, quantizer={"method": "vq"})
     metrics = {"used": used, "rFD": error, "gFD": None}
-    return Measured(row, seed, metrics, name != "c", 4, "x")
+    return Measured(row, seed, metrics, name != "c", 4, levels, "x")
 
 
 def test_what_the_seeds_do_not_set_apart_is_marked_alike() -> None:
@@ -165,10 +170,31 @@ def test_a_prior_below_bigrams_has_no_distance() -> None:
     row = CompareRow(name="a", codebook_size=8, quantizer={"method": "vq"})
     shares = (-0.1, -0.3)
     found = [
-        Measured(row, s, {"gFD": 9.0, "share of the way": share}, True, 4, "x")
+        Measured(row, s, {"gFD": 9.0, "share of the way": share}, True, 4, 1, "x")
         for s, share in enumerate(shares)
     ]
     assert "| not learned | -0.2 ± 0.14 |" in markdown(lines_of(found), "x")
+    other = replace(row, name="b")
+    learned = [
+        Measured(other, s, {"gFD": 20.0, "share of the way": 0.5}, True, 4, 1, "x") for s in (0, 1)
+    ]
+    lines = lines_of([*found, *learned])
+    assert lines[0].mean("gFD") is None and indistinguishable(lines, "gFD") == []
+
+
+def test_codes_of_several_levels_are_not_compared_with_those_of_one_codebook() -> None:
+    found = [measured("a", s, 0.5, 3.0) for s in range(2)]
+    found += [measured("b", s, 0.4, 4.0) for s in range(2)]
+    found += [measured("rq", s, 1.0, 2.0, levels=2) for s in range(2)]
+    a, _, rq = lines = lines_of(found)
+    assert indistinguishable(lines, "used") == [a] and indistinguishable(lines, "rFD") == [rq]
+    assert "count those of all levels as one list" in markdown(lines, "x")
+    assert "as one list" not in markdown(lines[:2], "x")
+
+
+def test_a_mean_of_fewer_seeds_than_the_row_has_says_so() -> None:
+    found = [measured("a", 0, 0.5, 3.0), measured("a", 1, None, 3.0), measured("a", 2, 0.7, 3.0)]
+    assert "| a | 4 | 3 | 60.0 ± 14.1 % (n = 2) |" in markdown(lines_of(found), "x")
 
 
 def test_the_figure_names_curves_and_rows_where_they_stand() -> None:

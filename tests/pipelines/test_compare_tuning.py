@@ -165,7 +165,7 @@ def test_a_row_whose_candidates_all_fail_is_named_and_left_out(
 def test_the_table_has_a_column_for_what_was_tuned() -> None:
     quantizers = ({"method": "vq", "weight": 0.3}, {"method": "fsq"})
     rows = [row("VQ", 64, quantizer=quantizers[0], tune={"weight": [0.3]}), row("FSQ", 64)]
-    found = [Measured(one, seed, {"used": 0.5}, True, 8, "x") for one in rows for seed in (0, 1)]
+    found = [Measured(one, seed, {"used": 0.5}, True, 8, 1, "x") for one in rows for seed in (0, 1)]
     table = markdown(lines_of(found), "x")
     assert "| quantizer | d | seeds | weight | used |" in table and "tuning.csv" in table
     assert "| VQ | 8 | 2 | 0.3 |" in table and "| FSQ | 8 | 2 | - |" in table

@@ -64,7 +64,7 @@ def test_a_prior_that_has_learned_labels_finds_them() -> None:
         < metrics["unigram_bits_per_item"]
     )
     assert metrics["unigram_bits_per_item"] == pytest.approx(6 * math.log2(6), rel=0.05)
-    raw = np.concatenate(held_out["codes"]).astype(np.int64).tobytes()
+    raw = np.concatenate(held_out["codes"]).astype(np.uint8).tobytes()
     assert metrics["gzip_bits_per_item"] == 8 * len(gzip.compress(raw, 9)) / 4
 
 

@@ -160,6 +160,21 @@ def test_few_positions_say_nothing_of_use() -> None:
     assert training_findings(LINE | {"codebook/used": 0.1, "codebook/positions": 200}) == []
 
 
+@pytest.mark.parametrize(("size", "levels", "positions"), [(65_536, 1, 65_536), (8192, 8, 8192)])
+def test_collapse_is_told_of_codebooks_that_the_counted_choices_cannot_fill(
+    size: int, levels: int, positions: int
+) -> None:
+    line = LINE | {
+        "codebook/size": size,
+        "codebook/levels": levels,
+        "codebook/positions": positions,
+    }
+    (found,) = training_findings(line | {"codebook/used": 2 / size})
+    assert found.name == "few codes are used"
+    uniform = 1 - (1 - 1 / size) ** (positions * levels)
+    assert training_findings(line | {"codebook/used": uniform}) == []
+
+
 def test_mel_distances_are_held_against_the_best_constant_sound() -> None:
     line = {k: v for k, v in LINE.items() if "psnr" not in k} | {"constant/mel": 4.57}
     assert training_findings(line | {"heldout/mel": 2.1}) == []

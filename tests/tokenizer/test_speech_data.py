@@ -207,10 +207,15 @@ def test_a_flat_folder_with_texts_can_be_split_by_share(tmp_path) -> None:
     )
     assert [train.text(row) for row in train.rows] == [f"word {i}" for i in range(4)]
     assert held_out.rows["text"] == ["word 4"] and held_out.speakers == ("ann",)
-    with (tmp_path / "metadata.csv").open("w") as file:
-        file.write(lines.replace("3.flac", "three.flac"))
-    with pytest.raises(ValueError, match=r"has no line whose file_name is 3\.flac"):
-        load_clips(config, "train", sample_rate=8000)
+    for wrong, message in {
+        lines.replace("3.flac", "three.flac"): r"has no line whose file_name is 3\.flac",
+        lines
+        + "gone.flac,word 5,ann\n": r"has a line for 'gone\.flac', which is no audio file there",
+        lines + "3.flac,word 5,ann\n": r"has two lines whose file_name is '3\.flac'",
+    }.items():
+        (tmp_path / "metadata.csv").write_text(wrong)
+        with pytest.raises(ValueError, match=message):
+            load_clips(config, "train", sample_rate=8000)
 
 
 def test_the_audio_feature_of_datasets_is_read_without_decoding_by_it(tmp_path) -> None:

@@ -35,6 +35,7 @@ from pipelines.evaluation.fidelity import (
 from pipelines.evaluation.images.data import Batch, image_batches, sampled_images
 from pipelines.evaluation.images.extractors import (
     ClassifierExtractor,
+    InceptionExtractor,
     choose_extractors,
     extract,
     reference,
@@ -50,7 +51,7 @@ from pipelines.evaluation.images.metrics import ReconstructionMetrics, load_lpip
 from pipelines.evaluation.reconstruction import Reconstructor
 from pipelines.evaluation.report import Figure
 from pipelines.evaluation.statistics_files import Statistics, read_statistics, write_statistics
-from pipelines.evaluation.table import Metrics, Unavailable
+from pipelines.evaluation.table import Metric, Metrics, Unavailable
 from stage1_tokenizer.images.data import load_images
 
 
@@ -219,10 +220,17 @@ class ImageEvaluation:
         real, extractor = self.references[0].train, self.extractors[0]
         nearest = metric_name("nearest train image", extractor)
         return {
-            metric_name("IS", extractor): inception_score(sides[0], extractor, self.config.seed),
+            metric_name("IS", extractor): self.inception_score(sides[0]),
             **self.accuracies(sides, classes),
             nearest: nearest_distance(sides[0], real, extractor),
         }
+
+    def inception_score(self, items: Features) -> Metric | Unavailable:
+        """That of the first extractor, where it has classes."""
+        extractor = self.extractors[0]
+        if not isinstance(extractor, InceptionExtractor | ClassifierExtractor):
+            return Unavailable(f"{extractor.name} has no classes")
+        return inception_score(items, extractor, self.config.seed)
 
     def write_statistics(self, folder: Path) -> None:
         """Writes mu and sigma of real images, reconstructions and samples by each extractor's features."""

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from common.extras import Extra
+from common.seeding import generator_at
 from pipelines.evaluation.config import Voicing
 from pipelines.evaluation.features import Extractor
 from pipelines.evaluation.speech.data import Clips, spoken, words_said
@@ -212,5 +213,11 @@ def word_errors(texts: Sequence[str], transcripts: Sequence[str]) -> tuple[int, 
 
 
 def spread(clips: list[T], count: int) -> list[T]:
-    """At most `count` of the clips, spread evenly over all: neighbours are often alike."""
-    return clips[:: -(-len(clips) // count)]
+    """At most `count` of the clips, one at random from each of as many equal parts.
+
+    Neighbours are often alike; and of samples every tenth may have the same label, so that no fixed stride is taken.
+    """
+    count = min(count, len(clips))
+    chances = torch.rand(count, generator=generator_at(0, 0), dtype=torch.float64)
+    places = (torch.arange(count) + chances) * len(clips) / max(count, 1)
+    return [clips[int(place)] for place in places]

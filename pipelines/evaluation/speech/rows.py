@@ -185,7 +185,7 @@ def bitrate(reconstructor: Reconstructor) -> Metrics:
 
 
 def heldout_bits(prior_run: Path | None) -> Metric | Unavailable:
-    """What the saved prior pays for a second of held-out audio, as its run measured it."""
+    """What the saved prior pays for a second of the validation clips, by which it was chosen, as its run measured it."""
     if prior_run is None:
         return Unavailable("prior_run is not set: set prior_run to the prior's folder")
     lines = [line for line in read_metrics(prior_run) if "heldout/bits_per_second" in line]
@@ -195,13 +195,15 @@ def heldout_bits(prior_run: Path | None) -> Metric | Unavailable:
             f"{prior_run}/metrics.jsonl has no heldout/bits_per_second: set prior_run"
         )
     best = min(lines, key=lambda line: line["heldout/nats_per_code"])  # the first of equal ones
-    over = "all held-out clips"
+    over = "all validation clips"
     if "heldout/clips" in best:
-        over = f"{best['heldout/clips']:,} clips of {best['heldout/codes']:,} codes in all"
+        over = (
+            f"{best['heldout/clips']:,} validation clips of {best['heldout/codes']:,} codes in all"
+        )
     return Metric(
         value=best["heldout/bits_per_second"],
         count=best.get("heldout/clips"),
-        note=f"the ends of clips are paid for too; at step {best['step']:,}, whose weights are saved, over {over}",
+        note=f"the ends of clips are paid for too; at step {best['step']:,}, whose weights are saved because it is the least, over {over}",
     )
 
 

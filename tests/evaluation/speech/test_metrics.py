@@ -15,6 +15,7 @@ from pipelines.evaluation.speech.metrics import (
     over_clips,
     pesq,
     recognised,
+    spread,
     stoi,
     voicing_f1,
     word_error_rate,
@@ -117,6 +118,14 @@ def test_the_rate_is_that_of_all_words_together(whisper_folder: Path) -> None:
     assert rate.count == 1 and "1 of 2 counted out: longer than 30 s" in str(rate.note)
     for clips in (clips_of([long.waveforms[0]], texts=("one",)), clips_of(noises(1), texts=("",))):
         assert "clips has words" in str(word_error_rate(whisper, clips, 1).reason)
+
+
+def test_what_is_chosen_is_spread_over_all_and_not_of_one_label() -> None:
+    """Samples go through the labels in turn: every tenth of ten labels would be of one."""
+    chosen = spread([*range(1000)], 100)
+    assert [place // 10 for place in chosen] == [*range(100)]
+    assert {place % 10 for place in chosen} == {*range(10)}
+    assert spread([*range(3)], 5) == [0, 1, 2] and spread([], 5) == []
 
 
 def test_of_a_set_slow_count_clips_are_transcribed(whisper_folder: Path) -> None:

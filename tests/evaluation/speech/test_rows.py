@@ -10,6 +10,7 @@ from helpers.clips import RATE, clips_of
 from pipelines.evaluation.features import Features
 from pipelines.evaluation.speech.data import Clips
 from pipelines.evaluation.speech.extractors import Utmos
+from pipelines.evaluation.speech.metrics import spread
 from pipelines.evaluation.speech.rows import heldout_bits, speaker_means, utmos_opinion
 from pipelines.evaluation.table import Metric
 
@@ -38,7 +39,7 @@ def test_bits_per_second_are_those_of_the_saved_prior(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text("\n".join([*lines, '{"step": 40, "loss/train": 1.0}']))
     bits = heldout_bits(tmp_path)
     assert bits.value == 60 and bits.count == 3
-    assert "step 20" in str(bits.note) and "3 clips of 1,500 codes" in str(bits.note)
+    assert "step 20" in str(bits.note) and "3 validation clips of 1,500 codes" in str(bits.note)
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "heldout/nats_per_code": 2.0}\n')
     assert heldout_bits(tmp_path).value is None
     assert "set prior_run" in str(heldout_bits(None).reason)
@@ -57,5 +58,6 @@ def test_opinions_are_the_mean_over_slow_count_clips(tmp_path: Path) -> None:
     waveforms = [torch.full((size,), size / 1000) for size in (100, 200, 300, 400)]
     opinion = utmos_opinion(utmos, clips_of(waveforms, 16_000), 2)
     assert isinstance(opinion, Metric)
-    assert opinion.value == pytest.approx(1 + (0.1 + 0.3) / 2) and opinion.count == 2
+    opinions = [1 + len(waveform) / 1000 for waveform in spread(waveforms, 2)]
+    assert opinion.value == pytest.approx(sum(opinions) / 2) and opinion.count == 2
     assert (opinion.extractor, opinion.extractor_sha256) == ("loudness.pt", utmos.sha256)
