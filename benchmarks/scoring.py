@@ -53,7 +53,7 @@ class Sizes:
     """The sizes of the table."""
 
     count: int = 10_000
-    """ImageDataset of either kind."""
+    """Images of each kind."""
     side: int = 32
     """Of the images, in pixels."""
     width: int = 32

@@ -63,7 +63,7 @@ class Sizes:
     """What is timed; the defaults are the published table's."""
 
     paper_batch: int = 4
-    """ImageDataset; few, so that a step takes seconds."""
+    """Images in a batch; few, so that a step takes seconds."""
     cifar10_cpu_batch: int = 64
     paper_steps: int = 1
     """Steps in one turn."""

@@ -18,7 +18,7 @@ class Best:
         self.since = 0 if better else self.since + 1
         return better
 
-    def long_ago(self, patience: int) -> bool:
+    def should_stop(self, patience: int) -> bool:
         """Whether training should end; never with a patience of 0."""
         return 0 < patience <= self.since
 

@@ -24,14 +24,14 @@ class Finding:
     topic: Topic = "training"
     """Which line of a summary it belongs to."""
     failed: bool = False
-    """Whether the run is worth nothing: it is no better than a constant."""
+    """Whether the result is of no use: no better than a constant or a table of counts, or most steps were skipped."""
 
     def __str__(self) -> str:
         return f"{self.name}: {self.measured}; usual is {self.usual}. {self.change}"
 
 
 class FailedRunError(Exception):
-    """A training that ended no better than a constant."""
+    """A training whose result is of no use."""
 
 
 def refuse_failed(findings: Sequence[Finding], text: str, allowed: bool) -> None:
@@ -61,8 +61,8 @@ def summary(stage: str, topics: dict[Topic, str], findings: Sequence[Finding]) -
     return text
 
 
-def step_findings(line: dict[str, float]) -> list[Finding]:
-    """Steps that were skipped, and clipping that never ends; of either stage."""
+def step_findings(line: dict[str, float], section: str) -> list[Finding]:
+    """Steps that were skipped, and clipping that never ends; `section` is that of the training's keys."""
     findings = []
     if line.get("optim/skipped", 0) > 0:
         findings.append(
@@ -70,7 +70,7 @@ def step_findings(line: dict[str, float]) -> list[Finding]:
                 "steps were skipped",
                 f"{line['optim/skipped']:,.0f} of {line['step']:,.0f}, whose loss or gradient was not finite",
                 "none",
-                "Lower optim.lr, or set precision=fp32.",
+                f"Lower {section}.optim.lr, or set {section}.precision=fp32.",
                 failed=line["optim/skipped"] > line["step"] / 2,
             )
         )
@@ -80,7 +80,7 @@ def step_findings(line: dict[str, float]) -> list[Finding]:
                 "every step is clipped",
                 f"{line['optim/clipped']:.0%} of the last, at a norm of {line['optim/grad_norm']:.3g}",
                 f"less than {CLIPPED:.0%}",
-                "Raise optim.grad_clip above the usual norm.",
+                f"Raise {section}.optim.grad_clip above the usual norm.",
             )
         )
     return findings

@@ -103,7 +103,7 @@ def local_folder(name_or_dir: str | Path, revision: str | None = None) -> Path:
         return folder
     if str(name_or_dir).count("/") != 1 or str(name_or_dir).startswith("."):
         raise ValueError(f"{name_or_dir} is neither a folder nor the name of a Hub repository")
-    without_waiting()
+    go_offline_if_unreachable()
     from huggingface_hub import snapshot_download  # takes a quarter of torch's time to import
 
     try:
@@ -115,10 +115,10 @@ def local_folder(name_or_dir: str | Path, revision: str | None = None) -> Path:
         ) from None
 
 
-def without_waiting() -> None:
-    """Where the Hub's address can't be resolved, has its clients use their copies on this machine at once.
+def go_offline_if_unreachable() -> None:
+    """Sets HF_HUB_OFFLINE where the Hub's address can't be resolved, so that its clients use their copies on this machine.
 
-    They would try again for half a minute. Behind a proxy addresses need not be resolved here.
+    They would try to reach it for half a minute. Behind a proxy addresses need not be resolved here.
     """
     from huggingface_hub import constants
 

@@ -213,8 +213,8 @@ def refuse_other_inputs(run_dir: Path, hashes: Mapping[str, str]) -> None:
     for name, value in hashes.items():
         if was.get(name) not in (None, value):
             raise ValueError(
-                f"{run_dir} holds a run over other {name}, which have changed since: set run_dir to another "
-                "folder, or remove that one"
+                f"{run_dir} was trained on other {name} than are there now: set run_dir to another folder, or remove "
+                "that one"
             )
 
 

@@ -49,9 +49,9 @@ class LoopConfig:
     steps: Count = 100_000
     """Optimizer steps, those of a run that is resumed included."""
     seed: Whole = 0
-    """Of the first weights, the order of the items and their augmentation."""
+    """Seed of the initial weights, the order of the items and their augmentation."""
     precision: Precision = "fp32"
-    """Of the networks; the quantizer is always in float32."""
+    """Precision of the networks; the quantizer is always in float32."""
     accumulation: Count = 1
     """Equal parts in which a batch passes the networks one after another: the same step, in less memory."""
     checkpointing: bool = False

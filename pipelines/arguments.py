@@ -17,7 +17,7 @@ VERBS = {
     "encode": ("codes", "write the codes of a data set"),
     "train-classifier": (
         "classifier",
-        "train the classifier that scores where Inception is not at hand",
+        "train the classifiers that the scores use",
     ),
     "train-prior": ("prior", "train a prior over codes"),
     "sample": ("samples", "sample new items"),
@@ -41,7 +41,12 @@ def parser() -> argparse.ArgumentParser:
         one.add_argument(
             "overrides", nargs="*", default=[], metavar="key=value", help="prior.steps=100"
         )
-        one.add_argument("--processes", type=int, default=1, help="of this machine; one by default")
+        one.add_argument(
+            "--processes",
+            type=int,
+            default=1,
+            help="number of processes on this machine (default: 1)",
+        )
     profiled = verbs.add_parser(
         "profile",
         help="show where the time of a training's steps goes; its run folder stays as it is",

@@ -47,10 +47,10 @@ def kept_traceback(folder: Path) -> Iterator[None]:
         ) from None
 
 
-def make(section: str, config: Any) -> str:
-    """Makes what a section describes; returns what there is to print."""
+def run_section(section: str, config: Any) -> str:
+    """Makes what a section describes, and returns what there is to print; a traceback is kept in its folder."""
     with kept_traceback(output_folder(config)):
-        return made(section, config)
+        return call_verb(section, config)
 
 
 def output_folder(config: Any) -> Path:
@@ -60,7 +60,7 @@ def output_folder(config: Any) -> Path:
     )
 
 
-def made(section: str, config: Any) -> str:
+def call_verb(section: str, config: Any) -> str:
     """Calls the section's verb."""
     with stopped_at_once(), named_extras():  # torch and transformers: not before they are needed
         from pipelines import verbs
@@ -137,7 +137,7 @@ def run_one(verb: str, section: str, config: Any, path: Path) -> list[str]:
     """One verb of `run`, whose errors name it; returns the lines of its summary."""
     say(f"== {verb} {path}")
     try:
-        say(make(section, config))
+        say(run_section(section, config))
     except (ValueError, OSError) as error:
         raise ValueError(f"{verb} ({path}, section {section}): {sentence(error)}") from None
     except (FailedRunError, MissingExtraError, UnexpectedError) as error:
@@ -207,7 +207,7 @@ def answer(args: argparse.Namespace) -> None:
             section = VERBS[verb][0]
             with stopped_at_once():
                 config = read_experiment(args.config, args.overrides).config(section)
-            say(make(section, config))
+            say(run_section(section, config))
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -15,7 +15,7 @@ from datasets import ClassLabel, Dataset, Value
 from PIL import Image
 
 from common.extras import Extra
-from common.hub import without_waiting
+from common.hub import go_offline_if_unreachable
 from stage1_tokenizer.parquet import parquet_rows
 from stage1_tokenizer.speech.audio_folder import SUFFIXES, audio_folder_rows
 
@@ -124,7 +124,7 @@ def opened(data: str) -> tuple[str, str | None, dict[str, str], Dataset]:
         there = [folder.name for folder in path.iterdir() if folder.is_dir()]
         return data, None, {"train": "train"} | held_out(there), audio_folder_rows(path, "train")
     try:
-        without_waiting()
+        go_offline_if_unreachable()
         if path.is_dir():
             subset, found = None, datasets.load_dataset("imagefolder", data_dir=data)
         else:

@@ -124,7 +124,7 @@ def quantizer_health(
                 "the latents are where the tanh is flat",
                 f"their root mean square is {size:.2g}",
                 f"less than {FLAT}",
-                "Lower optim.lr, or raise its warmup_steps: rounding hardly changes any more.",
+                "Lower tokenizer.optim.lr, or raise its warmup_steps: rounding hardly changes any more.",
                 topic="codes",
             ),
         )

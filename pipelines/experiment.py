@@ -107,13 +107,13 @@ def read_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     data = values.get("data") or {}
     checked(classes["data"], data, f"{path}, data", "data.")
     configs = {}
-    for name, (given, follows) in with_what_follows(run_dir, sections).items():
+    for name, (given, defaults) in with_default_paths(run_dir, sections).items():
         schema = classes[name]
         known = {field.name for field in fields(schema)}
         if "data" in known:
             given = given | {"data": data | (given.get("data") or {})}
-        follows |= {key: values[key] for key in ("modality", "allow_failed") if key in values}
-        whole = {key: value for key, value in follows.items() if key in known} | given
+        defaults |= {key: values[key] for key in ("modality", "allow_failed") if key in values}
+        whole = {key: value for key, value in defaults.items() if key in known} | given
         configs[name] = checked(schema, whole, f"{path}, section {name}", f"{name}.")
     return Experiment(path, configs)
 
@@ -162,10 +162,10 @@ def checked(schema: type[Any], values: Mapping[str, Any], where: str, at: str) -
         raise ValueError(f"{where}: {error}") from None
 
 
-def with_what_follows(
+def with_default_paths(
     run_dir: Path, sections: Mapping[str, dict[str, Any]]
 ) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
-    """Each section, and the keys that follow from where the others are made."""
+    """Each section, and its keys that have defaults from where the others are made."""
 
     def place(section: str, key: str) -> Path:
         return Path(sections.get(section, {}).get(key, run_dir / section))
@@ -177,7 +177,7 @@ def with_what_follows(
     classifier = place("classifier", "run_dir")
     codes, samples = place("codes", "out"), place("samples", "out")
     model = tokenizer / "model"
-    follows: dict[str, dict[str, Any]] = {
+    defaults: dict[str, dict[str, Any]] = {
         "tokenizer": {"run_dir": tokenizer},
         "codes": {"tokenizer": model, "out": codes},
         "classifier": {"run_dir": classifier},
@@ -197,7 +197,7 @@ def with_what_follows(
             "prior_run": made("prior", prior),
         },
     }
-    return {name: (given, follows[name]) for name, given in sections.items()}
+    return {name: (given, defaults[name]) for name, given in sections.items()}
 
 
 def saved_config(section: str, path: Path) -> Any:

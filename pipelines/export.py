@@ -41,7 +41,7 @@ SHORTEST = 7
 def export(place: Path, out: Path) -> str:
     """Writes encoder.onnx, decoder.onnx, prior.onnx, for a prior by depth depth.onnx, and pipeline.json, whole or not at all.
 
-    Raises ValueError for a folder that is no pipeline and for a part that ONNX can't say, and MissingExtraError where
+    Raises ValueError for a folder that is no pipeline and for a part that ONNX can't express, and MissingExtraError where
     the extra `export` is missing.
     """
     folder = pipeline_folder(place)
@@ -114,7 +114,7 @@ def write(
     results: list[str],
     free: Sequence[dict[int, Any]],
 ) -> None:
-    """Writes a graph of these inputs, some of whose dimensions are free. Raises ValueError where ONNX can't say it."""
+    """Writes a graph of these inputs, some of whose dimensions are free. Raises ValueError where ONNX can't express it."""
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
             warnings.simplefilter("ignore")
@@ -131,7 +131,7 @@ def write(
             )
     except (torch.onnx.errors.OnnxExporterError, RuntimeError, ValueError) as error:
         reason = (str(error).strip().splitlines() or [repr(error)])[0]
-        raise ValueError(f"{path.name} can't be said in ONNX: {reason}") from None
+        raise ValueError(f"{path.name} can't be expressed in ONNX: {reason}") from None
     for result in (each for node in program.model.graph for each in node.outputs):
         result.shape = None  # of free dimensions it may say what the example had
     program.save(path)

@@ -51,9 +51,9 @@ def section_help(section: str, arguments: Sequence[str]) -> str:
     modality, values = modality_and_values(arguments)
     cls = section_classes(modality)[section]
     empty: dict[str, dict[str, Any]] = {name: {} for name in experiment.SECTIONS}
-    follows = experiment.with_what_follows(Path("RUN_DIR"), empty)[section][1]
+    defaults = experiment.with_default_paths(Path("RUN_DIR"), empty)[section][1]
     keys = [
-        key._replace(name=f"{section}.{key.name}", default=str(follows.get(key.name, key.default)))
+        key._replace(name=f"{section}.{key.name}", default=str(defaults.get(key.name, key.default)))
         for key in keys_of(cls, values.get(section) or {})
         if key.name.split(".")[0] not in ("modality", "data")
     ]
@@ -190,19 +190,39 @@ def type_of(annotation: ast.AST, path: Path) -> str:
     """A type as text: the values of a Literal, else its name."""
     if isinstance(annotation, ast.BinOp):
         return f"{type_of(annotation.left, path)} or {type_of(annotation.right, path)}"
+    if isinstance(annotation, ast.Subscript):
+        return subscripted(annotation, path)
     text = ast.unparse(annotation)
     if bounded := getattr(bounds, text, None):
         return in_symbols(*get_args(bounded))
     node, file = find(text, path)
     if isinstance(node, ast.Subscript):
         return type_of(node, file)
-    if text.startswith("Literal["):
-        return text.removeprefix("Literal[").rstrip("]").replace("'", "").replace(", ", " | ")
-    return {"None": "null", "tuple[Share, Share]": "two floats in 0..1"}.get(text, text)
+    return {"None": "null"}.get(text, text)
+
+
+def subscripted(annotation: ast.Subscript, path: Path) -> str:
+    """The text of a Literal, a tuple, or a number with bounds."""
+    inner = annotation.slice.elts if isinstance(annotation.slice, ast.Tuple) else [annotation.slice]
+    match ast.unparse(annotation.value), inner:
+        case "Literal", _:
+            return " | ".join(str(ast.literal_eval(each)) for each in inner)
+        case "Annotated", [number, ast.Call(args=args, keywords=keywords)]:
+            named = {each.arg or "": ast.literal_eval(each.value) for each in keywords}
+            within = bounds.Within(*map(ast.literal_eval, args), **named)
+            return in_symbols({"int": int, "float": float}[ast.unparse(number)], within)
+        case "tuple", [each, ast.Constant(value=last)] if last is ...:
+            text = type_of(each, path)
+            return f"list of ({text})" if " or " in text else f"list of {text}"
+        case "tuple", _:
+            return f"{len(inner)} of {type_of(inner[0], path)}"
+    return ast.unparse(annotation)
 
 
 def in_symbols(number: type, within: bounds.Within) -> str:
     """A number's type and bounds, such as `int >= 1`."""
+    if within.high < math.inf and within.above:
+        return f"{number.__name__} > {within.low:g} and <= {within.high:g}"
     if within.high < math.inf:
         return f"{number.__name__} in {within.low:g}..{within.high:g}"
     return f"{number.__name__} {'>' if within.above else '>='} {within.low:g}"

@@ -71,7 +71,7 @@ class SampleImagesConfig(SampleConfig):
     modality: Literal["images"] = "images"
     """The key by which a file says what it is for: `speech` is SampleSpeechConfig's."""
     schedule: Schedule = "constant"
-    """Of the guidance along the codes: `constant`, `linear` or `power-cosine`."""
+    """Course of the guidance along the codes: `constant`, `linear` or `power-cosine`."""
     power: NonNegative = 2.0
     """The exponent of power-cosine."""
 

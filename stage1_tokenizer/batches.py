@@ -47,7 +47,7 @@ class BadItems:
         if self.in_epoch > BAD_LIMIT * size:
             raise ValueError(
                 f"{self.in_epoch} items of an epoch of {size:.0f} can't be decoded, over {BAD_LIMIT:.0%}; "
-                f"the first is {self.first}: mend or remove them, or set data.source"
+                f"the first is {self.first}: fix or remove them, or set data.source"
             )
 
 
@@ -76,7 +76,7 @@ def first_usable_item(
             last = str(error)
             bad.append(last)
     raise ValueError(
-        f"{tried} items tried one after another can't be trained on, the last is {last}: mend or remove them"
+        f"{tried} items tried one after another can't be trained on, the last is {last}: fix or remove them"
     )
 
 

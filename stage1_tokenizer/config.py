@@ -17,7 +17,7 @@ class AdversarialLossConfig:
     """The keys of a discriminator."""
 
     adversarial_weight: NonNegative = 1.0
-    """Of the adversarial loss; 0 turns the discriminator off."""
+    """Weight of the adversarial loss; 0 turns the discriminator off."""
     adversarial_start: Whole = 0
     """The step from which the discriminator is trained and the adversarial loss counts."""
     discriminator_lr: NonNegative = 1e-4
@@ -40,14 +40,14 @@ class TrainTokenizerConfig(LoopConfig):
     """What keeps the weights of `init_from`; with `[encoder, codebook]` codes, and priors over them, stay valid."""
     optim: OptimConfig = field(default_factory=OptimConfig)
     quantizer_lr: NonNegative = 1e-3
-    """Of what the quantizer learns, SimVQ's W and b or a codebook: constant, while the rest warms up
+    """Learning rate of what the quantizer learns, SimVQ's W and b or a codebook: constant, while the rest warms up
     and anneals (StableVQ: annealing W loses codes)."""
     basis_lr: NonNegative = 1e-4
-    """Of SimVQ's C, where model.quantizer.train_basis is on: constant."""
+    """Learning rate of SimVQ's C, where model.quantizer.train_basis is on: constant."""
     batch_size: Count = 64
     """Items (images, or parts of clips) in one step, over all processes."""
     ema_decay: Share = 0.999
-    """Of the averaged weights, which are what is saved and scored; 0 turns averaging off."""
+    """Decay of the averaged weights, which are what is saved and scored; 0 turns averaging off."""
 
     def __post_init__(self) -> None:
         if self.freeze and self.init_from is None:
@@ -77,7 +77,7 @@ class EncodeConfig:
     threads: Count = 4
     """Threads that decode items."""
     format: Literal["arrow", "parquet"] = "arrow"
-    """Of the shards."""
+    """Format of the shards."""
     shared: bool = False
     """Whether several encode commands, on any machines, fill the folder together, each taking shards that no other
     has."""

@@ -14,7 +14,7 @@ from datasets.exceptions import DatasetsError
 from torch import Tensor
 
 from common.bounds import Count
-from common.hub import without_waiting
+from common.hub import go_offline_if_unreachable
 from stage1_tokenizer.parquet import parquet_rows
 from stage1_tokenizer.split import hold_out, share_of
 
@@ -156,7 +156,7 @@ def read_split(
             return parquet_rows(where, streaming=config.streaming)
         if (folder := Path(os.path.expanduser(config.source))).is_dir():
             return read_folder(folder, where)
-        without_waiting()
+        go_offline_if_unreachable()
         return datasets.load_dataset(
             config.source, config.subset, split=where, streaming=config.streaming
         )

@@ -45,7 +45,7 @@ def _latents(health: CodebookHealth) -> list[Finding]:
                 "latents are constant",
                 f"they vary by {health.latents_scale:.2g}",
                 "latents that vary with the input",
-                "Look at the encoder's init and learning rate (optim.lr), not at the codebook.",
+                "Look at the encoder's init and learning rate (tokenizer.optim.lr), not at the codebook.",
             )
         ]
     if health.position is not None and health.position > POSITION:
@@ -59,7 +59,7 @@ def position_finding(share: float) -> Finding:
         "latents hardly depend on the input",
         f"{share:.1%} of their variance is their position alone",
         f"less than {POSITION:.0%}",
-        "The encoder has not learned from its input: train longer, or lower optim.lr.",
+        "The encoder has not learned from its input: train longer, or lower tokenizer.optim.lr.",
     )
 
 
@@ -71,7 +71,7 @@ def _scales(health: CodebookHealth) -> list[Finding]:
                 "codes and latents have other scales",
                 f"the codes spread {health.scale:.2g} times as far as the latents",
                 "0.25 to 4 times",
-                "Initialise the codes from the latents (SimVQ: model.quantizer.rescale=true; VQ: start=data; in your "
+                "Initialise the codes from the latents (SimVQ: tokenizer.model.quantizer.rescale=true; VQ: start=data; in your "
                 "own loop call init_from), or normalise the latents.",
             )
         )
@@ -81,7 +81,7 @@ def _scales(health: CodebookHealth) -> list[Finding]:
                 "the latents have drifted away from the codes",
                 f"their means are {health.offset:.2g} times the latents' spread apart",
                 "less than 2",
-                "Let the codes follow: a bias (SimVQ: bias=true), a larger quantizer_lr, or a smaller optim.lr.",
+                "Let the codes follow: a bias (SimVQ: bias=true), a larger tokenizer.quantizer_lr, or a smaller tokenizer.optim.lr.",
             )
         )
     return findings
@@ -111,7 +111,7 @@ def rank_finding(rank: float, dim: int) -> Finding | None:
         "the codebook has collapsed in dimension",
         f"effective rank {rank:.1f} of {dim}",
         f"{max(dim / 8, 1.5):.1f} or more",
-        "Lower model.quantizer.weight, or set model.quantizer.code_dim to what is used; "
+        "Lower tokenizer.model.quantizer.weight, or set tokenizer.model.quantizer.code_dim to what is used; "
         "gram_penalty=1e-3 keeps dimensions apart.",
     )
 
@@ -136,10 +136,10 @@ def _few_used(health: CodebookHealth, method: str | None) -> list[Finding]:
     )
     advice = (
         "The codes lie among the latents but too dense for them: lower the codebook_size, or raise "
-        "the loss weight of the quantizer (model.quantizer.weight)."
+        "the loss weight of the quantizer (tokenizer.model.quantizer.weight)."
     )
     if far and method == "simvq":
-        advice = "They move with W alone: raise quantizer_lr, train longer, or set model.quantizer.rescale=true."
+        advice = "They move with W alone: raise tokenizer.quantizer_lr, train longer, or set tokenizer.model.quantizer.rescale=true."
     elif far:
         advice = (
             "Only codes that are chosen move, and these are never near: use simvq, or ema with reset=state, or "
@@ -160,7 +160,7 @@ def training_findings(line: dict[str, float]) -> list[Finding]:
         rank_finding(line["codebook/effective_rank"], int(line["codebook/dim"]))
         if has_codes
         else None,
-        *step_findings(line),
+        *step_findings(line, "tokenizer"),
     ]
     return [finding for finding in findings if finding is not None]
 

@@ -35,7 +35,7 @@ def train_tokenizer(config: TrainTokenizerConfig) -> Path:
     run, first_step, batches = begin(config)
     accelerator = run.accelerator
     clock = Throughput()
-    last_step = first_step if run.best.long_ago(config.patience) else config.steps
+    last_step = first_step if run.best.should_stop(config.patience) else config.steps
     progress = Progress("train-tokenizer", first_step, last_step, accelerator.is_main_process)
     progress.say(start_line(run))
     if config.init_from is not None and first_step == 0:
@@ -60,7 +60,7 @@ def train_tokenizer(config: TrainTokenizerConfig) -> Path:
             clock.rate()  # the evaluation took none of a step's time
         elif progress.overdue():
             progress.line(done, f"loss {float(total(losses).detach()):.3f}")
-        last = done == config.steps or run.best.long_ago(config.patience)
+        last = done == config.steps or run.best.should_stop(config.patience)
         if done % config.save_every == 0 or last:
             save(run, done)
         if last:

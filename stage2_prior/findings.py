@@ -23,7 +23,9 @@ def prior_findings(lines: list[dict[str, Any]]) -> list[Finding]:
         return []
     best = min(held_out, key=lambda line: line["heldout/nats_per_code"])
     findings = [*_baseline_findings(best), *_course_findings(held_out, best)]
-    return findings + [one for line in step_lines(lines)[-1:] for one in step_findings(line)]
+    return findings + [
+        one for line in step_lines(lines)[-1:] for one in step_findings(line, "prior")
+    ]
 
 
 def _baseline_findings(best: dict[str, Any]) -> list[Finding]:

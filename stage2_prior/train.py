@@ -33,7 +33,7 @@ def train_prior(config: TrainPriorConfig) -> Path:
     run, first_step, batches = begin(config)
     accelerator = run.accelerator
     clock = Throughput()
-    last_step = first_step if run.best.long_ago(config.patience) else config.steps
+    last_step = first_step if run.best.should_stop(config.patience) else config.steps
     progress = Progress("train-prior", first_step, last_step, accelerator.is_main_process)
     progress.say(start_line(run))
     if config.init_from is not None and first_step == 0:
@@ -61,7 +61,7 @@ def train_prior(config: TrainPriorConfig) -> Path:
         if ends_epoch(done, config.batch_size, len(run.train)) or done == config.steps:
             progress.line(done, in_words(validate(run, done)))
             clock.rate()  # the evaluation took none of a step's time
-        last = done == config.steps or run.best.long_ago(config.patience)
+        last = done == config.steps or run.best.should_stop(config.patience)
         if done % config.save_every == 0 or last:
             save_checkpoint(config.run_dir, done, run.parts, config.keep_checkpoints)
             accelerator.wait_for_everyone()

@@ -43,7 +43,7 @@ class TrainPriorConfig(LoopConfig):
     random order, so that codes anywhere can be kept and the rest sampled; `annealed`, all in random order for half of
     the training and none in the last quarter (RAR)."""
     dropout: Share = 0.0
-    """Of embeddings and attention, for gpt2 of residual branches too."""
+    """Dropout of embeddings and attention, for gpt2 of residual branches too."""
     optimizer: Kind = "adamw"
     """`muon` trains the matrices of the transformer by Muon, all else by AdamW."""
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=4e-4, weight_decay=0.05))
@@ -52,7 +52,7 @@ class TrainPriorConfig(LoopConfig):
     batch_size: Count = 256
     """Sequences of codes in one step, over all processes."""
     ema_decay: Share = 0.0
-    """Of the averaged weights, which are then the ones validated, saved and sampled from; 0 turns it off."""
+    """Decay of the averaged weights, which are then the ones validated, saved and sampled from; 0 turns it off."""
 
     def __post_init__(self) -> None:
         if self.shard and self.optimizer == "muon":

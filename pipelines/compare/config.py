@@ -48,7 +48,7 @@ class CompareTuning:
     """Trainings of the tokenizer that choose the weight of each quantizer's losses, and then the learning rate."""
 
     steps: Whole = 0
-    """Of each of them; 0 tunes nothing."""
+    """Steps of each of them; 0 tunes nothing."""
     factors: tuple[Positive, ...] = (0.3, 1.0, 3.0)
     """What is tried: multiples of the row's own `weight`, where its quantizer has that key."""
     learning_rates: tuple[Positive, ...] = ()

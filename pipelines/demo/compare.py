@@ -10,7 +10,7 @@ from PIL import Image
 
 from common.metrics import psnr
 from pipelines.demo.figures import one
-from pipelines.demo.limits import read_clip, read_image, told
+from pipelines.demo.limits import errors_shown, read_clip, read_image
 from pipelines.demo.parts import clip_source, image_source, image_view, player
 from pipelines.demo.sounds import resampled, spectrograms
 from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
@@ -68,7 +68,7 @@ def compare_tab(tokenizers: Mapping[str, Any]) -> None:
             elem_id="gallery",
             interactive=False,
         )
-        source.upload(told(lambda path: images_compared(path, tokenizers)), source, gallery)
+        source.upload(errors_shown(lambda path: images_compared(path, tokenizers)), source, gallery)
         return
     rate = max(tokenizer.config.sample_rate for tokenizer in tokenizers.values())
     clip = clip_source("Your clip", "compared")
@@ -85,4 +85,4 @@ def compare_tab(tokenizers: Mapping[str, Any]) -> None:
         ]
 
     for event in (clip.upload, clip.stop_recording):
-        event(told(compared), clip, [*players, spectrogram])
+        event(errors_shown(compared), clip, [*players, spectrogram])

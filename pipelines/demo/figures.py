@@ -12,7 +12,7 @@ from torchvision.utils import make_grid
 from common.images import to_pil, to_uint8
 
 SIDE = 256
-"""Pixels along a image of one image, at least."""
+"""Least width of a single image, in pixels."""
 GOLDEN = 0.618034
 """Hues of successive codes lie so far apart on the colour circle, so that no two are alike."""
 GREY = 0.5

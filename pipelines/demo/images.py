@@ -11,7 +11,12 @@ from torch import Tensor
 
 from common.metrics import psnr
 from pipelines.demo.figures import code_map, hidden, kept, one, several
-from pipelines.demo.limits import MOST_IMAGES, read_image, told, told_along
+from pipelines.demo.limits import (
+    MOST_IMAGES,
+    errors_shown,
+    errors_shown_while_streaming,
+    read_image,
+)
 from pipelines.demo.parts import image_source, image_view
 from pipelines.generation.images import ImageGenerationPipeline
 from stage2_prior.sampling import SamplingOptions
@@ -178,7 +183,7 @@ def draw_tab(answers: ImageAnswers) -> None:
             button = gradio.Button("Draw", variant="primary", elem_id="draw")
         with gradio.Column(scale=2):
             samples = image_view("Samples", "samples", download=True)
-    button.click(told_along(answers.samples), given, samples)
+    button.click(errors_shown_while_streaming(answers.samples), given, samples)
 
 
 def reconstruct_tab(answers: ImageAnswers) -> None:
@@ -191,7 +196,7 @@ def reconstruct_tab(answers: ImageAnswers) -> None:
             again = image_view("From its codes", "reconstruction")
         with gradio.Column(min_width=200):
             codes = image_view("Its codes: the same colour, the same code")
-    source.upload(told(answers.reconstructed), source, [original, again, codes, text])
+    source.upload(errors_shown(answers.reconstructed), source, [original, again, codes, text])
 
 
 def keep_tab(answers: ImageAnswers) -> None:
@@ -214,8 +219,8 @@ def keep_tab(answers: ImageAnswers) -> None:
         with gradio.Column(min_width=280):
             completed = image_view("The rest drawn anew", "completed", download=True)
     shown = [codes, mask, view]
-    source.upload(told(answers.begun), source, shown)
-    own.click(told(answers.sampled), [given[0], given[2]], shown)
-    rows.release(told(answers.rows), [codes, rows], shown)
-    view.select(told(answers.clicked), [codes, mask], shown)
-    button.click(told_along(answers.completed), [codes, mask, *given], completed)
+    source.upload(errors_shown(answers.begun), source, shown)
+    own.click(errors_shown(answers.sampled), [given[0], given[2]], shown)
+    rows.release(errors_shown(answers.rows), [codes, rows], shown)
+    view.select(errors_shown(answers.clicked), [codes, mask], shown)
+    button.click(errors_shown_while_streaming(answers.completed), [codes, mask, *given], completed)

@@ -32,7 +32,7 @@ class OversizeError(ValueError):
     """An image of too many pixels."""
 
 
-def told(answer: Callable[..., Any]) -> Callable[..., Any]:
+def errors_shown(answer: Callable[..., Any]) -> Callable[..., Any]:
     """The answer to a click; a mistake of the visitor's becomes a sentence on the page."""
 
     @functools.wraps(answer)
@@ -45,8 +45,10 @@ def told(answer: Callable[..., Any]) -> Callable[..., Any]:
     return telling
 
 
-def told_along(answer: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
-    """As `told`, for an answer that comes piece by piece; it is stopped when it takes too long."""
+def errors_shown_while_streaming(
+    answer: Callable[..., Iterator[Any]],
+) -> Callable[..., Iterator[Any]]:
+    """As `errors_shown`, for an answer that comes piece by piece; it is stopped when it takes too long."""
 
     @functools.wraps(answer)
     def telling(*given: Any) -> Iterator[Any]:

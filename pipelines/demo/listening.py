@@ -16,7 +16,7 @@ from torch import Tensor
 from common.files import sha256, write_text
 from common.seeding import generator_at
 from pipelines.demo.compare import speech_rebuilt
-from pipelines.demo.limits import check_size, told
+from pipelines.demo.limits import check_size, errors_shown
 from pipelines.demo.parts import clip_source, player
 from pipelines.demo.sounds import anchor, anchor_hz
 from stage1_tokenizer import SpeechTokenizer
@@ -128,5 +128,5 @@ def listening_tab(tokenizers: Mapping[str, SpeechTokenizer], results: Path | Non
     save = gradio.Button("Save the ratings", variant="primary", elem_id="save")
     said = gradio.Markdown(elem_id="said")
     shown = [trial, reference, *players, *sliders, said]
-    begin.click(told(answers.begun), [listener, clip], shown)
-    save.click(told(answers.saved), [trial, *sliders], [trial, said])
+    begin.click(errors_shown(answers.begun), [listener, clip], shown)
+    save.click(errors_shown(answers.saved), [trial, *sliders], [trial, said])

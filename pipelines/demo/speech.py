@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pipelines.demo.limits import MOST_SECONDS, read_clip, told
+from pipelines.demo.limits import MOST_SECONDS, errors_shown, read_clip
 from pipelines.demo.parts import clip_source, image_view, player
 from pipelines.demo.sounds import spectrograms
 from pipelines.generation.speech import SpeechGenerationPipeline
@@ -164,7 +164,7 @@ def draw_tab(answers: SpeechAnswers) -> None:
                 )
         with gradio.Column():
             shown = outputs("Sample")
-    button.click(told(answers.prompted), [prompt, seconds, *given], shown)
+    button.click(errors_shown(answers.prompted), [prompt, seconds, *given], shown)
 
 
 def reconstruct_tab(answers: SpeechAnswers) -> None:
@@ -176,7 +176,7 @@ def reconstruct_tab(answers: SpeechAnswers) -> None:
     spectrogram = image_view("Their spectrograms")
     shown = [original, again, spectrogram, text]
     for event in (clip.upload, clip.stop_recording):
-        event(told(answers.reconstructed), clip, shown)
+        event(errors_shown(answers.reconstructed), clip, shown)
 
 
 def keep_tab(answers: SpeechAnswers) -> None:
@@ -206,4 +206,4 @@ def keep_tab(answers: SpeechAnswers) -> None:
             button = gradio.Button("Draw the rest", variant="primary", elem_id="complete")
         with gradio.Column():
             shown = outputs("Completed")
-    button.click(told(answers.completed), [clip, start, end, *given], shown)
+    button.click(errors_shown(answers.completed), [clip, start, end, *given], shown)

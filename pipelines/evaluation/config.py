@@ -39,7 +39,7 @@ class ScoreConfig:
     cache: Path = Path("runs/.cache")
     """Where features of real items are kept."""
     seed: Whole = 0
-    """Of random subsets in the metrics, of the training items chosen, and of the controls."""
+    """Seed of random subsets in the metrics, of the training items chosen, and of the controls."""
 
     def __post_init__(self) -> None:
         if self.samples is None and self.out is None:
@@ -134,7 +134,7 @@ class ClassifierTrainingConfig:
     )
     """The optimizer."""
     seed: Whole = 0
-    """Of the weights, the order and the augmentation."""
+    """Seed of the weights, the order and the augmentation."""
     log_every: Count = 50
     """Steps between two lines of metrics.jsonl."""
 

@@ -15,10 +15,10 @@ ROWS = {
 
 def score_words(rows: list[ScoreRow], items: str, warned: bool) -> str:
     """The paragraph on a table of scores; `items` are images or clips, `warned` says that findings follow it."""
-    table = {line[0]: told(rows, line) for line in table_lines(rows)}
+    table = {line[0]: computed_values(rows, line) for line in table_lines(rows)}
     sentences = [shares(table, items), labels(table, items), codes(table), next_step(table, items)]
     if warned:
-        sentences.append("But first see to what stands below.")
+        sentences.append("First look at the warnings below.")
     return " ".join(filter(None, sentences))
 
 
@@ -26,7 +26,7 @@ Values = Mapping[str, Metric]
 """By the names of rows, those of one metric's values that could be computed."""
 
 
-def told(rows: list[ScoreRow], line: Line) -> Values:
+def computed_values(rows: list[ScoreRow], line: Line) -> Values:
     """Of one metric, the values that could be computed."""
     return {
         row.name: metric
@@ -49,8 +49,8 @@ def shares(table: Mapping[str, Values], items: str) -> str:
     if share < 0:
         return f"The samples are further from real {items} than what a table of bigrams of the codes makes{by}."
     return (
-        f"The samples are {100 * share:.0f} % of the way from what a table of bigrams of the codes makes to what the "
-        f"tokenizer allows{by}."
+        f"The prior closes {100 * share:.0f} % of the gap in Frechet distance between samples of a table of bigrams of "
+        f"the codes and the tokenizer's reconstructions{by}."
     )
 
 

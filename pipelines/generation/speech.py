@@ -120,8 +120,8 @@ class SpeechGenerationPipeline(GenerationPipeline[SpeechTokenizer]):
             max_codes=max_codes,
             repetitions=repetitions,
         )
-        said = self.said(labels, speakers, texts)
-        return self.sample(said, prompts, seeds, options, known, mask)
+        arguments = self.condition_arguments(labels, speakers, texts)
+        return self.sample(arguments, prompts, seeds, options, known, mask)
 
     def sample(
         self,
@@ -158,7 +158,7 @@ class SpeechGenerationPipeline(GenerationPipeline[SpeechTokenizer]):
         rate = self.tokenizer.config.sample_rate
         return SpeechOutput(self.decoded(codes), [sample.cpu() for sample in codes], seeds, rate)
 
-    def said(
+    def condition_arguments(
         self,
         labels: Named | Sequence[Named] | None,
         speakers: Named | Sequence[Named] | None,

@@ -28,7 +28,7 @@ class EncodeImagesConfig(EncodeConfig):
     """The key by which a file says what it is for: `speech` is EncodeSpeechConfig's."""
     data: ImageDataConfig = field(default_factory=ImageDataConfig)
     views: tuple[str, ...] = ("centre",)
-    """Of each training item: `centre`, `top-left`, `top-right`, `bottom-left`, `bottom-right`, and each of them
+    """Views of each training item: `centre`, `top-left`, `top-right`, `bottom-left`, `bottom-right`, and each of them
     with `-flip`. All ten are LlamaGen's ten-crop. Held-out items have the one view `centre`."""
     batch_size: Count = 256
     """Images encoded at once."""

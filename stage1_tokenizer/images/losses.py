@@ -16,14 +16,14 @@ class ImageLossConfig(AdversarialLossConfig):
     """Weights of the losses. The quantizer's own is model.quantizer.weight."""
 
     l1_weight: NonNegative = 1.0
-    """Of the mean absolute error, or of what `arelbo` puts in its place."""
+    """Weight of the mean absolute error, or of what `arelbo` puts in its place."""
     arelbo: bool = False
     """Half the logarithm of the mean squared error instead: the bound per value whose variance is the best
     one, which model.quantizer.method=sqvae is derived for. The mean is that of a process's batch."""
     perceptual_weight: NonNegative = 1.0
-    """Of LPIPS (VGG16), whose weights are downloaded once; 0 turns it off."""
+    """Weight of LPIPS (VGG16), whose weights are downloaded once; 0 turns it off."""
     adversarial_weight: NonNegative = 0.1
-    """Of the adversarial loss; 0 turns the discriminator off."""
+    """Weight of the adversarial loss; 0 turns the discriminator off."""
     discriminator_width: Count = 64
     """Channels of its first layer; the further ones have up to eight times as many."""
     discriminator_layers: Count = 3

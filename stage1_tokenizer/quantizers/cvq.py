@@ -46,7 +46,7 @@ class CVQConfig:
     decay: Share = 0.99
     """What of each code's running usage stays in each step, gamma."""
     contrastive_weight: NonNegative = 0.0
-    """Of the contrastive loss, which the authors' code leaves off, and has at 1 where it is on. It needs the
+    """Weight of the contrastive loss, which the authors' code leaves off, and has at 1 where it is on. It needs the
     distances of all N x K pairs, computed and sorted a chunk at a time."""
 
     def __post_init__(self) -> None:

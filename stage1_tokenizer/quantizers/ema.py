@@ -38,7 +38,7 @@ class EMAConfig:
     start: Literal["normal", "data"] = "data"
     """Initial codebook: N(0, 1), or vectors of the first batch."""
     reset: Literal["none", "redraw", "state"] = "none"
-    """Of rarely chosen codes: `redraw` makes each a new vector of the batch in every step, until its
+    """Reset of rarely chosen codes: `redraw` makes each a new vector of the batch in every step, until its
     averages, which go on, pass the threshold (Jukebox); `state` sets its averages too (RQ-VAE)."""
     reset_share: Share = 0.03
     """The threshold of the averaged count, as a share of what each code has where all are chosen alike:

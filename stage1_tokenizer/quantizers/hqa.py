@@ -36,9 +36,9 @@ class HQAConfig:
     weight: NonNegative = 1.0
     """Weight of both losses in the total loss."""
     uniform_weight: NonNegative = 1e-3
-    """Of the divergence of a vector's code probabilities from uniform ones."""
+    """Weight of the divergence of a vector's code probabilities from uniform ones."""
     beta: NonNegative = 1e-3
-    """Of the commitment loss, the expected squared distance to the code, which moves both."""
+    """Weight of the commitment loss, the expected squared distance to the code, which moves both."""
     values: Count = 192
     """Values of the data that one position stands for, by which both are divided: 3 x 8 x 8 in colour at a
     factor of 8."""

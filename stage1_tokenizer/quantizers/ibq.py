@@ -33,9 +33,9 @@ class IBQConfig:
     beta: NonNegative = 1.0
     """Weight of the commitment loss. The paper's text has 0.25 here and 1 for the codebook loss."""
     entropy_weight: NonNegative = 0.05
-    """Of the entropy term, low for each vector and high for the batch; 0 leaves it and its cost out."""
+    """Weight of the entropy term, low for each vector and high for the batch; 0 leaves it and its cost out."""
     temperature: Positive = 0.01
-    """Of the probabilities whose entropies these are."""
+    """Temperature of the probabilities whose entropies these are."""
 
 
 class IBQ(Quantizer):

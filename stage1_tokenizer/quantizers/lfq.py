@@ -35,9 +35,9 @@ class LFQConfig:
     beta: NonNegative = 0.25
     """Weight of the commitment loss, from the corners (Open-MAGVIT2)."""
     entropy_weight: NonNegative = 0.1
-    """Of the entropy term: low for each vector, high for the batch."""
+    """Weight of the entropy term: low for each vector, high for the batch."""
     temperature: Positive = 0.01
-    """Of the probabilities whose entropies these are."""
+    """Temperature of the probabilities whose entropies these are."""
     group_bits: Count = 18
     """Bits whose joint distribution the batch's entropy takes into account. Where there are more, they are
     split into groups, and the sum of the groups' entropies is an upper bound of the batch's."""

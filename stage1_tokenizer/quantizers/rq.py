@@ -35,7 +35,7 @@ class RQConfig:
     weight: NonNegative = 1.0
     """Weight of the commitment loss in the total loss, once more."""
     reset: Literal["none", "redraw", "state"] = "state"
-    """Of rarely chosen codes, by what is left before a level of vectors of the batch; see `EMAConfig`."""
+    """Reset of rarely chosen codes, by what is left before a level of vectors of the batch; see `EMAConfig`."""
     reset_share: Share = 0.03
     """The threshold of the averaged count, as a share of what each code has where all are chosen alike."""
 

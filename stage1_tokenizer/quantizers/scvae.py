@@ -63,7 +63,7 @@ class SCVAE(Quantizer):
     largest: Tensor
     averaged_buffers = ("largest",)
     DECAY = 0.99
-    """Of the running largest coefficient."""
+    """Decay of the running largest coefficient."""
 
     @keywords_of(SCVAEConfig)
     def __init__(self, *given: SCVAEConfig, **options: Any) -> None:

@@ -28,7 +28,7 @@ class SQVAEConfig:
 
     method: Literal["sqvae"] = "sqvae"
     kind: Literal["gaussian", "vmf"] = "gaussian"
-    """Of the distribution around a code: with one variance for all (type I), or on the unit sphere."""
+    """The distribution around a code: with one variance for all (type I), or on the unit sphere."""
     codebook_size: Count = 1024
     """Number of codes, K; time grows with it as with a layer's width."""
     code_dim: Count = 64

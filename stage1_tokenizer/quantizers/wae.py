@@ -25,7 +25,7 @@ class WAEConfig:
     weight: NonNegative = 1.0
     """Weight of the transport's cost in the total loss."""
     iterations: Count = 50
-    """Of Sinkhorn's algorithm."""
+    """Iterations of Sinkhorn's algorithm."""
     epsilon: Positive = 0.1
     """Weight of the plan's entropy, in units of the spread of the cost: smaller is closer to the optimal
     plan and needs more iterations."""

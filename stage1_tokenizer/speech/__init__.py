@@ -1,1 +1,1 @@
-"""SpeechDataset: their data, networks, losses and tokenizer."""
+"""Speech: its data, networks, losses and tokenizer."""

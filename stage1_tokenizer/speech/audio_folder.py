@@ -60,13 +60,13 @@ def _metadata(root: Path, files: list[Path]) -> dict[str, list[str]]:
         try:
             names, rows = reader.fieldnames or [], list(reader)
         except (csv.Error, ValueError) as error:
-            raise ValueError(f"{table} is no table of commas ({error}): mend it") from None
+            raise ValueError(f"{table} is not a valid CSV file ({error}): fix it") from None
     if len(set(names)) < len(names):
         raise ValueError(f"{table} has two columns of one name: rename one")
     for number, row in enumerate(rows, start=2):
         if None in row or None in row.values():
             raise ValueError(
-                f"{table}, line {number} has not as many values as the first line has names: mend it"
+                f"{table}, line {number} has not as many values as the first line has names: fix it"
             )
     lines: dict[str, dict[str, str]] = {}
     for row in rows:

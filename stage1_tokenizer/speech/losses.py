@@ -30,7 +30,7 @@ class SpeechLossConfig(AdversarialLossConfig):
     mel_weight: NonNegative = 15.0
     """15 is usual for `multi` and 45 for `single`, beside adversarial and feature terms of 1 to 2."""
     feature_weight: NonNegative = 1.0
-    """Of the distance between the discriminators' features of clip and reconstruction."""
+    """Weight of the distance between the discriminators' features of clip and reconstruction."""
     discriminator: SpeechDiscriminatorConfig = field(default_factory=SpeechDiscriminatorConfig)
 
 

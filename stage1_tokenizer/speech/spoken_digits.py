@@ -31,7 +31,7 @@ RATES = (110, 135, 160, 185)
 PITCHES = (35, 50, 65)
 """Of espeak-ng's scale from 0 to 99."""
 HELD_OUT = 6
-"""One in so many variants of each word by each speaker is for validation."""
+"""One in so many variants of each word by each speaker is held out, as both `validation` and `test`."""
 SAMPLE_RATE = 16_000
 
 SYNCHRONOUS, UTF8, RATE, PITCH = 2, 1, 1, 3

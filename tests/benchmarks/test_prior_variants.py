@@ -1,4 +1,4 @@
-"""Variants of a prior are trained, written down once, and compared with today's recipe by seed."""
+"""Variants of a prior are trained, written down once, and compared with AdamW by seed."""
 
 import json
 import sys
@@ -39,6 +39,6 @@ def test_every_variant_trains_and_what_is_written_is_not_made_again(
     assert all(line["steps"] == 3 and 0 < line["bits_per_item"] < 1.2 * chance for line in lines)
     assert len({line["bits_per_item"] for line in lines}) > len(lines) // 2
     table = capsys.readouterr().out
-    assert "| today | 1 | 3 |" in table and "+0.00 %" in table
+    assert "| AdamW | 1 | 3 |" in table and "+0.00 %" in table
     prior_variants.main()
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == len(lines)

@@ -36,7 +36,7 @@ def rows(samples: float, share: float | None = 0.8, count: int = 50) -> list[Sco
 
 def test_it_says_how_well_it_went_and_against_what() -> None:
     text = score_words(rows(samples=4.0), "images", warned=False)
-    assert text.startswith("The samples are 80 % of the way") and "features of net" in text
+    assert text.startswith("The prior closes 80 % of the gap") and "features of net" in text
     assert "70.0 % of the samples, and in 90.0 % of the reconstructions." in text
     assert "Encoding uses 50.0 % of 64 codes" in text
     assert "FD(net) vs train is 1 for real held-out images, 3 for reconstructions and 4" in text
@@ -46,7 +46,7 @@ def test_the_next_step_is_the_stage_that_loses_more() -> None:
     assert "Next, work on the tokenizer" in score_words(rows(samples=4.0), "images", warned=False)
     assert "Next, work on the prior" in score_words(rows(samples=9.0), "images", warned=False)
     tokenizer_alone = score_words([*rows(samples=9.0)[::2]], "images", warned=False)
-    assert "train a prior" in tokenizer_alone and "samples are" not in tokenizer_alone
+    assert "train a prior" in tokenizer_alone and "The prior" not in tokenizer_alone
 
 
 def test_counts_are_told_where_they_differ() -> None:

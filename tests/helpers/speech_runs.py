@@ -78,7 +78,7 @@ def run_config(run_dir: Path, data: SpeechDataConfig) -> TrainSpeechTokenizerCon
 
 
 def few_digits(folder: Path, split: str, number: int) -> None:
-    """SpeechDataset of `one` and `two` in folders of their names."""
+    """Clips of `one` and `two` in folders of their names."""
     clips = load_clips(SpeechDataConfig(), split, sample_rate=RATE)
     for name in ("one", "two"):
         (folder / name).mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""ImageDataset from every source, augmented by position; bad ones skipped, counted and at last refused."""
+"""Images from every source, augmented by position; bad ones skipped, counted and at last refused."""
 
 import io
 import random

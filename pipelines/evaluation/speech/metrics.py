@@ -43,7 +43,7 @@ PYIN_SECONDS = 0.064
 PAUSE = 3200
 """Zeros around a clip at 16 kHz, in which pocketsphinx adapts to the noise."""
 LONGEST = 30
-"""Seconds that Whisper takes of a clip; longer ones are counted out."""
+"""Seconds that Whisper takes of a clip; longer ones are left out."""
 
 
 def pesq(
@@ -70,7 +70,7 @@ def stoi(original: Float[Tensor, " t"], rebuilt: Float[Tensor, " t"], rate: int)
     if decibels(original) < SILENT_DB:
         return None
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of too few frames: it is counted out
+        warnings.simplefilter("ignore", RuntimeWarning)  # of too few frames: it is left out
         value = float(module.stoi(original.cpu().numpy(), rebuilt.float().cpu().numpy(), rate))
     return None if 0 < value < LEAST_STOI else value
 
@@ -160,7 +160,7 @@ def over_clips(
         return Unavailable(f"none of {len(everyone)} clips has a value: {missing}")
     note = "mean ± standard deviation over the clips"
     if len(present) < len(everyone):
-        note += f"; {len(everyone) - len(present)} of {len(everyone)} counted out: {missing}"
+        note += f"; {len(everyone) - len(present)} of {len(everyone)} left out: {missing}"
     return Metric(
         value=fmean(present),
         spread=stdev(present) if len(present) > 1 else None,
@@ -195,7 +195,7 @@ def word_error_rate(
     note = f"{errors:,} errors in {words:,} words, as Whisper's normalizer of English writes them"
     if len(pairs) < len(chosen):
         left_out = len(chosen) - len(pairs)
-        note += f"; {left_out} of {len(chosen)} counted out: longer than {LONGEST} s"
+        note += f"; {left_out} of {len(chosen)} left out: longer than {LONGEST} s"
     return Metric(
         value=errors / words,
         count=len(pairs),

@@ -1,4 +1,4 @@
-"""Known answers of the metrics of single clips, and what is counted out."""
+"""Known answers of the metrics of single clips, and what is left out."""
 
 from dataclasses import replace
 from importlib.util import find_spec
@@ -49,7 +49,7 @@ def test_pesq_on_silence_is_counted_out(word: torch.Tensor) -> None:
     assert pesq(word, silence, 16_000, "wb") is None
     number = over_clips((pesq(a, a, 16_000, "wb") for a in (word, silence, word[:100])), "silent")
     assert number.value == pytest.approx(4.644, abs=1e-3) and number.count == 1
-    assert number.note and "2 of 3 counted out: silent" in number.note
+    assert number.note and "2 of 3 left out: silent" in number.note
     nothing = over_clips([pesq(silence, silence, 16_000, "nb")], "silent")
     assert nothing.value is None and nothing.reason
 
@@ -115,7 +115,7 @@ def test_the_rate_is_that_of_all_words_together(whisper_folder: Path) -> None:
     long = clips_of([torch.zeros(30 * RATE + 1), waveforms[0]], texts=("one", "two"))
     rate = word_error_rate(whisper, long, 2)
     assert isinstance(rate, Metric)
-    assert rate.count == 1 and "1 of 2 counted out: longer than 30 s" in str(rate.note)
+    assert rate.count == 1 and "1 of 2 left out: longer than 30 s" in str(rate.note)
     for clips in (clips_of([long.waveforms[0]], texts=("one",)), clips_of(noises(1), texts=("",))):
         assert "clips has words" in str(word_error_rate(whisper, clips, 1).reason)
 
