@@ -74,7 +74,7 @@ def search(vectors: int, size: int, dim: int) -> Work:
 def prior_step(length: int, batch: int, size: Size) -> Work:
     """A training step of the prior, optimizer included."""
     prior = Prior(PriorConfig(codebook_size=1024, code_dim=8, length=length, size=size)).to(DEVICE)
-    optimizer = torch.optim.AdamW(decay_groups(prior.named_parameters(), 0.05), fused=True)
+    optimizer = torch.optim.AdamW(decay_groups(prior, 0.05), fused=True)
     conditions = prior.conditions(batch).to(DEVICE)
     codes = torch.randint(1024, (batch, length), device=DEVICE)
 

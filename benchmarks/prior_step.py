@@ -160,7 +160,7 @@ def training(case: Case, prior: Prior, codes: Tensor) -> Training:
     accelerator = Accelerator(
         cpu=True, mixed_precision="no" if case.precision == "fp32" else "bf16"
     )
-    groups = decay_groups(prior.named_parameters(), OPTIM.weight_decay)
+    groups = decay_groups(prior, OPTIM.weight_decay)
     optimizer = torch.optim.AdamW(groups, OPTIM.lr, OPTIM.betas, fused=True)
     model, prepared = accelerator.prepare(prior, optimizer)
     rows = Dataset.from_dict({"label": [0] * len(codes), "codes": codes.tolist()})

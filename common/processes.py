@@ -53,9 +53,9 @@ def average_over_processes(mean: Float[Tensor, "*k"]) -> Float[Tensor, "*k"]:
     """The average over all processes in value, this process's mean in gradient.
 
     When the processes' gradients are averaged, as DistributedDataParallel does, that is the gradient on the
-    union of their batches.
+    union of their batches. Without gradients it is this process's mean: another one may not be evaluating.
     """
-    if not _several():
+    if not (_several() and torch.is_grad_enabled()):
         return mean
     total = sum_over_processes(mean.detach().clone()) / dist.get_world_size()
     return mean + (total - mean.detach())

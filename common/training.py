@@ -3,7 +3,7 @@
 import contextlib
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -85,15 +85,26 @@ def learning_rate(step: int, total_steps: int, optim: OptimConfig) -> float:
     return optim.lr * (optim.final_lr_ratio + (1 - optim.final_lr_ratio) * cosine)
 
 
+def embeddings(module: nn.Module) -> set[str]:
+    """The names of the parameters that are looked up, not multiplied by."""
+    of_kind = {
+        f"{name}.weight".lstrip(".")
+        for name, each in module.named_modules()
+        if isinstance(each, nn.Embedding)
+    }
+    return of_kind | {name for name, _ in module.named_parameters() if "embed" in name}
+
+
 def decay_groups(
-    named: Iterable[tuple[str, nn.Parameter]], weight_decay: float
+    module: nn.Module, weight_decay: float, leave_out: Collection[str] = ()
 ) -> list[dict[str, Any]]:
-    """Two parameter groups, the second without weight decay: vectors and embeddings."""
+    """Two groups of the module's trained parameters, the second without weight decay: vectors and embeddings."""
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
-    for name, parameter in named:
-        exempt = parameter.ndim < 2 or "embed" in name
-        (plain if exempt else decayed).append(parameter)
+    exempt = embeddings(module)
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad and name not in leave_out:
+            (plain if parameter.ndim < 2 or name in exempt else decayed).append(parameter)
     return [
         {"params": decayed, "weight_decay": weight_decay},
         {"params": plain, "weight_decay": 0.0},

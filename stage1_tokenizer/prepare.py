@@ -100,15 +100,18 @@ def parameter_groups(config: TrainTokenizerConfig, tokenizer: nn.Module) -> list
 
     The networks follow it, the quantizer's parameters have constant learning rates.
     """
-    networks: list[tuple[str, nn.Parameter]] = []
-    quantizer: list[dict[str, Any]] = []
-    for name, parameter in tokenizer.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        if name.startswith("quantizer."):
-            lr = config.basis_lr if name == "quantizer.basis" else config.quantizer_lr
-            quantizer.append({"params": [parameter], "lr": lr, "weight_decay": 0.0})
-        else:
-            networks.append((name, parameter))
-    decayed = decay_groups(networks, config.optim.weight_decay)
-    return [group | {"scale": 1.0} for group in decayed] + quantizer
+    quantizer = {
+        name: parameter
+        for name, parameter in tokenizer.named_parameters()
+        if name.startswith("quantizer.") and parameter.requires_grad
+    }
+    own = [
+        {
+            "params": [parameter],
+            "lr": config.basis_lr if name == "quantizer.basis" else config.quantizer_lr,
+            "weight_decay": 0.0,
+        }
+        for name, parameter in quantizer.items()
+    ]
+    decayed = decay_groups(tokenizer, config.optim.weight_decay, leave_out=quantizer)
+    return [group | {"scale": 1.0} for group in decayed] + own

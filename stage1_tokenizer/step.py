@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from common.optimizing import clipped_norm, step_and_clear
 from common.stopwatch import part
 from common.training import learning_rate, unsynchronised
 from stage1_tokenizer.batches import Batch
@@ -19,24 +20,26 @@ def optimize(
     if adversary is not None:
         adversary.requires_grad_(False)  # keeps the generator's gradient out of it
     losses, fakes, quantized = generator_gradients(run, batch, adversary)
-    norms = [clipped_norm(run, run.model)]
-    optimizers = [run.optimizer]
+    most, scaler = run.config.optim.grad_clip, accelerator.scaler
+    with part("optimizer"):
+        norms = [clipped_norm(run.model, most, [run.optimizer.optimizer], scaler)]
+    optimizers = [run.optimizer.optimizer]
     discriminator, its_optimizer = run.wrapped_discriminator, run.discriminator_optimizer
     if adversary is not None and discriminator is not None and its_optimizer is not None:
         adversary.requires_grad_(True)
         losses["discriminator"] = discriminator_gradients(run, batch, fakes, discriminator)
-        norms.append(clipped_norm(run, discriminator))
-        optimizers.append(its_optimizer)
-    skip = run.guard.inspect(step, losses, norms, scaled=accelerator.scaler is not None)
+        with part("optimizer"):
+            norms.append(clipped_norm(discriminator, most, [its_optimizer.optimizer], scaler))
+        optimizers.append(its_optimizer.optimizer)
+    skip = run.guard.inspect(step, losses, norms, scaled=scaler is not None)
     scheduled = learning_rate(step, run.config.steps, run.config.optim)
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             if "scale" in group:
                 group["lr"] = group["scale"] * scheduled
-        optimizer.optimizer.found_inf = skip
-        with part("optimizer"):
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+        optimizer.found_inf = skip  # type: ignore[attr-defined]
+    with part("optimizer"):
+        step_and_clear(optimizers, scaler)
     return losses, quantized, norms[0]
 
 
@@ -91,12 +94,6 @@ def backward(run: Training, loss: Tensor) -> None:
     """Adds the loss's gradient to those of the weights."""
     with part("backward"):
         run.accelerator.backward(loss)
-
-
-def clipped_norm(run: Training, network: nn.Module) -> Tensor:
-    """Clips the network's gradient; returns its norm before that."""
-    with part("optimizer"):
-        return run.accelerator.clip_grad_norm_(network.parameters(), run.config.optim.grad_clip)
 
 
 def update_codebook(quantizer: Quantizer, quantized: list[Quantized]) -> None:

@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from common.training import OptimConfig, decay_groups
+from common.training import OptimConfig, decay_groups, embeddings
 from stage2_prior.model import Prior
 
 Kind = Literal["adamw", "muon"]
@@ -18,8 +18,7 @@ def new_optimizers(prior: Prior, kind: Kind, optim: OptimConfig) -> list[torch.o
     (arXiv 2502.16982), so that one learning rate and one weight decay serve both. Embeddings and heads stay AdamW's.
     """
     matrices = matrices_of(prior) if kind == "muon" else {}
-    rest = [(name, p) for name, p in prior.named_parameters() if name not in matrices]
-    groups = decay_groups(rest, optim.weight_decay)
+    groups = decay_groups(prior, optim.weight_decay, leave_out=matrices)
     optimizers: list[torch.optim.Optimizer] = [
         torch.optim.AdamW(groups, optim.lr, optim.betas, fused=True)
     ]
@@ -34,10 +33,11 @@ def new_optimizers(prior: Prior, kind: Kind, optim: OptimConfig) -> list[torch.o
 
 def matrices_of(prior: Prior) -> dict[str, torch.nn.Parameter]:
     """The weights of the transformers' linear maps, by their names in the prior."""
+    looked_up = embeddings(prior)
     return {
         name: parameter
         for name, parameter in prior.named_parameters()
-        if name.startswith(("body.", "depth.")) and parameter.ndim == 2 and "embed" not in name
+        if name.startswith(("body.", "depth.")) and parameter.ndim == 2 and name not in looked_up
     }
 
 

@@ -11,6 +11,7 @@ from common.checkpoints import resume, save_checkpoint
 from common.codes import hash_of_codes
 from common.files import is_sealed
 from common.memory import peak_memory
+from common.optimizing import clipped_norm, step_and_clear
 from common.progress import Progress, machine, parameters
 from common.runs import finish_run, is_finished, keep_inputs, refuse_other_inputs, start_run
 from common.seeding import seed_step
@@ -151,20 +152,20 @@ def balanced(run: Training, loss: Tensor, targets: Tensor) -> Tensor:
 
 def optimize(run: Training, loss: Tensor, step: int) -> Tensor:
     """One step of the optimizers; returns the gradient's norm before clipping."""
-    config, accelerator = run.config, run.accelerator
+    config, scaler = run.config, run.accelerator.scaler
+    optimizers = [each.optimizer for each in run.optimizers]
     with part("optimizer"):
-        norm = whole(accelerator.clip_grad_norm_(run.model.parameters(), config.optim.grad_clip))
-    lr, scaled = learning_rate(step, config.steps, config.optim), accelerator.scaler is not None
-    skip = run.guard.inspect(step, {"train": loss}, [norm], scaled=scaled)
-    run.optimizers[0].optimizer.found_inf = skip
-    for muon in run.optimizers[1:]:
+        norm = whole(clipped_norm(run.model, config.optim.grad_clip, optimizers, scaler))
+    lr = learning_rate(step, config.steps, config.optim)
+    skip = run.guard.inspect(step, {"train": loss}, [norm], scaled=scaler is not None)
+    optimizers[0].found_inf = skip
+    for muon in optimizers[1:]:
         without_gradient(muon, skip)
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = lr
     with part("optimizer"):
-        for optimizer in run.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+        step_and_clear(optimizers, scaler)
     return norm
 
 

@@ -105,7 +105,7 @@ def train(model: HubModel, task: ClassifierTask, config: ClassifierTrainingConfi
     device = accelerator.device
     model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(
-        decay_groups(model.named_parameters(), config.optim.weight_decay), betas=config.optim.betas
+        decay_groups(model, config.optim.weight_decay), betas=config.optim.betas
     )
     batches = task.train_batches(device)
     total = torch.zeros((), device=device)

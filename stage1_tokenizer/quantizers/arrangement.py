@@ -55,6 +55,8 @@ def arrangement(
             f"latents of shape {shape} must have the shape {form}, with d = code_dim = {code_dim}"
             + (f": say channels_first={not channels_first}" if swapped else "")
         )
+    if not latents.numel():
+        raise ValueError(f"latents of shape {shape} hold no vectors: leave out empty batches")
     places = (shape[0], *shape[2:]) if channels_first else shape[:-1]
     if mask is None:
         return Arrangement(places, channels_first, None)

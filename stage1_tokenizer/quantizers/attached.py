@@ -9,21 +9,27 @@ from common.processes import broadcast_from_first
 
 
 def attach(quantizer: Any, optimizer: Optimizer, *, resumed: bool) -> None:
-    """Calls `init_from`, `accumulate` and `after_step` of a `Quantizer` when it is their time."""
+    """Calls `init_from`, `accumulate` and `after_step` of a `Quantizer` when it is their time.
+
+    A copy of the quantizer has its hooks too, which do nothing for it: it needs an optimizer of its own.
+    """
     begun = resumed
     batches: list[tuple[torch.Tensor, torch.Tensor]] = []
 
-    def before_forward(_: Any, inputs: tuple[Any, ...]) -> None:
+    def learns(module: Any) -> bool:
+        return module is quantizer and quantizer.training and torch.is_grad_enabled()
+
+    def before_forward(module: Any, inputs: tuple[Any, ...]) -> None:
         nonlocal begun
-        if quantizer.training and not begun:
+        if learns(module) and not begun:
             begun = True
             with torch.no_grad():
                 quantizer.init_from(inputs[0].detach().float())
                 for value in quantizer.state_dict().values():
                     broadcast_from_first(value)
 
-    def after_forward(_: Any, __: Any, out: Any) -> None:
-        if quantizer.training and torch.is_grad_enabled():
+    def after_forward(module: Any, _: Any, out: Any) -> None:
+        if learns(module):
             batches.append((out.inputs, out.input_codes))
 
     def after_step(*_: Any) -> None:

@@ -266,22 +266,30 @@ class Quantizer(nn.Module, ABC):
 class StepCounter(nn.Module):
     """The number of optimizer steps so far, on which random choices and schedules depend.
 
-    It is saved with the weights. `value` is read without waiting for the device, `steps` is a tensor there.
+    It is saved with the weights. `steps` is a tensor on the device, `value` waits for it once: after that the number
+    is known.
     """
 
     steps: Tensor
+    _value: int | None = None
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("steps", torch.tensor(0))
-        self.value = 0
-        self.register_load_state_dict_post_hook(_read_value)
+        self.register_load_state_dict_post_hook(_forget_value)
+
+    @property
+    def value(self) -> int:
+        """The number; read at its first use, for a wrapper may send the state to other processes before."""
+        if self._value is None:
+            self._value = int(self.steps)
+        return self._value
 
     def advance(self) -> None:
         """One step more."""
-        self.value += 1
-        self.steps.fill_(self.value)
+        self._value = self.value + 1
+        self.steps.fill_(self._value)
 
 
-def _read_value(counter: StepCounter, _: object) -> None:
-    counter.value = int(counter.steps)
+def _forget_value(counter: StepCounter, _: object) -> None:
+    counter._value = None

@@ -68,7 +68,6 @@ class HQA(Quantizer):
     config_class = HQAConfig
     config: HQAConfig
     usage: Tensor
-    seen: Tensor
     nudges: Tensor
 
     @keywords_of(HQAConfig)
@@ -78,9 +77,10 @@ class HQA(Quantizer):
         self.table = nn.Parameter(random_codebook(config.codebook_size, config.code_dim))
         self.counter = StepCounter()
         self.register_load_state_dict_pre_hook(rename_old_counter)
-        counts = torch.zeros(config.codebook_size, dtype=torch.int64)
-        self.register_buffer("usage", counts)
-        self.register_buffer("seen", counts.clone(), persistent=False)
+        self.register_buffer("usage", torch.zeros(config.codebook_size, dtype=torch.int64))
+        self._codes: list[
+            Tensor
+        ] = []  # no buffer, of which DDP would send the first process's to all
         # sampled once for each code: alike on all processes, without asking the device for the step
         noise = torch.randn(self.table.shape, generator=generator_at(0, 0))
         self.register_buffer("nudges", APART * noise, persistent=False)
@@ -116,15 +116,18 @@ class HQA(Quantizer):
 
     @torch.no_grad()
     def accumulate(self, inputs: Float[Tensor, "m d"], codes: Int[Tensor, " m"]) -> None:
-        """Counts the codes."""
-        self.seen.scatter_add_(0, codes, torch.ones_like(codes))
+        """Takes in the codes."""
+        self._codes.append(codes)
 
     @torch.no_grad()
     def after_step(self) -> None:
         """Every 20 steps, puts the least used code beside the most used one, if it is rarely used."""
         self.counter.advance()
-        self.usage += sum_over_processes(self.seen)
-        self.seen.zero_()
+        seen = torch.zeros_like(self.usage)
+        for codes in self._codes:
+            seen.scatter_add_(0, codes, torch.ones_like(codes))
+        self._codes.clear()
+        self.usage += sum_over_processes(seen)
         least, most = self.usage.argmin(keepdim=True), self.usage.argmax(keepdim=True)
         due = self.counter.steps % EVERY == 0
         rare = due & (self.usage[least] < RARE * self.usage[most])

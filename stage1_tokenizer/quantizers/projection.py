@@ -50,25 +50,29 @@ class ProjectedCodebook:
     """
 
     def __init__(self) -> None:
-        self._cache: tuple[list[Tensor], tuple[object, ...], Tensor] | None = None
+        self._cache: tuple[list[Tensor], tuple[object, ...], Tensor, int] | None = None
 
     def __call__(self, projection: nn.Module, basis: Float[Tensor, "k m"]) -> Float[Tensor, "k d"]:
         """The codebook, in float32; with a gradient to the map in training mode alone."""
-        fresh = projection.training or (torch.is_grad_enabled() and basis.requires_grad)
-        if fresh or torch.compiler.is_compiling():  # a graph can't ask what it was made of
+        # fused optimizers change a trained basis without a trace; a graph can't ask what it was made of
+        if projection.training or basis.requires_grad or torch.compiler.is_compiling():
             return project(projection, basis)
-        if basis.device.type != "cpu":
+        weights = [p.detach() for p in projection.parameters()]
+        if basis.device.type != "cpu" or any(t.is_inference() for t in (basis, *weights)):
             with torch.no_grad():
                 return project(projection, basis)
-        weights = [p.detach() for p in projection.parameters()]
         identity = (basis.data_ptr(), basis._version)
         if self._cache is not None:
-            old_weights, old_identity, codebook = self._cache
-            if old_identity == identity and all(map(_same, old_weights, weights)):
+            old_weights, old_identity, codebook, version = self._cache
+            unchanged = old_identity == identity and version == codebook._version
+            if unchanged and all(map(_same, old_weights, weights)):
                 return codebook
-        with torch.no_grad():
+        with (
+            torch.inference_mode(False),
+            torch.no_grad(),
+        ):  # what is kept may serve a backward later
             codebook = project(projection, basis)
-        self._cache = ([w.clone() for w in weights], identity, codebook)
+            self._cache = [w.clone() for w in weights], identity, codebook, codebook._version
         return codebook
 
 
@@ -76,15 +80,22 @@ def _same(a: Tensor, b: Tensor) -> bool:
     return a.dtype == b.dtype and torch.equal(a, b)
 
 
+FLAT = 1e-4
+"""Spread of vectors, in units of the codebook's, below which it says nothing of the data."""
+
+
 @torch.no_grad()
 def match_moments(projection: nn.Module, basis: Tensor, vectors: Float[Tensor, "n d"]) -> None:
     """Scales the map's last layer, and sets its bias, so that the projected basis has mean and spread of
-    `vectors`. Without a bias only the scale is set; without a map the basis itself is changed.
+    `vectors`. Without a bias only the scale is set; without a map the basis itself is changed. Vectors without a
+    spread, such as a single one, leave the scale as it is.
     """
     last = projection[-1] if isinstance(projection, nn.Sequential) else projection
     codebook = project(projection, basis)
     spread = codebook.std(0).square().mean().sqrt()
-    factor = vectors.std(0).square().mean().sqrt() / spread.clamp_min(1e-12)
+    correction = min(1, len(vectors) - 1)
+    factor = vectors.std(0, correction=correction).square().mean().sqrt() / spread.clamp_min(1e-12)
+    factor = torch.where(factor > FLAT, factor, 1.0)  # false for nan, too
     if isinstance(last, nn.Identity):
         basis.sub_(basis.mean(0)).mul_(factor).add_(vectors.mean(0))
         return

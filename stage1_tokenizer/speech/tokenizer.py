@@ -246,7 +246,7 @@ class SpeechTokenizer(Tokenizer):
         self, codes: Int[Tensor, "b n *levels"], lengths: Lengths, chunk: int
     ) -> Float[Tensor, "b m"]:
         latents = rearrange(self.quantizer.lookup(codes), "b n d -> b d n")
-        return self.decoder(latents, lengths, chunk)
+        return self.decoder(latents.to(next(self.decoder.parameters()).dtype), lengths, chunk)
 
     def _quantized_and_decoded(
         self, latents: Float[Tensor, "b d n"], samples: int, lengths: Lengths

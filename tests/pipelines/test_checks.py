@@ -9,7 +9,7 @@ import pytest
 
 from pipelines import cli
 from pipelines.checks import check_before
-from pipelines.cli import UnexpectedError, main, make, sentence
+from pipelines.cli import UnexpectedError, main, run_section, sentence
 from pipelines.experiment import read_experiment
 from stage1_tokenizer.images.data import ImageDataConfig, load_images
 
@@ -99,7 +99,7 @@ def test_the_traceback_of_an_unexpected_error_stays_in_the_run_s_folder(
     with pytest.raises(
         UnexpectedError, match=r"KeyError: 'a defect' \(the traceback is in .*error\.txt"
     ):
-        make("tokenizer", Config())
+        run_section("tokenizer", Config())
     assert 'raise KeyError("a defect")' in (tmp_path / "run" / "error.txt").read_text()
 
 
@@ -170,5 +170,5 @@ def test_a_single_verb_looks_at_its_folders_first(tmp_path: Path) -> None:
     (tmp_path / "tokenizer" / "model").write_text("")
     experiment = read_experiment(ROOT / "configs/smoke.yaml", [f"run_dir={tmp_path}"])
     with pytest.raises(ValueError, match="model is a file, and"):
-        make("tokenizer", experiment.config("tokenizer"))
+        run_section("tokenizer", experiment.config("tokenizer"))
     assert [path.name for path in (tmp_path / "tokenizer").iterdir()] == ["model"]

@@ -3,7 +3,7 @@
 import torch
 from helpers.priors import image_prior
 
-from common.training import OptimConfig
+from common.training import OptimConfig, decay_groups
 from stage2_prior.optimizers import matrices_of, new_optimizers, without_gradient
 
 OPTIM = OptimConfig(lr=1e-3, weight_decay=0.1)
@@ -42,3 +42,12 @@ def test_a_step_that_is_not_finite_leaves_muon_finite() -> None:
         without_gradient(muon, torch.tensor(skip))
         muon.step()
     assert all(p.isfinite().all() for p in matrices_of(prior).values())
+
+
+def test_places_are_embeddings_too() -> None:
+    """What is looked up is neither decayed nor orthogonalised, whatever it is called."""
+    for prior in (image_prior(order="random"), image_prior(style="gpt2")):
+        looked_up = {m.weight for m in prior.modules() if isinstance(m, torch.nn.Embedding)}
+        decayed, plain = (set(group["params"]) for group in decay_groups(prior, 0.1))
+        assert looked_up <= plain and not looked_up & decayed
+        assert not looked_up & set(matrices_of(prior).values())

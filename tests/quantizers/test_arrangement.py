@@ -70,6 +70,7 @@ def test_the_result_unpacks() -> None:
         ((2, DIM, 3, 4), {}, "say channels_first=True"),
         ((2, 5, DIM), {"channels_first": True}, "say channels_first=False"),
         ((2, 5, 7), {}, "must have the shape (b, ..., d), with d = code_dim = 6"),
+        ((0, 5, DIM), {}, "hold no vectors: leave out empty batches"),
         ((5, DIM), {}, "latents of shape (5, 6) must have the shape (b, ..., d)"),
         ((2, 5, DIM), {"mask": torch.ones(2, 4, dtype=torch.bool)}, "must have the shape (2, 5)"),
         ((2, 5, DIM), {"mask": torch.zeros(2, 5, dtype=torch.bool)}, "somewhere true"),

@@ -71,3 +71,25 @@ def test_batches_before_a_step_count_together() -> None:
         optimizer.step()
         states.append(quantizer.codebook)
     torch.testing.assert_close(*states)
+
+
+def test_a_copy_does_not_feed_the_original() -> None:
+    quantizer = EMA(codebook_size=8, code_dim=DIM)
+    optimizer, before = loop(quantizer), copy.deepcopy(quantizer.state_dict())
+    other = copy.deepcopy(quantizer)
+    its_optimizer = loop(other)
+    for _ in range(3):
+        other(vectors() + 50)
+        its_optimizer.step()
+    optimizer.step()
+    assert all(torch.equal(value, before[name]) for name, value in quantizer.state_dict().items())
+    assert other.codebook.mean() > 10
+
+
+def test_a_forward_without_gradient_does_not_use_up_the_first_batch() -> None:
+    quantizer = SimVQ(codebook_size=8, code_dim=DIM)
+    loop(quantizer)
+    with torch.no_grad():
+        quantizer(torch.zeros(1, 5, DIM))
+    quantizer(vectors() + 50)
+    assert 40 < quantizer.codebook.mean() < 60

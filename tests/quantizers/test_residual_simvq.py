@@ -17,7 +17,7 @@ def initialized() -> ResidualSimVQ:
 def test_every_level_brings_the_sum_nearer() -> None:
     quantizer, latents = initialized(), vectors()
     errors = [
-        float(F.mse_loss(part, latents)) for part in quantizer.sums(quantizer.encode(latents))
+        F.mse_loss(part, latents).item() for part in quantizer.sums(quantizer.encode(latents))
     ]
     assert errors == sorted(errors, reverse=True) and errors[-1] < 0.3 * errors[0]
 

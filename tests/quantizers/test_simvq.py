@@ -185,3 +185,44 @@ def test_a_trained_basis_has_a_gradient_at_the_chosen_codes_alone() -> None:
 def test_a_codebook_of_one_code_is_refused_in_words() -> None:
     with pytest.raises(ValueError, match=r"model\.quantizer\.codebook_size"):
         SimVQConfig(codebook_size=1)
+
+
+@pytest.mark.parametrize("vectors", [torch.full((1, 1, 4), 3.0), torch.full((2, 9, 4), 3.0)])
+def test_vectors_without_spread_leave_the_scale_of_the_codebook(vectors: torch.Tensor) -> None:
+    """A single vector, or a constant batch: its mean is taken over, its spread says nothing."""
+    quantizer = SimVQ(codebook_size=64, code_dim=4)
+    spread = quantizer.codebook.std(0)
+    quantizer.init_from(vectors)
+    torch.testing.assert_close(quantizer.codebook.std(0), spread)
+    torch.testing.assert_close(quantizer.codebook.mean(0), torch.full((4,), 3.0))
+
+
+def test_it_is_made_and_used_in_inference_mode() -> None:
+    with torch.inference_mode():
+        quantizer = SimVQ(codebook_size=16, code_dim=4).eval()
+        codes = quantizer.encode(torch.randn(5, 4))
+        assert quantizer.lookup(codes).shape == (5, 4)
+    plain = SimVQ(codebook_size=16, code_dim=4).eval()
+    with torch.inference_mode():
+        plain.encode(torch.randn(5, 4))
+    x = torch.randn(5, 4, requires_grad=True)
+    (x @ plain.codebook.T).sum().backward()  # what inference mode has kept serves a backward
+    assert x.grad is not None
+
+
+def test_a_codebook_that_was_changed_in_place_is_not_the_tokenizer_s() -> None:
+    quantizer = SimVQ(codebook_size=16, code_dim=4).eval().requires_grad_(False)
+    before = quantizer.codebook.clone()
+    quantizer.codebook.add_(1)
+    assert torch.equal(quantizer.codebook, before)
+
+
+def test_a_trained_basis_is_never_stale_with_a_fused_optimizer() -> None:
+    quantizer = SimVQ(codebook_size=16, code_dim=4, train_basis=True).eval()
+    optimizer = torch.optim.AdamW([quantizer.basis], lr=0.1, fused=True)
+    with torch.no_grad():
+        before = quantizer.codebook.clone()
+    quantizer.basis.grad = torch.ones_like(quantizer.basis)
+    optimizer.step()
+    with torch.no_grad():
+        assert not torch.equal(quantizer.codebook, before)
