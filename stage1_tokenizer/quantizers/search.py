@@ -1,5 +1,9 @@
 """The nearest code of each vector, exactly, in memory that does not grow with N x K."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -23,7 +27,8 @@ def nearest(
 
     |z - c|^2 = |z|^2 - 2 (z . c - |c|^2 / 2), so the largest z . c - |c|^2 / 2 wins. Both sides are first
     centred on the codebook's mean, without which float32 has no digits left for vectors far from zero.
-    Always in float32, whatever the autocast. `tile` is the number of scores held at once.
+    Always in float32, whatever the autocast and, but in a compiled graph, the precision that torch's matrix products
+    may have. `tile` is the number of scores held at once.
     """
     with torch.autocast(latents.device.type, enabled=False):
         codebook = codebook.float()
@@ -56,8 +61,23 @@ def _search(
     if latents.device.type == "cpu":
         width = min(width, COLUMNS)
     parts = flat.split(BLOCKS * height)
-    codes = torch.cat([_codes(part, codebook, centre, height, width) for part in parts])
+    with nullcontext() if torch.compiler.is_compiling() else float32_products():
+        codes = torch.cat([_codes(part, codebook, centre, height, width) for part in parts])
     return codes.reshape(latents.shape[:-1])
+
+
+@contextmanager
+def float32_products() -> Iterator[None]:
+    """A context in which matrix products of float32 are that, though TF32 or bfloat16 is allowed outside."""
+    backends: Any = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    allowed = [backend.fp32_precision for backend in backends]
+    try:
+        for backend in backends:
+            backend.fp32_precision = "ieee"
+        yield
+    finally:
+        for backend, precision in zip(backends, allowed, strict=True):
+            backend.fp32_precision = precision
 
 
 def _at_once(

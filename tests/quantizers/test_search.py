@@ -141,3 +141,31 @@ def test_codes_a_rounding_error_apart_are_told_by_what_float32_sees(onednn: bool
 
 def test_no_vectors_have_no_codes() -> None:
     assert nearest(torch.empty(0, 4), torch.randn(9, 4)).shape == (0,)
+
+
+@pytest.mark.parametrize("precision", ["highest", "high", "medium"])
+def test_lower_precision_of_products_is_off_within_the_search_and_as_it_was_after(
+    precision: str,
+) -> None:
+    """TF32, which users allow for their networks, would change codes without a word."""
+    seen: list[str] = []
+
+    class Vectors(Tensor):
+        @classmethod
+        def __torch_function__(cls, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            if function is torch.nn.functional.linear:
+                backends = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul
+                seen.extend(backend.fp32_precision for backend in backends)
+            return super().__torch_function__(function, types, args, kwargs or {})
+
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    allowed = torch.backends.cuda.matmul.fp32_precision
+    try:
+        with torch.backends.mkldnn.flags(enabled=False):
+            nearest(torch.randn(5, 4).as_subclass(Vectors), torch.randn(7, 4))
+        assert set(seen) == {"ieee"}
+        assert torch.get_float32_matmul_precision() == precision
+        assert torch.backends.cuda.matmul.fp32_precision == allowed
+    finally:
+        torch.set_float32_matmul_precision(before)
