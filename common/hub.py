@@ -98,10 +98,10 @@ def load_weights(path: Path) -> dict[str, Tensor]:
 
 def local_folder(name_or_dir: str | Path, revision: str | None = None) -> Path:
     """The folder itself, or a downloaded copy of the Hub repository of that name."""
-    folder = Path(name_or_dir)
+    folder = Path(name_or_dir).expanduser()
     if folder.is_dir():
         return folder
-    if str(name_or_dir).count("/") != 1 or str(name_or_dir).startswith("."):
+    if str(name_or_dir).count("/") != 1 or str(name_or_dir).startswith((".", "~")):
         raise ValueError(f"{name_or_dir} is neither a folder nor the name of a Hub repository")
     go_offline_if_unreachable()
     from huggingface_hub import snapshot_download  # takes a quarter of torch's time to import

@@ -56,6 +56,8 @@ class Facts:
     """Training items."""
     bad: int
     """Items that could not be opened, of those looked at."""
+    left_out: int = 0
+    """Images of a folder that are in no split."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +85,7 @@ def look(data: str) -> ImageFacts | SpeechFacts:
 
     Raises ValueError for a place without images or sound, or one that can't be read.
     """
-    source, subset, splits, items = opened(data)
+    source, subset, splits, items, left_out = opened(data)
     column, modality = item_column(items, data)
     count = len(items)
     label, labels = named(items, LABELS)
@@ -100,15 +102,18 @@ def look(data: str) -> ImageFacts | SpeechFacts:
         "speaker_column": speaker,
         "speakers": speakers,
         "text_column": texts[0] if texts else None,
+        "left_out": left_out,
         "count": round(count * (1 - share) ** (len(HELD_OUT) + 1 - len(splits))),
     }
     some = list(stored(items, column))
     return image_facts(some, common) if modality == "images" else speech_facts(some, common)
 
 
-def opened(data: str) -> tuple[str, str | None, dict[str, str], Dataset]:
-    """data.source, data.subset, the splits that there are by what they are for, and the training items."""
+def opened(data: str) -> tuple[str, str | None, dict[str, str], Dataset, int]:
+    """data.source, data.subset, the splits that there are by what they are for, the training items, and how many files
+    of a folder are in no split."""
     path = Path(data)
+    refuse_capitals(path)
     if path.is_file():
         if is_sound(path) or path.suffix.lower() in Image.registered_extensions():
             raise ValueError(f"{data} is one item: give the folder that it is in")
@@ -117,12 +122,12 @@ def opened(data: str) -> tuple[str, str | None, dict[str, str], Dataset]:
         except (OSError, ValueError) as error:
             raise ValueError(f"{data} can't be read as a Parquet file ({error})") from None
         assert isinstance(items, Dataset)
-        return "parquet", None, {"train": data} | siblings(path), items
-    if path.is_dir() and sum(is_sound(file) for file in path.rglob("*")) > sum(
-        file.suffix.lower() in Image.registered_extensions() for file in path.rglob("*")
-    ):
+        return "parquet", None, {"train": data} | siblings(path), items, 0
+    images = count_files(path, [*Image.registered_extensions()])
+    if path.is_dir() and count_files(path, SUFFIXES) > images:
         there = [folder.name for folder in path.iterdir() if folder.is_dir()]
-        return data, None, {"train": "train"} | held_out(there), audio_folder_rows(path, "train")
+        rows = audio_folder_rows(path, "train")
+        return data, None, {"train": "train"} | held_out(there), rows, 0
     try:
         go_offline_if_unreachable()
         if path.is_dir():
@@ -138,7 +143,24 @@ def opened(data: str) -> tuple[str, str | None, dict[str, str], Dataset]:
             f"({reason})"
         ) from None
     train = "train" if "train" in found else next(iter(found))
-    return data, subset, {"train": train} | held_out([*found]), found[train]
+    others = [name for name in found if name != train]
+    left_out = images - sum(map(len, found.values())) if path.is_dir() else 0
+    return data, subset, {"train": train} | held_out(others), found[train], left_out
+
+
+def count_files(folder: Path, suffixes: Sequence[str]) -> int:
+    """How many files under a folder have one of the suffixes."""
+    return sum(file.suffix.lower() in suffixes for file in folder.rglob("*"))
+
+
+def refuse_capitals(path: Path) -> None:
+    """Raises ValueError for folders of splits that would be taken for labels, as their names are not in lower case."""
+    splits = {"train", *chain(*HELD_OUT.values())}
+    names = [folder.name for folder in path.iterdir() if folder.is_dir()] if path.is_dir() else []
+    if {name.lower() for name in names} <= splits and not {*names} <= splits:
+        raise ValueError(
+            f"{path} has the folders {', '.join(sorted(names))}: rename them in lower case, which splits have"
+        )
 
 
 def held_out(there: Sequence[str]) -> dict[str, str]:

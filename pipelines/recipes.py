@@ -209,6 +209,12 @@ def held_out_in_words(where: str, facts: Facts) -> str:
     return f"no such split: this share of {whose} items{few} is held out, the same each time"
 
 
+LEFT_OUT = (
+    "folders and files whose names have train, test, valid or dev in them are taken for splits, and with a metadata.csv "
+    "only what it lists is read"
+)
+
+
 def head(facts: Facts, modality: str) -> str:
     """The lines up to the columns that both modalities have."""
     place = facts.train if facts.source == "parquet" else facts.source
@@ -223,7 +229,8 @@ def head(facts: Facts, modality: str) -> str:
         subset=facts.subset or "null",
         train=json.dumps(facts.train),
         count=f"{facts.count:,}",
-        unreadable=f"; {facts.bad} of those looked at can't be opened" if facts.bad else "",
+        unreadable=(f"; {facts.bad} of those looked at can't be opened" if facts.bad else "")
+        + (f"; {facts.left_out} FILES ARE IN NO SPLIT: {LEFT_OUT}" if facts.left_out > 0 else ""),
         validation=json.dumps(facts.validation),
         chosen_by=held_out_in_words(facts.validation, facts),
         test=json.dumps(facts.test),

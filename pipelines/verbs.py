@@ -11,7 +11,7 @@ import stage1_tokenizer.encode
 import stage1_tokenizer.train
 import stage2_prior.train
 from common.codes import read_manifest
-from common.files import is_sealed, sha256, shared
+from common.files import is_sealed, read_json, sha256, shared
 from common.findings import lines, refuse_failed
 from common.metrics import NAMES
 from common.processes import processes
@@ -134,7 +134,12 @@ def sample(config: SampleImagesConfig | SampleSpeechConfig) -> str:
     with writing(config.out):
         out: Path = pipelines.sample.sample(config)
     files = "samples.npz and sample.json" if config.modality == "images" else "sample.json"
-    return f"{out}: {config.count} samples, {files}"
+    chosen = (
+        f" guidance {read_json(out / 'sample.json')['guidance']:g},"
+        if isinstance(config.guidance, tuple)
+        else ""
+    )
+    return f"{out}: {config.count} samples,{chosen} {files}"
 
 
 def compare(config: CompareConfig) -> str:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -44,6 +44,9 @@ class SamplingOptions:
     distribution; null never replaces."""
 
     def __post_init__(self) -> None:
+        if self.schedule not in get_args(Schedule):
+            known = ", ".join(get_args(Schedule))
+            raise ValueError(f"schedule={self.schedule!r} must be one of {known}")
         if not (math.isfinite(self.guidance) and math.isfinite(self.power)):
             raise ValueError(f"guidance={self.guidance} and power={self.power} must be finite")
         if not 0 <= self.temperature < math.inf:

@@ -14,7 +14,7 @@ from torch import Tensor
 from common.hub import local_folder
 from common.images import to_pil, to_uint8
 from pipelines.generation.known import Beginning, beginning
-from pipelines.generation.named import Named, numbers_of
+from pipelines.generation.named import Named, numbers_of, seeds_of
 from pipelines.generation.pipeline_folder import (
     GenerationPipeline,
     read_pipeline,
@@ -88,7 +88,7 @@ class ImageGenerationPipeline(GenerationPipeline[ImageTokenizer]):
         self,
         labels: Named | Sequence[Named] | None = None,
         *,
-        seeds: Sequence[int] | None = None,
+        seeds: int | Sequence[int] | None = None,
         guidance: float = 1.0,
         schedule: Schedule = "constant",
         power: float = 2.0,
@@ -125,7 +125,7 @@ class ImageGenerationPipeline(GenerationPipeline[ImageTokenizer]):
         self,
         labels: Named | Sequence[Named] | None = None,
         *,
-        seeds: Sequence[int] | None = None,
+        seeds: int | Sequence[int] | None = None,
         options: SamplingOptions | None = None,
         known: Int[Tensor, "b h w *levels"] | None = None,
         mask: Bool[Tensor, "*b h w"] | None = None,
@@ -149,14 +149,16 @@ class ImageGenerationPipeline(GenerationPipeline[ImageTokenizer]):
     def begin(
         self,
         labels: Named | Sequence[Named] | None,
-        seeds: Sequence[int] | None,
+        seeds: int | Sequence[int] | None,
         known: Int[Tensor, "b h w *levels"] | None,
         mask: Bool[Tensor, "*b h w"] | None,
     ) -> Beginning:
         """What a call's codes are sampled from."""
         numbers = numbers_of(labels, self.classes, "label")
         per_sample = next((given for given in (numbers, known) if given is not None), [0])
-        seeds = list(range(len(per_sample))) if seeds is None else list(seeds)
+        seeds = seeds_of(seeds, len(per_sample))
+        if numbers is not None and len(numbers) == 1:
+            numbers *= len(seeds)
         if known is not None and (
             known.ndim != 1 + len(self.shape) or known.shape[1:] != self.shape
         ):

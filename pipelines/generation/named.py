@@ -23,13 +23,28 @@ def numbers_of(
     return [number_of(one, names, kind) for one in many]
 
 
+def seeds_of(given: int | Sequence[int] | None, count: int) -> list[int]:
+    """The seeds of samples: those given, or the first `count` from 0."""
+    if given is None:
+        return [*range(count)]
+    return [index(seed) for seed in ([given] if isinstance(given, int) else given)]
+
+
 def number_of(given: Named, names: Sequence[str], kind: str) -> int:
     """One number; digits that are no name are one, too."""
     if not isinstance(given, str):
         try:
-            return index(given)
+            number = index(given)
         except TypeError:
             raise ValueError(f"{kind} {given!r} must be a name or a whole number") from None
+        if str(number) in names and names.index(str(number)) != number:
+            raise ValueError(
+                f"{kind} {number} is {names[number]!r} by its place, and there is one of the name '{number}': give the "
+                f"name, as text"
+                if number < len(names)
+                else f"{kind} {number}: there is one of the name '{number}', give it as text"
+            )
+        return number
     if given in names:
         return names.index(given)
     if given.isdecimal():

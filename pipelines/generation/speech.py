@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from common.hub import local_folder
 from pipelines.generation.known import beginning
-from pipelines.generation.named import Named, numbers_of
+from pipelines.generation.named import Named, numbers_of, seeds_of
 from pipelines.generation.pipeline_folder import (
     GenerationPipeline,
     read_pipeline,
@@ -92,7 +92,7 @@ class SpeechGenerationPipeline(GenerationPipeline[SpeechTokenizer]):
         texts: str | Sequence[str] | None = None,
         *,
         prompts: Sequence[Float[Tensor, " _"]] | None = None,
-        seeds: Sequence[int] | None = None,
+        seeds: int | Sequence[int] | None = None,
         guidance: float = 1.0,
         temperature: float = 1.0,
         top_k: int = 0,
@@ -127,14 +127,15 @@ class SpeechGenerationPipeline(GenerationPipeline[SpeechTokenizer]):
         self,
         said: dict[str, Any],
         prompts: Sequence[Float[Tensor, " _"]] | None,
-        seeds: Sequence[int] | None,
+        seeds: int | Sequence[int] | None,
         options: SamplingOptions,
         known: Sequence[Int[Tensor, "_ *levels"]] | None,
         mask: Sequence[Bool[Tensor, " _"]] | None,
     ) -> SpeechOutput:
         """What a call gives; `said` has the arguments of `Prior.conditions`."""
         per_sample = next((g for g in (*said.values(), prompts, known) if g is not None), [0])
-        seeds = list(range(len(per_sample))) if seeds is None else list(seeds)
+        seeds = seeds_of(seeds, len(per_sample))
+        said = {k: v * len(seeds) if v is not None and len(v) == 1 else v for k, v in said.items()}
         levels, spec = self.prior.config.levels, self.tokenizer.quantizer.spec
         if mask is not None:
             if (options.min_codes, options.max_codes, prompts) != (None, None, None):

@@ -86,8 +86,15 @@ class ImageDataset(ItemDataset):
 
 
 def upright(image: Image.Image, channels: int) -> Image.Image:
-    """The image as its camera was held, grey for one channel and else in colour. Raises ValueError as `in_bytes` does."""
-    return ImageOps.exif_transpose(in_bytes(image)).convert("L" if channels == 1 else "RGB")
+    """The image as its camera was held, grey for one channel and else in colour, on white where it is transparent.
+
+    Raises ValueError as `in_bytes` does.
+    """
+    image = ImageOps.exif_transpose(in_bytes(image))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("L" if channels == 1 else "RGB")
 
 
 def in_bytes(image: Image.Image) -> Image.Image:

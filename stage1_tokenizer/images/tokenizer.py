@@ -145,8 +145,8 @@ class ImageTokenizer(Tokenizer):
         ValueError for what is no tensor of integers of this form, and for a code that is not in its alphabet.
         """
         check_form(codes, self.quantizer.spec, "(b, h, w)")
-        check_codes(codes, self.quantizer.spec)
-        return self._decoded(codes)
+        check_codes(codes.long(), self.quantizer.spec)
+        return self._decoded(codes.long())
 
     @torch.no_grad()
     def reconstruct(self, images: Float[Tensor, "b c y x"]) -> Float[Tensor, "b c y x"]:

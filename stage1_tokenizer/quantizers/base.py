@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from common.bounds import Count
+from common.config import build
 from stage1_tokenizer.quantizers.arrangement import arrangement
 from stage1_tokenizer.quantizers.attached import attach
 from stage1_tokenizer.quantizers.estimators import ESTIMATORS
@@ -173,7 +174,7 @@ class Quantizer(nn.Module, ABC):
             raise ValueError(
                 f"{kind} takes keywords, as in {kind}(code_dim=64), or one {self.config_class.__name__}"
             )
-        self.config = config[0] if config else self.config_class(**options)
+        self.config = config[0] if config else build(self.config_class, options)
 
     def __call__(
         self,
@@ -258,7 +259,8 @@ class Quantizer(nn.Module, ABC):
             ...     optimizer.zero_grad()
 
         `init_from` before the first batch, unless `resumed`; after every step of the optimizer `accumulate` of each
-        batch since the last one, and `after_step`. On several processes all begin as the first one does.
+        batch since the last one, and `after_step`. On several processes all begin as the first one does. Attaching to
+        another optimizer later ends this, and does not begin anew.
         """
         attach(self, optimizer, resumed=resumed)
 

@@ -55,7 +55,7 @@ def _metadata(root: Path, files: list[Path]) -> dict[str, list[str]]:
     table = root / METADATA
     if not table.is_file():
         return {}
-    with table.open(newline="") as opened:
+    with table.open(newline="", encoding="utf-8-sig") as opened:
         reader = csv.DictReader(opened, strict=True)
         try:
             names, rows = reader.fieldnames or [], list(reader)
@@ -68,9 +68,14 @@ def _metadata(root: Path, files: list[Path]) -> dict[str, list[str]]:
             raise ValueError(
                 f"{table}, line {number} has not as many values as the first line has names: fix it"
             )
+    if files and "file_name" not in names:
+        raise ValueError(
+            f"{table} has no column file_name, its first line is {','.join(names)!r}: name the columns there, with commas "
+            "between them"
+        )
     lines: dict[str, dict[str, str]] = {}
     for row in rows:
-        name = row.pop("file_name", "")
+        name = row.pop("file_name")
         if name in lines:
             raise ValueError(f"{table} has two lines whose file_name is {name!r}: remove one")
         lines[name] = row

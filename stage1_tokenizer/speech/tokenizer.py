@@ -212,6 +212,7 @@ class SpeechTokenizer(Tokenizer):
         that is not in its alphabet, and lengths that do not fit.
         """
         check_form(codes, self.quantizer.spec, "(b, n)")
+        codes = codes.long()
         if codes.numel() == 0:
             raise ValueError(f"codes of shape {tuple(codes.shape)}: there are none to decode")
         _check_lengths(lengths, codes)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pipelines.generation.image_samples import sample_labels
 from pipelines.generation.images import ImageGenerationPipeline
+from pipelines.generation.named import numbers_of
 from pipelines.generation.speech import SpeechGenerationPipeline
 from pipelines.sample_config import SampleImagesConfig
 
@@ -83,3 +84,28 @@ def test_half_precision_is_the_priors_alone(images: ImageGenerationPipeline) -> 
     assert len(images(["a", "b"]).images) == 2
     assert images.to(torch.float32).prior.condition_embedding.weight.dtype == torch.float32
     assert images.device == torch.device("cpu")
+
+
+def test_seeds_are_whole_numbers_of_any_kind_and_one_label_is_for_all(
+    images: ImageGenerationPipeline,
+) -> None:
+    expected = images(labels=[1, 1], seeds=[3, 4]).codes
+    for seeds in (np.arange(3, 5), torch.arange(3, 5), range(3, 5)):
+        out = images(labels=1, seeds=seeds)
+        assert torch.equal(out.codes, expected) and out.seeds == [3, 4]
+    assert torch.equal(images(labels=1, seeds=4).codes, expected[1:])
+
+
+def test_a_number_that_is_the_name_of_another_label_is_not_guessed() -> None:
+    names = ("1", "10", "2")
+    assert numbers_of(["1", "2"], names, "label") == [0, 2] and numbers_of(
+        0, ("0", "1"), "label"
+    ) == [0]
+    with pytest.raises(
+        ValueError, match="label 1 is '10' by its place, and there is one of the name '1'"
+    ):
+        numbers_of(1, names, "label")
+    with pytest.raises(
+        ValueError, match="label 10: there is one of the name '10', give it as text"
+    ):
+        numbers_of(10, names, "label")

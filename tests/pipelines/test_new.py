@@ -179,3 +179,20 @@ def test_mistakes_are_told_in_a_sentence(
             main(["new", *words])
         error = capsys.readouterr().err.splitlines()[-1]
         assert caught.value.code == 2 and said in error
+
+
+def test_files_in_no_split_and_a_test_split_alone_are_told(tmp_path: Path) -> None:
+    """`imagefolder` takes names with train and test in them for splits."""
+    save_images(tmp_path / "named", 40)
+    for i in range(10):
+        (tmp_path / "named" / f"{i}.png").rename(tmp_path / "named" / f"test_{i}.png")
+    facts = look(str(tmp_path / "named"))
+    assert facts.train == "test" and facts.test.endswith("%") and facts.left_out == 30
+    assert "30 FILES ARE IN NO SPLIT" in pipelines.new.new(str(tmp_path / "named"), ["minutes=1"])
+
+
+def test_folders_of_splits_in_capitals_are_no_labels(tmp_path: Path) -> None:
+    for split in ("Train", "Test"):
+        save_images(tmp_path / split / "a", 2)
+    with pytest.raises(ValueError, match="has the folders Test, Train: rename them in lower case"):
+        look(str(tmp_path))

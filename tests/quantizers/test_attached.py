@@ -93,3 +93,18 @@ def test_a_forward_without_gradient_does_not_use_up_the_first_batch() -> None:
         quantizer(torch.zeros(1, 5, DIM))
     quantizer(vectors() + 50)
     assert 40 < quantizer.codebook.mean() < 60
+
+
+def test_a_further_optimizer_takes_the_place_of_the_earlier_one() -> None:
+    quantizer = EMA(codebook_size=8, code_dim=DIM, start="data")
+    first = loop(quantizer)
+    quantizer(vectors())
+    first.step()
+    before = copy.deepcopy(quantizer.state_dict())
+    second = loop(quantizer)
+    quantizer(vectors() + 50)
+    first.step()  # changes nothing any more, nor was the codebook initialised once more
+    state = quantizer.state_dict()
+    assert all(torch.equal(state[name], value) for name, value in before.items())
+    second.step()
+    assert not torch.equal(quantizer.codebook, before["table"])

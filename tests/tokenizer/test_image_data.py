@@ -26,6 +26,7 @@ from stage1_tokenizer.images.data import (
     ImageDataset,
     augmented,
     load_images,
+    upright,
     view,
 )
 from stage1_tokenizer.parquet import parquet_rows
@@ -238,3 +239,16 @@ def test_augmentation_is_a_function_of_the_generator_alone() -> None:
     again = augmented(image, 16, generator_at(0, 5), **options)
     assert torch.equal(seen[5], again)
     assert len({image.sum().item() for image in seen}) > 4
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparent_pixels_are_white(mode: str) -> None:
+    """What lies under full transparency is junk, often black."""
+    image = Image.new("RGBA", (4, 4), (0, 0, 0, 0))
+    image.putpixel((0, 0), (255, 0, 0, 255))
+    if mode == "P":
+        file = io.BytesIO()
+        image.save(file, "GIF")
+        image = Image.open(file)
+    pixels = np.asarray(upright(image.convert(mode) if mode == "LA" else image, 3))
+    assert (pixels[1:] == 255).all() and (pixels[0, 0] != 255).any()

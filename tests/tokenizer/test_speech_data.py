@@ -283,3 +283,19 @@ def test_real_clips() -> None:
     assert data.conversions() == "parquet: clips at 8000 Hz are resampled to 16000 Hz"
     crop, length = data.crop(data[0], generator_at(0, 0), SpeechAugmentConfig())
     assert crop.shape == (48_000,) and length == len(data.decode(data[0]))
+
+
+def test_a_table_with_a_byte_order_mark_is_read_and_one_of_another_form_is_told(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "a.wav").write_bytes(encoded(tone(0.1, 8000), 8000))
+    config = SpeechDataConfig(
+        source=str(tmp_path), validation="train", label_column=None, speaker_column=None
+    )
+    table = tmp_path / "metadata.csv"
+    table.write_text("file_name,text\na.wav,one\n", encoding="utf-8-sig")
+    assert load_clips(config, "train", sample_rate=8000).rows["text"] == ["one"]
+    for text in ("file_name;text\na.wav;one\n", "a.wav|one\n"):
+        table.write_text(text)
+        with pytest.raises(ValueError, match="has no column file_name, its first line is"):
+            load_clips(config, "train", sample_rate=8000)
