@@ -45,19 +45,9 @@ def finish_trackers(accelerator: Accelerator) -> None:
 
 
 MAY_CHANGE = {
-    "steps",
-    "log_every",
-    "save_every",
-    "keep_checkpoints",
-    "patience",
-    "accumulation",
-    "checkpointing",
-    "compile",
-    "shard",
-    "trackers",
-    "workers",
-    "run_dir",
-    "allow_failed",
+    *("steps", "log_every", "save_every", "keep_checkpoints", "patience"),
+    *("accumulation", "checkpointing", "compile", "shard", "trackers"),
+    *("workers", "run_dir", "allow_failed"),
 }
 """Top-level keys that may differ when a run is resumed."""
 
