@@ -52,8 +52,7 @@ def prior_config(
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> ImageDataConfig:
     """The first 359 digits to train on, and 90 held out, in Parquet files."""
-    files = few_digits(tmp_path_factory.mktemp("digits"), train=359, validation=90)
-    return ImageDataConfig(source="parquet", **files)
+    return few_digits(tmp_path_factory.mktemp("digits"), train=359, validation=90)
 
 
 @pytest.fixture(scope="module")
