@@ -136,7 +136,7 @@ class Trial:
         self.average = Average(self.prior, self.variant.ema_decay)
         data = CodeDataset(items["train"], self.prior, config.label_dropout, seed)
         size = self.variant.batch_size
-        self.batches = training_batches(data, batch_size=size, done=0, rank=0, world=1, workers=0)
+        self.batches = training_batches(data, batch_size=size)
         self.held_out = CodeDataset(items["validation"], self.prior, 0.0, seed)
 
     def step(self, index: int, total: int) -> None:
@@ -174,7 +174,7 @@ def train(name: str, seed: int, settings: VariantsConfig) -> dict[str, Any]:
 def held_out_bits(prior: Prior, items: CodeDataset, most: int) -> float:
     """Bits of a held-out item, in the mean."""
     prior.eval()
-    batches = held_out_batches(items, batch_size=250, rank=0, world=1)
+    batches = held_out_batches(items, batch_size=250)
     nats = torch.cat([prior.nats(*batch) for batch in islice(batches, -(-most // 250))])
     return float(nats.mean()) / math.log(2)
 

@@ -180,18 +180,9 @@ def compare(sizes: SearchSizes) -> list[SearchRow]:
 
 
 HEADER = [
-    "K",
-    "ours, s",
-    "the paper's, s",
-    "library's, s",
-    "product, s",
-    "paper / ours",
-    "library / ours",
-    "ours / product",
-    "ours, GiB",
-    "the paper's, GiB",
-    "library's, GiB",
-    "paper / ours",
+    *("K", "ours, s", "the paper's, s", "library's, s", "product, s"),
+    *("paper / ours", "library / ours", "ours / product"),
+    *("ours, GiB", "the paper's, GiB", "library's, GiB", "paper / ours"),
 ]
 
 

@@ -27,14 +27,8 @@ from benchmarks.traces import (
 from pipelines.experiment import Experiment
 
 HEADER = (
-    "recipe",
-    "network",
-    "parameters (M)",
-    "batch",
-    "kept (GiB)",
-    "per step (GiB)",
-    "GFLOP per item, training",
-    "forward",
+    *("recipe", "network", "parameters (M)", "batch"),
+    *("kept (GiB)", "per step (GiB)", "GFLOP per item, training", "forward"),
 )
 
 

@@ -158,17 +158,8 @@ def batch_of(config: TrainImageTokenizerConfig, device: torch.device) -> dict[st
 
 
 HEADER = (
-    "setting",
-    "plain, fp32",
-    "ours, fp32",
-    "ratio",
-    "plain, mixed",
-    "ours, config",
-    "ratio",
-    "plain fp32 / ours",
-    "plain fp32, GiB",
-    "ours fp32, GiB",
-    "ours, GiB",
+    *("setting", "plain, fp32", "ours, fp32", "ratio", "plain, mixed", "ours, config", "ratio"),
+    *("plain fp32 / ours", "plain fp32, GiB", "ours fp32, GiB", "ours, GiB"),
 )
 
 

@@ -25,8 +25,8 @@ from stage1_tokenizer.modality import ModalityTraining
 from stage1_tokenizer.speech.discriminator import SpeechDiscriminator
 from stage1_tokenizer.speech.losses import MelDistance
 from stage1_tokenizer.speech.training import SpeechTraining, TrainSpeechTokenizerConfig
-from stage2_prior import Prior, PriorConfig
-from stage2_prior.build import prior_class
+from stage2_prior import Prior
+from stage2_prior.build import prior_architecture, prior_class
 from stage2_prior.train_config import TrainPriorConfig
 
 TrainConfig = TrainImageTokenizerConfig | TrainSpeechTokenizerConfig
@@ -166,21 +166,16 @@ def new_prior(recipe: Experiment, device: str) -> Prior:
     config: TrainPriorConfig = recipe.config("prior")
     model: Any = recipe.config("tokenizer").model
     tokenizer = new_tokenizer(recipe.config("tokenizer"), "meta")
-    spec, ends = tokenizer.quantizer.spec, hasattr(model, "sample_rate")
+    ends = hasattr(model, "sample_rate")
     positions = round(SECONDS * model.codes_per_second) if ends else model.grid[0] * model.grid[1]
-    architecture = PriorConfig(
-        codebook_size=spec.alphabet,
-        code_dim=model.quantizer.code_dim,
-        length=positions * spec.levels,
-        sizes=spec.sizes if spec.levels > 1 else (),
-        levels_by=config.levels_by,
+    length = positions * tokenizer.quantizer.spec.levels
+    architecture = prior_architecture(
+        config,
+        tokenizer.quantizer,
+        length=length,
         condition="label",
         classes=CLASSES,
-        max_codes=positions * spec.levels if ends else None,
-        size=config.size,
-        style=config.style,
-        head=config.head,
-        dropout=config.dropout,
+        max_codes=length if ends else None,
     )
     return moved(prior_class(architecture)(architecture), device)
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import importlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 EXTRAS = {
@@ -38,6 +38,19 @@ def named_extras() -> Iterator[None]:
                     f"{module} is not installed: pip install 'simvq-pipeline[{extra}]'", name=module
                 ) from None
         raise
+
+
+def lazily(module: str, places: Mapping[str, Sequence[str]]) -> Callable[[str], Any]:
+    """The `__getattr__` of a module whose names are imported on first use, by the place that each comes from."""
+
+    def named(name: str) -> Any:
+        for place, names in places.items():
+            if name in names:
+                with named_extras():
+                    return getattr(importlib.import_module(place), name)
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+
+    return named
 
 
 class Extra:

@@ -45,26 +45,14 @@ def finish_trackers(accelerator: Accelerator) -> None:
 
 
 MAY_CHANGE = {
-    "steps",
-    "log_every",
-    "save_every",
-    "keep_checkpoints",
-    "patience",
-    "accumulation",
-    "checkpointing",
-    "compile",
-    "shard",
-    "trackers",
-    "workers",
-    "run_dir",
-    "allow_failed",
+    *("steps", "log_every", "save_every", "keep_checkpoints", "patience"),
+    *("accumulation", "checkpointing", "compile", "shard", "trackers"),
+    *("workers", "run_dir", "allow_failed"),
 }
 """Top-level keys that may differ when a run is resumed."""
 
 
-def start_run(
-    config: Any, run_dir: Path, precision: Precision, trackers: tuple[str, ...]
-) -> Accelerator:
+def start_run(config: Any, precision: Precision, trackers: tuple[str, ...]) -> Accelerator:
     """The run folder with config.yaml and environment.json, and an accelerator that logs into it.
 
     Of a user's accelerate config the processes, machines and devices count: what is computed, the recipe alone says.
@@ -72,6 +60,7 @@ def start_run(
     Raises ValueError when the folder holds a run of another config, for a batch that the processes can't share, and
     for an accelerate config that shards.
     """
+    run_dir: Path = config.run_dir
     refuse_sharding()
     processes()
     refuse_missing(trackers)
@@ -84,7 +73,7 @@ def start_run(
         project_dir=str(run_dir),
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
-    refuse_other_config(config, run_dir)
+    refuse_other_config(config)
     check_shares(config.batch_size, accelerator.num_processes, getattr(config, "accumulation", 1))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
@@ -118,7 +107,7 @@ def is_finished(config: Any, result: Path) -> bool:
     Raises ValueError when its folder holds a run of another config, of more steps, or of fewer without a checkpoint
     to go on from.
     """
-    refuse_other_config(config, config.run_dir)
+    refuse_other_config(config)
     path, checkpoints = config.run_dir / DONE, list_checkpoints(config.run_dir)
     said = read_json(path) if path.exists() else {"steps": 0}
     last = max([said["steps"], *map(step_of, checkpoints)])
@@ -182,12 +171,13 @@ def refuse_missing(trackers: tuple[str, ...]) -> None:
             )
 
 
-def refuse_other_config(config: Any, run_dir: Path) -> None:
+def refuse_other_config(config: Any) -> None:
     """Raises ValueError when a key that a resumed run may not change differs from run_dir/config.yaml.
 
     A run that is not begun has nothing to lose: its config may change. So may keys that were not
     there when it began, which have their defaults.
     """
+    run_dir: Path = config.run_dir
     path = run_dir / "config.yaml"
     if not (path.exists() and is_begun(run_dir)):
         return

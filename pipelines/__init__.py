@@ -1,31 +1,19 @@
 """What a user runs: generation pipelines, and the verbs of the command line."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import common.threads  # before torch
-from common.extras import named_extras
+from common.extras import lazily
 
 if TYPE_CHECKING:
     from pipelines.generation.images import GenerationOutput, ImageGenerationPipeline
     from pipelines.generation.speech import SpeechGenerationPipeline, SpeechOutput
 
-__all__ = [
-    "GenerationOutput",
-    "ImageGenerationPipeline",
-    "SpeechGenerationPipeline",
-    "SpeechOutput",
-]
+PLACES = {
+    "pipelines.generation.images": ("ImageGenerationPipeline", "GenerationOutput"),
+    "pipelines.generation.speech": ("SpeechGenerationPipeline", "SpeechOutput"),
+}
+"""Where each name comes from: imported on first use, as the command line answers --help without torch."""
 
-
-def __getattr__(name: str) -> Any:
-    """The pipelines, imported on first use: the command line answers --help without torch."""
-    with named_extras():
-        if name in ("ImageGenerationPipeline", "GenerationOutput"):
-            from pipelines.generation import images
-
-            return getattr(images, name)
-        if name in ("SpeechGenerationPipeline", "SpeechOutput"):
-            from pipelines.generation import speech
-
-            return getattr(speech, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__all__ = [name for names in PLACES.values() for name in names]
+__getattr__ = lazily(__name__, PLACES)

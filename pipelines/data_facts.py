@@ -2,7 +2,6 @@
 
 import io
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -266,8 +265,3 @@ def speech_facts(some: list[dict[str, Any]], common: dict[str, Any]) -> SpeechFa
         channels=channels,
         quiet=float(np.quantile(loudness, 0.1)),
     )
-
-
-def commonest(values: tuple[Any, ...]) -> Any:
-    """The value that occurs most often."""
-    return Counter(values).most_common(1)[0][0]

@@ -23,9 +23,9 @@ from pipelines.export_graphs import (
     SpeechEncoding,
     first_entries,
 )
+from pipelines.generation.load import Pipeline, load_pipeline
 from pipelines.generation.speech import SpeechGenerationPipeline
-from pipelines.model_card import Pipeline
-from pipelines.publish import load_pipeline, pipeline_folder
+from pipelines.publish import pipeline_folder
 from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
 from stage1_tokenizer.quantizers import SimVQ
 from stage2_prior import Prior

@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torchvision.transforms.v2 import functional as TF
 from tqdm.auto import tqdm
 
 from common.files import hashed, read_json, sha256, write_text
@@ -89,15 +89,9 @@ def image_features(
             config.data, "validation", channels=tokenizer.in_channels, size=tokenizer.image_size
         )
         return extract([extractor], image_batches(real, 256))[0]
-    pixels = torch.stack([as_tensor(image) for image in images])
+    pixels = torch.stack([TF.pil_to_tensor(image) for image in images])
     none = torch.zeros(len(pixels), dtype=torch.int64)
     return extract([extractor], iter([Batch(pixels, none, none)]))[0]
-
-
-def as_tensor(image: Image.Image) -> Tensor:
-    """The bytes of an image, (c, y, x)."""
-    pixels = torch.from_numpy(np.array(image))
-    return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
 
 
 def clip_features(

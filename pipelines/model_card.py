@@ -13,9 +13,9 @@ from tabulate import tabulate
 from common.images import from_uint8, save_grid
 from pipelines.evaluation.table import Metric, ScoreRow, rows_of, table_lines
 from pipelines.generation.images import ImageGenerationPipeline
+from pipelines.generation.load import Pipeline
 from pipelines.generation.speech import SpeechGenerationPipeline
 
-Pipeline = ImageGenerationPipeline | SpeechGenerationPipeline
 IMAGES_SHOWN, COLUMNS, CLIPS_SHOWN = 40, 10, 4
 SHOWN_ROWS = "samples", "reconstruction"
 """Rows of score.json that say how good this pipeline is; the others are what it is compared with."""

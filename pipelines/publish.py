@@ -14,10 +14,9 @@ from huggingface_hub.utils import validate_repo_id
 
 from common.config import load_config
 from common.files import read_json
-from pipelines.generation.images import ImageGenerationPipeline
+from pipelines.generation.load import load_pipeline
 from pipelines.generation.pipeline_folder import read_pipeline
-from pipelines.generation.speech import SpeechGenerationPipeline
-from pipelines.model_card import Pipeline, model_card, save_examples
+from pipelines.model_card import model_card, save_examples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,13 +70,6 @@ def pipeline_folder(place: Path) -> Path:
     raise ValueError(
         f"{place} is not the folder of a pipeline: give the folder `prior/pipeline` of a run"
     )
-
-
-def load_pipeline(folder: Path) -> Pipeline:
-    """The pipeline of a folder, on the CPU."""
-    if "sample_rate" in read_json(folder / "tokenizer" / "config.json"):
-        return SpeechGenerationPipeline.from_pretrained(folder)
-    return ImageGenerationPipeline.from_pretrained(folder)
 
 
 def uploaded(folder: Path, name: str, private: bool) -> str:

@@ -5,12 +5,12 @@ import math
 import os
 import re
 from pathlib import Path
-from statistics import fmean, median
+from statistics import fmean, median, mode
 from string import Template
 
 import torch
 
-from pipelines.data_facts import FEWEST, SHARE, Facts, ImageFacts, SpeechFacts, commonest
+from pipelines.data_facts import FEWEST, SHARE, Facts, ImageFacts, SpeechFacts
 
 POSITIONS = 64
 """Positions of the training data for each code of the codebook, at least."""
@@ -153,7 +153,7 @@ def image_size(facts: ImageFacts, largest: int) -> tuple[int, str]:
 
 def speech(facts: SpeechFacts, minutes: float) -> str:
     """A recipe for speech."""
-    rate = 16000 if commonest(facts.rates) >= 16000 else 8000
+    rate = 16000 if mode(facts.rates) >= 16000 else 8000
     hop = rate // 80
     positions = facts.count * fmean(facts.seconds) * 80
     text = fill(

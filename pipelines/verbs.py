@@ -27,6 +27,7 @@ from pipelines.evaluation.config import (
 from pipelines.evaluation.training_report import write_classifier_report, write_training_report
 from pipelines.findings import run_findings
 from pipelines.generation.images import ImageGenerationPipeline
+from pipelines.generation.load import Pipeline
 from pipelines.generation.speech import SpeechGenerationPipeline
 from pipelines.prior_metrics import prior_metrics
 from pipelines.prior_report import write_prior_report
@@ -116,9 +117,7 @@ def holds(folder: Path, best: Path) -> bool:
     return is_sealed(folder) and sha256(folder / "prior" / weights) == sha256(best / weights)
 
 
-def pipeline_of(
-    config: TrainPriorConfig, best: Path
-) -> ImageGenerationPipeline | SpeechGenerationPipeline:
+def pipeline_of(config: TrainPriorConfig, best: Path) -> Pipeline:
     """The pipeline of a trained prior and the tokenizer of its codes."""
     manifest, prior = read_manifest(config.codes), load_prior(best)
     if manifest.get("modality") == "speech":

@@ -1,9 +1,8 @@
 """The public names of all folders in one place: `from simvq import SimVQ`. Each is imported on first use."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from common.extras import named_extras
+from common.extras import lazily
 
 if TYPE_CHECKING:
     from pipelines import ImageGenerationPipeline, SpeechGenerationPipeline
@@ -31,15 +30,7 @@ PLACES = {
 """Where each name comes from."""
 
 __all__ = [name for names in PLACES.values() for name in names]
-
-
-def __getattr__(name: str) -> Any:
-    """The class of that name, from its folder."""
-    for place, names in PLACES.items():
-        if name in names:
-            with named_extras():
-                return getattr(import_module(place), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazily(__name__, PLACES)
 
 
 def __dir__() -> list[str]:

@@ -152,10 +152,10 @@ def item_loader(
     *,
     batch_size: int,
     seed: int,
-    done: int,
-    rank: int,
-    world: int,
-    workers: int,
+    done: int = 0,
+    rank: int = 0,
+    world: int = 1,
+    workers: int = 0,
 ) -> DataLoader[Item]:
     """Endless batches of this process, after `done` items of all processes. `batch_size` is over all."""
     sampler: EndlessSampler | None = None

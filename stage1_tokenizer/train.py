@@ -73,7 +73,7 @@ def train_tokenizer(config: TrainTokenizerConfig) -> Path:
 
 def begin(config: TrainTokenizerConfig) -> tuple[Training, int, Iterator[Batch]]:
     """The run as its folder has it, the number of steps that are done, and the batches that follow."""
-    accelerator = start_run(config, config.run_dir, config.precision, config.trackers)
+    accelerator = start_run(config, config.precision, config.trackers)
     run = prepare(config, accelerator)
     inputs = {"training data": run.modality.train_set.fingerprint}
     refuse_other_inputs(config.run_dir, inputs)

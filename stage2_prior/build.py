@@ -11,6 +11,7 @@ from common.config import load_config
 from common.hub import local_folder
 from common.init_from import source_folder, start_from
 from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
+from stage1_tokenizer.quantizers import Quantizer
 from stage1_tokenizer.tokenizer import code_source
 from stage2_prior.depth import DepthPrior
 from stage2_prior.embeddings import CodebookVocabulary
@@ -48,18 +49,10 @@ def build_prior(
     folder = local_folder(config.tokenizer)
     tokenizer = TOKENIZERS[manifest.get("modality", "images")].from_pretrained(folder)
     check_tokenizer(config, manifest, folder, tokenizer)
-    spec = tokenizer.quantizer.spec
-    architecture = PriorConfig(
-        codebook_size=spec.alphabet,
-        code_dim=tokenizer.quantizer.config.code_dim,
-        sizes=spec.sizes if spec.levels > 1 else (),
-        levels_by=config.levels_by,
-        order=config.order,
-        size=config.size,
-        style=config.style,
-        head=config.head,
-        dropout=config.dropout,
-        **lengths(config, manifest, items["train"], spec.levels),
+    architecture = prior_architecture(
+        config,
+        tokenizer.quantizer,
+        **lengths(config, manifest, items["train"], tokenizer.quantizer.spec.levels),
         **condition(config, manifest, items),
     )
     torch.manual_seed(config.seed)
@@ -69,6 +62,23 @@ def build_prior(
     if isinstance(prior.vocabulary, CodebookVocabulary):
         prior.vocabulary.set_codebook(tokenizer.codebook)
     return prior
+
+
+def prior_architecture(config: TrainPriorConfig, quantizer: Quantizer, **data: Any) -> PriorConfig:
+    """The architecture of a prior for a quantizer's codes; `data` has its lengths and its condition."""
+    spec = quantizer.spec
+    return PriorConfig(
+        codebook_size=spec.alphabet,
+        code_dim=quantizer.config.code_dim,
+        sizes=spec.sizes if spec.levels > 1 else (),
+        levels_by=config.levels_by,
+        order=config.order,
+        size=config.size,
+        style=config.style,
+        head=config.head,
+        dropout=config.dropout,
+        **data,
+    )
 
 
 def check_tokenizer(

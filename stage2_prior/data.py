@@ -113,7 +113,13 @@ class BucketSampler(Sampler[tuple[int, int]]):
 
 
 def training_batches(
-    items: CodeDataset, *, batch_size: int, done: int, rank: int, world: int, workers: int
+    items: CodeDataset,
+    *,
+    batch_size: int,
+    done: int = 0,
+    rank: int = 0,
+    world: int = 1,
+    workers: int = 0,
 ) -> Iterator[Batch]:
     """Endless batches of this process, after `done` items of all processes. `batch_size` is over all."""
     sampler = items.sampler(batch_size=batch_size, start=done, rank=rank, world=world)
@@ -121,7 +127,7 @@ def training_batches(
 
 
 def held_out_batches(
-    items: CodeDataset, *, batch_size: int, rank: int, world: int
+    items: CodeDataset, *, batch_size: int, rank: int = 0, world: int = 1
 ) -> Iterator[Batch]:
     """This process's share of all items, once, in order."""
     keys = [(index, index) for index in range(rank, len(items), world)]

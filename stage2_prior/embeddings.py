@@ -9,28 +9,32 @@ Linear = tuple[Tensor, Tensor, Tensor | None]
 """Hidden states, weight and bias whose linear map is the logits."""
 
 
-def level_offsets(level_sizes: tuple[int, ...]) -> Int[Tensor, " levels"]:
-    """The first entry of each level's codes in an embedding of all levels."""
-    return torch.tensor([0, *level_sizes[:-1]]).cumsum(0)
+class LearnedVectors(nn.Module):
+    """A learned vector for each code of each level at the input, and one for each of `outputs` at the output."""
+
+    offsets: Tensor
+    """The first entry of each level's codes in the embedding."""
+
+    def __init__(self, level_sizes: tuple[int, ...], outputs: int, width: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(sum(level_sizes), width)
+        self.output = nn.Linear(width, outputs, bias=False)
+        nn.init.normal_(self.embedding.weight, std=0.02)
+        nn.init.normal_(self.output.weight, std=0.02)
+        offsets = torch.tensor([0, *level_sizes[:-1]]).cumsum(0)
+        self.register_buffer("offsets", offsets, persistent=False)
 
 
-class LearnedVocabulary(nn.Module):
+class LearnedVocabulary(LearnedVectors):
     """A learned vector for each code at the input, and another for each code and the end at the output.
 
     The codes of different levels have different vectors at the input, by which the body knows the level.
     """
 
-    offsets: Tensor
-
     def __init__(
         self, level_sizes: tuple[int, ...], codebook_size: int, ends: bool, width: int
     ) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(sum(level_sizes), width)
-        self.output = nn.Linear(width, codebook_size + ends, bias=False)
-        nn.init.normal_(self.embedding.weight, std=0.02)
-        nn.init.normal_(self.output.weight, std=0.02)
-        self.register_buffer("offsets", level_offsets(level_sizes), persistent=False)
+        super().__init__(level_sizes, codebook_size + ends, width)
 
     def embed(self, codes: Int[Tensor, "b n"], first: int = 0) -> Float[Tensor, "b n w"]:
         """The vectors of successive codes, of which the first has the place `first` in its sequence."""
@@ -90,25 +94,19 @@ class CodebookVocabulary(nn.Module):
         )
 
 
-class LevelVocabulary(nn.Module):
+class LevelVocabulary(LearnedVectors):
     """Learned vectors of each level's codes at the input, and a head of its own for each level at the output.
 
     The first level's head has the end too, where sequences end.
     """
 
-    offsets: Tensor
-
     def __init__(
         self, level_sizes: tuple[int, ...], codebook_size: int, ends: bool, width: int
     ) -> None:
-        super().__init__()
+        head_sizes = (level_sizes[0] + ends, *level_sizes[1:])
+        super().__init__(level_sizes, sum(head_sizes), width)
         self.level_sizes, self.codebook_size, self.ends = level_sizes, codebook_size, ends
-        self.head_sizes = (level_sizes[0] + ends, *level_sizes[1:])
-        self.embedding = nn.Embedding(sum(level_sizes), width)
-        self.output = nn.Linear(width, sum(self.head_sizes), bias=False)
-        nn.init.normal_(self.embedding.weight, std=0.02)
-        nn.init.normal_(self.output.weight, std=0.02)
-        self.register_buffer("offsets", level_offsets(level_sizes), persistent=False)
+        self.head_sizes = head_sizes
 
     def embed(self, codes: Int[Tensor, "*b m"]) -> Float[Tensor, "*b m w"]:
         """The vectors of the first m codes of each position."""

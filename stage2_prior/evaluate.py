@@ -74,5 +74,5 @@ def likeliest_labels(prior: Prior, items: Dataset) -> Int[Tensor, " n"]:
 def batches(dataset: CodeDataset, prior: Prior) -> Iterator[Batch]:
     """All items in order, on the prior's device."""
     device = prior.condition_embedding.weight.device
-    for conditions, codes in held_out_batches(dataset, batch_size=BATCH, rank=0, world=1):
+    for conditions, codes in held_out_batches(dataset, batch_size=BATCH):
         yield conditions.to(device), codes.to(device)

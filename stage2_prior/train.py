@@ -78,7 +78,7 @@ def train_prior(config: TrainPriorConfig) -> Path:
 
 def begin(config: TrainPriorConfig) -> tuple[Training, int, Iterator[Batch]]:
     """The run as its folder has it, the number of steps that are done, and the batches that follow."""
-    accelerator = start_run(config, config.run_dir, config.precision, config.trackers)
+    accelerator = start_run(config, config.precision, config.trackers)
     run = prepare(config, accelerator)
     keep_inputs(config.run_dir, hash_of_codes(config.codes))
     first_step = resume(config.run_dir, run.parts)

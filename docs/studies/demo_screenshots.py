@@ -13,7 +13,7 @@ from pathlib import Path
 from page import HERE
 from playwright.sync_api import Page, sync_playwright
 
-from pipelines.demo.serve import load_pipeline
+from pipelines import ImageGenerationPipeline
 
 OUT = HERE.parent / "demo"
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"]
@@ -108,7 +108,8 @@ if __name__ == "__main__":
     OUT.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         upload = str(Path(folder) / "upload.png")
-        load_pipeline(pipeline)(seeds=[3]).images[0].resize((64, 64)).save(upload)  # type: ignore[operator]
+        drawn = ImageGenerationPipeline.from_pretrained(pipeline)(seeds=[3])
+        drawn.images[0].resize((64, 64)).save(upload)
         for width in WIDTHS:
             images(pipeline, width, upload)
             speech(of_speech, width, clip)

@@ -1,6 +1,5 @@
 """The page's tab that puts several tokenizers side by side on one input."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,7 +28,7 @@ def images_compared(path: str | None, tokenizers: Mapping[str, ImageTokenizer]) 
         with torch.no_grad():
             again = tokenizer.decode(codes).clamp(-1, 1).cpu()
         spec = tokenizer.quantizer.spec
-        bits = codes[0].numel() / spec.levels * sum(map(math.log2, spec.sizes))
+        bits = codes[0].numel() / spec.levels * spec.bits
         if not shown:
             shown.append((one(image[0]), "original"))
         shown.append(

@@ -17,13 +17,12 @@ from pipelines.demo.limits import (
     errors_shown_while_streaming,
     read_image,
 )
-from pipelines.demo.parts import image_source, image_view
+from pipelines.demo.parts import NO_CHOICE, image_source, image_view, tabs
 from pipelines.generation.images import ImageGenerationPipeline
 from stage2_prior.sampling import SamplingOptions
 
 FRAMES = 16
 """Images that are shown while codes are sampled."""
-NO_LABEL = "any"
 
 
 class ImageAnswers:
@@ -38,11 +37,11 @@ class ImageAnswers:
     @property
     def choices(self) -> list[str]:
         """The labels to choose from, none first."""
-        return [NO_LABEL, *self.pipeline.classes]
+        return [NO_CHOICE, *self.pipeline.classes]
 
     def labels(self, name: str, count: int) -> list[int] | None:
         """The label of each image."""
-        if name == NO_LABEL:
+        if name == NO_CHOICE:
             return None
         return [self.pipeline.classes.index(name)] * count
 
@@ -83,26 +82,30 @@ class ImageAnswers:
         with torch.no_grad():
             again = self.tokenizer.decode(codes).clamp(-1, 1)
         spec = self.tokenizer.quantizer.spec
-        bits = codes[0].numel() / spec.levels * sum(map(math.log2, spec.sizes))
+        bits = codes[0].numel() / spec.levels * spec.bits
         text = (
             f"**PSNR {float(psnr(image, again, 2)):.2f} dB** from {codes[0].numel()} codes, {bits:,.0f} bits: "
             f"{8 * image.numel() / bits:.0f} times fewer than its {image.shape[-1]} x {image.shape[-2]} pixels"
         )
         return one(image[0]), one(again[0]), code_map(codes[0].cpu()), text
 
-    def all_kept(self) -> Tensor:
-        """The mask that a new image begins with: the upper half."""
+    def first_rows(self, count: int) -> Tensor:
+        """The mask that keeps so many rows."""
         height, width = self.grid
-        return (torch.arange(height) < height // 2)[:, None].expand(height, width)
+        return (torch.arange(height) < count)[:, None].expand(height, width)
+
+    def upper_half(self) -> Tensor:
+        """The mask that a new image begins with."""
+        return self.first_rows(self.grid[0] // 2)
 
     def begun(self, path: str | None) -> tuple[Tensor, Tensor, Image.Image]:
         """The codes of an upload, what is kept of it, and the image of that."""
-        return self.shown(self.tokenizer.encode(self.upload(path)).cpu(), self.all_kept())
+        return self.shown(self.tokenizer.encode(self.upload(path)).cpu(), self.upper_half())
 
     def sampled(self, label: str, seed: int) -> tuple[Tensor, Tensor, Image.Image]:
         """The same for a new sample."""
         codes = self.pipeline(self.labels(label, 1), seeds=[int(seed)]).codes
-        return self.shown(codes, self.all_kept())
+        return self.shown(codes, self.upper_half())
 
     def shown(self, codes: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Image.Image]:
         """Codes, mask and their image."""
@@ -110,17 +113,13 @@ class ImageAnswers:
 
     def rows(self, codes: Tensor | None, count: int) -> tuple[Any, Any, Any]:
         """Keeps the first rows."""
-        if codes is None:
-            raise ValueError("there is no image yet: upload one, or draw one")
-        height, width = self.grid
-        return self.shown(codes, (torch.arange(height) < count)[:, None].expand(height, width))
+        return self.shown(there(codes), self.first_rows(count))
 
     def clicked(
         self, codes: Tensor | None, mask: Tensor | None, place: gradio.SelectData
     ) -> tuple[Any, Any, Any]:
         """Keeps or frees the position under a click; a prior from left to right keeps all before it."""
-        if codes is None or mask is None:
-            raise ValueError("there is no image yet: upload one, or draw one")
+        codes, mask = there(codes), there(mask)
         step = kept(self.decoded(codes)[0].cpu(), mask).width // self.grid[1]
         x, y = (
             min(int(pixel) // step, side - 1)
@@ -144,22 +143,22 @@ class ImageAnswers:
         temperature: float,
     ) -> Iterator[Image.Image]:
         """Images that keep what is kept, as the rest is sampled."""
-        if codes is None or mask is None:
-            raise ValueError("there is no image yet: upload one, or draw one")
+        codes, mask = there(codes), there(mask)
         count = min(max(int(count), 1), MOST_IMAGES)
         known = codes.expand(count, *codes.shape[1:])
         return self.samples(label, count, seed, guidance, temperature, known=known, mask=mask)
 
 
+def there(given: Tensor | None) -> Tensor:
+    """The codes or the mask of an image. Raises ValueError where there is none."""
+    if given is None:
+        raise ValueError("there is no image yet: upload one, or draw one")
+    return given
+
+
 def image_tabs(pipeline: ImageGenerationPipeline) -> None:
     """The tabs, inside the page that is being built."""
-    answers = ImageAnswers(pipeline)
-    with gradio.Tab("Draw"):
-        draw_tab(answers)
-    with gradio.Tab("Reconstruct"):
-        reconstruct_tab(answers)
-    with gradio.Tab("Keep and draw"):
-        keep_tab(answers)
+    tabs(ImageAnswers(pipeline), draw_tab, reconstruct_tab, keep_tab)
 
 
 def controls(answers: ImageAnswers, count: int) -> list[Any]:

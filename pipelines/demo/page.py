@@ -11,6 +11,7 @@ from pipelines.demo.limits import MOST_BYTES
 from pipelines.demo.listening import listening_tab
 from pipelines.demo.speech import speech_tabs
 from pipelines.generation.images import ImageGenerationPipeline
+from pipelines.generation.load import Pipeline
 from pipelines.generation.speech import SpeechGenerationPipeline
 from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
 
@@ -20,7 +21,7 @@ FONT = ["system-ui", "sans-serif"]
 
 def new_page(
     name: str,
-    pipeline: ImageGenerationPipeline | SpeechGenerationPipeline,
+    pipeline: Pipeline,
     others: Mapping[str, ImageTokenizer | SpeechTokenizer],
     results: Path | None,
 ) -> gradio.Blocks:
@@ -40,7 +41,7 @@ def new_page(
     return page
 
 
-def described(pipeline: ImageGenerationPipeline | SpeechGenerationPipeline) -> str:
+def described(pipeline: Pipeline) -> str:
     """What the pipeline is, in a line."""
     tokenizer, prior = pipeline.tokenizer, pipeline.prior
     millions = sum(p.numel() for p in prior.parameters()) / 1e6

@@ -1,10 +1,22 @@
 """Parts of the page that several tabs have."""
 
+from collections.abc import Callable
 from typing import Any
 
 import gradio
 
 from pipelines.demo.limits import MOST_SECONDS
+
+TABS = "Draw", "Reconstruct", "Keep and draw"
+NO_CHOICE = "any"
+"""Stands for no label, and for no speaker."""
+
+
+def tabs(answers: Any, *contents: Callable[[Any], None]) -> None:
+    """The tabs of a pipeline, inside the page that is being built."""
+    for name, fill_in in zip(TABS, contents, strict=True):
+        with gradio.Tab(name):
+            fill_in(answers)
 
 
 def image_view(label: str, elem_id: str | None = None, download: bool = False) -> gradio.Image:

@@ -11,9 +11,7 @@ from pathlib import Path
 
 from common.hub import local_folder
 from common.processes import processes
-from pipelines.generation.images import ImageGenerationPipeline
-from pipelines.generation.pipeline_folder import read_pipeline
-from pipelines.generation.speech import SpeechGenerationPipeline
+from pipelines.generation.load import Pipeline, load_pipeline
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ def serve(place: str, words: Sequence[str], say: Callable[[str], None]) -> None:
     options = demo_options(words)
     if importlib.util.find_spec("gradio") is None:
         raise ValueError("the page needs gradio: pip install 'simvq-pipeline[demo]'")
-    pipeline = load_pipeline(place)
+    pipeline = opened(place)
     others = {name: type(pipeline.tokenizer).from_pretrained(name) for name in options.compare}
     for tokenizer in others.values():
         tokenizer.to(processes().device).eval()
@@ -71,13 +69,11 @@ def serve(place: str, words: Sequence[str], say: Callable[[str], None]) -> None:
         page.close(verbose=False)
 
 
-def load_pipeline(place: str) -> ImageGenerationPipeline | SpeechGenerationPipeline:
+def opened(place: str) -> Pipeline:
     """The pipeline of a folder or of the Hub, on this process's device."""
     folder = local_folder(place)
     if not (folder / "pipeline.json").is_file():
         raise ValueError(
             f"{place} has no pipeline.json: give the folder `pipeline/` that train-prior wrote"
         )
-    speech = "speakers" in read_pipeline(folder)
-    kind = SpeechGenerationPipeline if speech else ImageGenerationPipeline
-    return kind.from_pretrained(folder).to(processes().device)
+    return load_pipeline(folder).to(processes().device)

@@ -1,6 +1,5 @@
 """The page's tabs for speech: draw, reconstruct, keep parts and draw the rest."""
 
-import math
 from typing import Any
 
 import gradio
@@ -9,12 +8,10 @@ from PIL import Image
 from torch import Tensor
 
 from pipelines.demo.limits import MOST_SECONDS, errors_shown, read_clip
-from pipelines.demo.parts import clip_source, image_view, player
+from pipelines.demo.parts import NO_CHOICE, clip_source, image_view, player, tabs
 from pipelines.demo.sounds import spectrograms
 from pipelines.generation.speech import SpeechGenerationPipeline
 from stage1_tokenizer.speech.figures import wav_bytes
-
-NO_CHOICE = "any"
 
 
 class SpeechAnswers:
@@ -90,7 +87,7 @@ class SpeechAnswers:
         """The clip at the tokenizer's rate, its reconstruction, both spectrograms, and how many bits were between."""
         waveform = read_clip(path, self.rate, self.hop)
         again, codes = self.rebuilt(waveform)
-        bits = len(codes) * sum(map(math.log2, self.tokenizer.quantizer.spec.sizes))
+        bits = len(codes) * self.tokenizer.quantizer.spec.bits
         seconds = len(waveform) / self.rate
         text = (
             f"**{bits / seconds / 1000:.2f} kbit/s**: {codes.numel()} codes for {seconds:.2f} seconds at "
@@ -114,13 +111,7 @@ class SpeechAnswers:
 
 def speech_tabs(pipeline: SpeechGenerationPipeline) -> None:
     """The tabs, inside the page that is being built."""
-    answers = SpeechAnswers(pipeline)
-    with gradio.Tab("Draw"):
-        draw_tab(answers)
-    with gradio.Tab("Reconstruct"):
-        reconstruct_tab(answers)
-    with gradio.Tab("Keep and draw"):
-        keep_tab(answers)
+    tabs(SpeechAnswers(pipeline), draw_tab, reconstruct_tab, keep_tab)
 
 
 def controls(answers: SpeechAnswers) -> list[Any]:

@@ -101,7 +101,7 @@ def is_finished(config: ClassifierTrainingConfig, folder: Path) -> bool:
 
 def train(model: HubModel, task: ClassifierTask, config: ClassifierTrainingConfig) -> None:
     """Trains the model; the last line of the log has its accuracy."""
-    accelerator = start_run(config, config.run_dir, "fp32", ())
+    accelerator = start_run(config, "fp32", ())
     device = accelerator.device
     model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(

@@ -1,6 +1,6 @@
 """Controls: what samples must be better than, from sequences of codes that know frequencies alone."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,9 @@ from torch import Tensor
 
 from common.codes import code_sequences, read_codes
 from common.seeding import epoch_order, generator_at
-from pipelines.evaluation.features import Extractor, Features, Reference
-from pipelines.evaluation.fidelity import distance
-from pipelines.evaluation.table import Metric, Unavailable
+from pipelines.evaluation.features import Extractor, Features, Reference, References
+from pipelines.evaluation.fidelity import distance, metric_name
+from pipelines.evaluation.table import Metric, Metrics, Unavailable
 
 NO_CODES = Unavailable(
     "the training codes are not at hand: set codes to the folder of `simvq encode`"
@@ -135,6 +135,28 @@ def scrambled_clip(waveform: Float[Tensor, " t"], index: int) -> Float[Tensor, "
     """A real clip in eight pieces, which change places."""
     pieces = waveform.tensor_split(2 * BLOCKS)
     return torch.cat([pieces[i] for i in epoch_order(2 * BLOCKS, index, 0).tolist()])
+
+
+def train_to_train(references: Sequence[References[Any]]) -> Metrics:
+    """The Frechet distance of the training items to themselves, by each extractor's features: 0 but for rounding."""
+    return {
+        f"{metric_name('FID', each.extractor)} vs train": distance(
+            each.train.features, each.train, each.extractor
+        )
+        for each in references
+    }
+
+
+def shares(
+    sets: Mapping[str, Sequence[Features]], references: Sequence[References[Any]], seed: int
+) -> Metrics:
+    """The share of the way from bigrams to reconstructions, by each extractor; `sets` have features by each."""
+    return {
+        metric_name("share of the way", each.extractor): share_of_the_way(
+            {name: sides[i] for name, sides in sets.items()}, each.train, each.extractor, seed
+        )
+        for i, each in enumerate(references)
+    }
 
 
 def share_of_the_way(

@@ -2,8 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -11,18 +9,12 @@ from jaxtyping import Bool, Int
 from PIL import Image
 from torch import Tensor
 
-from common.hub import local_folder
 from common.images import to_pil, to_uint8
 from pipelines.generation.known import Beginning, beginning
 from pipelines.generation.named import Named, numbers_of, seeds_of
-from pipelines.generation.pipeline_folder import (
-    GenerationPipeline,
-    read_pipeline,
-    write_pipeline,
-)
+from pipelines.generation.pipeline_folder import GenerationPipeline
 from stage1_tokenizer import ImageTokenizer
 from stage2_prior import Prior
-from stage2_prior.build import load_prior
 from stage2_prior.model import IGNORED
 from stage2_prior.orders import in_raster
 from stage2_prior.sampling import SamplingOptions, Schedule, sample_codes, stream_codes
@@ -59,6 +51,9 @@ class ImageGenerationPipeline(GenerationPipeline[ImageTokenizer]):
         torch.Size([2, 3, 8, 8])
     """
 
+    tokenizer_class = ImageTokenizer
+    names = ("classes",)
+
     def __init__(self, tokenizer: ImageTokenizer, prior: Prior, classes: Sequence[str]) -> None:
         height, width = tokenizer.config.grid
         spec = tokenizer.quantizer.spec
@@ -69,19 +64,6 @@ class ImageGenerationPipeline(GenerationPipeline[ImageTokenizer]):
                 f"the tokenizer makes {codes_of(*of_tokenizer)}, the prior was trained on {codes_of(*of_prior)}"
             )
         self.tokenizer, self.prior, self.classes = tokenizer.eval(), prior.eval(), tuple(classes)
-
-    @classmethod
-    def from_pretrained(cls, name_or_dir: str | Path, revision: str | None = None) -> Self:
-        """The saved pipeline, on the CPU. Raises ValueError for a tokenizer that is not the prior's."""
-        folder = local_folder(name_or_dir, revision)
-        description = read_pipeline(folder)
-        tokenizer = ImageTokenizer.from_pretrained(folder / "tokenizer")
-        return cls(tokenizer, load_prior(folder / "prior"), description["classes"])
-
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Writes the folder whole or not at all."""
-        about = {"classes": list(self.classes)}
-        write_pipeline(folder, self.tokenizer, self.prior, about)
 
     @torch.no_grad()
     def __call__(

@@ -1,13 +1,15 @@
 """Labels and speakers as people say them: by name or by number, one or many."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from operator import index
+from typing import TypeVar
 
 Named = int | str
 """A label or a speaker: its number, or its name."""
 SHOWN = 8
 """Names that a message lists at the most."""
+Value = TypeVar("Value")
 
 
 def numbers_of(
@@ -57,3 +59,8 @@ def number_of(given: Named, names: Sequence[str], kind: str) -> int:
     raise ValueError(
         f"{kind} {given!r} is no name of a {kind}{meant} There are {len(names)}: {shown}"
     )
+
+
+def in_turn(values: Sequence[Value] | None, turns: Iterable[int]) -> list[Value] | None:
+    """The value of each turn, from the first again after the last; None where there are none."""
+    return [values[turn % len(values)] for turn in turns] if values else None

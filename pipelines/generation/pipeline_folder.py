@@ -2,14 +2,15 @@
 
 import json
 from pathlib import Path
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import torch
 
 from common.files import hashed, read_json, replaced_folder, sha256, write_text
-from common.hub import HubModel
+from common.hub import HubModel, local_folder
 from stage1_tokenizer.tokenizer import encoding_sha256
 from stage2_prior import Prior
+from stage2_prior.build import load_prior
 
 Tokenizer = TypeVar("Tokenizer", bound=HubModel)
 PARTS = ("tokenizer", "prior")
@@ -18,8 +19,25 @@ PARTS = ("tokenizer", "prior")
 class GenerationPipeline(Generic[Tokenizer]):
     """A tokenizer and a prior on one device."""
 
+    tokenizer_class: ClassVar[type[Any]]
+    names: ClassVar[tuple[str, ...]]
+    """The lists of names that a pipeline is made with, in order, and that pipeline.json holds."""
     tokenizer: Tokenizer
     prior: Prior
+
+    @classmethod
+    def from_pretrained(cls, name_or_dir: str | Path, revision: str | None = None) -> Self:
+        """The saved pipeline, on the CPU. Raises ValueError for a tokenizer that is not the prior's."""
+        folder = local_folder(name_or_dir, revision)
+        description = read_pipeline(folder)
+        tokenizer = cls.tokenizer_class.from_pretrained(folder / "tokenizer")
+        named = (description[name] for name in cls.names)
+        return cls(tokenizer, load_prior(folder / "prior"), *named)  # type: ignore[call-arg]
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Writes the folder whole or not at all."""
+        about = {name: list(getattr(self, name)) for name in self.names}
+        write_pipeline(folder, self.tokenizer, self.prior, about)
 
     def to(self, *where: torch.device | str | torch.dtype) -> Self:
         """The same pipeline on another device, or its prior in another precision: to("cuda", torch.bfloat16).

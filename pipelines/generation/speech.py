@@ -2,25 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from common.hub import local_folder
 from pipelines.generation.known import beginning
 from pipelines.generation.named import Named, numbers_of, seeds_of
-from pipelines.generation.pipeline_folder import (
-    GenerationPipeline,
-    read_pipeline,
-    write_pipeline,
-)
+from pipelines.generation.pipeline_folder import GenerationPipeline
 from stage1_tokenizer import SpeechTokenizer
 from stage2_prior import Prior
-from stage2_prior.build import load_prior
 from stage2_prior.sampling import SamplingOptions, sample_codes, trimmed
 
 
@@ -54,6 +47,9 @@ class SpeechGenerationPipeline(GenerationPipeline[SpeechTokenizer]):
         (1, True)
     """
 
+    tokenizer_class = SpeechTokenizer
+    names = ("classes", "speakers")
+
     def __init__(
         self,
         tokenizer: SpeechTokenizer,
@@ -69,20 +65,6 @@ class SpeechGenerationPipeline(GenerationPipeline[SpeechTokenizer]):
             )
         self.tokenizer, self.prior = tokenizer.eval(), prior.eval()
         self.classes, self.speakers = tuple(classes), tuple(speakers)
-
-    @classmethod
-    def from_pretrained(cls, name_or_dir: str | Path, revision: str | None = None) -> Self:
-        """The saved pipeline, on the CPU. Raises ValueError for a tokenizer that is not the prior's."""
-        folder = local_folder(name_or_dir, revision)
-        description = read_pipeline(folder)
-        tokenizer = SpeechTokenizer.from_pretrained(folder / "tokenizer")
-        prior = load_prior(folder / "prior")
-        return cls(tokenizer, prior, description["classes"], description["speakers"])
-
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Writes the folder whole or not at all."""
-        about = {"classes": list(self.classes), "speakers": list(self.speakers)}
-        write_pipeline(folder, self.tokenizer, self.prior, about)
 
     @torch.no_grad()
     def __call__(

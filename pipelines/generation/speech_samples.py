@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pipelines.generation.named import numbers_of
+from pipelines.generation.named import in_turn, numbers_of
 from pipelines.generation.prompts import Prompts, read_prompts
 from pipelines.generation.speech import SpeechGenerationPipeline
 from pipelines.sample_config import SampleSpeechConfig
@@ -27,11 +27,9 @@ class SpeechSamples:
         named = numbers_of(config.speakers, self.pipeline.speakers, "speaker")
         speakers = named or range(prior.speakers)
         indices = range(config.count)
-        self.labels = [labels[i % len(labels)] for i in indices] if labels else None
-        turns = [i // max(len(labels), 1) for i in indices]
-        self.speakers = [speakers[t % len(speakers)] for t in turns] if speakers else None
-        texts = config.texts
-        self.texts = [texts[i % len(texts)] for i in indices] if texts else None
+        self.labels = in_turn(labels, indices)
+        self.speakers = in_turn(speakers, (i // max(len(labels), 1) for i in indices))
+        self.texts = in_turn(config.texts, indices)
         self.pipeline.prior.conditions(
             config.count, labels=self.labels, speakers=self.speakers, texts=self.texts
         )  # a mistake is an error before the folder is there

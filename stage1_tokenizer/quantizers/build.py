@@ -46,25 +46,8 @@ QuantizerConfig = (
 )
 """What `model.quantizer` may be; `method` says which. Each has `code_dim`, the encoder's output channels."""
 METHODS: tuple[type[Quantizer], ...] = (
-    *(
-        SimVQ,
-        VQ,
-        EMA,
-        CVQ,
-        Affine,
-        FC,
-        LC,
-        RQ,
-        ResidualSimVQ,
-        QINCo,
-        SCVAE,
-        FSQ,
-        LFQ,
-        IBQ,
-        HQA,
-        SQVAE,
-        WAE,
-    ),
+    *(SimVQ, VQ, EMA, CVQ, Affine, FC, LC, RQ, ResidualSimVQ),
+    *(QINCo, SCVAE, FSQ, LFQ, IBQ, HQA, SQVAE, WAE),
     Continuous,
 )
 

@@ -56,6 +56,31 @@ class ResidualQuantizer(Quantizer):
             return sums
 
 
+class LevelQuantizers(ResidualQuantizer):
+    """Each level is a quantizer of its own, which takes what is left, whatever the sums."""
+
+    @abstractmethod
+    def level(self, level: int) -> Quantizer:
+        """The quantizer of a level."""
+
+    @property
+    def codebook(self) -> Float[Tensor, "k d"]:
+        """The first level's."""
+        return self.level(0).codebook
+
+    def best(
+        self, level: int, left: Float[Tensor, "n d"], sums: Float[Tensor, "n d"]
+    ) -> Int[Tensor, " n"]:
+        """The nearest to what is left."""
+        return self.level(level).encode(left)
+
+    def added(
+        self, level: int, codes: Int[Tensor, "*b"], sums: Float[Tensor, "*b d"]
+    ) -> Float[Tensor, "*b d"]:
+        """The level's code vectors."""
+        return self.level(level).lookup(codes)
+
+
 def check_levels(levels: int, codebook_size: int) -> None:
     """Raises ValueError unless there are at least two of each."""
     if levels < 2 or codebook_size < 2:

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from common.bounds import Count, NonNegative
 from stage1_tokenizer.quantizers.base import Quantized, keywords_of
 from stage1_tokenizer.quantizers.estimators import straight_through
-from stage1_tokenizer.quantizers.residual import ResidualQuantizer, check_levels
+from stage1_tokenizer.quantizers.residual import LevelQuantizers, check_levels
 from stage1_tokenizer.quantizers.simvq import SimVQ
 
 
@@ -38,7 +38,7 @@ class ResidualSimVQConfig:
         check_levels(self.levels, self.codebook_size)
 
 
-class ResidualSimVQ(ResidualQuantizer):
+class ResidualSimVQ(LevelQuantizers):
     """Vectors to one code per level, the nearest to what is left. Each level is a `SimVQ` of its own.
 
     A level's losses are taken on what is left before it; those before it get no gradient of them.
@@ -71,11 +71,6 @@ class ResidualSimVQ(ResidualQuantizer):
             for _ in range(config.levels)
         )
 
-    @property
-    def codebook(self) -> Float[Tensor, "k d"]:
-        """The first level's."""
-        return self.level(0).codebook
-
     def level(self, level: int) -> SimVQ:
         """The quantizer of a level."""
         quantizer = self.levels[level]
@@ -95,18 +90,6 @@ class ResidualSimVQ(ResidualQuantizer):
             losses = {name: torch.stack([one[name] for one in each]).mean() for name in each[0]}
             estimated = straight_through(latents, total)
             return Quantized(estimated, codes, losses, latents.detach().flatten(0, 1))
-
-    def best(
-        self, level: int, left: Float[Tensor, "n d"], sums: Float[Tensor, "n d"]
-    ) -> Int[Tensor, " n"]:
-        """The nearest to what is left, whatever the sums."""
-        return self.level(level).encode(left)
-
-    def added(
-        self, level: int, codes: Int[Tensor, "*b"], sums: Float[Tensor, "*b d"]
-    ) -> Float[Tensor, "*b d"]:
-        """The level's code vectors, whatever the sums."""
-        return self.level(level).lookup(codes)
 
     @torch.no_grad()
     def init_from(self, latents: Float[Tensor, "*b d"]) -> None:

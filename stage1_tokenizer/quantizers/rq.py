@@ -12,7 +12,7 @@ from common.bounds import Count, NonNegative, Share
 from stage1_tokenizer.quantizers.base import Quantized, keywords_of
 from stage1_tokenizer.quantizers.ema import EMA
 from stage1_tokenizer.quantizers.estimators import straight_through
-from stage1_tokenizer.quantizers.residual import ResidualQuantizer, check_levels
+from stage1_tokenizer.quantizers.residual import LevelQuantizers, check_levels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class RQConfig:
         check_levels(self.levels, self.codebook_size)
 
 
-class RQ(ResidualQuantizer):
+class RQ(LevelQuantizers):
     """Vectors to one code per level, the nearest to what is left; no gradient trains the codebooks.
 
     Different from the paper: a shared codebook takes what all levels chose as one step of its averages, not
@@ -73,16 +73,13 @@ class RQ(ResidualQuantizer):
             for _ in range(1 if config.shared else config.levels)
         )
 
-    @property
-    def codebook(self) -> Float[Tensor, "k d"]:
-        """The first level's, or that of all."""
-        return self.averages(0).codebook
-
     def averages(self, level: int) -> EMA:
         """The averages that serve a level."""
         ema = self.tables[0 if self.config.shared else level]
         assert isinstance(ema, EMA)
         return ema
+
+    level = averages
 
     def forward(self, latents: Float[Tensor, "b n d"]) -> Quantized:
         """Codes, the last level's sums and the loss; in float32, whatever the autocast.
@@ -98,18 +95,6 @@ class RQ(ResidualQuantizer):
             weight = self.config.weight * self.config.beta
             losses = {"commitment": weight * torch.stack(each).mean()}
             return Quantized(estimated, codes, losses, latents.detach().flatten(0, 1))
-
-    def best(
-        self, level: int, left: Float[Tensor, "n d"], sums: Float[Tensor, "n d"]
-    ) -> Int[Tensor, " n"]:
-        """The nearest to what is left, whatever the sums."""
-        return self.averages(level).encode(left)
-
-    def added(
-        self, level: int, codes: Int[Tensor, "*b"], sums: Float[Tensor, "*b d"]
-    ) -> Float[Tensor, "*b d"]:
-        """The level's code vectors, whatever the sums."""
-        return self.averages(level).lookup(codes)
 
     @torch.no_grad()
     def accumulate(self, inputs: Float[Tensor, "m d"], codes: Int[Tensor, "m levels"]) -> None:

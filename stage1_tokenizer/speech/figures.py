@@ -4,19 +4,16 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from matplotlib import pyplot
 from torch import Tensor
 
 from common.extras import Extra
 from common.figures import save_figure
 from common.files import replaced_file
-
-matplotlib.use("Agg")
-from matplotlib import pyplot
 
 soundfile = Extra("soundfile")
 

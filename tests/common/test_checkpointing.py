@@ -19,13 +19,12 @@ from benchmarks.traces import (
     recipes,
 )
 from common.checkpointing import recompute
-from stage1_tokenizer.images.data import ImageDataConfig
 from stage1_tokenizer.train import train_tokenizer
 from stage2_prior.train import train_prior
 
 
 def test_runs_with_and_without_come_to_the_same_bits(tmp_path: Path) -> None:
-    data = ImageDataConfig(source="parquet", **few_digits(tmp_path, train=120, validation=30))
+    data = few_digits(tmp_path, train=120, validation=30)
     source = make_source(tmp_path, data)
     again = tokenizer_config(tmp_path / "again", data=data, checkpointing=True)
     train_tokenizer(again)

@@ -15,7 +15,6 @@ from common.files import read_json, sha256
 from common.manifest import write_manifest
 from common.runs import is_finished
 from pipelines.evaluation.features import Features, cached_reference
-from stage1_tokenizer.images.data import ImageDataConfig
 from stage1_tokenizer.images.training import TrainImageTokenizerConfig
 from stage1_tokenizer.train import train_tokenizer
 from stage2_prior.train import train_prior
@@ -25,8 +24,7 @@ from stage2_prior.train import train_prior
 def config(tmp_path_factory: pytest.TempPathFactory) -> TrainImageTokenizerConfig:
     """A run of six steps that has ended."""
     folder = tmp_path_factory.mktemp("ended")
-    files = few_digits(folder / "data", train=40, validation=12)
-    data = ImageDataConfig(source="parquet", **files)
+    data = few_digits(folder / "data", train=40, validation=12)
     config = tokenizer_config(folder / "run", data=data, steps=6, save_every=3)
     train_tokenizer(config)
     return config
@@ -66,8 +64,8 @@ def test_a_training_does_not_go_on_over_other_data(
     own = copy_of(config, tmp_path / "run")
     path = Path(own.data.train)
     before = path.read_bytes()
-    shutil.copy(few_digits(tmp_path / "data", train=41)["train"], path)
-    with pytest.raises(ValueError, match="over other training data, which have changed since"):
+    shutil.copy(few_digits(tmp_path / "data", train=41).train, path)
+    with pytest.raises(ValueError, match="was trained on other training data than are there now"):
         train_tokenizer(replace(own, steps=9))
     path.write_bytes(before)
 
@@ -90,7 +88,9 @@ def test_a_prior_neither_skips_nor_resumes_over_codes_that_were_made_again(
     assert train_prior(config) == best
     shutil.copy(held_out, train)
     write_hashes()
-    with pytest.raises(ValueError, match="over other codes, which have changed since: set run_dir"):
+    with pytest.raises(
+        ValueError, match="was trained on other codes than are there now: set run_dir"
+    ):
         train_prior(replace(config, steps=steps))
     shutil.rmtree(folder)  # what is trained needs them no more
     assert train_prior(config) == best

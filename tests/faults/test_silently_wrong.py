@@ -32,8 +32,7 @@ NAMED = ClassLabel(names=["zero", "one", "two", "three", "four", "five", "six", 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> ImageDataConfig:
     """Forty digits to train on, and twelve held out."""
-    files = few_digits(tmp_path_factory.mktemp("digits"), train=40, validation=12)
-    return ImageDataConfig(source="parquet", **files)
+    return few_digits(tmp_path_factory.mktemp("digits"), train=40, validation=12)
 
 
 @pytest.fixture(scope="module")
@@ -133,16 +132,16 @@ def test_a_damaged_shard_is_told_by_readers_and_made_again_by_encode(
 def test_too_many_bad_items_are_refused_also_by_the_command_that_goes_on(
     tmp_path: Path, whole: Path
 ) -> None:
-    files = few_digits(tmp_path, train=120, validation=12)
-    rows = list(datasets.Dataset.from_parquet(files["train"]).cast_column("image", STORED))
+    data = few_digits(tmp_path, train=120, validation=12)
+    rows = list(datasets.Dataset.from_parquet(data.train).cast_column("image", STORED))
     for index in (3, 100):
         rows[index]["image"] = {"bytes": b"no image", "path": f"{index}.png"}
-    files["train"] = str(tmp_path / "bad.parquet")
-    datasets.Dataset.from_list(rows).to_parquet(files["train"])
+    bad = str(tmp_path / "bad.parquet")
+    datasets.Dataset.from_list(rows).to_parquet(bad)
     config = EncodeImagesConfig(
         tokenizer=whole / "model",
         out=tmp_path / "codes",
-        data=ImageDataConfig(source="parquet", **files),
+        data=replace(data, train=bad),
         shard_items=64,
     )
     for first in (r"3\.png", "item 3 of train"):  # the second command has met one of them alone

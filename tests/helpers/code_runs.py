@@ -55,24 +55,29 @@ def write_counting(root: Path, held_out: int = 6) -> Path:
     return root
 
 
+def small_prior(run_dir: Path, **options: Any) -> TrainPriorConfig:
+    """A training of the smallest prior."""
+    usual: dict[str, Any] = {
+        "size": "1m",
+        "optim": OptimConfig(lr=1e-3, warmup_steps=2),
+        "workers": 0,
+        "allow_failed": True,
+    }
+    return TrainPriorConfig(run_dir=run_dir, **{**usual, **options})
+
+
 def run_config(root: Path, run: str, **changes: Any) -> TrainPriorConfig:
     """A training with every part that has state: dropout, averages, checkpoints."""
     options: dict[str, Any] = {
         "codes": root / "codes",
+        "tokenizer": root / "tokenizer",
         "condition": "label+speaker",
-        "size": "1m",
         "dropout": 0.1,
         "optim": OptimConfig(lr=2e-3, warmup_steps=2),
         "steps": 12,
         "batch_size": 8,
         "ema_decay": 0.5,
-        "workers": 0,
         "log_every": 1,
         "save_every": 4,
-        "allow_failed": True,
     }
-    return TrainPriorConfig(
-        run_dir=root / run,
-        tokenizer=root / "tokenizer",
-        **{**options, **changes},
-    )
+    return small_prior(root / run, **{**options, **changes})

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+from helpers.code_runs import small_prior
 from helpers.image_runs import tokenizer_config
 
-from common.training import OptimConfig
 from stage1_tokenizer.encode import encode
 from stage1_tokenizer.images.data import ImageDataConfig
 from stage1_tokenizer.images.encode import EncodeImagesConfig
@@ -33,11 +33,7 @@ def prior_config(source: Path, run_dir: Path, **changes: Any) -> TrainPriorConfi
         "codes": source / "codes",
         "tokenizer": source / "tokenizer/model",
         "condition": "none",
-        "size": "1m",
-        "optim": OptimConfig(lr=1e-3, warmup_steps=2),
         "steps": 2,
         "batch_size": 60,
-        "workers": 0,
-        "allow_failed": True,
     }
-    return TrainPriorConfig(run_dir=run_dir, **{**options, **changes})
+    return small_prior(run_dir, **{**options, **changes})

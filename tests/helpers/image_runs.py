@@ -41,12 +41,12 @@ def tokenizer_config(run_dir: Path, **changes: object) -> TrainImageTokenizerCon
     return TrainImageTokenizerConfig(run_dir=run_dir, **{**options, **changes})  # type: ignore[arg-type]
 
 
-def few_digits(folder: Path, **counts: int) -> dict[str, str]:
-    """The first digits of each split in a Parquet file of its own; the files' paths by split."""
+def few_digits(folder: Path, **counts: int) -> ImageDataConfig:
+    """The first digits of each split, in a Parquet file of its own."""
     folder.mkdir(parents=True, exist_ok=True)
     files = {}
     for split, count in counts.items():
         digits = load_images(ImageDataConfig(test="test"), split, channels=1, size=8)
         files[split] = str(folder / f"{split}.parquet")
         digits.rows.select(range(count)).to_parquet(files[split])
-    return files
+    return ImageDataConfig(source="parquet", **files)

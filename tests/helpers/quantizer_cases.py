@@ -136,6 +136,11 @@ CASES = {
 }
 
 
+def seeded(**options: object) -> SimVQ:
+    torch.manual_seed(0)
+    return SimVQ(**options)
+
+
 def normal(*shape: int, seed: int = 1) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 

@@ -81,7 +81,7 @@ def test_what_is_uploaded_has_limits(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_an_answer_that_takes_too_long_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "ANSWER_SECONDS", 0.0)
-    pieces = limits.told_along(lambda: iter([1, 2, 3]))()
+    pieces = limits.errors_shown_while_streaming(lambda: iter([1, 2, 3]))()
     assert next(pieces) == 1
     with pytest.raises(gradio.Error, match="stopped after 0 seconds"):
         next(pieces)

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 import pytest
 import torch
+from helpers.code_runs import small_prior
 from helpers.speech_runs import MODEL, RATE, words
 
 from common.codes import read_codes, read_manifest
@@ -27,7 +28,6 @@ from stage1_tokenizer.images.data import ImageDataConfig, load_images
 from stage1_tokenizer.quantizers import RQConfig
 from stage1_tokenizer.speech.data import load_clips
 from stage1_tokenizer.speech.encode import EncodeSpeechConfig
-from stage2_prior.train_config import TrainPriorConfig
 
 ROOT = Path(__file__).parents[2]
 QUANTIZERS = {
@@ -129,18 +129,15 @@ def test_speech_of_several_levels_is_encoded_learned_and_gone_on_with(
     waveform = clips.decode(clips[3])
     assert rows[3]["codes"] == tokenizer.encode(waveform[None])[0].flatten().tolist()
     assert 2 * manifest["positions"] == sum(map(len, rows["codes"]))
-    config = TrainPriorConfig(
-        run_dir=tmp_path / "prior",
+    config = small_prior(
+        tmp_path / "prior",
         codes=tmp_path / "codes",
         tokenizer=tmp_path / "tokenizer",
-        size="1m",
         condition="none",
         levels_by=levels_by,
         optim=OptimConfig(lr=1e-3, warmup_steps=1),
         steps=2,
         batch_size=4,
-        workers=0,
-        allow_failed=True,
     )
     assert "nats per code" in train_prior(config)
     last = read_metrics(tmp_path / "prior")[-1]

@@ -18,8 +18,9 @@ from huggingface_hub import ModelCard
 from PIL import Image
 
 from pipelines.generation.images import ImageGenerationPipeline
+from pipelines.generation.load import load_pipeline
 from pipelines.model_card import model_card, save_examples
-from pipelines.publish import load_pipeline, pipeline_folder, push
+from pipelines.publish import pipeline_folder, push
 
 METRICS = {
     "FD(digits-classifier) vs train": {

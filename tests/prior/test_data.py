@@ -33,7 +33,7 @@ def test_items_of_unequal_lengths_are_padded_and_keep_their_conditions() -> None
     items = CodeDataset(Dataset.from_dict({**columns, "codes": codes}), prior, 0.0, 0)
     assert items.mean_codes == sum(map(len, codes)) / 12
     seen = []
-    for conditions, batch in held_out_batches(items, batch_size=5, rank=0, world=1):
+    for conditions, batch in held_out_batches(items, batch_size=5):
         for condition, item in zip(conditions, batch, strict=True):
             seen.append((condition.tolist(), item[item != IGNORED].tolist()))
     entries = prior.conditions(12, labels=columns["label"], speakers=columns["speaker"])
@@ -46,8 +46,7 @@ def test_conditions_are_withheld_by_position_in_any_batch() -> None:
     items = CodeDataset(Dataset.from_dict(columns), prior, 0.3, 7)
 
     def first(count: int, batch_size: int) -> list[tuple[int, int]]:
-        options = {"done": 0, "rank": 0, "world": 1, "workers": 0}
-        batches = training_batches(items, batch_size=batch_size, **options)
+        batches = training_batches(items, batch_size=batch_size)
         pairs = []
         while len(pairs) < count:
             conditions, codes = next(batches)

@@ -13,7 +13,6 @@ from common.tracking import read_metrics
 from common.training import OptimConfig
 from pipelines.generation.images import ImageGenerationPipeline
 from stage1_tokenizer import ImageTokenizer
-from stage1_tokenizer.images.data import ImageDataConfig
 from stage2_prior import Prior
 from stage2_prior.train import train_prior
 
@@ -21,8 +20,7 @@ from stage2_prior.train import train_prior
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("source")
-    files = few_digits(root, train=120, validation=30)
-    return make_source(root, ImageDataConfig(source="parquet", **files))
+    return make_source(root, few_digits(root, train=120, validation=30))
 
 
 def test_a_prior_goes_on_from_another_run_or_a_pipeline(source: Path, tmp_path: Path) -> None:

@@ -144,8 +144,7 @@ def test_training_shuffles_half_of_the_items_by_position_in_any_batch() -> None:
     items = CodeDataset(rows, prior, 0.1, 7, 640)
 
     def first(batch_size: int) -> list[tuple[Tensor, Tensor]]:
-        options = {"done": 0, "rank": 0, "world": 1, "workers": 0}
-        batches = training_batches(items, batch_size=batch_size, **options)
+        batches = training_batches(items, batch_size=batch_size)
         return [
             pair for _ in range(64 // batch_size) for pair in zip(*next(batches)[1:], strict=True)
         ]
@@ -181,7 +180,7 @@ def test_a_prior_of_random_order_learns_what_stands_where(levels_by: str) -> Non
     sequence = torch.stack([torch.arange(6) % size for size in SIZES], 1).flatten()[None]
     rows = Dataset.from_dict({"codes": sequence.tolist() * 16})
     items = CodeDataset(rows, prior, 0.0, 0, 16 * 60)
-    batches = training_batches(items, batch_size=16, done=0, rank=0, world=1, workers=0)
+    batches = training_batches(items, batch_size=16)
     optimizer = torch.optim.AdamW(prior.parameters(), lr=3e-3)
     for _ in range(60):
         optimizer.zero_grad()

@@ -2,17 +2,11 @@
 
 import pytest
 import torch
-from helpers.codebook_upkeep import upkeep_step, vectors
+from helpers.codebook_upkeep import is_one_of, upkeep_step, vectors
 from helpers.quantizer_cases import LargestTensor
-from torch import Tensor
 
 from stage1_tokenizer.quantizers import CVQ, EMA, Affine, Quantizer
 from stage1_tokenizer.quantizers.assignments import Assignments
-
-
-def is_one_of(table: Tensor, among: Tensor) -> Tensor:
-    """Whether each vector of `table` is exactly one of `among`."""
-    return (table[:, None] == among[None]).all(2).any(1)
 
 
 @pytest.mark.parametrize(("available", "count"), [(100, 100), (1000, 7), (101, 100), (150, 100)])

@@ -4,15 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 import vector_quantize_pytorch as library
-from helpers.codebook_upkeep import FAR, upkeep_step, vectors
-from torch import Tensor
+from helpers.codebook_upkeep import FAR, is_one_of, upkeep_step, vectors
 
 from stage1_tokenizer.quantizers import EMA, Affine, CVQConfig, EMAConfig
-
-
-def is_one_of(table: Tensor, among: Tensor) -> Tensor:
-    """Whether each vector of `table` is exactly one of `among`."""
-    return (table[:, None] == among[None]).all(2).any(1)
 
 
 def test_ema_is_the_library_of_others_after_ten_steps() -> None:

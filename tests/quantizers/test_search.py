@@ -2,18 +2,12 @@
 
 import pytest
 import torch
+from helpers.quantizer_cases import seeded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from stage1_tokenizer.quantizers import SimVQ
 from stage1_tokenizer.quantizers.search import COLUMNS, most_alike, nearest
-
-
-def seeded(**options: object) -> SimVQ:
-    torch.manual_seed(0)
-    return SimVQ(**options)
-
 
 # of the switch, on its way back
 pytestmark = pytest.mark.filterwarnings("ignore:TF32 acceleration")

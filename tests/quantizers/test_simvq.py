@@ -4,16 +4,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 import vector_quantize_pytorch as library
-from helpers.quantizer_cases import normal
+from helpers.quantizer_cases import normal, seeded
 
 from stage1_tokenizer.quantizers import SimVQ, SimVQConfig
 from stage1_tokenizer.quantizers.losses import gaussian_wasserstein
 from stage1_tokenizer.quantizers.simvq import off_diagonal_gram
-
-
-def seeded(**options: object) -> SimVQ:
-    torch.manual_seed(0)
-    return SimVQ(**options)
 
 
 def test_the_wasserstein_penalty_alone_brings_the_codes_to_the_latents() -> None:

@@ -26,8 +26,7 @@ QUANTIZERS = (
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> ImageDataConfig:
-    files = few_digits(tmp_path_factory.mktemp("digits"), train=320, validation=16)
-    return ImageDataConfig(source="parquet", **files)
+    return few_digits(tmp_path_factory.mktemp("digits"), train=320, validation=16)
 
 
 @pytest.mark.parametrize("quantizer", QUANTIZERS, ids=lambda quantizer: quantizer.method)

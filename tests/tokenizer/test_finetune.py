@@ -37,8 +37,7 @@ FROZEN = ("encoder", "codebook")
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> ImageDataConfig:
-    files = few_digits(tmp_path_factory.mktemp("digits"), train=120, validation=30)
-    return ImageDataConfig(source="parquet", **files)
+    return few_digits(tmp_path_factory.mktemp("digits"), train=120, validation=30)
 
 
 @pytest.fixture(scope="module")

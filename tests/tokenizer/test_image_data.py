@@ -65,10 +65,9 @@ def load(config: ImageDataConfig, channels: int = 3, size: int = 8) -> ImageData
 
 
 def batches(images: ImageDataset, count: int = 6, **options: int) -> list[torch.Tensor]:
-    settings = {"batch_size": 8, "seed": 0, "done": 0, "rank": 0, "world": 1, "workers": 0}
     augment = ImageAugmentConfig(crop=True, flip=True)
     load_item = partial(images.training_item, augment=augment)
-    loader = item_loader(images, load_item, **{**settings, **options})
+    loader = item_loader(images, load_item, batch_size=8, seed=0, **options)
     return [batch["images"] for batch in islice(loader, count)]
 
 
@@ -133,8 +132,7 @@ def test_a_bad_image_is_skipped_and_counted(tmp_path: Path) -> None:
     with pytest.raises(BadItemError, match=r"003\.png"):
         images.decode(images[3])
     load_item = partial(images.training_item, augment=ImageAugmentConfig())
-    order = {"batch_size": 10, "seed": 0, "done": 0, "rank": 0, "world": 1, "workers": 0}
-    loader = item_loader(images, load_item, **order)
+    loader = item_loader(images, load_item, batch_size=10, seed=0)
     names = [name for batch in islice(loader, 4) for name in batch["bad"]]
     assert sorted(set(names)) == ["003.png", "004.png"]
 

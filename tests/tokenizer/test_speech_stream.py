@@ -50,10 +50,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory, data: SpeechDataConfig) ->
 
 
 def batches(data: SpeechDataConfig, count: int, **options: int) -> list[torch.Tensor]:
-    settings = {"batch_size": 4, "seed": 0, "done": 0, "rank": 0, "world": 1, "workers": 0}
     clips, augment = load_clips(data, "train", sample_rate=RATE), SpeechAugmentConfig()
     load = partial(clips.training_item, augment=replace(augment, crop_seconds=0.25))
-    loader: Iterator[Batch] = iter(item_loader(clips, load, **{**settings, **options}))
+    loader: Iterator[Batch] = iter(item_loader(clips, load, batch_size=4, seed=0, **options))
     return [batch["waveforms"] for batch in islice(loader, count)]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import datasets
 import pytest
 import torch
+from helpers.code_runs import small_prior
 from helpers.image_runs import few_digits, tokenizer_config
 from helpers.processes import run_on_two, save_experiment
 from helpers.runs import PowerCut, assert_same_run, cut_in_step
@@ -16,7 +17,6 @@ import stage2_prior.train
 from common.checkpoints import list_checkpoints
 from common.codes import read_codes, read_manifest
 from common.tracking import read_metrics
-from common.training import OptimConfig
 from stage1_tokenizer import ImageTokenizer
 from stage1_tokenizer.encode import encode
 from stage1_tokenizer.images.data import ImageAugmentConfig, ImageDataConfig, load_images
@@ -32,28 +32,15 @@ STATE = "checkpoints/step-00000008/state.safetensors"
 def prior_config(
     run_dir: Path, codes: Path, tokenizer: Path, **changes: object
 ) -> TrainPriorConfig:
-    options: dict[str, object] = {
-        "size": "1m",
-        "dropout": 0.1,
-        "optim": OptimConfig(lr=1e-3, warmup_steps=2),
-        "steps": 8,
-        "batch_size": 76,
-        "ema_decay": 0.9,
-        "workers": 0,
-        "log_every": 1,
-        "save_every": 4,
-        "allow_failed": True,
-    }
-    return TrainPriorConfig(  # type: ignore[arg-type]
-        run_dir=run_dir, codes=codes, tokenizer=tokenizer, **{**options, **changes}
-    )
+    options = {"dropout": 0.1, "steps": 8, "batch_size": 76, "ema_decay": 0.9}
+    options |= {"log_every": 1, "save_every": 4}
+    return small_prior(run_dir, codes=codes, tokenizer=tokenizer, **{**options, **changes})
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> ImageDataConfig:
     """The first 359 digits to train on, and 90 held out, in Parquet files."""
-    files = few_digits(tmp_path_factory.mktemp("digits"), train=359, validation=90)
-    return ImageDataConfig(source="parquet", **files)
+    return few_digits(tmp_path_factory.mktemp("digits"), train=359, validation=90)
 
 
 @pytest.fixture(scope="module")

@@ -183,14 +183,7 @@ class ImageClassifierTask:
         """
         size, bad_items = self.config.batch_size, bad_items_of(self.train)
         for batch in item_loader(
-            self.train,
-            self.training_item,
-            batch_size=size,
-            seed=self.config.seed,
-            done=0,
-            rank=0,
-            world=1,
-            workers=0,
+            self.train, self.training_item, batch_size=size, seed=self.config.seed
         ):
             bad_items.count(batch["bad"], batch["epoch"], size)
             images = batch["images"].to(device, memory_format=torch.channels_last)

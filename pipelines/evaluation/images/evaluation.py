@@ -16,7 +16,8 @@ from pipelines.evaluation.controls import (
     code_tables,
     control_sequences,
     scrambled_image,
-    share_of_the_way,
+    shares,
+    train_to_train,
 )
 from pipelines.evaluation.examples import Examples
 from pipelines.evaluation.extractors import NO_CLASSIFIER
@@ -123,17 +124,13 @@ class ImageEvaluation:
         if self.sampled:
             labelled = self.sampling["labels"] is not None
             classes = tuple(self.sampling["classes"] or ()) if labelled else ()
-            rows["samples"] |= self.of_originals(sets["samples"], classes) | self.shares(sets)
+            rows["samples"] |= self.of_originals(sets["samples"], classes)
+            rows["samples"] |= shares(sets, self.references, self.config.seed)
         real = [each.heldout.features for each in self.references]
         rows["held-out vs train"] = self.to_train(real) | self.of_originals(
             real, self.heldout.classes
         )
-        rows["train vs train"] = {
-            self.name("FID", each.extractor): distance(
-                each.train.features, each.train, each.extractor
-            )
-            for each in self.references
-        }
+        rows["train vs train"] = train_to_train(self.references)
         return rows
 
     def sets(self) -> Iterator[tuple[str, Iterator[Batch]]]:
@@ -252,18 +249,6 @@ class ImageEvaluation:
                 metrics[name] = label_accuracy(extractor, side, classes)
         missing = NO_CLASSIFIER if classes else Unavailable("there are no labels")
         return metrics or {"label accuracy": missing}
-
-    def shares(self, sets: dict[str, list[Features]]) -> Metrics:
-        """The share of the way from bigrams to reconstructions, by each extractor."""
-        return {
-            metric_name("share of the way", each.extractor): share_of_the_way(
-                {name: sides[i] for name, sides in sets.items()},
-                each.train,
-                each.extractor,
-                self.config.seed,
-            )
-            for i, each in enumerate(self.references)
-        }
 
     def name(self, metric: str, extractor: Extractor, against: str = "train") -> str:
         """The name of a distance in the table."""

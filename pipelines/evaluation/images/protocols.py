@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
+from torchvision.transforms.v2 import functional as TF
 
 from common.images import from_uint8, to_pil
 from common.seeding import generator_at
@@ -151,8 +152,7 @@ def jpeg(quality: int, image: UInt8[Tensor, "c y x"], index: int = 0) -> UInt8[T
     """The image after JPEG, as Pillow writes it."""
     buffer = io.BytesIO()
     to_pil(image).save(buffer, format="JPEG", quality=quality)
-    pixels = torch.from_numpy(np.array(Image.open(buffer)))
-    return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1).contiguous()
+    return TF.pil_to_tensor(Image.open(buffer)).contiguous()
 
 
 def lowered(image: UInt8[Tensor, "c y x"], index: int) -> UInt8[Tensor, "c y x"]:

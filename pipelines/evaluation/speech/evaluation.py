@@ -12,7 +12,13 @@ from torch import Tensor
 
 from common.seeding import epoch_order
 from pipelines.evaluation.config import ScoreSpeechConfig
-from pipelines.evaluation.controls import code_tables, control_sequences, scrambled_clip
+from pipelines.evaluation.controls import (
+    code_tables,
+    control_sequences,
+    scrambled_clip,
+    shares,
+    train_to_train,
+)
 from pipelines.evaluation.features import (
     Extractor,
     References,
@@ -20,7 +26,6 @@ from pipelines.evaluation.features import (
     cached_reference,
     limited,
 )
-from pipelines.evaluation.fidelity import distance, metric_name
 from pipelines.evaluation.reconstruction import Reconstructor
 from pipelines.evaluation.report import AudioPlayers, Figure
 from pipelines.evaluation.speech.data import Clips, read_clips, sampled_clips, unlabelled
@@ -46,7 +51,6 @@ from pipelines.evaluation.speech.rows import (
     closeness,
     distances,
     heldout_bits,
-    shares,
     sound,
     to_train,
 )
@@ -124,20 +128,17 @@ class SpeechEvaluation:
         if self.sampled:
             samples = self.extracted(self.sampled)
             controls = {name: self.extracted(clips) for name, clips in self.controls()}
+            sets = {"samples": samples, "reconstruction": rebuilt} | controls
+            features = {name: each.features for name, each in sets.items()}
             rows["samples"] = (
                 {"held-out bits per second of audio": heldout_bits(config.prior_run)}
                 | sound(samples, *networks)
                 | as_set(samples, train, config.seed)
-                | shares({"samples": samples, "reconstruction": rebuilt} | controls, config.seed)
+                | shares(features, self.references, config.seed)
             )
             rows |= {name: to_train(control, config.seed) for name, control in controls.items()}
         rows["held-out vs train"] = as_set(real, train, config.seed)
-        rows["train vs train"] = {
-            f"{metric_name('FID', each.extractor)} vs train": distance(
-                each.train.features, each.train, each.extractor
-            )
-            for each in self.references
-        }
+        rows["train vs train"] = train_to_train(self.references)
         return rows
 
     def controls(self) -> Iterator[tuple[str, Clips]]:

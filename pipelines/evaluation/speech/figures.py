@@ -3,7 +3,7 @@
 from functools import partial
 from pathlib import Path
 
-import matplotlib
+from matplotlib import pyplot
 from torch import Tensor
 
 from common.figures import save_figure
@@ -11,9 +11,6 @@ from pipelines.evaluation.examples import varied
 from pipelines.evaluation.report import AudioPlayers, Figure, figure
 from pipelines.evaluation.speech.data import Clips
 from stage1_tokenizer.speech.figures import save_spectrograms, wav_bytes
-
-matplotlib.use("Agg")
-from matplotlib import pyplot
 
 PLAYED, SHOWN = 10, 4
 """Samples and reconstructions that can be played, and whose spectrograms are shown."""

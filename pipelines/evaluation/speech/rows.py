@@ -10,7 +10,6 @@ from torch import Tensor
 
 from common.tracking import read_metrics
 from pipelines.evaluation.config import Voicing
-from pipelines.evaluation.controls import share_of_the_way
 from pipelines.evaluation.extractors import NO_CLASSIFIER
 from pipelines.evaluation.features import Features, References
 from pipelines.evaluation.fidelity import (
@@ -63,6 +62,11 @@ class ClipSet:
     clips: Clips
     sides: tuple[Comparison, ...]
     """By each extractor, the first by all metrics."""
+
+    @property
+    def features(self) -> list[Features]:
+        """Those by each extractor."""
+        return [side.features for side in self.sides]
 
     @property
     def by_voice(self) -> Comparison | Unavailable:
@@ -236,17 +240,6 @@ def as_set(scored: ClipSet, train: Clips, seed: int) -> Metrics:
             side.features, side.real.train, extractor
         )
     return metrics | {"speaker similarity to the speaker's mean": to_speakers(scored, train)}
-
-
-def shares(sets: dict[str, ClipSet], seed: int) -> Metrics:
-    """The share of the way from bigrams to reconstructions, by each extractor."""
-    metrics: Metrics = {}
-    for i, side in enumerate(sets["samples"].sides):
-        extractor = side.real.extractor
-        features = {name: each.sides[i].features for name, each in sets.items()}
-        name = metric_name("share of the way", extractor)
-        metrics[name] = share_of_the_way(features, side.real.train, extractor, seed)
-    return metrics
 
 
 def to_speakers(scored: ClipSet, train: Clips) -> Metric | Unavailable:
