@@ -54,7 +54,7 @@ FACTS = {
         "95.7 % of samples carry their label",
     ),
     "librispeech_cpu": Facts(
-        "an excerpt of LibriSpeech, from the Hub; measured on another, and before an initialisation was mended",
+        "an excerpt of LibriSpeech, from the Hub; measured on another, by an earlier recipe",
         "a CPU",
         "76 + 11 min",
         "STOI 0.773; 857 bits per second",

@@ -40,18 +40,10 @@ class AffineConfig:
     """Steps of gradient descent on the codebook loss alone, after each step of the model."""
     inner_rate: NonNegative = 50.0
     """Learning rate of these steps."""
-    replace_after: Count = 20
+    replace_after: Whole = 20
     """A code that no vector chose in so many steps becomes one of the batch; 0 keeps it."""
     start: Literal["normal", "data", "k-means"] = "k-means"
     """Initial codebook: N(0, 1), vectors of the first batch, or their centres."""
-
-    def __post_init__(self) -> None:
-        if min(self.inner_steps, self.inner_rate, self.replace_after, self.affine_rate) < 0:
-            raise ValueError(
-                f"inner_steps={self.inner_steps}, inner_rate={self.inner_rate}, replace_after="
-                f"{self.replace_after} and affine_rate={self.affine_rate} must not be negative: set "
-                "them in model.quantizer"
-            )
 
 
 class Affine(Quantizer):

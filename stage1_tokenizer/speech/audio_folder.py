@@ -50,31 +50,13 @@ def _rows(root: Path, files: list[Path]) -> Dataset:
 def _metadata(root: Path, files: list[Path]) -> dict[str, list[str]]:
     """The columns of metadata.csv, in the order of the files; none without such a file.
 
-    Raises ValueError for a table that is not one, and where its lines and the files are not the same.
+    Raises ValueError where its lines and the files are not the same, and as `_table` does.
     """
     table = root / METADATA
     if not table.is_file():
         return {}
-    with table.open(newline="", encoding="utf-8-sig") as opened:
-        reader = csv.DictReader(opened, strict=True)
-        try:
-            names, rows = reader.fieldnames or [], list(reader)
-        except (csv.Error, ValueError) as error:
-            raise ValueError(f"{table} is not a valid CSV file ({error}): fix it") from None
-    if len(set(names)) < len(names):
-        raise ValueError(f"{table} has two columns of one name: rename one")
-    for number, row in enumerate(rows, start=2):
-        if None in row or None in row.values():
-            raise ValueError(
-                f"{table}, line {number} has not as many values as the first line has names: fix it"
-            )
-    if files and "file_name" not in names:
-        raise ValueError(
-            f"{table} has no column file_name, its first line is {','.join(names)!r}: name the columns there, with commas "
-            "between them"
-        )
     lines: dict[str, dict[str, str]] = {}
-    for row in rows:
+    for row in _table(table):
         name = row.pop("file_name")
         if name in lines:
             raise ValueError(f"{table} has two lines whose file_name is {name!r}: remove one")
@@ -91,3 +73,26 @@ def _metadata(root: Path, files: list[Path]) -> dict[str, list[str]]:
         )
     ordered = [lines[path] for path in paths]
     return {name: [line[name] for line in ordered] for name in ordered[0]}
+
+
+def _table(table: Path) -> list[dict[str, str]]:
+    """The lines of a table by the names of its columns. Raises ValueError for one that is none, or lacks file_name."""
+    with table.open(newline="", encoding="utf-8-sig") as opened:
+        reader = csv.DictReader(opened, strict=True)
+        try:
+            names, rows = reader.fieldnames or [], list(reader)
+        except (csv.Error, ValueError) as error:
+            raise ValueError(f"{table} is not a valid CSV file ({error}): fix it") from None
+    if len(set(names)) < len(names):
+        raise ValueError(f"{table} has two columns of one name: rename one")
+    for number, row in enumerate(rows, start=2):
+        if None in row or None in row.values():
+            raise ValueError(
+                f"{table}, line {number} has not as many values as the first line has names: fix it"
+            )
+    if "file_name" not in names:
+        raise ValueError(
+            f"{table} has no column file_name, its first line is {','.join(names)!r}: name the columns there, with commas "
+            "between them"
+        )
+    return rows

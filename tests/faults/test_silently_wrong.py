@@ -145,7 +145,7 @@ def test_too_many_bad_items_are_refused_also_by_the_command_that_goes_on(
         shard_items=64,
     )
     for first in (r"3\.png", "item 3 of train"):  # the second command has met one of them alone
-        with pytest.raises(ValueError, match=f"2 items of an epoch of 120 .* is {first}: mend"):
+        with pytest.raises(ValueError, match=f"2 items of an epoch of 120 .* is {first}: fix"):
             encode(config)
 
 

@@ -94,9 +94,11 @@ def animated() -> Iterator[OddImage]:
         options = {"save_all": True, "append_images": [frames[1]]}
         yield f"animated {kind}", content(smooth_image(), kind, **options), pixels(smooth_image())
     palette = smooth_image().convert("P")
-    for transparency in (3, bytes(range(256))):
+    indices = np.asarray(palette)[..., None]
+    for transparency, opacity in ((3, indices != 3), (bytes(range(256)), indices / 255)):
         stored = content(palette, "PNG", transparency=transparency)
-        yield f"palette, {type(transparency).__name__} transparent", stored, pixels(palette)
+        shown = pixels(palette) * opacity + 255 * (1 - opacity)  # on white
+        yield f"palette, {type(transparency).__name__} transparent", stored, shown
 
 
 def broken() -> Iterator[OddImage]:

@@ -95,7 +95,7 @@ def test_the_traceback_of_an_unexpected_error_stays_in_the_run_s_folder(
     def broken(section: str, config: object) -> str:
         raise KeyError("a defect")
 
-    monkeypatch.setattr(cli, "made", broken)
+    monkeypatch.setattr(cli, "call_verb", broken)
     with pytest.raises(
         UnexpectedError, match=r"KeyError: 'a defect' \(the traceback is in .*error\.txt"
     ):
@@ -126,7 +126,7 @@ def test_run_names_the_verb_of_an_unexpected_error(
     def broken(section: str, config: object) -> str:
         raise KeyError("a defect")
 
-    monkeypatch.setattr(cli, "made", broken)
+    monkeypatch.setattr(cli, "call_verb", broken)
     with pytest.raises(SystemExit) as caught:
         main(["run", str(ROOT / "configs/smoke.yaml"), f"run_dir={tmp_path / 'run'}"])
     assert caught.value.code == 1
