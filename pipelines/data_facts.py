@@ -137,6 +137,9 @@ def opened(data: str) -> tuple[str, str | None, dict[str, str], Dataset, int]:
             found = datasets.load_dataset(data, subset)
     except (OSError, ValueError, KeyError) as error:
         reason = (str(error).splitlines() or [repr(error)])[0]
+        if path.is_dir() and images == 0:
+            there = sorted({file.suffix.lower() for file in path.rglob("*") if file.suffix})
+            reason = f"its files are {', '.join(there[:8]) or 'none'}; of sound, {', '.join(SUFFIXES)} are read"
         raise ValueError(
             f"{data} is no folder with images or sound, no file and no data set of the Hub that can be read "
             f"({reason})"

@@ -30,11 +30,25 @@ def causes(
     """
     if health.latents_scale < CONSTANT:  # beside which nothing else says anything
         return _latents(health)
-    return [
+    findings = [
         *_latents(health),
         *(_scales(health) if by_distance else []),
         *_geometry(health),
         *_few_used(health, method),
+    ]
+    return findings or (_error(health) if by_distance else [])
+
+
+def _error(health: CodebookHealth) -> list[Finding]:
+    if health.error < 1:
+        return []
+    return [
+        codes_finding(
+            "the codes say less than one code at the mean would",
+            f"the latents' mean squared distance to their codes is {health.error:.2g} of their variance",
+            "well below 1",
+            "Initialise the codes from the latents, or train longer.",
+        )
     ]
 
 

@@ -169,9 +169,12 @@ def test_mistakes_are_told_in_a_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "empty").mkdir()
+    (tmp_path / "phone").mkdir()
+    (tmp_path / "phone" / "a.m4a").write_bytes(b"AAC")
     (tmp_path / "text.parquet").write_bytes(b"no Parquet")
     for words, said in (
         ([str(tmp_path / "empty")], "is no folder with images or sound"),
+        ([str(tmp_path / "phone")], r"its files are .m4a; of sound, .wav, .flac"),
         ([str(tmp_path / "text.parquet")], "text.parquet"),
         ([str(tmp_path), "hours=3"], "'hours=3' is no option: give minutes=30"),
     ):

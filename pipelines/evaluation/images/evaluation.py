@@ -68,6 +68,7 @@ class ImageEvaluation:
         sampling: dict[str, Any] | None,
     ) -> None:
         self.config, self.reconstructor, self.sampling = config, reconstructor, sampling or {}
+        self.published = read_statistics(config.statistics) if config.statistics else None
         size = reconstructor.tokenizer.config.image_size
         channels = reconstructor.tokenizer.config.in_channels
         self.sampled = None
@@ -91,7 +92,6 @@ class ImageEvaluation:
         """Originals and their reconstructions; `metrics` makes these and the next."""
         self.features: dict[str, list[Features]] = {}
         """Of reconstructions and samples, by each extractor."""
-        self.published = read_statistics(config.statistics) if config.statistics else None
         self.published_side = self.side_of(self.published) if self.published else 0
 
     def side_of(self, published: Statistics) -> int:
