@@ -85,7 +85,7 @@ def test_a_healthy_codebook_has_no_cause_of_collapse() -> None:
         (normal(100, 8), normal(64, 8, seed=1), "too few vectors to tell"),
         (
             normal(4000, 8),
-            3 * normal(64, 8, seed=1),
+            5.2 * torch.eye(8)[:1] + 1.5 * torch.cat([torch.eye(8)[1:3], -torch.eye(8)[1:3]]),
             "the codes say less than one code at the mean",
         ),
     ],
