@@ -6,7 +6,10 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 
+from common.stopwatch import part
 
+
+@part("optimizer")
 def clipped_norm(
     network: nn.Module,
     most: float,
@@ -23,6 +26,7 @@ def clipped_norm(
     return nn.utils.clip_grad_norm_(network.parameters(), most)
 
 
+@part("optimizer")
 def step_and_clear(optimizers: Sequence[Optimizer], scaler: GradScaler | None) -> None:
     """A step of each optimizer, whose gradients are then gone; the scaler's scale follows once, after all of them."""
     for optimizer in optimizers:

@@ -9,7 +9,7 @@ from common.init_from import source_folder
 from common.runs import is_begun, refuse_missing
 from pipelines.cli import output_folder
 from pipelines.evaluation.statistics_files import read_statistics
-from pipelines.generation.named import Named, numbers_of
+from pipelines.generation.named import Named, written_numbers
 from stage1_tokenizer.data import ItemDataset
 from stage1_tokenizer.images.data import load_images
 from stage1_tokenizer.speech.data import SpeechDataConfig, load_clips
@@ -91,7 +91,7 @@ def check_items(configs: Mapping[str, Any], train: ItemDataset) -> None:
 def check_named(given: Named | Sequence[Named], names: Sequence[str], kind: str) -> None:
     """Raises ValueError for a name that is not among these, and for a number that none of them has."""
     try:
-        outside = [i for i in numbers_of(given, names, kind) or () if not 0 <= i < len(names)]
+        outside = [i for i in written_numbers(given, names, kind) or () if not 0 <= i < len(names)]
     except ValueError as error:
         raise ValueError(f"{error}: set samples.{kind}s") from None
     if outside:

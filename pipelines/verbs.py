@@ -133,12 +133,9 @@ def sample(config: SampleImagesConfig | SampleSpeechConfig) -> str:
     with writing(config.out):
         out: Path = pipelines.sample.sample(config)
     files = "samples.npz and sample.json" if config.modality == "images" else "sample.json"
-    chosen = (
-        f" guidance {read_json(out / 'sample.json')['guidance']:g},"
-        if isinstance(config.guidance, tuple)
-        else ""
-    )
-    return f"{out}: {config.count} samples,{chosen} {files}"
+    if isinstance(config.guidance, tuple):
+        files = f"guidance {read_json(out / 'sample.json')['guidance']:g}, {files}"
+    return f"{out}: {config.count} samples, {files}"
 
 
 def compare(config: CompareConfig) -> str:

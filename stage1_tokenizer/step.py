@@ -21,15 +21,13 @@ def optimize(
         adversary.requires_grad_(False)  # keeps the generator's gradient out of it
     losses, fakes, quantized = generator_gradients(run, batch, adversary)
     most, scaler = run.config.optim.grad_clip, accelerator.scaler
-    with part("optimizer"):
-        norms = [clipped_norm(run.model, most, [run.optimizer.optimizer], scaler)]
+    norms = [clipped_norm(run.model, most, [run.optimizer.optimizer], scaler)]
     optimizers = [run.optimizer.optimizer]
     discriminator, its_optimizer = run.wrapped_discriminator, run.discriminator_optimizer
     if adversary is not None and discriminator is not None and its_optimizer is not None:
         adversary.requires_grad_(True)
         losses["discriminator"] = discriminator_gradients(run, batch, fakes, discriminator)
-        with part("optimizer"):
-            norms.append(clipped_norm(discriminator, most, [its_optimizer.optimizer], scaler))
+        norms.append(clipped_norm(discriminator, most, [its_optimizer.optimizer], scaler))
         optimizers.append(its_optimizer.optimizer)
     skip = run.guard.inspect(step, losses, norms, scaled=scaler is not None)
     scheduled = learning_rate(step, run.config.steps, run.config.optim)
@@ -38,8 +36,7 @@ def optimize(
             if "scale" in group:
                 group["lr"] = group["scale"] * scheduled
         optimizer.found_inf = skip  # type: ignore[attr-defined]
-    with part("optimizer"):
-        step_and_clear(optimizers, scaler)
+    step_and_clear(optimizers, scaler)
     return losses, quantized, norms[0]
 
 

@@ -154,8 +154,7 @@ def optimize(run: Training, loss: Tensor, step: int) -> Tensor:
     """One step of the optimizers; returns the gradient's norm before clipping."""
     config, scaler = run.config, run.accelerator.scaler
     optimizers = [each.optimizer for each in run.optimizers]
-    with part("optimizer"):
-        norm = whole(clipped_norm(run.model, config.optim.grad_clip, optimizers, scaler))
+    norm = whole(clipped_norm(run.model, config.optim.grad_clip, optimizers, scaler))
     lr = learning_rate(step, config.steps, config.optim)
     skip = run.guard.inspect(step, {"train": loss}, [norm], scaled=scaler is not None)
     optimizers[0].found_inf = skip
@@ -164,8 +163,7 @@ def optimize(run: Training, loss: Tensor, step: int) -> Tensor:
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = lr
-    with part("optimizer"):
-        step_and_clear(optimizers, scaler)
+    step_and_clear(optimizers, scaler)
     return norm
 
 

@@ -97,7 +97,8 @@ def indistinguishable(lines: Sequence[Line], column: str) -> list[Line]:
     """The row with the best mean, and those that the seeds do not set apart from it.
 
     Rows with other bits do not compete, those with several codes per position not in how many codes are used, and no
-    row in what a poor codebook may have much or little of. A row that shares fewer than two seeds with the best is not set apart by anything, but not marked either.
+    row in what a poor codebook may have much or little of. A row that shares fewer than two seeds with the best is not
+    set apart by anything, but not marked either.
     """
     better = BETTER.get(column, "neither")
     measured = [line for line in lines if line.equal_bits and line.mean(column) is not None]

@@ -94,9 +94,8 @@ def next_step(table: Mapping[str, Values], items: str) -> str:
     ]
     order = f"{name} is {texts[0]} for real held-out {items}, {texts[1]} for reconstructions and {texts[2]} for samples"
     by_prior = samples - rebuilt > rebuilt - real
-    if (
-        counts[2] < counts[1] if by_prior else counts[2] > counts[1]
-    ):  # as the bias of fewer items would have it
+    fewer_of_the_larger = counts[2] < counts[1] if by_prior else counts[2] > counts[1]
+    if fewer_of_the_larger:  # whose bias alone may make it the larger one
         return (
             f"{order}. The fewer the items, the larger the distance, so that these do not say which stage loses more: "
             f"set samples.count={counts[1]}."

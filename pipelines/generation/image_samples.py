@@ -12,7 +12,7 @@ from PIL import Image
 from common.files import replaced_file
 from common.images import ROUNDING, save_pil
 from pipelines.generation.images import ImageGenerationPipeline
-from pipelines.generation.named import in_turn, numbers_of
+from pipelines.generation.named import in_turn, written_numbers
 from pipelines.sample_config import SampleImagesConfig
 
 
@@ -59,7 +59,7 @@ def sample_labels(
 ) -> list[int] | None:
     """The label of each sample, or None for a prior without labels."""
     classes = len(pipeline.classes) if pipeline.prior.config.classes else 0
-    chosen = numbers_of(config.labels, pipeline.classes, "label") or range(classes)
+    chosen = written_numbers(config.labels, pipeline.classes, "label") or range(classes)
     return in_turn(chosen, range(config.count))
 
 

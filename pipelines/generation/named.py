@@ -25,6 +25,30 @@ def numbers_of(
     return [number_of(one, names, kind) for one in many]
 
 
+def written_numbers(
+    given: Named | Sequence[Named] | None, names: Sequence[str], kind: str
+) -> list[int] | None:
+    """The numbers of labels or speakers that a recipe names.
+
+    Raises ValueError as `numbers_of` does, and for a number that is the name of another one: which of the two is meant
+    is not known.
+    """
+    numbers = numbers_of(given, names, kind)
+    many = [given] if isinstance(given, int | str) else given or ()
+    for number in [one for one in many if not isinstance(one, str)]:
+        if str(number) not in names or names.index(str(number)) == number:
+            continue
+        if number >= len(names):
+            raise ValueError(
+                f"{kind} {number}: there is one of the name '{number}', give it as text"
+            )
+        raise ValueError(
+            f"{kind} {number} is {names[number]!r} by its place, and there is one of the name '{number}': give the name, "
+            "as text"
+        )
+    return numbers
+
+
 def seeds_of(given: int | Sequence[int] | None, count: int) -> list[int]:
     """The seeds of samples: those given, or the first `count` from 0."""
     if given is None:
@@ -36,17 +60,9 @@ def number_of(given: Named, names: Sequence[str], kind: str) -> int:
     """One number; digits that are no name are one, too."""
     if not isinstance(given, str):
         try:
-            number = index(given)
+            return index(given)
         except TypeError:
             raise ValueError(f"{kind} {given!r} must be a name or a whole number") from None
-        if str(number) in names and names.index(str(number)) != number:
-            raise ValueError(
-                f"{kind} {number} is {names[number]!r} by its place, and there is one of the name '{number}': give the "
-                f"name, as text"
-                if number < len(names)
-                else f"{kind} {number}: there is one of the name '{number}', give it as text"
-            )
-        return number
     if given in names:
         return names.index(given)
     if given.isdecimal():

@@ -107,17 +107,20 @@ class SpeechGenerationPipeline(GenerationPipeline[SpeechTokenizer]):
 
     def sample(
         self,
-        said: dict[str, Any],
+        arguments: dict[str, Any],
         prompts: Sequence[Float[Tensor, " _"]] | None,
         seeds: int | Sequence[int] | None,
         options: SamplingOptions,
         known: Sequence[Int[Tensor, "_ *levels"]] | None,
         mask: Sequence[Bool[Tensor, " _"]] | None,
     ) -> SpeechOutput:
-        """What a call gives; `said` has the arguments of `Prior.conditions`."""
-        per_sample = next((g for g in (*said.values(), prompts, known) if g is not None), [0])
+        """What a call gives; `arguments` are those of `Prior.conditions`."""
+        per_sample = next((g for g in (*arguments.values(), prompts, known) if g is not None), [0])
         seeds = seeds_of(seeds, len(per_sample))
-        said = {k: v * len(seeds) if v is not None and len(v) == 1 else v for k, v in said.items()}
+        arguments = {
+            name: given * len(seeds) if given is not None and len(given) == 1 else given
+            for name, given in arguments.items()
+        }
         levels, spec = self.prior.config.levels, self.tokenizer.quantizer.spec
         if mask is not None:
             if (options.min_codes, options.max_codes, prompts) != (None, None, None):
@@ -126,7 +129,7 @@ class SpeechGenerationPipeline(GenerationPipeline[SpeechTokenizer]):
                 )
             longest = max(map(len, mask)) * levels
             options = replace(options, min_codes=longest, max_codes=longest)
-        conditions = self.prior.conditions(len(seeds), **said)
+        conditions = self.prior.conditions(len(seeds), **arguments)
         begin = beginning(spec, self.prior, conditions, seeds, known, mask)
         first = begin.prompts
         if prompts is not None:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pipelines.generation.named import in_turn, numbers_of
+from pipelines.generation.named import in_turn, written_numbers
 from pipelines.generation.prompts import Prompts, read_prompts
 from pipelines.generation.speech import SpeechGenerationPipeline
 from pipelines.sample_config import SampleSpeechConfig
@@ -23,8 +23,10 @@ class SpeechSamples:
         self.config = config
         self.pipeline = SpeechGenerationPipeline.from_pretrained(folder).to(device)
         prior = self.pipeline.prior.config
-        labels = numbers_of(config.labels, self.pipeline.classes, "label") or range(prior.classes)
-        named = numbers_of(config.speakers, self.pipeline.speakers, "speaker")
+        labels = written_numbers(config.labels, self.pipeline.classes, "label") or range(
+            prior.classes
+        )
+        named = written_numbers(config.speakers, self.pipeline.speakers, "speaker")
         speakers = named or range(prior.speakers)
         indices = range(config.count)
         self.labels = in_turn(labels, indices)

@@ -61,15 +61,16 @@ class CodeSpec:
         return max(self.sizes)
 
 
-def check_form(codes: object, spec: CodeSpec, form: str) -> None:
-    """Raises ValueError for what is no tensor of integers of the form, such as `(b, h, w)`, and one dimension more for levels."""
+def check_form(codes: object, spec: CodeSpec, form: str) -> Int[Tensor, "..."]:
+    """The codes, in 64 bits. Raises ValueError for what is no tensor of integers of the form, such as `(b, h, w)`, and
+    one dimension more for levels."""
     wanted = form if spec.levels == 1 else f"{form[:-1]}, {spec.levels})"
     found = type(codes).__name__
     if isinstance(codes, Tensor):
         found = f"{codes.dtype} of shape {tuple(codes.shape)}".removeprefix("torch.")
         whole = not codes.is_floating_point() and not codes.is_complex()
         if whole and codes.ndim == wanted.count(",") + 1:
-            return
+            return codes.long()
     raise ValueError(f"codes must be a tensor of integers {wanted}, and are {found}")
 
 

@@ -78,9 +78,8 @@ class HQA(Quantizer):
         self.counter = StepCounter()
         self.register_load_state_dict_pre_hook(rename_old_counter)
         self.register_buffer("usage", torch.zeros(config.codebook_size, dtype=torch.int64))
-        self._codes: list[
-            Tensor
-        ] = []  # no buffer, of which DDP would send the first process's to all
+        # no buffer, of which DDP would send the first process's to all
+        self._codes: list[Tensor] = []
         # sampled once for each code: alike on all processes, without asking the device for the step
         noise = torch.randn(self.table.shape, generator=generator_at(0, 0))
         self.register_buffer("nudges", APART * noise, persistent=False)

@@ -67,10 +67,8 @@ class ProjectedCodebook:
             unchanged = old_identity == identity and version == codebook._version
             if unchanged and all(map(_same, old_weights, weights)):
                 return codebook
-        with (
-            torch.inference_mode(False),
-            torch.no_grad(),
-        ):  # what is kept may serve a backward later
+        # no inference tensor: what is kept may serve a backward later
+        with torch.inference_mode(False), torch.no_grad():
             codebook = project(projection, basis)
             self._cache = [w.clone() for w in weights], identity, codebook, codebook._version
         return codebook

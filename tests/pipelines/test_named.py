@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pipelines.generation.image_samples import sample_labels
 from pipelines.generation.images import ImageGenerationPipeline
-from pipelines.generation.named import numbers_of
+from pipelines.generation.named import written_numbers
 from pipelines.generation.speech import SpeechGenerationPipeline
 from pipelines.sample_config import SampleImagesConfig
 
@@ -98,14 +98,26 @@ def test_seeds_are_whole_numbers_of_any_kind_and_one_label_is_for_all(
 
 def test_a_number_that_is_the_name_of_another_label_is_not_guessed() -> None:
     names = ("1", "10", "2")
-    assert numbers_of(["1", "2"], names, "label") == [0, 2] and numbers_of(
+    assert written_numbers(["1", "2"], names, "label") == [0, 2] and written_numbers(
         0, ("0", "1"), "label"
     ) == [0]
     with pytest.raises(
         ValueError, match="label 1 is '10' by its place, and there is one of the name '1'"
     ):
-        numbers_of(1, names, "label")
+        written_numbers(1, names, "label")
     with pytest.raises(
         ValueError, match="label 10: there is one of the name '10', give it as text"
     ):
-        numbers_of(10, names, "label")
+        written_numbers(10, names, "label")
+
+
+def test_every_label_in_turn_is_by_its_place_whatever_the_names(
+    images: ImageGenerationPipeline,
+) -> None:
+    """Folders 1, 2 and 10 are in the order of text; what is resolved already is not asked for again."""
+    images.classes = ("1", "10", "2")
+    config = SampleImagesConfig(pipeline=Path("p"), out=Path("o"), count=3)
+    labels = sample_labels(config, images)
+    assert labels == [0, 1, 2]
+    by_name = images(labels=["1", "10", "2"], seeds=range(3)).codes
+    assert torch.equal(images(labels=labels, seeds=range(3)).codes, by_name)
