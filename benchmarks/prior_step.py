@@ -157,9 +157,7 @@ def training(case: Case, prior: Prior, codes: Tensor) -> Training:
         run_dir=where, codes=where, tokenizer=where, precision=case.precision, optim=OPTIM
     )
     AcceleratorState._reset_state()
-    accelerator = Accelerator(
-        cpu=True, mixed_precision="no" if case.precision == "fp32" else "bf16"
-    )
+    accelerator = Accelerator(mixed_precision="no" if case.precision == "fp32" else "bf16")
     groups = decay_groups(prior, OPTIM.weight_decay)
     optimizer = torch.optim.AdamW(groups, OPTIM.lr, OPTIM.betas, fused=True)
     model, prepared = accelerator.prepare(prior, optimizer)

@@ -188,7 +188,7 @@ HEADER = [
 
 def line(row: SearchRow) -> list[str]:
     """A row of the table."""
-    seconds = [f"{row.seconds[way].median:.3f}" for way in (*WAYS, "product")]
+    seconds = [f"{row.seconds[way].median:.3g}" for way in (*WAYS, "product")]
     ratios = [("paper", "ours"), ("library", "ours"), ("ours", "product")]
     return [
         f"{row.codebook_size:,}",

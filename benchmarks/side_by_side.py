@@ -56,10 +56,13 @@ def wait(device: torch.device) -> None:
 
 
 def weighed(make: Callable[..., Callable[[], object]], *args: Any) -> float:
-    """GiB that one run of `make(*args)` adds to what was there before it, in a fresh process.
+    """GiB that one run of `make(*args)` adds to what was there before it, on a CPU in a fresh process.
 
-    `make`, a function of a module, prepares the work and returns it; both must survive pickling by name.
+    `make`, a function of a module, prepares the work and returns it; both must survive pickling by name. Of a GPU
+    tensors are counted, whatever the process did before: in this process, then.
     """
+    if DEVICE.type == "cuda":
+        return added_memory(make, args)
     # not a Pool: its processes may have none of their own
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(added_memory, make, args).result()
@@ -68,6 +71,8 @@ def weighed(make: Callable[..., Callable[[], object]], *args: Any) -> float:
 def added_memory(make: Callable[..., Callable[[], object]], args: tuple[Any, ...]) -> float:
     """What `weighed` runs in its process."""
     work = make(*args)
+    if DEVICE.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
     before = peak_memory(DEVICE)
     work()
     wait(DEVICE)

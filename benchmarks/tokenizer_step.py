@@ -170,11 +170,11 @@ def row(name: str, fact: dict[str, Any]) -> list[str]:
     mixed, configured = seconds["plain, mixed"], seconds["ours, config"]
     return [
         f"{name}, batch {fact['batch']}",
-        f"{plain:.2f} s",
-        f"{ours:.2f} s",
+        f"{plain:.3g} s",
+        f"{ours:.3g} s",
         f"{plain / ours:.2f}x",
-        f"{mixed:.2f} s",
-        f"{configured:.2f} s",
+        f"{mixed:.3g} s",
+        f"{configured:.3g} s",
         f"{mixed / configured:.2f}x",
         f"{plain / configured:.2f}x",
         *(f"{gib[way]:.2f}" for way in ("plain", "ours", "ours, config")),

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from common.files import sha256
 from common.hub import HubModel, load_weights
+from common.precision import float32_products
 from stage1_tokenizer.quantizers import Quantizer
 
 
@@ -34,7 +35,7 @@ class Tokenizer(HubModel):
 
     @contextlib.contextmanager
     def exactly(self) -> Iterator[None]:
-        """Inside, networks compute in float32 whatever the autocast, so that codes never change by it.
+        """Inside, networks compute in float32 whatever autocast and TF32, so that codes never change by them.
 
         Raises ValueError for weights in half precision, whose codes would be others.
         """
@@ -42,7 +43,7 @@ class Tokenizer(HubModel):
             raise ValueError(
                 f"a tokenizer in {self.dtype} would give other codes than in float32: call float() before encode"
             )
-        with torch.autocast(self.device.type, enabled=False):
+        with torch.autocast(self.device.type, enabled=False), float32_products():
             yield
 
     @property

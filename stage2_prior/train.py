@@ -98,7 +98,7 @@ def take_step(run: Training, batches: Iterator[Batch], step: int) -> tuple[Tenso
     """One whole step, from its batch to the averages: the loss, and the gradient's norm before clipping."""
     accelerator = run.accelerator
     with part("data"):
-        batch = [tensor.to(accelerator.device) for tensor in next(batches)]
+        batch = [tensor.to(accelerator.device, non_blocking=True) for tensor in next(batches)]
     seed_step(run.config.seed, step, accelerator.process_index)
     loss = gradients(run, batch)
     norm = optimize(run, loss, step)

@@ -1,14 +1,11 @@
 """The nearest code of each vector, exactly, in memory that does not grow with N x K."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from common.precision import float32_products
 from common.stopwatch import part
 from stage1_tokenizer.quantizers.chunks import scores_at_once
 
@@ -61,23 +58,9 @@ def _search(
     if latents.device.type == "cpu":
         width = min(width, COLUMNS)
     parts = flat.split(BLOCKS * height)
-    with nullcontext() if torch.compiler.is_compiling() else float32_products():
+    with float32_products():
         codes = torch.cat([_codes(part, codebook, centre, height, width) for part in parts])
     return codes.reshape(latents.shape[:-1])
-
-
-@contextmanager
-def float32_products() -> Iterator[None]:
-    """A context in which matrix products of float32 are that, though TF32 or bfloat16 is allowed outside."""
-    backends: Any = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
-    allowed = [backend.fp32_precision for backend in backends]
-    try:
-        for backend in backends:
-            backend.fp32_precision = "ieee"
-        yield
-    finally:
-        for backend, precision in zip(backends, allowed, strict=True):
-            backend.fp32_precision = precision
 
 
 def _at_once(

@@ -1,0 +1,32 @@
+"""What float32 means while codes are computed."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+BACKENDS: tuple[Any, ...] = (
+    *(torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn),  # type: ignore[attr-defined]
+    *(torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv, torch.backends.mkldnn.rnn),  # type: ignore[attr-defined]
+)
+"""Whose products of float32 may be rounded to fewer bits: of a GPU's convolutions they are unless forbidden."""
+
+
+@contextmanager
+def float32_products() -> Iterator[None]:
+    """A context in which products of float32 are that, though TF32 or bfloat16 is allowed outside.
+
+    In a graph for torch.compile or for export it does nothing: there the precision is the one outside.
+    """
+    if torch.compiler.is_compiling():
+        yield
+        return
+    allowed = [backend.fp32_precision for backend in BACKENDS]
+    try:
+        for backend in BACKENDS:
+            backend.fp32_precision = "ieee"
+        yield
+    finally:
+        for backend, precision in zip(BACKENDS, allowed, strict=True):
+            backend.fp32_precision = precision
