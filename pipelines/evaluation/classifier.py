@@ -93,7 +93,8 @@ def is_finished(config: ClassifierTrainingConfig, folder: Path) -> bool:
     if not is_sealed(folder):
         return False
     saved = load_saved_config(type(config), config.run_dir / "config.yaml")
-    if replace(saved, run_dir=config.run_dir) == config:  # the folder may have been moved
+    # the folder may have been moved, and who loads items changes none of them
+    if replace(saved, run_dir=config.run_dir, workers=config.workers) == config:
         read_metrics(config.run_dir)
         return True
     raise ValueError(f"{folder} holds a classifier of another config: set run_dir, or delete it")

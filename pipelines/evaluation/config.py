@@ -135,6 +135,8 @@ class ClassifierTrainingConfig:
     """The optimizer."""
     seed: Whole = 0
     """Seed of the weights, the order and the augmentation."""
+    workers: Whole = 0
+    """Processes that load items, beside the main process: of use on a GPU."""
     log_every: Count = 50
     """Steps between two lines of metrics.jsonl."""
 

@@ -34,12 +34,15 @@ def test_a_second_classifier_has_another_architecture_and_learns_too(
 
 
 def test_the_seed_decides_everything(tmp_path: Path) -> None:
-    def weights(name: str, seed: int) -> torch.Tensor:
+    def weights(name: str, seed: int, workers: int = 0) -> torch.Tensor:
         torch.manual_seed(torch.seed())  # what the process did before must not matter
-        config = TrainImageClassifierConfig(run_dir=tmp_path / name, steps=3, seed=seed, flip=True)
+        config = TrainImageClassifierConfig(
+            run_dir=tmp_path / name, steps=3, seed=seed, flip=True, workers=workers
+        )
         model = ImageClassifier.from_pretrained(train_classifier(config))
         return torch.cat([p.flatten() for p in model.parameters()])
 
     first = weights("first", 1)
     assert torch.equal(first, weights("again", 1))
+    assert torch.equal(first, weights("by others", 1, workers=2))
     assert not torch.equal(first, weights("other", 2))

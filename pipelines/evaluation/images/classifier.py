@@ -181,9 +181,13 @@ class ImageClassifierTask:
 
         Raises ValueError where over 1 % of an epoch's images can't be decoded.
         """
-        size, bad_items = self.config.batch_size, bad_items_of(self.train)
+        config, size, bad_items = self.config, self.config.batch_size, bad_items_of(self.train)
         for batch in item_loader(
-            self.train, self.training_item, batch_size=size, seed=self.config.seed
+            self.train,
+            self.training_item,
+            batch_size=size,
+            seed=config.seed,
+            workers=config.workers,
         ):
             bad_items.count(batch["bad"], batch["epoch"], size)
             images = batch["images"].to(device, memory_format=torch.channels_last)

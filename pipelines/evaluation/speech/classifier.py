@@ -196,6 +196,7 @@ class SpeechClassifierTask:
             AugmentedClips(self.train, self.config.seed),
             self.config.batch_size,
             sampler=EndlessSampler(len(self.train), seed=self.config.seed),
+            num_workers=self.config.workers,
             collate_fn=list,
         )
         for items in loader:
