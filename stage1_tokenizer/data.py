@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
 import datasets
-from datasets import Dataset, IterableDataset
+from datasets import ClassLabel, Dataset, IterableDataset
 from datasets.exceptions import DatasetsError
 from torch import Tensor
 
@@ -98,7 +98,14 @@ class ItemDataset:
 
     def label(self, row: Row) -> int:
         """The index of a row's label, 0 where there are none."""
-        return value_index(row, self.config.label_column, self.classes)
+        return self.value_index(row, self.config.label_column, self.classes)
+
+    def value_index(self, row: Row, column: str | None, names: tuple[str, ...]) -> int:
+        """The place of a row's value among the names of its column; 0 for no column."""
+        if column is None:
+            return 0
+        named = isinstance(self.rows.features[column], ClassLabel)
+        return row[column] if named else names.index(str(row[column]))
 
     def spread(self, count: int) -> Iterable[Row]:
         """At most `count` rows, spread over the split; of a stream all rows, in their order."""
@@ -188,14 +195,6 @@ def refuse_items(config: DataConfig, key: str, feature: object) -> NoReturn:
         f"data.{key}={getattr(config, key)!r} of {config.source} has values of the type {feature}, not files: set "
         f"data.{key} to a column of bytes and paths"
     )
-
-
-def value_index(row: Row, column: str | None, names: tuple[str, ...]) -> int:
-    """The index of a row's value: itself, or its place among the names; 0 for no column."""
-    if column is None:
-        return 0
-    value = row[column]
-    return value if isinstance(value, int) else names.index(str(value))
 
 
 def stored_file(stored: Row) -> str | io.BytesIO:

@@ -17,7 +17,7 @@ def value_names(
 ) -> tuple[str, ...]:
     """What the values of the column data.`key` are called, in the order of their indices; none for no column.
 
-    Those of the training split come first, so that their indices are the same in every split. Raises
+    Values are sorted, and those of the training split come first, so that their indices are the same in every split. Raises
     ValueError for a stream that does not name them, for values that can't be indices, and for labels that no
     training item has.
     """
@@ -45,8 +45,6 @@ def value_names(
     check_values(values, config, key, named)
     if named:
         return named
-    if isinstance(feature, Value) and feature.dtype.startswith(("int", "uint")):
-        return tuple(map(str, range(max(map(max, values)) + 1)))
     return tuple(dict.fromkeys(str(value) for part in values for value in sorted(part)))
 
 

@@ -28,25 +28,20 @@ def numbers_of(
 def written_numbers(
     given: Named | Sequence[Named] | None, names: Sequence[str], kind: str
 ) -> list[int] | None:
-    """The numbers of labels or speakers that a recipe names.
+    """The numbers of labels or speakers that a recipe names, in which a number that is a name stands for that name.
 
-    Raises ValueError as `numbers_of` does, and for a number that is the name of another one: which of the two is meant
-    is not known.
+    Raises ValueError as `numbers_of` does, and where all names are numbers for a number that is none of them.
     """
-    numbers = numbers_of(given, names, kind)
-    many = [given] if isinstance(given, int | str) else given or ()
-    for number in [one for one in many if not isinstance(one, str)]:
-        if str(number) not in names or names.index(str(number)) == number:
-            continue
-        if number >= len(names):
-            raise ValueError(
-                f"{kind} {number}: there is one of the name '{number}', give it as text"
-            )
-        raise ValueError(
-            f"{kind} {number} is {names[number]!r} by its place, and there is one of the name '{number}': give the name, "
-            "as text"
-        )
-    return numbers
+    if given is None:
+        return None
+    numeric = bool(names) and all(map(str.isdecimal, names))
+    many = [given] if isinstance(given, int | str) else given
+    return [
+        place_of(str(one), names, kind)
+        if numeric or str(one) in names
+        else number_of(one, names, kind)
+        for one in many
+    ]
 
 
 def seeds_of(given: int | Sequence[int] | None, count: int) -> list[int]:
@@ -63,17 +58,22 @@ def number_of(given: Named, names: Sequence[str], kind: str) -> int:
             return index(given)
         except TypeError:
             raise ValueError(f"{kind} {given!r} must be a name or a whole number") from None
-    if given in names:
-        return names.index(given)
-    if given.isdecimal():
+    if given not in names and given.isdecimal():
         return int(given)
+    return place_of(given, names, kind)
+
+
+def place_of(name: str, names: Sequence[str], kind: str) -> int:
+    """The place of a name among the names. Raises ValueError, with the names, for one that is not there."""
+    if name in names:
+        return names.index(name)
     if not names:
-        raise ValueError(f"{kind} {given!r}: there are no {kind}s here, leave {kind}s out")
-    close = difflib.get_close_matches(given, names, n=1)
+        raise ValueError(f"{kind} {name!r}: there are no {kind}s here, leave {kind}s out")
+    close = difflib.get_close_matches(name, names, n=1)
     meant = f", did you mean {close[0]!r}?" if close else "."
     shown = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
     raise ValueError(
-        f"{kind} {given!r} is no name of a {kind}{meant} There are {len(names)}: {shown}"
+        f"{kind} {name!r} is no name of a {kind}{meant} There are {len(names)}: {shown}"
     )
 
 

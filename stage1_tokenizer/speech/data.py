@@ -27,7 +27,6 @@ from stage1_tokenizer.data import (
     load_rows,
     refuse_items,
     stored_file,
-    value_index,
 )
 from stage1_tokenizer.labels import value_names
 from stage1_tokenizer.speech.audio_folder import audio_folder_rows
@@ -123,7 +122,7 @@ class SpeechDataset(ItemDataset):
 
     def speaker(self, row: Row) -> int:
         """The index of a row's speaker, 0 where there are none."""
-        return value_index(row, self.config.speaker_column, self.speakers)
+        return self.value_index(row, self.config.speaker_column, self.speakers)
 
     def text(self, row: Row) -> str:
         """What is said, empty where that is not known."""

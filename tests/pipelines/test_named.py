@@ -96,19 +96,15 @@ def test_seeds_are_whole_numbers_of_any_kind_and_one_label_is_for_all(
     assert torch.equal(images(labels=1, seeds=4).codes, expected[1:])
 
 
-def test_a_number_that_is_the_name_of_another_label_is_not_guessed() -> None:
-    names = ("1", "10", "2")
-    assert written_numbers(["1", "2"], names, "label") == [0, 2] and written_numbers(
-        0, ("0", "1"), "label"
-    ) == [0]
-    with pytest.raises(
-        ValueError, match="label 1 is '10' by its place, and there is one of the name '1'"
-    ):
-        written_numbers(1, names, "label")
-    with pytest.raises(
-        ValueError, match="label 10: there is one of the name '10', give it as text"
-    ):
-        written_numbers(10, names, "label")
+def test_in_a_recipe_a_number_that_is_a_name_is_that_name() -> None:
+    folders, digits = ("1", "10", "2"), ("0", "1")
+    assert written_numbers([1, "2", 10], folders, "label") == [0, 2, 1]
+    assert written_numbers(1, digits, "label") == [1]
+    assert written_numbers([1, 0], ("cat", "7"), "label") == [1, 0]
+    assert written_numbers(7, ("cat", "7"), "label") == [1]
+    for wrong in (0, "0"):
+        with pytest.raises(ValueError, match="label '0' is no name of a label"):
+            written_numbers(wrong, folders, "label")
 
 
 def test_every_label_in_turn_is_by_its_place_whatever_the_names(

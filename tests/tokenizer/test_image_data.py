@@ -97,6 +97,25 @@ def test_parquet_files_may_be_sliced(tmp_path: Path) -> None:
         load(replace(config, train=f"{file}[a:b]"))
 
 
+def test_numbers_as_labels_that_leave_some_out_are_as_many_classes_as_there_are(
+    tmp_path: Path,
+) -> None:
+    """Not a class for each number below the largest, which a prior would sample untrained."""
+    files = {}
+    for split, labels in (("train", [7, 3, 40, 3]), ("test", [40, 7])):
+        rows = load_images(ImageDataConfig(), "train", channels=1, size=8).rows.select_columns(
+            "image"
+        )
+        few = rows.select(range(len(labels)))
+        files[split] = str(tmp_path / f"{split}.parquet")
+        few.add_column("label", labels).to_parquet(files[split])
+    config = ImageDataConfig(source="parquet", **files)
+    for split, expected in (("train", [1, 0, 2, 0]), ("test", [2, 1])):
+        images = load_images(config, split, channels=1, size=8)
+        assert images.classes == ("3", "7", "40")
+        assert [images.label(row) for row in images.spread(4)] == expected
+
+
 def test_parquet_with_names_as_labels(tmp_path: Path) -> None:
     images = load(parquet(tmp_path))
     assert images.classes == ("cat", "dog")
