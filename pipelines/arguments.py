@@ -97,7 +97,7 @@ def help_of(arguments: Sequence[str]) -> str | None:
     if not {"-h", "--help"} & set(rest) or verb not in (*VERBS, "run", "compare"):
         return None
     rest = [argument for argument in rest if argument not in ("-h", "--help")]
-    usage = f"usage: simvq {verb} CONFIG [key=value ...]\n\n"
+    usage = f"usage: simvq {verb} CONFIG [key=value ...] [--processes N]\n\n"
     if verb == "compare":
         return usage + class_help("CompareConfig", Path(__file__).parent / "compare" / "config.py")
     if verb in VERBS:

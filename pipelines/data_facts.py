@@ -212,7 +212,7 @@ def named(items: Dataset, names: tuple[str, ...]) -> tuple[str | None, int]:
             numbers = all(isinstance(value, int) and value >= 0 for value in values)
             whole = numbers or all(isinstance(value, str) and value for value in values)
             if whole and 1 < len(values) <= min(MOST_LABELS, max(len(items) // 4, 2)):
-                return name, max(values) + 1 if numbers else len(values)
+                return name, len(values)
     return None, 0
 
 

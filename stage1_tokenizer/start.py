@@ -17,6 +17,7 @@ DISCRIMINATOR = "discriminator"
 TRAINING_KEYS = (
     *("weight", "beta", "start", "rescale", "rotation", "estimator", "gram_penalty", "w2_penalty"),
     *("decay", "reset", "reset_share"),
+    *("codebook_weight", "contrastive_weight", "entropy_weight", "uniform_weight"),
 )
 """Keys of quantizers that training alone reads."""
 MAY_DIFFER = ("image_size", *(f"quantizer.{key}" for key in TRAINING_KEYS))

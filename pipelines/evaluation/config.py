@@ -71,7 +71,7 @@ class ScoreImagesConfig(ScoreConfig):
     statistics: Path | None = None
     """Published reference statistics to compare with too: an .npz with mu and sigma, as ADM and clean-fid have it."""
     save_statistics: bool = False
-    """Write mu and sigma of samples and of real images to the folder `statistics` beside score.json."""
+    """Write mu and sigma of samples, reconstructions and real images to the folder `statistics` beside score.json."""
     protocols: bool = False
     """Score the same images again by other protocols: JPEG, rounding, resizing, counts, references."""
     paper: float | None = None
