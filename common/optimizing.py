@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
@@ -26,14 +27,24 @@ def clipped_norm(
     return nn.utils.clip_grad_norm_(network.parameters(), most)
 
 
+def shown_to(scaler: GradScaler | None, loss: Tensor) -> Tensor:
+    """The loss, not a number where it is not finite: a scaler sees gradients alone, which may be finite nevertheless."""
+    return loss if scaler is None else loss * torch.where(loss.isfinite(), 1.0, torch.nan)
+
+
 @part("optimizer")
-def step_and_clear(optimizers: Sequence[Optimizer], scaler: GradScaler | None) -> None:
-    """A step of each optimizer, whose gradients are then gone; the scaler's scale follows once, after all of them."""
+def step_and_clear(
+    optimizers: Sequence[Optimizer], scaler: GradScaler | None, skip: Tensor
+) -> None:
+    """A step of each optimizer, whose gradients are then gone; the scaler's scale follows once, after all of them.
+
+    `skip` is what they have as `found_inf`, which fused ones look at, but on MPS: there it is waited for.
+    """
     for optimizer in optimizers:
-        if scaler is None:
-            optimizer.step()
-        else:
+        if scaler is not None:
             scaler.step(optimizer)
+        elif skip.device.type != "mps" or not skip:
+            optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     if scaler is not None:
         scaler.update()

@@ -1,5 +1,6 @@
 """The processes of a run, and sums and gathers over all of them."""
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import torch
@@ -8,6 +9,9 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from common.extras import named_extras
+
+PATIENCE = timedelta(hours=12)
+"""How long processes wait for one that works alone: NCCL's 10 minutes are less than the end of a large encode."""
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -20,7 +24,8 @@ def processes() -> "PartialState":
         from accelerate.utils import parse_flag_from_env
 
     no_accelerator = not torch.accelerator.is_available()
-    return PartialState(cpu=no_accelerator or parse_flag_from_env("ACCELERATE_USE_CPU"))
+    on_cpu = no_accelerator or parse_flag_from_env("ACCELERATE_USE_CPU")
+    return PartialState(cpu=on_cpu, timeout=PATIENCE)
 
 
 @torch.no_grad()

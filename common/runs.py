@@ -41,7 +41,6 @@ def finish_trackers(accelerator: Accelerator) -> None:
     """
     for tracker in accelerator.trackers:
         tracker.finish()
-    accelerator.wait_for_everyone()
 
 
 MAY_CHANGE = {
@@ -52,8 +51,12 @@ MAY_CHANGE = {
 """Top-level keys that may differ when a run is resumed."""
 
 
-def start_run(config: Any, precision: Precision, trackers: tuple[str, ...]) -> Accelerator:
+def start_run(
+    config: Any, precision: Precision, trackers: tuple[str, ...], *, together: bool = True
+) -> Accelerator:
     """The run folder with config.yaml and environment.json, and an accelerator that logs into it.
+
+    `together` is false where the other processes do not take part.
 
     Of a user's accelerate config the processes, machines and devices count: what is computed, the recipe alone says.
 
@@ -71,18 +74,22 @@ def start_run(config: Any, precision: Precision, trackers: tuple[str, ...]) -> A
         dynamo_backend="no",
         log_with=[JSONLTracker(run_dir / METRICS), *trackers],
         project_dir=str(run_dir),
-        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)
+        ],
     )
     refuse_other_config(config)
     check_shares(config.batch_size, accelerator.num_processes, getattr(config, "accumulation", 1))
-    accelerator.wait_for_everyone()
+    if together:
+        accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         (run_dir / DONE).unlink(missing_ok=True)
         if not list_checkpoints(run_dir):
             (run_dir / METRICS).unlink(missing_ok=True)
         save_config(config, run_dir / "config.yaml")
         write_text(run_dir / "environment.json", json.dumps(environment(), indent=2) + "\n")
-    accelerator.wait_for_everyone()
+    if together:
+        accelerator.wait_for_everyone()
     accelerator.init_trackers(run_dir.name)
     return accelerator
 
@@ -131,7 +138,7 @@ def ended_early(config: Any) -> dict[str, int]:
     return {"steps": config.steps, "patience": config.patience}
 
 
-def finish_run(config: Any, accelerator: Accelerator, done: int) -> None:
+def finish_run(config: Any, accelerator: Accelerator, done: int, *, together: bool = True) -> None:
     """Says in the run's folder that its `done` steps are all, and lets the trackers write what they hold."""
     if accelerator.is_main_process:
         said: dict[str, Any] = {"steps": done, METRICS: sha256(config.run_dir / METRICS)}
@@ -139,6 +146,8 @@ def finish_run(config: Any, accelerator: Accelerator, done: int) -> None:
             said["ended_early"] = ended_early(config)
         write_text(config.run_dir / DONE, json.dumps(hashed(said)) + "\n")
     finish_trackers(accelerator)
+    if together:
+        accelerator.wait_for_everyone()
 
 
 @contextmanager

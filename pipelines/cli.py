@@ -39,6 +39,10 @@ def kept_traceback(folder: Path) -> Iterator[None]:
     except (ValueError, OSError, FailedRunError, MissingExtraError, UnexpectedError):
         raise
     except Exception as error:
+        if type(error).__name__ == "OutOfMemoryError":
+            raise ValueError(
+                "the GPU has too little memory: lower batch_size, or set accumulation=2 or checkpointing=true in trainings"
+            ) from error
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "error.txt").write_text(traceback.format_exc())
         first = (str(error).splitlines() or [""])[0]

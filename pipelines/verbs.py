@@ -24,6 +24,7 @@ from pipelines.evaluation.config import (
     TrainImageClassifierConfig,
     TrainSpeechClassifierConfig,
 )
+from pipelines.evaluation.extractors import second_classifier
 from pipelines.evaluation.training_report import write_classifier_report, write_training_report
 from pipelines.findings import run_findings
 from pipelines.generation.images import ImageGenerationPipeline
@@ -85,11 +86,13 @@ def refuse_unmade(model: Path, verb: str, key: str) -> None:
 
 
 def train_classifier(config: TrainImageClassifierConfig | TrainSpeechClassifierConfig) -> str:
-    with processes().main_process_first(), writing(config.run_dir):
-        models = pipelines.evaluation.classifier.train_classifiers(config)
-        if processes().is_main_process:
-            for model in models:
+    if processes().is_main_process:  # it trains alone
+        with writing(config.run_dir):
+            for model in pipelines.evaluation.classifier.train_classifiers(config):
                 write_classifier_report(model.parent)
+    processes().wait_for_everyone()
+    first = config.run_dir / "model"
+    models = [first, second_classifier(first)]
     lines = [(model, read_metrics(model.parent)[-1]) for model in models]
     return "\n".join(f"{m}: held-out accuracy {line['heldout/accuracy']:.2%}" for m, line in lines)
 

@@ -125,7 +125,7 @@ def position_share(
     with their position give about 0 whatever b is. `counts` says how many of an item's positions count.
     """
     b, n, _ = latents.shape
-    latents = latents.detach().double().cpu()
+    latents = latents.detach().cpu().double()
     inside = torch.ones(b, n, dtype=torch.bool)
     if counts is not None:
         inside = torch.arange(n) < counts.cpu()[:, None]

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from common.optimizing import clipped_norm, step_and_clear
+from common.optimizing import clipped_norm, shown_to, step_and_clear
 from common.stopwatch import part
 from common.training import learning_rate, unsynchronised
 from stage1_tokenizer.batches import Batch
@@ -36,7 +36,7 @@ def optimize(
             if "scale" in group:
                 group["lr"] = group["scale"] * scheduled
         optimizer.found_inf = skip  # type: ignore[attr-defined]
-    step_and_clear(optimizers, scaler)
+    step_and_clear(optimizers, scaler, skip)
     return losses, quantized, norms[0]
 
 
@@ -73,12 +73,16 @@ def discriminator_gradients(
 
 def parts_of(batch: Batch, count: int) -> list[Batch]:
     """The batch, its tensors cut into so many equal parts."""
+    if count == 1:
+        return [batch]
     cut = {name: v.chunk(count) for name, v in batch.items() if isinstance(v, Tensor)}
     return [batch | {name: chunks[i] for name, chunks in cut.items()} for i in range(count)]
 
 
 def mean_losses(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     """The mean of each loss over equal parts."""
+    if len(parts) == 1:
+        return parts[0]
     return {name: torch.stack([losses[name] for losses in parts]).mean(0) for name in parts[0]}
 
 
@@ -90,7 +94,7 @@ def total(losses: dict[str, Tensor]) -> Tensor:
 def backward(run: Training, loss: Tensor) -> None:
     """Adds the loss's gradient to those of the weights."""
     with part("backward"):
-        run.accelerator.backward(loss)
+        run.accelerator.backward(shown_to(run.accelerator.scaler, loss))
 
 
 def update_codebook(quantizer: Quantizer, quantized: list[Quantized]) -> None:

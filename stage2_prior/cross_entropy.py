@@ -10,7 +10,9 @@ from torch.autograd.function import once_differentiable
 from common.stopwatch import part
 
 LOGITS_AT_ONCE = 2**24
-"""Logits of one chunk: 64 MB in float32."""
+"""Logits of one chunk on a CPU: 64 MB in float32."""
+GPU_LOGITS_AT_ONCE = 2**26
+"""The same on a GPU, where few calls are faster: 256 MB."""
 LEAST_STATES = 256
 """States of a chunk where codes are so many that fewer would fit: each chunk touches the weights' whole gradient."""
 
@@ -71,7 +73,8 @@ def summed_by_chunks(
     low = torch.get_autocast_dtype(device) if autocast else states.dtype
     weight = weight.to(low)
     bias = None if bias is None else bias.to(low)
-    size = min(max(LOGITS_AT_ONCE // len(weight), LEAST_STATES), len(states))
+    most = LOGITS_AT_ONCE if device == "cpu" else GPU_LOGITS_AT_ONCE
+    size = min(max(most // len(weight), LEAST_STATES), len(states))
     # Two buffers, one where both precisions are the same: large new ones cost more than what is done in them.
     products = states.new_empty(size, len(weight), dtype=low)
     exact = products.to(at_least_float32(low))

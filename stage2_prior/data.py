@@ -140,13 +140,18 @@ def lacks_a_batch(items: CodeDataset, *, batch_size: int, rank: int, world: int)
     return own < first
 
 
+def _as_it_is(batch: Any) -> Batch:
+    """The batch; a function of the module, for processes that load items may be given it by its name."""
+    return batch
+
+
 def _loader(items: CodeDataset, batch_size: int, sampler: Any, workers: int) -> DataLoader[Batch]:
     return DataLoader(
         items,
         batch_size,
         sampler=sampler,
         num_workers=workers,
-        collate_fn=lambda batch: batch,  # __getitems__ returns the batch
+        collate_fn=_as_it_is,  # __getitems__ returns the batch
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,
     )

@@ -6,8 +6,16 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers import GPT2Config, GPT2Model, LlamaConfig, LlamaModel, PreTrainedModel
+from transformers import (
+    AttentionInterface,
+    GPT2Config,
+    GPT2Model,
+    LlamaConfig,
+    LlamaModel,
+    PreTrainedModel,
+)
 from transformers.cache_utils import DynamicCache
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 SIZES = {
     "1m": (5, 128, 4),
@@ -20,6 +28,9 @@ SIZES = {
 }
 """Layers, width and heads, named by the parameters of the body. With learned vectors for 16,384 codes `85m` has the
 111 M of LlamaGen-B, `300m` is its L and `700m` its XL."""
+CAUSAL = "simvq_causal"
+AttentionInterface.register(CAUSAL, sdpa_attention_forward)
+"""PyTorch's attention, each input seeing those before it, which is all that a prior needs."""
 Size = Literal["1m", "3m", "10m", "30m", "85m", "300m", "700m"]
 Style = Literal["llama", "gpt2"]
 
@@ -57,6 +68,8 @@ def new_body(
             eos_token_id=None,
         )
         body = LlamaModel(llama)
+        # without a mask, which transformers would look for in the inputs, and a GPU wait for
+        body.config._attn_implementation = CAUSAL
     body.set_input_embeddings(nn.Identity())
     return body
 

@@ -33,7 +33,7 @@ def evaluate_prior(prior: Prior, train: Dataset, held_out: Dataset) -> dict[str,
     to_bits = per_item / math.log(2)
     metrics = {
         "items": len(held_out),
-        "bits_per_item": float(nats.double().mean()) / math.log(2),
+        "bits_per_item": float(nats.cpu().double().mean()) / math.log(2),
         "unigram_bits_per_item": tables["baseline/unigram_nats"] * to_bits,
         "bigram_bits_per_item": tables["baseline/bigram_nats"] * to_bits,
         "gzip_bits_per_item": gzip_bits(held_out, max(config.level_sizes)) / len(held_out),

@@ -11,7 +11,7 @@ from common.checkpoints import resume, save_checkpoint
 from common.codes import hash_of_codes
 from common.files import is_sealed
 from common.memory import peak_memory
-from common.optimizing import clipped_norm, step_and_clear
+from common.optimizing import clipped_norm, shown_to, step_and_clear
 from common.progress import Progress, machine, parameters
 from common.runs import finish_run, is_finished, keep_inputs, refuse_other_inputs, start_run
 from common.seeding import seed_step
@@ -135,7 +135,7 @@ def gradients(run: Training, batch: Sequence[Tensor]) -> Tensor:
                 loss = run.model(*some) * (run.prior.num_targets(some[1]) / targets)
                 loss = balanced(run, loss, targets)
             with part("backward"):
-                accelerator.backward(loss)
+                accelerator.backward(shown_to(accelerator.scaler, loss))
         losses.append(loss.detach())
     return torch.stack(losses).sum()
 
@@ -163,7 +163,7 @@ def optimize(run: Training, loss: Tensor, step: int) -> Tensor:
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = lr
-    step_and_clear(optimizers, scaler)
+    step_and_clear(optimizers, scaler, skip)
     return norm
 
 

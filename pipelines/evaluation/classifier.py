@@ -102,7 +102,7 @@ def is_finished(config: ClassifierTrainingConfig, folder: Path) -> bool:
 
 def train(model: HubModel, task: ClassifierTask, config: ClassifierTrainingConfig) -> None:
     """Trains the model; the last line of the log has its accuracy."""
-    accelerator = start_run(config, "fp32", ())
+    accelerator = start_run(config, "fp32", (), together=False)
     device = accelerator.device
     model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(
@@ -133,11 +133,11 @@ def train(model: HubModel, task: ClassifierTask, config: ClassifierTrainingConfi
     accelerator.log({"loss/train": mean, "heldout/accuracy": heldout}, step=config.steps)
     if not math.isfinite(mean):
         raise ValueError(f"optim.lr={config.optim.lr} made the loss infinite: set a lower optim.lr")
-    finish_run(config, accelerator, config.steps)
+    finish_run(config, accelerator, config.steps, together=False)
 
 
 @torch.no_grad()
 def accuracy(model: HubModel, batches: Batches) -> float:
     """Share of the items whose label the model finds."""
     correct = [model(*inputs).argmax(1) == labels for inputs, labels in batches]
-    return float(torch.cat(correct).double().mean())
+    return float(torch.cat(correct).cpu().double().mean())

@@ -99,7 +99,7 @@ class ImageGenerationPipeline(GenerationPipeline[ImageTokenizer]):
             self.prior, begin.conditions, begin.seeds, options, begin.prompts, begin.order
         )
         grids = codes.unflatten(1, self.shape)
-        pixels = to_uint8(self.tokenizer.decode(grids))
+        pixels = to_uint8(self.tokenizer.decode(grids)).cpu()
         return GenerationOutput([to_pil(image) for image in pixels], grids.cpu(), begin.seeds)
 
     @torch.no_grad()

@@ -1,6 +1,7 @@
 """Images from the Hub, a folder, Parquet files or scikit-learn's digits, decoded on demand; their views."""
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,9 +74,9 @@ class ImageDataset(ItemDataset):
                 str((stored or {}).get("path") or "an image without a name")
             ) from None
 
-    def view(self, image: Image.Image, name: str = "centre") -> Float[Tensor, "c y x"]:
-        """A fixed view of an image, in [-1, 1]: as it is scored, `centre`."""
-        return view(image, self.size, name)
+    def view(self, image: Image.Image) -> Float[Tensor, "c y x"]:
+        """The view of an image that is scored, in [-1, 1]."""
+        return view(image, self.size, "centre")
 
     def training_item(
         self, row: Row, generator: torch.Generator, augment: ImageAugmentConfig
@@ -177,9 +178,21 @@ CROP_SCALE = 1.1
 
 
 def view(image: Image.Image, size: int, name: str) -> Float[Tensor, "c y x"]:
-    """A fixed view in [-1, 1]: `centre` or a corner, and with `-flip` its mirror image."""
+    """One of the `views`."""
+    return views(image, size, (name,))[0]
+
+
+def views(image: Image.Image, size: int, names: Sequence[str]) -> Float[Tensor, "v c y x"]:
+    """Fixed views in [-1, 1]: `centre` or a corner, and with `-flip` its mirror image."""
+    sides = [size if name.startswith("centre") else round(size * CROP_SCALE) for name in names]
+    resized = {side: resize(image, side) for side in set(sides)}
+    pairs = zip(sides, names, strict=True)
+    return torch.stack([cut_view(resized[side], size, name) for side, name in pairs])
+
+
+def cut_view(image: Image.Image, size: int, name: str) -> Float[Tensor, "c y x"]:
+    """One of the views, of an image that has been resized for it."""
     place = name.removesuffix("-flip")
-    image = resize(image, size if place == "centre" else round(size * CROP_SCALE))
     free = image.height - size, image.width - size
     top = {"centre": free[0] // 2, "top": 0, "bottom": free[0]}[place.split("-")[0]]
     left = {"centre": free[1] // 2, "left": 0, "right": free[1]}[place.split("-")[-1]]

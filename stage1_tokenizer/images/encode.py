@@ -12,7 +12,7 @@ from common.bounds import Count
 from common.codes import code_dtype
 from stage1_tokenizer.config import EncodeConfig
 from stage1_tokenizer.data import Row
-from stage1_tokenizer.images.data import VIEWS, ImageDataConfig, load_images
+from stage1_tokenizer.images.data import VIEWS, ImageDataConfig, load_images, views
 from stage1_tokenizer.images.tokenizer import ImageTokenizer
 
 CACHED = 2**20
@@ -74,8 +74,7 @@ class ImageEncoding:
     def load(self, split: str, row: Row) -> dict[str, Any]:
         """The views of one image. Raises BadItemError."""
         dataset = self.splits[split]
-        image = dataset.decode(row)
-        return {"views": torch.stack([dataset.view(image, name) for name in self.views(split)])}
+        return {"views": views(dataset.decode(row), dataset.size, self.views(split))}
 
     def encode(self, split: str, items: list[dict[str, Any]]) -> dict[str, list[Any]]:
         """The codes of each view of a batch of images, position by position, in raster order."""

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from common.bounds import Count
+from common.precision import float32_products
 from stage1_tokenizer.images.net import GROUPS, Decoder, Encoder
 from stage1_tokenizer.images.preprocess import preprocess_images
 from stage1_tokenizer.quantizers import (
@@ -151,7 +152,9 @@ class ImageTokenizer(Tokenizer):
     @torch.no_grad()
     def reconstruct(self, images: Float[Tensor, "b c y x"]) -> Float[Tensor, "b c y x"]:
         """The images after encode and decode; without a quantizer that has codes, after the networks."""
-        return self.rebuild(self.latents(images))
+        with float32_products():  # as in encode
+            latents = self.latents(images)
+        return self.rebuild(latents)
 
     @torch.no_grad()
     def rebuild(self, latents: Float[Tensor, "b d h w"]) -> Float[Tensor, "b c y x"]:

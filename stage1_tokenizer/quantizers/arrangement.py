@@ -1,9 +1,10 @@
 """Latents in the arrangements that people hold them in, to vectors and back."""
 
+import math
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 PADDING = -1
@@ -16,29 +17,31 @@ class Arrangement(NamedTuple):
     places: tuple[int, ...]
     """Batch size, then the positions along each dimension, such as (8, 16, 16)."""
     channels_first: bool
-    mask: Bool[Tensor, "b n"] | None
+    inside: Int[Tensor, " m"] | None
+    """The places that count, of all places of the batch; None for all."""
 
     def vectors(self, latents: Float[Tensor, "b ..."]) -> Float[Tensor, "items n d"]:
         """The vectors in order; with a mask those that count alone, as one item."""
         flat = latents.movedim(1, -1) if self.channels_first else latents
-        flat = flat.flatten(1, -2)
-        return flat if self.mask is None else flat[self.mask][None]
+        if self.inside is None:
+            return flat.flatten(1, -2)
+        return flat.flatten(0, -2).index_select(0, self.inside)[None]
 
     def restored(self, vectors: Float[Tensor, "items n d"]) -> Float[Tensor, "b ..."]:
         """The vectors where they came from, zeros where the mask has left one out."""
-        if self.mask is not None:
-            full = vectors.new_zeros((*self.mask.shape, vectors.shape[-1]))
-            vectors = full.index_put((self.mask,), vectors[0])
+        if self.inside is not None:
+            full = vectors.new_zeros((math.prod(self.places), vectors.shape[-1]))
+            vectors = full.index_copy(0, self.inside, vectors[0])
         arranged = vectors.reshape(*self.places, -1)
         return arranged.movedim(-1, 1) if self.channels_first else arranged
 
     def restored_codes(self, codes: Int[Tensor, "items n *levels"]) -> Int[Tensor, "b ..."]:
         """The codes where their vectors came from, -1 where the mask has left one out."""
-        if self.mask is not None:
-            flat = codes[0]
-            codes = flat.new_full((*self.mask.shape, *flat.shape[1:]), PADDING)
-            codes[self.mask] = flat
-        return codes.reshape(*self.places, *codes.shape[2:])
+        flat = codes.flatten(0, 1)
+        if self.inside is not None:
+            full = flat.new_full((math.prod(self.places), *flat.shape[1:]), PADDING)
+            flat = full.index_copy(0, self.inside, flat)
+        return flat.reshape(*self.places, *codes.shape[2:])
 
 
 def arrangement(
@@ -60,9 +63,11 @@ def arrangement(
     places = (shape[0], *shape[2:]) if channels_first else shape[:-1]
     if mask is None:
         return Arrangement(places, channels_first, None)
-    if mask.dtype != torch.bool or tuple(mask.shape) != places or not mask.any():
+    # looked at once: each such look waits for a GPU
+    inside = mask.flatten().nonzero().squeeze(1) if mask.dtype == torch.bool else mask[:0]
+    if tuple(mask.shape) != places or not len(inside):
         raise ValueError(
             f"mask of shape {tuple(mask.shape)} and type {mask.dtype} must have the shape {places} and type torch.bool, "
             "true where a vector counts, and somewhere true"
         )
-    return Arrangement(places, channels_first, mask.flatten(1))
+    return Arrangement(places, channels_first, inside)

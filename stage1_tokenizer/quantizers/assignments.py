@@ -69,6 +69,8 @@ class Assignments:
         mine = (indices >= 0) & (indices < len(vectors))
         sampled = vectors[indices.clamp(0, len(vectors) - 1)] * mine[:, None]
         sum_over_processes(sampled)
+        if len(vectors) >= count:
+            return sampled
         apart = torch.randn(sampled.shape, generator=generator).to(device)
         spread = sampled.std(0, correction=0).mean()
         return sampled + (total < count) * 0.01 * spread * apart

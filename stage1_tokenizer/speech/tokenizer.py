@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from common.bounds import Count, Whole
+from common.precision import float32_products
 from stage1_tokenizer.quantizers import (
     PADDING,
     Quantized,
@@ -230,7 +231,9 @@ class SpeechTokenizer(Tokenizer):
         """
         _check_lengths(lengths, waveform)
         chunk = CHUNK if self.quantizer.spec.has_codes else None
-        return self.rebuild(self.latents(waveform, lengths, chunk), waveform.shape[1], lengths)
+        with float32_products():  # as in encode
+            latents = self.latents(waveform, lengths, chunk)
+        return self.rebuild(latents, waveform.shape[1], lengths)
 
     @torch.no_grad()
     def rebuild(

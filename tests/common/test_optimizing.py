@@ -26,7 +26,7 @@ def trained(scaler: GradScaler | None) -> tuple[list[torch.Tensor], list[float]]
             float(clipped_norm(first, 0.5, optimizers[:2], scaler)),
             float(clipped_norm(second, 0.5, optimizers[2:], scaler)),
         ]
-        step_and_clear(optimizers, scaler)
+        step_and_clear(optimizers, scaler, torch.zeros(()))
         assert all(p.grad is None for p in (*first.parameters(), *second.parameters()))
     return [p.detach() for p in (*first.parameters(), *second.parameters())], norms
 
@@ -48,5 +48,5 @@ def test_a_step_that_overflows_is_left_out_and_halves_the_scale() -> None:
     before = network.weight.detach().clone()
     scaler.scale((network(INPUTS) * torch.inf).sum()).backward()
     clipped_norm(network, 1.0, [optimizer], scaler)
-    step_and_clear([optimizer], scaler)
+    step_and_clear([optimizer], scaler, torch.zeros(()))
     assert torch.equal(network.weight, before) and scaler.get_scale() == 2.0**15

@@ -190,8 +190,10 @@ class ImageClassifierTask:
             workers=config.workers,
         ):
             bad_items.count(batch["bad"], batch["epoch"], size)
-            images = batch["images"].to(device, memory_format=torch.channels_last)
-            yield (images,), batch["labels"].to(device)
+            images = batch["images"].to(
+                device, memory_format=torch.channels_last, non_blocking=True
+            )
+            yield (images,), batch["labels"].to(device, non_blocking=True)
 
     def heldout_batches(self, device: torch.device) -> Iterator[tuple[tuple[Tensor], Tensor]]:
         """All held-out images once, and their labels."""
