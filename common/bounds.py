@@ -7,7 +7,7 @@ from typing import Annotated
 
 @dataclass(frozen=True)
 class Within:
-    """From `low` to `high`, both included but for `low` where `above` is set."""
+    """An interval from `low` to `high`, which is included, as `low` is unless `above`."""
 
     low: float
     high: float = math.inf

@@ -32,7 +32,7 @@ def read_codes(folder: Path, split: str) -> Dataset:
 
 
 def write_index(folder: Path, splits: Sequence[str]) -> None:
-    """Writes what makes Arrow shards data sets for `datasets.load_from_disk`: of the folder, and of each split."""
+    """Writes the files by which `datasets.load_from_disk` opens the folder, or one split, of Arrow shards."""
     for split in splits:
         files = code_files(folder, split)
         if files[0].suffix != ".arrow":
@@ -53,7 +53,7 @@ def write_index(folder: Path, splits: Sequence[str]) -> None:
 
 
 def code_sequences(items: Dataset) -> Iterator[np.ndarray[Any, Any]]:
-    """The codes of each item; of very many those of items spread over all, MOST_CODES or about as many."""
+    """The codes of each item; of more than MOST_CODES codes only those of every n-th item."""
     items = items.select_columns(["codes"]).with_format("numpy")
     stride = max(1, -(-len(items) * len(items[0]["codes"]) // MOST_CODES))
     for batch in items.select(range(0, len(items), stride)).iter(10_000):
@@ -90,5 +90,5 @@ def damaged_shards(folder: Path, manifest: dict[str, Any]) -> list[str]:
 
 
 def code_dtype(codebook_size: int) -> str:
-    """The smallest type of the two that are written which holds all codes."""
+    """uint16 if it holds all codes, else uint32."""
     return "uint16" if codebook_size <= 65_536 else "uint32"

@@ -239,12 +239,9 @@ def _chosen(options: list[type[Any]], value: Any, key: str) -> type[Any]:
 
 
 def import_object(path: str) -> Any:
-    """The class or function `my_module.name`; imports my_module, which runs its code.
+    """The class or function `my_module.name`; importing my_module runs its code, also for a config.json of the Hub.
 
-    A config that names it is read when a command or `from_pretrained` reads the file, also a config.json from
-    the Hub. Only modules that Python finds on this machine are imported, in its search path: nothing is
-    downloaded, and a file in a model's folder is not found unless that folder is in the search path.
-    Raises ValueError where there is no such module, or no such name in it.
+    Only modules on Python's search path are found, never a file of a downloaded model. Raises ValueError for others.
     """
     module, _, name = path.rpartition(".")
     try:

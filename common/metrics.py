@@ -13,7 +13,7 @@ NAMES = {
 
 
 MOST_DB = 106.02
-"""The PSNR of an exact image, of which the formula would make infinity, and a mean over others with it."""
+"""The PSNR given to an exact image; the true one is infinite, and would make every mean infinite."""
 
 
 def psnr(

@@ -17,10 +17,7 @@ def clipped_norm(
     optimizers: Sequence[Optimizer],
     scaler: GradScaler | None,
 ) -> Tensor:
-    """Clips the network's gradient to a norm of `most`; returns its norm before that.
-
-    With a scaler the gradients of its own optimizers are unscaled first, and of these alone: once for each step.
-    """
+    """Clips the network's gradient, unscaled first, to the norm `most`; returns its norm before that."""
     if scaler is not None:
         for optimizer in optimizers:
             scaler.unscale_(optimizer)

@@ -35,10 +35,7 @@ PACKAGES = ("torch", "transformers", "accelerate", "datasets", "torch-fidelity",
 
 
 def finish_trackers(accelerator: Accelerator) -> None:
-    """Lets the trackers write what they hold.
-
-    `end_training` would also end the process group, which the next verb of the same processes needs.
-    """
+    """Flushes the trackers; `end_training` would also end the process group, which the next verb needs."""
     for tracker in accelerator.trackers:
         tracker.finish()
 
@@ -134,7 +131,7 @@ def is_finished(config: Any, result: Path) -> bool:
 
 
 def ended_early(config: Any) -> dict[str, int]:
-    """What decides when a run ends whose held-out loss falls no more."""
+    """The keys that decide when early stopping ends a run."""
     return {"steps": config.steps, "patience": config.patience}
 
 

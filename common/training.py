@@ -112,13 +112,9 @@ def decay_groups(
 
 
 class Average:
-    """An exponential moving average of a module's trainable parameters, and of buffers that learn without a gradient.
+    """An exponential moving average of a module's trainable parameters, and of the buffers in `averaged_buffers`.
 
-    These are the ones that a submodule names in `averaged_buffers`, as a codebook of moving averages does: an averaged
-    encoder beside the codebook of the last step would not be one model.
-
-    The decay grows with the step count, min(decay, (1 + step) / (10 + step)), so that early averages
-    forget the random initialisation. With decay 0 the parameters are their own average, and nothing is kept.
+    The decay is min(decay, (1 + step) / (10 + step)): early averages forget the random start. 0 keeps no average.
     """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
@@ -247,17 +243,13 @@ class Throughput:
 
 @contextlib.contextmanager
 def unsynchronised(accelerator: Accelerator, network: nn.Module, until: bool) -> Iterator[None]:
-    """A context for a part of a batch: the processes share gradients after the last one alone, which `until` says."""
+    """A context for one part of an accumulated batch: gradients are averaged over processes if it is the last (`until`)."""
     with contextlib.nullcontext() if until else accelerator.no_sync(network):
         yield
 
 
 def compiled(network: nn.Module) -> nn.Module:
-    """The network through torch.compile, for training alone: the network itself stays as it is.
-
-    Weights and their names are the network's own. What is made for the first shapes is made once more when they
-    change, for any. Methods that a module names in `not_compiled` are left out.
-    """
+    """The network through torch.compile, with the same weights; methods named in `not_compiled` are left out."""
     for module in network.modules():
         for name in getattr(module, "not_compiled", ()):
             setattr(module, name, torch.compiler.disable(getattr(module, name)))

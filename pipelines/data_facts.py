@@ -114,7 +114,7 @@ def opened(data: str) -> tuple[str, str | None, dict[str, str], Dataset, int]:
     path = Path(data)
     refuse_capitals(path)
     if path.is_file():
-        if is_sound(path) or path.suffix.lower() in Image.registered_extensions():
+        if path.suffix.lower() in (*SUFFIXES, *Image.registered_extensions()):
             raise ValueError(f"{data} is one item: give the folder that it is in")
         try:
             items = parquet_rows(data)
@@ -172,10 +172,6 @@ def held_out(there: Sequence[str]) -> dict[str, str]:
         for split, names in HELD_OUT.items()
         if (name := next(filter(there.__contains__, names), None))
     }
-
-
-def is_sound(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES
 
 
 def siblings(path: Path) -> dict[str, str]:

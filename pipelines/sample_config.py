@@ -69,7 +69,6 @@ class SampleImagesConfig(SampleConfig):
     data: ImageDataConfig = field(default_factory=ImageDataConfig)
     """The images of whose validation split the guidance is chosen from a list."""
     modality: Literal["images"] = "images"
-    """The key by which a file says what it is for: `speech` is SampleSpeechConfig's."""
     schedule: Schedule = "constant"
     """Course of the guidance along the codes: `constant`, `linear` or `power-cosine`."""
     power: NonNegative = 2.0
@@ -83,7 +82,6 @@ class SampleSpeechConfig(SampleConfig):
     data: SpeechDataConfig = field(default_factory=SpeechDataConfig)
     """The clips of whose validation split the guidance is chosen from a list."""
     modality: Literal["speech"] = "speech"
-    """A file without this key is for images."""
     speakers: tuple[int | str, ...] | int | str | None = None
     """Names or numbers of speakers: every label is spoken by speaker after speaker; null for all of them, or none where there are none."""
     texts: tuple[str, ...] | None = None

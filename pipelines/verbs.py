@@ -26,7 +26,6 @@ from pipelines.evaluation.config import (
 )
 from pipelines.evaluation.extractors import second_classifier
 from pipelines.evaluation.training_report import write_classifier_report, write_training_report
-from pipelines.findings import run_findings
 from pipelines.generation.images import ImageGenerationPipeline
 from pipelines.generation.load import Pipeline
 from pipelines.generation.speech import SpeechGenerationPipeline
@@ -159,6 +158,16 @@ def score(config: ScoreImagesConfig | ScoreSpeechConfig) -> str:
     table = pipelines.evaluation.score.score_table(report)
     note = "" if config.data.test else f"\n{pipelines.evaluation.score.NO_TEST}\n"
     return f"{table}\n{note}\nreport: {report}"
+
+
+def run_findings(tokenizer_run: Path | None, prior_run: Path | None) -> list[str]:
+    """The findings of both runs, a line each; nothing where there is nothing to say."""
+    findings = []
+    if tokenizer_run and (metrics := read_metrics(tokenizer_run)):
+        findings += [f"{tokenizer_run}: {line}" for line in lines(training_findings(metrics[-1]))]
+    if prior_run and (metrics := read_metrics(prior_run)):
+        findings += [f"{prior_run}: {line}" for line in lines(prior_findings(metrics))]
+    return findings
 
 
 def summaries(config: Any) -> list[str]:

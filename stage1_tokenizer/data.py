@@ -21,7 +21,7 @@ from stage1_tokenizer.split import hold_out, share_of
 Row = dict[str, Any]
 Rows: TypeAlias = Dataset | IterableDataset
 SPLITS = ("train", "validation", "test")
-"""Those of embedded data sets, of which the last two are one."""
+"""Of embedded data sets; validation and test are the same items."""
 SPREAD = 64
 """Items, spread over a split, from which its fingerprint is taken."""
 

@@ -1,6 +1,7 @@
 """What a tokenizer's training is made of: data, networks, optimizers, averages and counters."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,14 +10,28 @@ from accelerate.optimizer import AcceleratedOptimizer
 from torch import nn
 
 from common.checkpointing import recompute
-from common.checkpoints import Stateful
+from common.checkpoints import Stateful, list_checkpoints
 from common.early_stopping import Best
+from common.files import check_seal
+from common.hub import load_weights
+from common.init_from import source_folder, start_from
 from common.training import Average, StepGuard, compiled, decay_groups
 from stage1_tokenizer.batches import BadItems, bad_items_of
 from stage1_tokenizer.codebook_usage import CodebookUse
 from stage1_tokenizer.config import TrainTokenizerConfig
 from stage1_tokenizer.modality import MODALITIES, ModalityTraining
-from stage1_tokenizer.start import start_weights
+from stage1_tokenizer.tokenizer import Tokenizer
+
+DISCRIMINATOR = "discriminator"
+"""The folder beside `model/` in which a run leaves its discriminator."""
+TRAINING_KEYS = (
+    *("weight", "beta", "start", "rescale", "rotation", "estimator", "gram_penalty", "w2_penalty"),
+    *("decay", "reset", "reset_share"),
+    *("codebook_weight", "contrastive_weight", "entropy_weight", "uniform_weight"),
+)
+"""Keys of quantizers that training alone reads."""
+MAY_DIFFER = ("image_size", *(f"quantizer.{key}" for key in TRAINING_KEYS))
+"""Keys of a saved tokenizer that may have other values where it is trained further."""
 
 
 @dataclass
@@ -115,3 +130,39 @@ def parameter_groups(config: TrainTokenizerConfig, tokenizer: nn.Module) -> list
     ]
     decayed = decay_groups(tokenizer, config.optim.weight_decay, leave_out=quantizer)
     return [group | {"scale": 1.0} for group in decayed] + own
+
+
+def start_weights(config: TrainTokenizerConfig, modality: ModalityTraining) -> None:
+    """Gives a new run the weights that `init_from` names, and freezes what `freeze` names.
+
+    A run that has checkpoints goes on from those. Raises ValueError for weights that do not fit.
+    """
+    if config.init_from is not None and not list_checkpoints(config.run_dir):
+        folder = source_folder(config.init_from, "tokenizer")
+        start_from(modality.tokenizer, folder, MAY_DIFFER)
+        beside = folder.parent / DISCRIMINATOR
+        if modality.discriminator is not None and beside.is_dir():
+            start_discriminator(modality.discriminator, beside)
+    parts = {"encoder": modality.tokenizer.encoder, "codebook": modality.tokenizer.quantizer}
+    for name in config.freeze:
+        parts[name].requires_grad_(False)
+
+
+def start_discriminator(discriminator: nn.Module, folder: Path) -> None:
+    """Gives the discriminator the saved weights. Raises ValueError where they are another's."""
+    check_seal(folder)
+    weights, own = load_weights(folder / "model.safetensors"), discriminator.state_dict()
+    shapes = [{name: tensor.shape for name, tensor in each.items()} for each in (weights, own)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"{folder} is a discriminator of another architecture: set the keys loss.discriminator* as they were "
+            "there, or remove it"
+        )
+    discriminator.load_state_dict(weights)
+
+
+def set_training(config: TrainTokenizerConfig, tokenizer: Tokenizer) -> None:
+    """Training mode; with encoder and codebook frozen the quantizer stays in eval mode, as in decoding from codes."""
+    tokenizer.train()
+    if {*config.freeze} == {"encoder", "codebook"}:
+        tokenizer.quantizer.eval()

@@ -22,8 +22,7 @@ from stage1_tokenizer.codebook_usage import effective_rank
 from stage1_tokenizer.config import TrainTokenizerConfig
 from stage1_tokenizer.findings import constant_in_words, held_out_loss, in_words
 from stage1_tokenizer.modality import ModalityTraining
-from stage1_tokenizer.prepare import Training, prepare
-from stage1_tokenizer.start import DISCRIMINATOR, set_training
+from stage1_tokenizer.prepare import DISCRIMINATOR, Training, prepare, set_training
 from stage1_tokenizer.step import optimize, total, update_codebook
 
 

@@ -73,8 +73,7 @@ def summed_by_chunks(
     low = torch.get_autocast_dtype(device) if autocast else states.dtype
     weight = weight.to(low)
     bias = None if bias is None else bias.to(low)
-    most = LOGITS_AT_ONCE if device == "cpu" else GPU_LOGITS_AT_ONCE
-    size = min(max(most // len(weight), LEAST_STATES), len(states))
+    size = min(max(logits_at_once(device) // len(weight), LEAST_STATES), len(states))
     # Two buffers, one where both precisions are the same: large new ones cost more than what is done in them.
     products = states.new_empty(size, len(weight), dtype=low)
     exact = products.to(at_least_float32(low))
@@ -101,6 +100,11 @@ def summed_by_chunks(
             here_grads = [None if grads[0] is None else grads[0][here], *grads[1:]]
             add_gradients(here_grads, chunk, weight, slope, product, counted)
     return total
+
+
+def logits_at_once(device: str) -> int:
+    """Logits of one chunk on this device."""
+    return LOGITS_AT_ONCE if device == "cpu" else GPU_LOGITS_AT_ONCE
 
 
 def add_gradients(

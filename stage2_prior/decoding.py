@@ -18,15 +18,16 @@ from transformers.cache_utils import DynamicCache
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 SIZES = {
-    "1m": (5, 128, 4),
-    "3m": (7, 192, 6),
-    "10m": (8, 320, 5),
-    "30m": (10, 512, 8),
-    "85m": (12, 768, 12),
-    "300m": (24, 1024, 16),
-    "700m": (36, 1280, 20),
+    "1m": (5, 128, 4, 2),
+    "3m": (7, 192, 6, 2),
+    "10m": (8, 320, 5, 3),
+    "30m": (10, 512, 8, 3),
+    "85m": (12, 768, 12, 4),
+    "300m": (24, 1024, 16, 4),
+    "700m": (36, 1280, 20, 6),
 }
-"""Layers, width and heads, named by the parameters of the body. With learned vectors for 16,384 codes `85m` has the
+"""Layers, width and heads of the body, and layers of the small transformer that `DepthPrior` has beside it (the paper
+has 4 beside 12 or 24); named by the parameters of the body. With learned vectors for 16,384 codes `85m` has the
 111 M of LlamaGen-B, `300m` is its L and `700m` its XL."""
 CAUSAL = "simvq_causal"
 AttentionInterface.register(CAUSAL, sdpa_attention_forward)
@@ -39,7 +40,7 @@ def new_body(
     size: Size, style: Style, positions: int, dropout: float, layers: int | None = None
 ) -> PreTrainedModel:
     """A stock transformer of transformers for inputs that are vectors; it has the layers of its size unless given."""
-    own_layers, width, heads = SIZES[size]
+    own_layers, width, heads, _ = SIZES[size]
     body: PreTrainedModel
     if style == "gpt2":
         gpt2 = GPT2Config(

@@ -5,21 +5,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from stage2_prior.decoding import CachedBody, DepthBody, Size, cached, new_body
+from stage2_prior.decoding import SIZES, CachedBody, DepthBody, cached, new_body
 from stage2_prior.embeddings import LevelVocabulary
 from stage2_prior.model import Prior, PriorConfig
 from stage2_prior.orders import Places
-
-DEPTH_LAYERS: dict[Size, int] = {
-    "1m": 2,
-    "3m": 2,
-    "10m": 3,
-    "30m": 3,
-    "85m": 4,
-    "300m": 4,
-    "700m": 6,
-}
-"""Layers of the small transformer, of the body's width, by the size of the body; the paper has 4 beside 12 or 24."""
 
 
 class DepthPrior(Prior):
@@ -35,7 +24,7 @@ class DepthPrior(Prior):
 
     def __init__(self, config: PriorConfig) -> None:
         super().__init__(config)
-        layers = DEPTH_LAYERS[config.size]
+        *_, layers = SIZES[config.size]
         self.depth = new_body(config.size, config.style, config.levels, config.dropout, layers)
 
     def new_vocabulary(self, width: int) -> LevelVocabulary:

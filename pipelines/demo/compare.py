@@ -25,8 +25,7 @@ def images_compared(path: str | None, tokenizers: Mapping[str, ImageTokenizer]) 
         config = tokenizer.config
         image = read_image(path, config.in_channels, config.image_size)
         codes = tokenizer.encode(image.to(tokenizer.codebook.device))
-        with torch.no_grad():
-            again = tokenizer.decode(codes).clamp(-1, 1).cpu()
+        again = tokenizer.decode(codes).clamp(-1, 1).cpu()
         spec = tokenizer.quantizer.spec
         bits = codes[0].numel() / spec.levels * spec.bits
         if not shown:
@@ -47,9 +46,8 @@ def speech_rebuilt(
         clip = read_clip(path, own, tokenizer.config.hop)
         if not rebuilt:
             rebuilt["original"] = read_clip(path, rate, 1)
-        with torch.no_grad():
-            codes = tokenizer.encode(clip[None].to(tokenizer.codebook.device))
-            again = tokenizer.decode(codes)[0].clamp(-1, 1).cpu()
+        codes = tokenizer.encode(clip[None].to(tokenizer.codebook.device))
+        again = tokenizer.decode(codes)[0].clamp(-1, 1).cpu()
         rebuilt[name] = resampled(again, own, rate)
     return rebuilt
 

@@ -48,8 +48,7 @@ class ImageAnswers:
     def decoded(self, codes: Tensor) -> Tensor:
         """Images of codes, grey where there is none yet."""
         there = codes >= 0 if codes.ndim == 3 else (codes >= 0).all(-1)
-        with torch.no_grad():
-            images = self.tokenizer.decode(codes.clamp_min(0).to(self.device))
+        images = self.tokenizer.decode(codes.clamp_min(0).to(self.device))
         return hidden(images.clamp(-1, 1), there)
 
     def samples(
@@ -79,8 +78,7 @@ class ImageAnswers:
         """The image as the tokenizer sees it, its reconstruction, the map of its codes, and how near they are."""
         image = self.upload(path)
         codes = self.tokenizer.encode(image)
-        with torch.no_grad():
-            again = self.tokenizer.decode(codes).clamp(-1, 1)
+        again = self.tokenizer.decode(codes).clamp(-1, 1)
         spec = self.tokenizer.quantizer.spec
         bits = codes[0].numel() / spec.levels * spec.bits
         text = (

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -29,19 +29,8 @@ Batches = Iterator[tuple[tuple[Tensor, ...], Tensor]]
 """What a classifier is called with, and the labels."""
 
 
-class ClassifierTask(Protocol):
-    """What a modality adds to the training: the network and its batches."""
-
-    def new_model(self) -> HubModel:
-        """The network with new weights, which is called with a batch's inputs."""
-
-    def train_batches(self, device: torch.device) -> Batches:
-        """Endless batches of augmented items."""
-
-    def heldout_batches(self, device: torch.device) -> Batches:
-        """All held-out items, once."""
-
-
+ClassifierTask = ImageClassifierTask | SpeechClassifierTask
+"""What a modality adds to the training: the network and its batches."""
 SECOND = {"images": "patches", "speech": "recurrent"}
 """The architecture of the classifier that scores are checked by, so that none rests on one network alone."""
 

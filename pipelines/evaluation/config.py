@@ -58,7 +58,6 @@ class ScoreImagesConfig(ScoreConfig):
     """Scores a tokenizer's reconstructions and a prior's samples against real images."""
 
     modality: Literal["images"] = "images"
-    """The key by which a file says what it is for: `speech` is ScoreSpeechConfig's."""
     data: ImageDataConfig = field(default_factory=ImageDataConfig)
     """The images that the tokenizer and the prior were trained on."""
     inception_weights: Path | None = None
@@ -92,7 +91,6 @@ class ScoreSpeechConfig(ScoreConfig):
     """Scores a tokenizer's reconstructions and a prior's samples against real speech."""
 
     modality: Literal["speech"] = "speech"
-    """A file without this key is for images."""
     data: SpeechDataConfig = field(default_factory=SpeechDataConfig)
     """The clips that the tokenizer and the prior were trained on."""
     voicing: Voicing = "pyin"
@@ -146,7 +144,6 @@ class TrainImageClassifierConfig(ClassifierTrainingConfig):
     """Trains a classifier of labelled images, whose features stand in for Inception's."""
 
     modality: Literal["images"] = "images"
-    """The key by which a file says what it is for: `speech` is TrainSpeechClassifierConfig's."""
     data: ImageDataConfig = field(default_factory=ImageDataConfig)
     """Labelled images."""
     image_size: Count = 8
@@ -168,7 +165,6 @@ class TrainSpeechClassifierConfig(ClassifierTrainingConfig):
     """Trains a classifier of labelled clips, whose features compare sets of them."""
 
     modality: Literal["speech"] = "speech"
-    """A file without this key is for images."""
     data: SpeechDataConfig = field(default_factory=SpeechDataConfig)
     """Labelled clips."""
     sample_rate: Count = 8000

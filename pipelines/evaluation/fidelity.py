@@ -107,16 +107,12 @@ def audio_distance(items: Features, real: Reference, extractor: Extractor, seed:
     )
 
 
-def at_most(features: Float[Tensor, "n f"], seed: int) -> Float[Tensor, "m f"]:
-    """All items, or MOST_ITEMS of them, chosen at random by the seed."""
-    return features[epoch_order(len(features), seed, epoch=0)[:MOST_ITEMS]]
-
-
 def chosen_sides(
     items: Features, real: Reference, extractor: Extractor, seed: int
 ) -> tuple[Float[Tensor, "n f"], Float[Tensor, "m f"], dict[str, Any]]:
     """The features of both sides, of very many those of MOST_ITEMS, and the fields of a Metric that say so."""
-    x, y = (at_most(each, seed) for each in (items.features, real.features.features))
+    both = items.features, real.features.features
+    x, y = (side[epoch_order(len(side), seed, epoch=0)[:MOST_ITEMS]] for side in both)
     counts = {"count": len(x), "reference_count": len(y)}
     return x, y, provenance(items, real, extractor) | counts
 

@@ -74,11 +74,7 @@ def curve_figures(name: str, run_dir: Path | None) -> list[Figure]:
             if pairs
         }
         if curves:
-            figures.append(curve_figure(f"{name.capitalize()}: {axis}", curves, axis))
+            caption = next(iter(curves)) if len(curves) == 1 else ""  # a legend names several
+            save = partial(save_curves, curves, ylabel=axis)
+            figures.append(figure(f"{name.capitalize()}: {axis}", caption, save, look="curve"))
     return figures
-
-
-def curve_figure(title: str, curves: Curves, axis: str) -> Figure:
-    """Named curves over the steps; a caption names one, a legend several."""
-    save = partial(save_curves, curves, ylabel=axis)
-    return figure(title, next(iter(curves)) if len(curves) == 1 else "", save, look="curve")

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from common.config import to_plain
 from common.files import check_seal, read_json, sha256, write_text
@@ -13,7 +13,6 @@ from common.processes import processes
 from common.runs import environment
 from pipelines.evaluation.config import ScoreImagesConfig, ScoreSpeechConfig
 from pipelines.evaluation.extractors import second_classifier
-from pipelines.evaluation.features import Extractor, References
 from pipelines.evaluation.figures import codes_figures, curve_figures, read_histogram
 from pipelines.evaluation.images.evaluation import ImageEvaluation
 from pipelines.evaluation.images.protocols import image_protocols
@@ -24,7 +23,7 @@ from pipelines.evaluation.protocols import (
     read_protocols,
 )
 from pipelines.evaluation.reconstruction import Reconstructor
-from pipelines.evaluation.report import AudioPlayers, Figure, render
+from pipelines.evaluation.report import Figure, render
 from pipelines.evaluation.speech.evaluation import SpeechEvaluation
 from pipelines.evaluation.table import Metrics, ScoreRow, read_scores, text_table, write_scores
 from pipelines.evaluation.words import score_words
@@ -53,28 +52,8 @@ NO_TEST = (
 )
 
 
-class Evaluation(Protocol):
-    """What a modality adds to scoring: its real items, its samples, and how they are measured."""
-
-    items: str
-    """What the items are called."""
-
-    @property
-    def references(self) -> Sequence[References[Extractor]]:
-        """For each extractor that sets are compared by, the real items by its features."""
-
-    @property
-    def extractors(self) -> Sequence[Extractor]:
-        """All networks that the metrics depend on."""
-
-    def metrics(self) -> dict[str, Metrics]:
-        """The metrics of each row of the table, by the row's name."""
-
-    def figures(self) -> Sequence[Figure | AudioPlayers]:
-        """Samples and reconstructions; called after `metrics`."""
-
-    def data(self) -> dict[str, dict[str, Any]]:
-        """For provenance: what the training and the held-out items are."""
+Evaluation = ImageEvaluation | SpeechEvaluation
+"""What a modality adds to scoring: its real items, its samples, and how they are measured."""
 
 
 def score(

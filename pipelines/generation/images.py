@@ -65,7 +65,6 @@ class ImageGenerationPipeline(GenerationPipeline[ImageTokenizer]):
             )
         self.tokenizer, self.prior, self.classes = tokenizer.eval(), prior.eval(), tuple(classes)
 
-    @torch.no_grad()
     def __call__(
         self,
         labels: Named | Sequence[Named] | None = None,

@@ -66,7 +66,6 @@ class SpeechGenerationPipeline(GenerationPipeline[SpeechTokenizer]):
         self.tokenizer, self.prior = tokenizer.eval(), prior.eval()
         self.classes, self.speakers = tuple(classes), tuple(speakers)
 
-    @torch.no_grad()
     def __call__(
         self,
         labels: Named | Sequence[Named] | None = None,

@@ -16,8 +16,7 @@ from stage1_tokenizer.images.data import VIEWS, ImageDataConfig, load_images, vi
 from stage1_tokenizer.images.tokenizer import ImageTokenizer
 
 CACHED = 2**20
-"""Values of a network's widest activation, 4 MB, that stay in a processor's cache; several times as many do
-not, and are given back to the system and taken from it again by each layer."""
+"""Values of the widest activation at once on a CPU: 4 MB, which fit its cache."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +24,6 @@ class EncodeImagesConfig(EncodeConfig):
     """Writes the codes of images: `simvq encode CONFIG [key=value ...]`."""
 
     modality: Literal["images"] = "images"
-    """The key by which a file says what it is for: `speech` is EncodeSpeechConfig's."""
     data: ImageDataConfig = field(default_factory=ImageDataConfig)
     views: tuple[str, ...] = ("centre",)
     """Views of each training item: `centre`, `top-left`, `top-right`, `bottom-left`, `bottom-right`, and each of them

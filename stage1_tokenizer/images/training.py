@@ -37,7 +37,6 @@ class TrainImageTokenizerConfig(TrainTokenizerConfig):
     """Trains a tokenizer of images: `simvq train-tokenizer CONFIG [key=value ...]`."""
 
     modality: Literal["images"] = "images"
-    """The key by which a file says what it is for: `speech` is TrainSpeechTokenizerConfig's."""
     data: ImageDataConfig = field(default_factory=ImageDataConfig)
     augment: ImageAugmentConfig = field(default_factory=ImageAugmentConfig)
     model: ImageTokenizerConfig = field(default_factory=ImageTokenizerConfig)
@@ -100,11 +99,7 @@ class ImageTraining:
     def discriminator_loss(
         self, discriminator: nn.Module, batch: Batch, fake: Float[Tensor, "b c y x"]
     ) -> Float[Tensor, ""]:
-        """The discriminator's hinge loss on a batch and its reconstructions.
-
-        The two pass it apart: in one batch its batch normalisation would see the two mixed, where the
-        generator meets it with reconstructions alone, and would be fooled by any shift of statistics.
-        """
+        """The discriminator's hinge loss; real and fake pass apart, so that batch norm never mixes their statistics."""
         return discriminator_hinge(discriminator(batch["images"]), discriminator(fake))
 
     @torch.no_grad()
@@ -135,7 +130,6 @@ class ImageTraining:
             f"{bits:.4g} bits at each of {height} x {width} positions ({height * width * bits:,.0f} per image)"
         )
 
-    @torch.no_grad()
     def save_examples(self, path: Path) -> None:
         """Held-out originals above their reconstructions."""
         originals = self.held_out[:: -(-len(self.held_out) // EXAMPLES)]

@@ -50,7 +50,7 @@ class Attachment:
 
 
 ATTACHED: WeakKeyDictionary[Any, Attachment] = WeakKeyDictionary()
-"""Of each quantizer the last one, which a further one replaces."""
+"""The attachment of each quantizer; attaching again replaces it."""
 
 
 def attach(quantizer: Any, optimizer: Optimizer, *, resumed: bool) -> None:

@@ -25,11 +25,7 @@ def in_chunks(
     codebook_size: int,
     most: int | None = None,
 ) -> list[Result]:
-    """`function` of consecutive parts of the vectors, none of which has more than `most` scores.
-
-    Where there are several parts, each part's scores are computed again in the backward pass, with the
-    same noise, instead of being kept.
-    """
+    """`function` of consecutive parts of the vectors, of at most `most` scores each, with gradient checkpointing."""
     count = max((most or scores_at_once(latents.device)) // codebook_size, 1)
     if len(latents) <= count:
         return [function(latents)]

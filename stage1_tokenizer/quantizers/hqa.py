@@ -56,13 +56,8 @@ class HQAConfig:
 class HQA(Quantizer):
     """One layer of the hierarchy: vectors to mixtures of codes sampled by distance; in eval mode, the nearest.
 
-    The paper's are the probabilities, the mixture and its annealing, both losses and the resets. Not the
-    paper's is what surrounds a layer. There each layer but the lowest is an autoencoder that halves the grid
-    of the latents below, normalised by running moments, and restores them with the layers below held fixed;
-    the prior sees the top grid alone, and the lower codes are sampled anew on the way down. A quantizer is
-    given vectors without their grid and keeps their number, so that stack would be another tokenizer, and
-    integers would decode to one image only without those samples. The optimizer is the tokenizer's, not
-    RAdam.
+    As in the paper: probabilities, mixture, annealing, both losses and resets. Not in the paper: the layer is
+    used alone, not in a stack of autoencoders that halve the grid, and the optimizer is the tokenizer's.
     """
 
     config_class = HQAConfig

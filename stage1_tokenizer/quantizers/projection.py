@@ -65,17 +65,14 @@ class ProjectedCodebook:
         if self._cache is not None:
             old_weights, old_identity, codebook, version = self._cache
             unchanged = old_identity == identity and version == codebook._version
-            if unchanged and all(map(_same, old_weights, weights)):
+            pairs = zip(old_weights, weights, strict=True)
+            if unchanged and all(a.dtype == b.dtype and torch.equal(a, b) for a, b in pairs):
                 return codebook
         # no inference tensor: what is kept may serve a backward later
         with torch.inference_mode(False), torch.no_grad():
             codebook = project(projection, basis)
             self._cache = [w.clone() for w in weights], identity, codebook, codebook._version
         return codebook
-
-
-def _same(a: Tensor, b: Tensor) -> bool:
-    return a.dtype == b.dtype and torch.equal(a, b)
 
 
 FLAT = 1e-4

@@ -95,7 +95,9 @@ def _codes(
             added = some.square().sum(1).mul_(-0.5)
         states = zip(blocks, best.split(height), codes.split(height), strict=False)
         for block, block_best, block_codes in states:
-            _improve(_dense(F.linear(block, some, added)), first, block_best, block_codes)
+            scores = F.linear(block, some, added)
+            dense = scores.to_dense() if scores.is_mkldnn else scores
+            _improve(dense, first, block_best, block_codes)
     return codes
 
 
@@ -108,10 +110,6 @@ def _fastest(block: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
         return block
     onednn = torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled
     return block.to_mkldnn() if onednn else block
-
-
-def _dense(scores: Tensor) -> Float[Tensor, "n k"]:
-    return scores.to_dense() if scores.is_mkldnn else scores
 
 
 def _improve(

@@ -26,7 +26,6 @@ class EncodeSpeechConfig(EncodeConfig):
     """Writes the codes of whole clips: `simvq encode CONFIG [key=value ...]`."""
 
     modality: Literal["speech"] = "speech"
-    """A file without this key is for images."""
     data: SpeechDataConfig = field(default_factory=SpeechDataConfig)
     batch_size: Count = 16
     """Clips encoded at once, fewer where padding them to the longest would take much memory."""

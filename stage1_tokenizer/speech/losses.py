@@ -61,18 +61,18 @@ class MelDistance(nn.Module):
     def __init__(self, sample_rate: int, kind: Literal["multi", "single"] = "multi") -> None:
         super().__init__()
         self.scales = SCALES[kind]
-        for i, scale in enumerate(self.scales):
-            self.register_buffer(f"window{i}", torch.hann_window(scale.n_fft), persistent=False)
-            filters = torchaudio.functional.melscale_fbanks(
-                scale.n_fft // 2 + 1,
-                0.0,
-                sample_rate / 2,
-                scale.mels,
+        self.spectrograms = nn.ModuleList(
+            torchaudio.transforms.MelSpectrogram(
                 sample_rate,
+                scale.n_fft,
+                hop_length=scale.hop,
+                n_mels=scale.mels,
+                power=1.0,
                 norm="slaney" if scale.decades else None,
                 mel_scale="slaney" if scale.decades else "htk",
             )
-            self.register_buffer(f"filters{i}", filters, persistent=False)
+            for scale in self.scales
+        )
 
     def forward(
         self, waveform: Float[Tensor, "b t"], target: Float[Tensor, "b t"], lengths: Lengths = None
@@ -94,14 +94,7 @@ class MelDistance(nn.Module):
         with torch.autocast(waveform.device.type, enabled=False):
             missing = scale.n_fft // 2 + 1 - waveform.shape[1]  # to mirror the ends takes so many
             padded = F.pad(waveform.float(), (0, max(missing, 0)))
-            spectrum = torch.stft(
-                padded,
-                scale.n_fft,
-                scale.hop,
-                window=getattr(self, f"window{i}"),
-                return_complex=True,
-            ).abs()
-            mel = (spectrum.mT @ getattr(self, f"filters{i}")).mT.clamp_min(scale.floor)
+            mel = self.spectrograms[i](padded).clamp_min(scale.floor)
             return mel.log10() if scale.decades else mel.log()
 
 

@@ -50,7 +50,6 @@ class TrainSpeechTokenizerConfig(TrainTokenizerConfig):
     """Trains a tokenizer of speech: `simvq train-tokenizer CONFIG [key=value ...]`."""
 
     modality: Literal["speech"] = "speech"
-    """A file without this key is for images."""
     data: SpeechDataConfig = field(default_factory=SpeechDataConfig)
     augment: SpeechAugmentConfig = field(default_factory=SpeechAugmentConfig)
     model: SpeechTokenizerConfig = field(default_factory=SpeechTokenizerConfig)
@@ -152,7 +151,6 @@ class SpeechTraining:
             f"{bits:.4g} bits at each of {rate:g} positions per second ({bits * rate:,.0f} bits per second)"
         )
 
-    @torch.no_grad()
     def save_examples(self, path: Path) -> None:
         """Held-out originals and reconstructions: spectrograms in one figure, sound in a folder."""
         stride = -(-len(self.held_out) // EXAMPLES)

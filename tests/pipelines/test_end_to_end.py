@@ -152,7 +152,7 @@ def test_mistakes_are_answered_with_one_sentence(
         ),
         (
             ["sample", "configs/smoke.yaml", "samples.labels=[11]", "samples.out=runs/new"],
-            "this prior has 10 labels",
+            "is no name of a label",
         ),
         (["encode", "configs/smoke.yaml", "codes.views=[middle]"], "view 'middle' is not one of"),
         (["train-prior", "configs/smoke.yaml", "prior.dropuot=1"], "did you mean 'dropout'"),

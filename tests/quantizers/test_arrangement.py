@@ -8,8 +8,7 @@ import torch
 from helpers.quantizer_cases import CASES, DIM, Case, vectors
 from torch import Tensor
 
-from stage1_tokenizer.quantizers import PADDING, Quantizer, SimVQ
-from stage1_tokenizer.quantizers.build import METHODS
+from stage1_tokenizer.quantizers import METHODS, PADDING, Quantizer, SimVQ
 
 every = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 

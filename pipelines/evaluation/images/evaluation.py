@@ -164,8 +164,7 @@ class ImageEvaluation:
             codes.split(self.config.batch_size), indices.split(self.config.batch_size), strict=True
         ):
             grids = part.unflatten(1, shape).to(self.reconstructor.device)
-            with torch.no_grad():
-                images = to_uint8(tokenizer.decode(grids))
+            images = to_uint8(tokenizer.decode(grids))
             yield Batch(images, places, torch.zeros_like(places))
 
     def scrambled(self, count: int) -> Iterator[Batch]:

@@ -1,14 +1,15 @@
 """What turns images into features: Inception where its weights can be had, else our own classifier."""
 
+import hashlib
 import io
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Protocol
 
 import torch
 from jaxtyping import Float, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 from torch_fidelity.feature_extractor_inceptionv3 import (
     URL_INCEPTION_V3,
     FeatureExtractorInceptionV3,
@@ -20,7 +21,6 @@ from common.images import from_uint8
 from pipelines.evaluation.config import ScoreImagesConfig
 from pipelines.evaluation.extractors import load_classifier, second_classifier, verified_sha256
 from pipelines.evaluation.features import (
-    Extractor,
     Features,
     Reference,
     cache_key,
@@ -29,23 +29,15 @@ from pipelines.evaluation.features import (
 from pipelines.evaluation.images.classifier import ImageClassifier
 from pipelines.evaluation.images.data import Batch, image_batches
 from pipelines.evaluation.images.hub_extractors import HubExtractor
-from pipelines.evaluation.images.untrained_extractor import UntrainedExtractor
 from pipelines.evaluation.table import Unavailable
 from stage1_tokenizer.images.data import ImageDataset
 
 INCEPTION_FILE = URL_INCEPTION_V3.rsplit("/", 1)[-1]
 INCEPTION_HASH = INCEPTION_FILE.removesuffix(".pth").rsplit("-", 1)[-1]
 """The first digits of the SHA-256 of the published weights."""
+CHANNELS = (3, 32, 64, 128)
+"""Of the untrained network."""
 NO_INCEPTION = Unavailable("Inception's weights are not there")
-
-
-class ImageExtractor(Extractor, Protocol):
-    """An extractor of features of images."""
-
-    def extract(
-        self, images: UInt8[Tensor, "b c y x"]
-    ) -> tuple[Float[Tensor, "b f"], Float[Tensor, "b k"]]:
-        """Features, and unnormalised log-probabilities of classes, in one pass."""
 
 
 class InceptionExtractor:
@@ -101,6 +93,41 @@ class ClassifierExtractor:
         inputs = from_uint8(images).to(self.device, memory_format=torch.channels_last)
         features = self.model.features(inputs)
         return features, self.model.head(features)
+
+
+class UntrainedExtractor:
+    """Three convolutions with random weights, a function of the seed: 128 features. Grey becomes three equal channels.
+
+    Distances between such features tell sets of images apart, but not as people would.
+    """
+
+    published = False
+
+    def __init__(self, device: torch.device, kernel: int = 3, seed: int = 0) -> None:
+        self.name = "untrained-network" + (f"-{kernel}x{kernel}" if kernel != 3 else "")
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            layers = [
+                nn.Sequential(nn.Conv2d(i, o, kernel, 2, padding=kernel // 2), nn.ReLU())
+                for i, o in itertools.pairwise(CHANNELS)
+            ]
+        self.network = nn.Sequential(*layers).to(device)
+        weights = torch.cat([p.detach().cpu().flatten() for p in self.network.parameters()])
+        self.sha256 = hashlib.sha256(weights.numpy().tobytes()).hexdigest()
+        self.device = device
+
+    @torch.no_grad()
+    def extract(
+        self, images: UInt8[Tensor, "b c y x"]
+    ) -> tuple[Float[Tensor, "b f"], Float[Tensor, "b f"]]:
+        """The features twice: there are no classes."""
+        colour = from_uint8(images).to(self.device).expand(-1, 3, -1, -1)
+        features = self.network(colour).mean((2, 3))
+        return features, features
+
+
+ImageExtractor = InceptionExtractor | ClassifierExtractor | HubExtractor | UntrainedExtractor
+"""Their `extract` gives features, and unnormalised log-probabilities of classes, in one pass."""
 
 
 def choose_extractors(config: ScoreImagesConfig, device: torch.device) -> list[ImageExtractor]:

@@ -6,7 +6,6 @@ from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -154,7 +153,6 @@ class SpeechEvaluation:
         scrambled = [scrambled_clip(real.waveforms[i], i) for i in chosen]
         yield "scrambled", unlabelled(scrambled, real.sample_rate)
 
-    @torch.no_grad()
     def decoded(self, codes: Int[Tensor, " n"]) -> Float[Tensor, " t"]:
         """The waveform of a sequence of codes."""
         tokenizer, levels = self.reconstructor.tokenizer, self.reconstructor.spec.levels

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -17,7 +17,7 @@ from transformers.utils import cached_file
 from common.files import sha256
 from pipelines.evaluation.config import SpeechArchitecture
 from pipelines.evaluation.extractors import load_classifier, second_classifier
-from pipelines.evaluation.features import Extractor, Features
+from pipelines.evaluation.features import Features
 from pipelines.evaluation.speech.classifier import (
     SpeechClassifier,
     SpeechClassifierConfig,
@@ -37,13 +37,6 @@ NO_UTMOS = Unavailable("there is no network of opinions: set utmos to a TorchScr
 NO_WHISPER = Unavailable(
     "there is no recogniser of words: set whisper to the folder or Hub name of a Whisper model"
 )
-
-
-class SpeechExtractor(Extractor, Protocol):
-    """An extractor of features of clips."""
-
-    def extract(self, clips: Clips) -> Features:
-        """Features, and unnormalised log-probabilities of classes."""
 
 
 class ClassifierExtractor:
@@ -115,6 +108,10 @@ class VoiceExtractor:
             for clip in clips.waveforms
         ]
         return Features(torch.stack(parts), torch.zeros(len(clips), 0), clips.indices, clips.labels)
+
+
+SpeechExtractor = ClassifierExtractor | VoiceExtractor
+"""Their `extract` gives features, and unnormalised log-probabilities of classes."""
 
 
 class Utmos:
