@@ -28,10 +28,6 @@ ANSWER_SECONDS = 60.0
 """That drawing may take before it is stopped."""
 
 
-class OversizeError(ValueError):
-    """An image of too many pixels."""
-
-
 def errors_shown(answer: Callable[..., Any]) -> Callable[..., Any]:
     """The answer to a click; a mistake of the visitor's becomes a sentence on the page."""
 
@@ -84,16 +80,15 @@ def read_image(path: str | None, channels: int, side: int) -> Float[Tensor, "1 c
     try:
         with Image.open(file) as image:
             width, height = image.size
-            if width * height > MOST_PIXELS or max(image.size) > LONGEST * min(image.size):
-                raise OversizeError(
-                    f"{file.name} has {width} x {height} pixels, and at most {MOST_PIXELS:,} are taken, one side at most "
-                    f"{LONGEST} times the other"
-                )
-            turned = upright(image, channels)
-    except OversizeError:
-        raise
+            fits = width * height <= MOST_PIXELS and max(image.size) <= LONGEST * min(image.size)
+            turned = upright(image, channels) if fits else None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         raise ValueError(f"{file.name} can't be read as an image: choose another file") from None
+    if turned is None:
+        raise ValueError(
+            f"{file.name} has {width} x {height} pixels, and at most {MOST_PIXELS:,} are taken, one side at most "
+            f"{LONGEST} times the other"
+        )
     return view(turned, side, "centre")[None]
 
 

@@ -13,8 +13,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from common.bounds import Count, NonNegative, Whole
-from stage1_tokenizer.quantizers.assignments import Assignments
-from stage1_tokenizer.quantizers.base import Quantizer, StepCounter, keywords_of
+from stage1_tokenizer.quantizers.assignments import Assignments, StepCounter
+from stage1_tokenizer.quantizers.base import Quantizer, keywords_of
 from stage1_tokenizer.quantizers.codebook_init import k_means, random_codebook, sample_vectors
 from stage1_tokenizer.quantizers.estimators import synchronised
 
@@ -106,13 +106,11 @@ class Affine(Quantizer):
         self.counter.advance()
         self._assignments.clear()
 
-    @torch.no_grad()
-    def init_from(self, latents: Float[Tensor, "*b d"]) -> None:
+    def initialize(self, vectors: Float[Tensor, "n d"]) -> None:
         """With `start=data`, K of the vectors; with `start=k-means`, their centres."""
-        flat = latents.reshape(-1, self.config.code_dim).float()
         if self.config.start != "normal":
             choose = sample_vectors if self.config.start == "data" else k_means
-            self.table.copy_(choose(flat, self.config.codebook_size))
+            self.table.copy_(choose(vectors, self.config.codebook_size))
 
     def _inner_way(self, frequencies: Float[Tensor, " k"]) -> Float[Tensor, "k d"]:
         """How far towards the mean of its vectors the steps take each code, from 0 to 1.

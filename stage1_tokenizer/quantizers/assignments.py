@@ -3,7 +3,7 @@
 import torch
 import torch.distributed as dist
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from common.processes import gather_over_processes, sum_over_processes
 from common.seeding import generator_at
@@ -74,3 +74,35 @@ class Assignments:
         apart = torch.randn(sampled.shape, generator=generator).to(device)
         spread = sampled.std(0, correction=0).mean()
         return sampled + (total < count) * 0.01 * spread * apart
+
+
+class StepCounter(nn.Module):
+    """The number of optimizer steps so far, on which random choices and schedules depend.
+
+    It is saved with the weights. `steps` is a tensor on the device, `value` waits for it once: after that the number
+    is known.
+    """
+
+    steps: Tensor
+    _value: int | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("steps", torch.tensor(0))
+        self.register_load_state_dict_post_hook(_forget_value)
+
+    @property
+    def value(self) -> int:
+        """The number; read at its first use, for a wrapper may send the state to other processes before."""
+        if self._value is None:
+            self._value = int(self.steps)
+        return self._value
+
+    def advance(self) -> None:
+        """One step more."""
+        self._value = self.value + 1
+        self.steps.fill_(self._value)
+
+
+def _forget_value(counter: StepCounter, _: object) -> None:
+    counter._value = None

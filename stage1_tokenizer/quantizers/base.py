@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from abc import ABC, abstractmethod
+from abc import ABC
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Concatenate, Literal, ParamSpec, get_type_hints
@@ -167,6 +167,7 @@ class Quantizer(nn.Module, ABC):
 
     config_class: ClassVar[type[Any]]
     config: Any
+    table: Tensor
 
     def __init__(self, *config: Any, **options: Any) -> None:
         super().__init__()
@@ -202,18 +203,22 @@ class Quantizer(nn.Module, ABC):
         return CodeSpec(sizes=(self.config.codebook_size,), order="flat")
 
     @property
-    @abstractmethod
     def codebook(self) -> Float[Tensor, "k d"]:
-        """The vectors that codes stand for, in float32; of a residual quantizer, its first level's."""
+        """The vectors that codes stand for, in float32, of a residual quantizer its first level's: `table`,
+        unless overridden."""
+        return self.table.float()
 
     def forward(self, latents: Float[Tensor, "b n d"]) -> Quantized:
         """Codes, quantized latents and losses; float32 throughout, whatever the autocast."""
         with torch.autocast(latents.device.type, enabled=False):
-            latents = latents.float()
-            codes = self.encode(latents)
-            chosen = self.lookup(codes)
-            losses, estimated = self.losses(latents, chosen), self.estimated(latents, chosen)
-            return Quantized(estimated, codes, losses, latents.detach().flatten(0, 1))
+            return self.quantize(latents.float())
+
+    def quantize(self, latents: Float[Tensor, "b n d"]) -> Quantized:
+        """What `forward` gives of latents in float32, unless overridden."""
+        codes = self.encode(latents)
+        chosen = self.lookup(codes)
+        losses, estimated = self.losses(latents, chosen), self.estimated(latents, chosen)
+        return Quantized(estimated, codes, losses, latents.detach().flatten(0, 1))
 
     def losses(
         self, latents: Float[Tensor, "b n d"], chosen: Float[Tensor, "b n d"]
@@ -243,8 +248,13 @@ class Quantizer(nn.Module, ABC):
     def after_step(self) -> None:
         """Changes the state by what was accumulated. Nothing, unless overridden."""
 
+    @torch.no_grad()
     def init_from(self, latents: Float[Tensor, "*b d"]) -> None:
-        """An initialization from the first batch of all processes. Nothing, unless overridden."""
+        """An initialization from the first batch of all processes, without gradient and in float32."""
+        self.initialize(latents.reshape(-1, self.config.code_dim).float())
+
+    def initialize(self, vectors: Float[Tensor, "n d"]) -> None:
+        """What `init_from` makes of the vectors. Nothing, unless overridden."""
 
     def attach(self, optimizer: Optimizer, *, resumed: bool = False) -> None:
         """From now on in training mode, calls by itself what a training loop would have to call.
@@ -264,35 +274,3 @@ class Quantizer(nn.Module, ABC):
         another optimizer later ends this, and does not begin anew.
         """
         attach(self, optimizer, resumed=resumed)
-
-
-class StepCounter(nn.Module):
-    """The number of optimizer steps so far, on which random choices and schedules depend.
-
-    It is saved with the weights. `steps` is a tensor on the device, `value` waits for it once: after that the number
-    is known.
-    """
-
-    steps: Tensor
-    _value: int | None = None
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("steps", torch.tensor(0))
-        self.register_load_state_dict_post_hook(_forget_value)
-
-    @property
-    def value(self) -> int:
-        """The number; read at its first use, for a wrapper may send the state to other processes before."""
-        if self._value is None:
-            self._value = int(self.steps)
-        return self._value
-
-    def advance(self) -> None:
-        """One step more."""
-        self._value = self.value + 1
-        self.steps.fill_(self._value)
-
-
-def _forget_value(counter: StepCounter, _: object) -> None:
-    counter._value = None

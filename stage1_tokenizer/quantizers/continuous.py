@@ -42,9 +42,8 @@ class Continuous(Quantizer):
         """One vector of zeros, for which nothing is ever exchanged."""
         return self.origin.float()
 
-    def forward(self, latents: Float[Tensor, "b n d"]) -> Quantized:
+    def quantize(self, latents: Float[Tensor, "b n d"]) -> Quantized:
         """The latents, without losses; every code is 0."""
-        latents = latents.float()
         codes = torch.zeros(latents.shape[:2], dtype=torch.int64, device=latents.device)
         return Quantized(latents, codes, {}, latents.detach().flatten(0, 1))
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from common.bounds import Count, NonNegative, Share
 from common.processes import gather_over_processes
 from common.seeding import generator_at
-from stage1_tokenizer.quantizers.assignments import SEED, Assignments
-from stage1_tokenizer.quantizers.base import Quantizer, StepCounter, keywords_of
+from stage1_tokenizer.quantizers.assignments import SEED, Assignments, StepCounter
+from stage1_tokenizer.quantizers.base import Quantizer, keywords_of
 from stage1_tokenizer.quantizers.chunks import in_chunks, scores_at_once
 from stage1_tokenizer.quantizers.codebook_init import random_codebook, sample_vectors
 from stage1_tokenizer.quantizers.estimators import Estimator
@@ -78,11 +78,6 @@ class CVQ(Quantizer):
         self.counter = StepCounter()
         self._assignments = Assignments()
 
-    @property
-    def codebook(self) -> Float[Tensor, "k d"]:
-        """The trained codes."""
-        return self.table.float()
-
     def losses(
         self, latents: Float[Tensor, "b n d"], chosen: Float[Tensor, "b n d"]
     ) -> dict[str, Float[Tensor, ""]]:
@@ -108,12 +103,10 @@ class CVQ(Quantizer):
         self.counter.advance()
         self._assignments.clear()
 
-    @torch.no_grad()
-    def init_from(self, latents: Float[Tensor, "*b d"]) -> None:
+    def initialize(self, vectors: Float[Tensor, "n d"]) -> None:
         """With `start=data`, K of the vectors, at random."""
         if self.config.start == "data":
-            flat = latents.reshape(-1, self.config.code_dim).float()
-            self.table.copy_(sample_vectors(flat, self.config.codebook_size))
+            self.table.copy_(sample_vectors(vectors, self.config.codebook_size))
 
     def _anchors(self) -> Float[Tensor, "k d"]:
         if self.config.anchor == "closest":

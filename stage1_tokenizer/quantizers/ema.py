@@ -14,8 +14,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from common.bounds import Count, NonNegative, Share
-from stage1_tokenizer.quantizers.assignments import Assignments
-from stage1_tokenizer.quantizers.base import Quantizer, StepCounter, keywords_of
+from stage1_tokenizer.quantizers.assignments import Assignments, StepCounter
+from stage1_tokenizer.quantizers.base import Quantizer, keywords_of
 from stage1_tokenizer.quantizers.codebook_init import random_codebook, sample_vectors
 from stage1_tokenizer.quantizers.estimators import Estimator
 
@@ -84,11 +84,6 @@ class EMA(Quantizer):
         self.counter = StepCounter()
         self._assignments = Assignments()
 
-    @property
-    def codebook(self) -> Float[Tensor, "k d"]:
-        """The averages."""
-        return self.table.float()
-
     def losses(
         self, latents: Float[Tensor, "b n d"], chosen: Float[Tensor, "b n d"]
     ) -> dict[str, Float[Tensor, ""]]:
@@ -121,12 +116,10 @@ class EMA(Quantizer):
         self.counter.advance()
         self._assignments.clear()
 
-    @torch.no_grad()
-    def init_from(self, latents: Float[Tensor, "*b d"]) -> None:
+    def initialize(self, vectors: Float[Tensor, "n d"]) -> None:
         """With `start=data`, K of the vectors, at random."""
         if self.config.start == "data":
-            flat = latents.reshape(-1, self.config.code_dim).float()
-            self.table.copy_(sample_vectors(flat, self.config.codebook_size))
+            self.table.copy_(sample_vectors(vectors, self.config.codebook_size))
             self.sums.copy_(self.table)
 
 

@@ -49,16 +49,15 @@ class FC(Quantizer):
         """The trained codes, each divided by its norm."""
         return _normalised(self.table)
 
-    def forward(self, latents: Float[Tensor, "b n d"]) -> Quantized:
-        """Codes, quantized latents and losses, all on the sphere; in float32, whatever the autocast."""
-        with torch.autocast(latents.device.type, enabled=False):
-            codes = self.encode(latents)
-            chosen = self.lookup(codes)
-            on_sphere = _normalised(latents)
-            weight, beta = self.config.weight, self.config.beta
-            losses = codebook_and_commitment_loss(on_sphere, chosen, weight, beta)
-            estimated = straight_through(on_sphere, chosen)
-            return Quantized(estimated, codes, losses, latents.detach().float().flatten(0, 1))
+    def quantize(self, latents: Float[Tensor, "b n d"]) -> Quantized:
+        """Codes, quantized latents and losses, all on the sphere."""
+        codes = self.encode(latents)
+        chosen = self.lookup(codes)
+        on_sphere = _normalised(latents)
+        weight, beta = self.config.weight, self.config.beta
+        losses = codebook_and_commitment_loss(on_sphere, chosen, weight, beta)
+        estimated = straight_through(on_sphere, chosen)
+        return Quantized(estimated, codes, losses, latents.detach().flatten(0, 1))
 
     @torch.no_grad()
     def encode(self, latents: Float[Tensor, "*b d"]) -> Int[Tensor, "*b"]:

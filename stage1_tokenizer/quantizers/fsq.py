@@ -86,15 +86,13 @@ class FSQ(Quantizer):
         """Every point of the grid."""
         return self.lookup(torch.arange(self.spec.alphabet, device=self.sizes.device))
 
-    def forward(self, latents: Float[Tensor, "b n d"]) -> Quantized:
-        """Codes and rounded latents (section 3.1), without losses; in float32, whatever the autocast."""
-        with torch.autocast(latents.device.type, enabled=False):
-            latents = latents.float()
-            bounded = self._bounded(latents)
-            rounded = bounded.round()
-            estimated = straight_through(bounded, rounded) / (self.sizes // 2)
-            codes = self._codes(rounded)
-            return Quantized(estimated, codes, {}, latents.detach().flatten(0, 1))
+    def quantize(self, latents: Float[Tensor, "b n d"]) -> Quantized:
+        """Codes and rounded latents (section 3.1), without losses."""
+        bounded = self._bounded(latents)
+        rounded = bounded.round()
+        estimated = straight_through(bounded, rounded) / (self.sizes // 2)
+        codes = self._codes(rounded)
+        return Quantized(estimated, codes, {}, latents.detach().flatten(0, 1))
 
     @torch.no_grad()
     def encode(self, latents: Float[Tensor, "*b d"]) -> Int[Tensor, "*b"]:

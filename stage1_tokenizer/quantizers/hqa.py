@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from common.bounds import Count, NonNegative
 from common.processes import sum_over_processes
 from common.seeding import generator_at
-from stage1_tokenizer.quantizers.base import Quantized, Quantizer, StepCounter, keywords_of
+from stage1_tokenizer.quantizers.assignments import StepCounter
+from stage1_tokenizer.quantizers.base import Quantized, Quantizer, keywords_of
 from stage1_tokenizer.quantizers.codebook_init import random_codebook
 from stage1_tokenizer.quantizers.soft_assignment import rename_old_counter, soft_assignment
 
@@ -80,33 +81,26 @@ class HQA(Quantizer):
         self.register_buffer("nudges", APART * noise, persistent=False)
 
     @property
-    def codebook(self) -> Float[Tensor, "k d"]:
-        """The trained codes."""
-        return self.table.float()
-
-    @property
     def temperature(self) -> Float[Tensor, ""]:
         """Falls linearly with the step."""
         done = (self.counter.steps / self.config.annealing_steps).clamp_max(1)
         return HOTTEST + (COLDEST - HOTTEST) * done
 
-    def forward(self, latents: Float[Tensor, "b n d"]) -> Quantized:
-        """Codes, mixtures (in eval mode the codes' vectors) and losses; in float32, whatever the autocast.
+    def quantize(self, latents: Float[Tensor, "b n d"]) -> Quantized:
+        """Codes, mixtures (in eval mode the codes' vectors) and losses.
 
         The log probabilities are squared distances; `commitment` is weighted by the probabilities.
         """
         config = self.config
-        with torch.autocast(latents.device.type, enabled=False):
-            latents = latents.float()
-            codes, flat = self.encode(latents), latents.flatten(0, 1)
-            soft = soft_assignment(flat, self.codebook, flat.new_ones(()), self.temperature)
-            mixed = soft.mixed if self.training else self.lookup(codes).flatten(0, 1)
-            factor = config.weight / config.values / len(flat)
-            losses = {
-                "uniform": factor * (config.uniform_weight * soft.divergence),
-                "commitment": factor * (config.beta * soft.distance),
-            }
-            return Quantized(mixed.view_as(latents), codes, losses, flat.detach())
+        codes, flat = self.encode(latents), latents.flatten(0, 1)
+        soft = soft_assignment(flat, self.codebook, flat.new_ones(()), self.temperature)
+        mixed = soft.mixed if self.training else self.lookup(codes).flatten(0, 1)
+        factor = config.weight / config.values / len(flat)
+        losses = {
+            "uniform": factor * (config.uniform_weight * soft.divergence),
+            "commitment": factor * (config.beta * soft.distance),
+        }
+        return Quantized(mixed.view_as(latents), codes, losses, flat.detach())
 
     @torch.no_grad()
     def accumulate(self, inputs: Float[Tensor, "m d"], codes: Int[Tensor, " m"]) -> None:

@@ -53,30 +53,23 @@ class IBQ(Quantizer):
         config = self.config
         self.table = nn.Parameter(random_codebook(config.codebook_size, config.code_dim))
 
-    @property
-    def codebook(self) -> Float[Tensor, "k d"]:
-        """The trained codes."""
-        return self.table.float()
-
-    def forward(self, latents: Float[Tensor, "b n d"]) -> Quantized:
-        """Codes, quantized latents and losses; in float32, whatever the autocast."""
+    def quantize(self, latents: Float[Tensor, "b n d"]) -> Quantized:
+        """Codes, quantized latents and losses."""
         config = self.config
-        with torch.autocast(latents.device.type, enabled=False):
-            latents = latents.float()
-            codes, flat = self.encode(latents), latents.flatten(0, 1)
-            chosen = self.lookup(codes)
-            estimated = by_index(flat, self.codebook, chosen.flatten(0, 1)).view_as(latents)
-            double = F.mse_loss(estimated, latents)
-            losses = {
-                "double": double,
-                "codebook": config.codebook_weight * F.mse_loss(chosen, latents.detach()),
-                "commitment": config.beta * F.mse_loss(latents, chosen.detach()),
-            }
-            if config.entropy_weight:
-                term = entropy_term(flat / config.temperature, self.codebook)
-                losses["entropy"] = config.entropy_weight * term
-            losses = {name: config.weight * loss for name, loss in losses.items()}
-            return Quantized(estimated, codes, losses, flat.detach())
+        codes, flat = self.encode(latents), latents.flatten(0, 1)
+        chosen = self.lookup(codes)
+        estimated = by_index(flat, self.codebook, chosen.flatten(0, 1)).view_as(latents)
+        double = F.mse_loss(estimated, latents)
+        losses = {
+            "double": double,
+            "codebook": config.codebook_weight * F.mse_loss(chosen, latents.detach()),
+            "commitment": config.beta * F.mse_loss(latents, chosen.detach()),
+        }
+        if config.entropy_weight:
+            term = entropy_term(flat / config.temperature, self.codebook)
+            losses["entropy"] = config.entropy_weight * term
+        losses = {name: config.weight * loss for name, loss in losses.items()}
+        return Quantized(estimated, codes, losses, flat.detach())
 
     @torch.no_grad()
     def encode(self, latents: Float[Tensor, "*b d"]) -> Int[Tensor, "*b"]:

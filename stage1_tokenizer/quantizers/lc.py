@@ -86,16 +86,14 @@ class LC(Quantizer):
             return F.embedding(codes, self.codebook)
         return project(self.projection, F.embedding(codes, self.basis))
 
-    @torch.no_grad()
-    def init_from(self, latents: Float[Tensor, "*b d"]) -> None:
-        """The features of the file, or centres of `latents`."""
-        flat = latents.reshape(-1, self.config.code_dim).float()
+    def initialize(self, vectors: Float[Tensor, "n d"]) -> None:
+        """The features of the file, or centres of `vectors`."""
         if self.config.features is None:
-            self.basis.copy_(k_means(flat, self.config.codebook_size))
+            self.basis.copy_(k_means(vectors, self.config.codebook_size))
             return
         self.basis.copy_(read_features(Path(self.config.features), self.basis.shape))
         if self.config.rescale:
-            match_moments(self.projection, self.basis, flat)
+            match_moments(self.projection, self.basis, vectors)
 
 
 def read_features(path: Path, shape: torch.Size) -> Tensor:

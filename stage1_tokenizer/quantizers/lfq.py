@@ -89,20 +89,18 @@ class LFQ(Quantizer):
         """Every corner."""
         return self.lookup(torch.arange(self.config.codebook_size, device=self.strides.device))
 
-    def forward(self, latents: Float[Tensor, "b n d"]) -> Quantized:
-        """Codes, signs and losses (section 3.1); in float32, whatever the autocast."""
-        with torch.autocast(latents.device.type, enabled=False):
-            latents = latents.float()
-            if self.config.spherical:
-                latents = F.normalize(latents, dim=-1)
-            codes = self.encode(latents)
-            chosen = self.lookup(codes)
-            weight, flat = self.config.weight, latents.flatten(0, 1)
-            losses = {
-                "commitment": weight * self.config.beta * F.mse_loss(latents, chosen),
-                "entropy": weight * self.config.entropy_weight * self.entropy_term(flat),
-            }
-            return Quantized(straight_through(latents, chosen), codes, losses, flat.detach())
+    def quantize(self, latents: Float[Tensor, "b n d"]) -> Quantized:
+        """Codes, signs and losses (section 3.1)."""
+        if self.config.spherical:
+            latents = F.normalize(latents, dim=-1)
+        codes = self.encode(latents)
+        chosen = self.lookup(codes)
+        weight, flat = self.config.weight, latents.flatten(0, 1)
+        losses = {
+            "commitment": weight * self.config.beta * F.mse_loss(latents, chosen),
+            "entropy": weight * self.config.entropy_weight * self.entropy_term(flat),
+        }
+        return Quantized(straight_through(latents, chosen), codes, losses, flat.detach())
 
     @torch.no_grad()
     def encode(self, latents: Float[Tensor, "*b d"]) -> Int[Tensor, "*b"]:

@@ -96,32 +96,28 @@ class QINCo(ResidualQuantizer):
         """The first level's, which depends on nothing."""
         return self.tables[0].float()
 
-    def forward(self, latents: Float[Tensor, "b n d"]) -> Quantized:
-        """Codes, the last level's sums and the losses; in float32, whatever the autocast.
+    def quantize(self, latents: Float[Tensor, "b n d"]) -> Quantized:
+        """Codes, the last level's sums and the losses.
 
         `codebook` is the sum over levels of |sg z - x_m|^2, `commitment` beta |z - sg x_M|^2. The gradient of
         a level reaches those before it. Squares are means over all elements.
         """
         weight, beta = self.config.weight, self.config.beta
-        with torch.autocast(latents.device.type, enabled=False):
-            latents = latents.float()
-            codes = self.encode(latents)
-            sums = self.sums(codes)
-            estimated = straight_through(latents, sums[-1])
-            each = [F.mse_loss(part, latents.detach()) for part in sums]
-            losses = {
-                "codebook": weight * torch.stack(each).sum(),
-                "commitment": weight * beta * F.mse_loss(latents, sums[-1].detach()),
-            }
-            return Quantized(estimated, codes, losses, latents.detach().flatten(0, 1))
+        codes = self.encode(latents)
+        sums = self.sums(codes)
+        estimated = straight_through(latents, sums[-1])
+        each = [F.mse_loss(part, latents.detach()) for part in sums]
+        losses = {
+            "codebook": weight * torch.stack(each).sum(),
+            "commitment": weight * beta * F.mse_loss(latents, sums[-1].detach()),
+        }
+        return Quantized(estimated, codes, losses, latents.detach().flatten(0, 1))
 
-    @torch.no_grad()
-    def init_from(self, latents: Float[Tensor, "*b d"]) -> None:
+    def initialize(self, vectors: Float[Tensor, "n d"]) -> None:
         """Each level begins as what the levels before it leave of vectors, sampled at random."""
-        left = latents.reshape(-1, self.config.code_dim).float()
         for level, table in enumerate(self.tables):
-            table.copy_(sample_vectors(left, self.config.codebook_size, generator_at(0, level)))
-            left = left - F.embedding(nearest(left, table), table)
+            table.copy_(sample_vectors(vectors, self.config.codebook_size, generator_at(0, level)))
+            vectors = vectors - F.embedding(nearest(vectors, table), table)
 
     def added(
         self, level: int, codes: Int[Tensor, "*b"], sums: Float[Tensor, "*b d"]

@@ -77,24 +77,20 @@ class ResidualSimVQ(LevelQuantizers):
         assert isinstance(quantizer, SimVQ)
         return quantizer
 
-    def forward(self, latents: Float[Tensor, "b n d"]) -> Quantized:
-        """Codes, the last level's sums and the losses, means over levels; in float32, whatever the autocast."""
-        with torch.autocast(latents.device.type, enabled=False):
-            latents = latents.float()
-            codes = self.encode(latents)
-            total, each = torch.zeros_like(latents), []
-            for level, part in enumerate(codes.unbind(-1)):
-                chosen = self.added(level, part, total)
-                each.append(self.level(level).losses(latents - total, chosen))
-                total = total + chosen.detach()
-            losses = {name: torch.stack([one[name] for one in each]).mean() for name in each[0]}
-            estimated = straight_through(latents, total)
-            return Quantized(estimated, codes, losses, latents.detach().flatten(0, 1))
+    def quantize(self, latents: Float[Tensor, "b n d"]) -> Quantized:
+        """Codes, the last level's sums and the losses, means over levels."""
+        codes = self.encode(latents)
+        total, each = torch.zeros_like(latents), []
+        for level, part in enumerate(codes.unbind(-1)):
+            chosen = self.added(level, part, total)
+            each.append(self.level(level).losses(latents - total, chosen))
+            total = total + chosen.detach()
+        losses = {name: torch.stack([one[name] for one in each]).mean() for name in each[0]}
+        estimated = straight_through(latents, total)
+        return Quantized(estimated, codes, losses, latents.detach().flatten(0, 1))
 
-    @torch.no_grad()
-    def init_from(self, latents: Float[Tensor, "*b d"]) -> None:
+    def initialize(self, vectors: Float[Tensor, "n d"]) -> None:
         """Gives each level's codes the mean and the spread of what is left before it, where `rescale` is on."""
-        left = latents.reshape(-1, self.config.code_dim).float()
         for level in range(self.config.levels):
-            self.level(level).init_from(left)
-            left = left - self.level(level).lookup(self.level(level).encode(left))
+            self.level(level).init_from(vectors)
+            vectors = vectors - self.level(level).lookup(self.level(level).encode(vectors))

@@ -73,28 +73,24 @@ class RQ(LevelQuantizers):
             for _ in range(1 if config.shared else config.levels)
         )
 
-    def averages(self, level: int) -> EMA:
+    def level(self, level: int) -> EMA:
         """The averages that serve a level."""
         ema = self.tables[0 if self.config.shared else level]
         assert isinstance(ema, EMA)
         return ema
 
-    level = averages
-
-    def forward(self, latents: Float[Tensor, "b n d"]) -> Quantized:
-        """Codes, the last level's sums and the loss; in float32, whatever the autocast.
+    def quantize(self, latents: Float[Tensor, "b n d"]) -> Quantized:
+        """Codes, the last level's sums and the loss.
 
         `commitment` is beta times the mean over levels of |z - sg x_m|^2, which moves the encoder alone.
         """
-        with torch.autocast(latents.device.type, enabled=False):
-            latents = latents.float()
-            codes = self.encode(latents)
-            sums = self.sums(codes)
-            estimated = straight_through(latents, sums[-1])
-            each = [F.mse_loss(latents, part.detach()) for part in sums]
-            weight = self.config.weight * self.config.beta
-            losses = {"commitment": weight * torch.stack(each).mean()}
-            return Quantized(estimated, codes, losses, latents.detach().flatten(0, 1))
+        codes = self.encode(latents)
+        sums = self.sums(codes)
+        estimated = straight_through(latents, sums[-1])
+        each = [F.mse_loss(latents, part.detach()) for part in sums]
+        weight = self.config.weight * self.config.beta
+        losses = {"commitment": weight * torch.stack(each).mean()}
+        return Quantized(estimated, codes, losses, latents.detach().flatten(0, 1))
 
     @torch.no_grad()
     def accumulate(self, inputs: Float[Tensor, "m d"], codes: Int[Tensor, "m levels"]) -> None:
@@ -105,23 +101,21 @@ class RQ(LevelQuantizers):
         before = [torch.zeros_like(inputs, dtype=torch.float32), *self.sums(codes)[:-1]]
         left = inputs.float()[:, None] - torch.stack(before, 1)
         if self.config.shared:
-            self.averages(0).accumulate(left.flatten(0, 1), codes.flatten())
+            self.level(0).accumulate(left.flatten(0, 1), codes.flatten())
         else:
             for level in range(self.config.levels):
-                self.averages(level).accumulate(left[:, level], codes[:, level])
+                self.level(level).accumulate(left[:, level], codes[:, level])
 
     def after_step(self) -> None:
         """The averages and resets of each codebook."""
         for level in range(len(self.tables)):
-            self.averages(level).after_step()
+            self.level(level).after_step()
 
-    @torch.no_grad()
-    def init_from(self, latents: Float[Tensor, "*b d"]) -> None:
+    def initialize(self, vectors: Float[Tensor, "n d"]) -> None:
         """Each codebook begins as vectors of what is left before its level, a shared one of all levels'."""
-        left = latents.reshape(-1, self.config.code_dim).float()
         seen: list[Tensor] = []
         for level in range(self.config.levels):
-            ema = self.averages(level)
-            seen = [*seen, left] if self.config.shared else [left]
+            ema = self.level(level)
+            seen = [*seen, vectors] if self.config.shared else [vectors]
             ema.init_from(torch.cat(seen))
-            left = left - ema.lookup(ema.encode(left))
+            vectors = vectors - ema.lookup(ema.encode(vectors))

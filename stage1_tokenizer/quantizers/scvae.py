@@ -85,18 +85,16 @@ class SCVAE(Quantizer):
         """The atoms."""
         return self.dictionary
 
-    def forward(self, latents: Float[Tensor, "b n d"]) -> Quantized:
+    def quantize(self, latents: Float[Tensor, "b n d"]) -> Quantized:
         """The sums of all coefficients, in training and out of it, and codes that tell a part of them.
 
         `coding` is the mean |z - D s|^2, which moves both.
         """
-        with torch.autocast(latents.device.type, enabled=False):
-            latents = latents.float()
-            coefficients = self.coefficients(latents)
-            sums = coefficients @ self.dictionary
-            losses = {"coding": self.config.weight * F.mse_loss(sums, latents)}
-            codes = self._coded(coefficients.detach())
-            return Quantized(sums, codes, losses, latents.detach().flatten(0, 1))
+        coefficients = self.coefficients(latents)
+        sums = coefficients @ self.dictionary
+        losses = {"coding": self.config.weight * F.mse_loss(sums, latents)}
+        codes = self._coded(coefficients.detach())
+        return Quantized(sums, codes, losses, latents.detach().flatten(0, 1))
 
     def coefficients(self, latents: Float[Tensor, "*b d"]) -> Float[Tensor, "*b k"]:
         """T steps of s <- soft(s + D'(z - D s) / c, lambda / c) from zero, c learned, at first |D|^2."""
@@ -137,11 +135,9 @@ class SCVAE(Quantizer):
         self.largest.lerp_(largest.where(largest.isfinite(), self.largest), 1 - self.DECAY)
         self._largest = []
 
-    @torch.no_grad()
-    def init_from(self, latents: Float[Tensor, "*b d"]) -> None:
+    def initialize(self, vectors: Float[Tensor, "n d"]) -> None:
         """The largest coefficient of the first batch."""
-        flat = latents.reshape(-1, self.config.code_dim).float()
-        self.largest.copy_(self.coefficients(flat).abs().amax().clamp_min(1e-6))
+        self.largest.copy_(self.coefficients(vectors).abs().amax().clamp_min(1e-6))
 
     def _coded(self, coefficients: Float[Tensor, "*b k"]) -> Int[Tensor, "*b levels"]:
         atoms = coefficients.abs().topk(self.config.kept).indices

@@ -150,12 +150,10 @@ class SimVQ(Quantizer):
             losses["w2"] = config.weight * config.w2_penalty * distance
         return losses
 
-    @torch.no_grad()
-    def init_from(self, latents: Float[Tensor, "*b d"]) -> None:
-        """Gives the codes the mean and the spread of `latents`, where `rescale` is on."""
+    def initialize(self, vectors: Float[Tensor, "n d"]) -> None:
+        """Gives the codes the mean and the spread of `vectors`, where `rescale` is on."""
         if self.config.rescale:
-            flat = latents.reshape(-1, self.config.code_dim).float()
-            match_moments(self.projection, self.basis, flat)
+            match_moments(self.projection, self.basis, vectors)
 
 
 def off_diagonal_gram(codebook: Float[Tensor, "k d"]) -> Float[Tensor, ""]:

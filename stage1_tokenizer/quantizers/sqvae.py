@@ -13,7 +13,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from common.bounds import Count, NonNegative, Positive
-from stage1_tokenizer.quantizers.base import Quantized, Quantizer, StepCounter, keywords_of
+from stage1_tokenizer.quantizers.assignments import StepCounter
+from stage1_tokenizer.quantizers.base import Quantized, Quantizer, keywords_of
 from stage1_tokenizer.quantizers.codebook_init import random_codebook
 from stage1_tokenizer.quantizers.search import nearest
 from stage1_tokenizer.quantizers.soft_assignment import rename_old_counter, soft_assignment
@@ -93,23 +94,22 @@ class SQVAE(Quantizer):
         """The trained codes; of `vmf`, their directions."""
         return self._on_sphere(self.table.float())
 
-    def forward(self, latents: Float[Tensor, "b n d"]) -> Quantized:
-        """Codes, mixtures (in eval mode the codes' vectors) and losses; in float32, whatever the autocast.
+    def quantize(self, latents: Float[Tensor, "b n d"]) -> Quantized:
+        """Codes, mixtures (in eval mode the codes' vectors) and losses.
 
         `codes` and `noise` are the divergences of the code and of the vector, both from their priors.
         """
-        with torch.autocast(latents.device.type, enabled=False):
-            latents = self._on_sphere(latents.float())
-            codes, flat = self.encode(latents), latents.flatten(0, 1)
-            soft = soft_assignment(flat, self.codebook, self.precision, self.temperature)
-            mixed = soft.mixed if self.training else self.lookup(codes).flatten(0, 1)
-            if self.config.kind == "vmf":
-                noise = self.width * (flat * (flat - mixed)).sum()
-            else:
-                noise = self.precision * (flat - mixed).square().sum()
-            factor = self.config.weight / self.config.values / len(flat)
-            losses = {"codes": factor * soft.divergence, "noise": factor * noise}
-            return Quantized(mixed.view_as(latents), codes, losses, flat.detach())
+        latents = self._on_sphere(latents)
+        codes, flat = self.encode(latents), latents.flatten(0, 1)
+        soft = soft_assignment(flat, self.codebook, self.precision, self.temperature)
+        mixed = soft.mixed if self.training else self.lookup(codes).flatten(0, 1)
+        if self.config.kind == "vmf":
+            noise = self.width * (flat * (flat - mixed)).sum()
+        else:
+            noise = self.precision * (flat - mixed).square().sum()
+        factor = self.config.weight / self.config.values / len(flat)
+        losses = {"codes": factor * soft.divergence, "noise": factor * noise}
+        return Quantized(mixed.view_as(latents), codes, losses, flat.detach())
 
     @torch.no_grad()
     def encode(self, latents: Float[Tensor, "*b d"]) -> Int[Tensor, "*b"]:

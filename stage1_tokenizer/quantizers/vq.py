@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -35,6 +34,7 @@ class VQConfig:
 class VQ(Quantizer):
     """Vectors to the nearest of K trained codes. Only codes that are chosen learn.
 
+    >>> import torch
     >>> quantizer = VQ(codebook_size=64, code_dim=8)
     >>> latents, codes, loss = quantizer(torch.randn(2, 5, 8))
     >>> codes.shape
@@ -51,14 +51,7 @@ class VQ(Quantizer):
         codes = random_codebook(config.codebook_size, config.code_dim, config.start)
         self.table = nn.Parameter(codes)
 
-    @property
-    def codebook(self) -> Float[Tensor, "k d"]:
-        """The trained codes."""
-        return self.table.float()
-
-    @torch.no_grad()
-    def init_from(self, latents: Float[Tensor, "*b d"]) -> None:
+    def initialize(self, vectors: Float[Tensor, "n d"]) -> None:
         """With `start=data`, K of the vectors, at random."""
         if self.config.start == "data":
-            flat = latents.reshape(-1, self.config.code_dim).float()
-            self.table.copy_(sample_vectors(flat, self.config.codebook_size))
+            self.table.copy_(sample_vectors(vectors, self.config.codebook_size))

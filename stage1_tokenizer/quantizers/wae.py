@@ -58,22 +58,15 @@ class WAE(Quantizer):
         config = self.config
         self.table = nn.Parameter(random_codebook(config.codebook_size, config.code_dim))
 
-    @property
-    def codebook(self) -> Float[Tensor, "k d"]:
-        """The trained codes."""
-        return self.table.float()
-
-    def forward(self, latents: Float[Tensor, "b n d"]) -> Quantized:
-        """Codes, quantized latents and the transport's cost; in float32, whatever the autocast."""
-        with torch.autocast(latents.device.type, enabled=False):
-            latents = latents.float()
-            codes, flat = self.encode(latents), latents.flatten(0, 1)
-            some = flat if len(flat) <= self.config.most_vectors else flat[self._some(flat)]
-            plan = transport(some, self.codebook, self.config.epsilon, self.config.iterations)
-            cost = transport_cost(some, self.codebook, plan) / self.config.code_dim
-            losses = {"transport": self.config.weight * cost}
-            estimated = straight_through(latents, self.lookup(codes))
-            return Quantized(estimated, codes, losses, flat.detach())
+    def quantize(self, latents: Float[Tensor, "b n d"]) -> Quantized:
+        """Codes, quantized latents and the transport's cost."""
+        codes, flat = self.encode(latents), latents.flatten(0, 1)
+        some = flat if len(flat) <= self.config.most_vectors else flat[self._some(flat)]
+        plan = transport(some, self.codebook, self.config.epsilon, self.config.iterations)
+        cost = transport_cost(some, self.codebook, plan) / self.config.code_dim
+        losses = {"transport": self.config.weight * cost}
+        estimated = straight_through(latents, self.lookup(codes))
+        return Quantized(estimated, codes, losses, flat.detach())
 
     def _some(self, flat: Float[Tensor, "n d"]) -> Tensor:
         """Indices of `most_vectors` of the vectors: at random in training, else evenly spread."""

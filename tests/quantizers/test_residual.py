@@ -134,7 +134,7 @@ both = pytest.mark.parametrize("shared", [True, False])
 @both
 def test_rq_codes_and_loss_are_those_by_hand(shared: bool) -> None:
     quantizer, latents = rq(shared=shared, weight=2.0, beta=0.5), vectors(2).requires_grad_()
-    tables = torch.stack([quantizer.averages(level).codebook for level in range(LEVELS)])
+    tables = torch.stack([quantizer.level(level).codebook for level in range(LEVELS)])
     codes, sums = residual_by_hand(latents.detach(), tables)
     out = quantizer(latents)
     assert torch.equal(out.codes, codes)
@@ -154,7 +154,7 @@ def test_rq_is_the_library_of_others(shared: bool) -> None:
         dim=DIM, codebook_size=K, num_quantizers=LEVELS, shared_codebook=shared
     ).eval()
     for level, layer in enumerate(theirs.layers):
-        layer._codebook.embed.data.copy_(quantizer.averages(level).codebook[None])
+        layer._codebook.embed.data.copy_(quantizer.level(level).codebook[None])
         layer._codebook.initted.data.fill_(True)
     quantized, codes, _ = theirs(latents)
     assert torch.equal(quantizer.encode(latents), codes)
@@ -164,7 +164,7 @@ def test_rq_is_the_library_of_others(shared: bool) -> None:
 @both
 def test_rq_averages_what_was_left_before_each_level(shared: bool) -> None:
     quantizer, latents = rq(shared=shared, reset="none"), vectors(4)
-    tables = [quantizer.averages(level).codebook.clone() for level in range(LEVELS)]
+    tables = [quantizer.level(level).codebook.clone() for level in range(LEVELS)]
     codes = step(quantizer, latents).flatten(0, 1)
     left, size = latents.flatten(0, 1), 1 if shared else LEVELS
     counts, sums = torch.zeros(size, K), torch.zeros(size, K, DIM)
@@ -174,7 +174,7 @@ def test_rq_averages_what_was_left_before_each_level(shared: bool) -> None:
             sums[level % size, code] += vector
         left = left - table[codes[:, level]]
     for level in range(size):
-        averages = quantizer.averages(level)
+        averages = quantizer.level(level)
         count, total = 0.9 + 0.1 * counts[level], 0.9 * tables[level] + 0.1 * sums[level]
         torch.testing.assert_close(averages.counts, count)
         torch.testing.assert_close(averages.sums, total, atol=1e-5, rtol=1e-5)
@@ -192,7 +192,7 @@ def test_rqs_levels_each_lessen_the_error_once_trained(shared: bool) -> None:
 
 def test_rqs_rare_codes_come_back_as_what_is_left_before_a_level() -> None:
     quantizer, latents = rq(shared=False), vectors(6)
-    last = quantizer.averages(LEVELS - 1)
+    last = quantizer.level(LEVELS - 1)
     for own in (last.table, last.sums):
         own[0] = 100.0
     last.counts[0] = 0.0
