@@ -1,4 +1,5 @@
-"""MNIST's figure: `python docs/studies/mnist.py configs/mnist.yaml [key=value ...]`, after `simvq run` of the same."""
+"""Figures of samples by label: `python docs/studies/samples.py mnist.png 2 configs/mnist.yaml [key=value ...]`, where 2
+is the guidance beside none, after `simvq run` of the same recipe. CIFAR-10's is `cifar10.png 3 configs/cifar10.yaml`."""
 
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 from page import HERE
 from torch import Tensor
+from torchvision.transforms.v2.functional import pil_to_tensor
 
 from common.images import to_uint8
 from pipelines import ImageGenerationPipeline
@@ -34,31 +36,35 @@ def test_images(experiment: Experiment) -> Float[Tensor, "b c y x"]:
     return torch.stack([data.view(data.decode(data[i])) for i in first])
 
 
-def sampled(pipe: ImageGenerationPipeline, guidance: float) -> list[UInt8[Tensor, "b y x"]]:
+def tiles(images: UInt8[Tensor, "b c y x"]) -> list[UInt8[np.ndarray, "h w c"]]:
+    """Each image with a white frame, its channels last."""
+    return [np.pad(x.movedim(0, -1), ((1, 1), (1, 1), (0, 0)), constant_values=255) for x in images]
+
+
+def sampled(pipe: ImageGenerationPipeline, guidance: float) -> list[UInt8[Tensor, "b c y x"]]:
     """Lines of a sample of each label, with seeds from 0 on."""
     out = pipe(labels=[*range(10)] * SAMPLES, seeds=range(10 * SAMPLES), guidance=guidance)
-    images = torch.stack([torch.from_numpy(np.array(image)) for image in out.images])
-    return [*images.split(10)]
+    return [*torch.stack([pil_to_tensor(image) for image in out.images]).split(10)]
 
 
 @torch.no_grad()
-def write(experiment: Experiment) -> Figure:
+def write(experiment: Experiment, guidance: float) -> Figure:
     """Test images, their reconstructions, and samples by label without guidance and with more."""
     pipeline = experiment.config("prior").run_dir / "pipeline"
     pipe = ImageGenerationPipeline.from_pretrained(pipeline)
     images = test_images(experiment)
     decoded = pipe.tokenizer.decode(pipe.tokenizer.encode(images))
-    lines = [to_uint8(part)[:, 0] for part in (images, decoded)]
-    lines += sampled(pipe, 1.0) + sampled(pipe, 2.0)
+    lines = [to_uint8(part) for part in (images, decoded)]
+    lines += sampled(pipe, 1.0) + sampled(pipe, guidance)
     names = ["test images", "reconstructions", *["samples"] * SAMPLES]
-    names += ["samples, guidance 2"] * SAMPLES
-    grid = np.block([[np.pad(tile.numpy(), 1, constant_values=255) for tile in x] for x in lines])
+    names += [f"samples, guidance {guidance:g}"] * SAMPLES
+    grid = np.concatenate([np.concatenate(tiles(line), axis=1) for line in lines])
     figure = pyplot.figure(figsize=(8, 7.2), layout="constrained")
     axis = figure.subplots()
     axis.imshow(grid, cmap="gray", vmin=0, vmax=255)
     tile = grid.shape[0] / len(lines)
     axis.set_yticks([tile * (line + 0.5) for line in range(len(lines))], names)
-    axis.set_xticks([])
+    axis.set_xticks([tile * (label + 0.5) for label in range(10)], pipe.classes)
     for line in (2, 2 + SAMPLES):
         axis.axhline(line * tile - 0.5, color="C1", lw=2)
     axis.tick_params(length=0)
@@ -67,6 +73,6 @@ def write(experiment: Experiment) -> Figure:
 
 
 if __name__ == "__main__":
-    write(read_experiment(Path(sys.argv[1]), sys.argv[2:])).savefig(
-        HERE.parent / "mnist.png", dpi=80
-    )
+    name, scale, recipe, *changes = sys.argv[1:]
+    made = write(read_experiment(Path(recipe), changes), float(scale))
+    made.savefig(HERE.parent / name, dpi=80)
