@@ -13,7 +13,12 @@ from helpers.odd_images import odd_images
 from helpers.verdicts import CHANGED, FINE, TOLD, TRACEBACK, WRONG, Tally
 
 from stage1_tokenizer.data import BadItemError
-from stage1_tokenizer.images.data import ImageAugmentConfig, ImageDataConfig, load_images
+from stage1_tokenizer.images.data import (
+    ImageAugmentConfig,
+    ImageDataConfig,
+    load_images,
+    views,
+)
 from stage1_tokenizer.speech.data import SpeechAugmentConfig, SpeechDataConfig, load_clips
 
 NEAR = 12
@@ -47,12 +52,12 @@ def test_images_are_what_they_show_or_are_bad(stored_as: str, tmp_path: Path, ta
 
         def right(image: Any, shown: Any = shown) -> bool:
             pixels = np.asarray(image).astype(float)
-            views = [data.view(image), data.view(image, "top-left-flip")]
+            cut = [*views(image, data.size, ("centre", "top-left-flip"))]
             generator = torch.Generator().manual_seed(0)
             row = {"image": stored}  # noqa: B023
             augment = ImageAugmentConfig(crop=True, flip=True)
-            views.append(data.training_item(row, generator, augment)["images"])
-            fit = all(v.shape == (3, 16, 16) and bool((v.abs() <= 1).all()) for v in views)
+            cut.append(data.training_item(row, generator, augment)["images"])
+            fit = all(v.shape == (3, 16, 16) and bool((v.abs() <= 1).all()) for v in cut)
             return fit and pixels.shape == shown.shape and bool(abs(pixels - shown).mean() <= NEAR)
 
         how = verdict(
