@@ -10,11 +10,11 @@ from torch import Tensor
 
 from common.extras import named_extras
 
-PATIENCE = timedelta(hours=12)
-"""How long processes wait for one that works alone: NCCL's 10 minutes are less than the end of a large encode."""
-
 if TYPE_CHECKING:
     from accelerate import PartialState
+
+TIMEOUT = timedelta(hours=12)
+"""How long processes wait for one that works alone: NCCL's 10 minutes are less than the end of a large encode."""
 
 
 def processes() -> "PartialState":
@@ -25,7 +25,7 @@ def processes() -> "PartialState":
 
     no_accelerator = not torch.accelerator.is_available()
     on_cpu = no_accelerator or parse_flag_from_env("ACCELERATE_USE_CPU")
-    return PartialState(cpu=on_cpu, timeout=PATIENCE)
+    return PartialState(cpu=on_cpu, timeout=TIMEOUT)
 
 
 @torch.no_grad()

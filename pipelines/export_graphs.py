@@ -1,5 +1,6 @@
 """The modules that export turns into graphs: what a tokenizer and a prior do, without checks, chunks and lengths."""
 
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -134,7 +135,9 @@ class PriorStep(nn.Module):
 
     def __init__(self, prior: Prior) -> None:
         super().__init__()
-        self.body, self.vocabulary = prior.body, prior.vocabulary
+        self.body, self.vocabulary = deepcopy(prior.body), prior.vocabulary
+        # a mask, since a graph takes any number of inputs after any number of earlier ones
+        self.body.set_attn_implementation("sdpa")
         self.by_depth = isinstance(prior, DepthPrior)
         self.register_buffer("table", input_table(prior))
         self.register_buffer("places", place_vectors(prior))

@@ -17,8 +17,8 @@ def value_names(
 ) -> tuple[str, ...]:
     """What the values of the column data.`key` are called, in the order of their indices; none for no column.
 
-    Values are sorted, and those of the training split come first, so that their indices are the same in every split. Raises
-    ValueError for a stream that does not name them, for values that can't be indices, and for labels that no
+    Values are sorted, and those of the training split come first, so that their indices are the same in every split.
+    Raises ValueError for a stream that does not name them, for values that can't be indices, and for labels that no
     training item has.
     """
     column = getattr(config, key)

@@ -43,6 +43,12 @@ class Tokenizer(HubModel):
             raise ValueError(
                 f"a tokenizer in {self.dtype} would give other codes than in float32: call float() before encode"
             )
+        with self.in_float32():
+            yield
+
+    @contextlib.contextmanager
+    def in_float32(self) -> Iterator[None]:
+        """Inside, networks compute in the precision of their weights, whatever autocast and TF32."""
         with torch.autocast(self.device.type, enabled=False), float32_products():
             yield
 

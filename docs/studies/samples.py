@@ -64,7 +64,7 @@ def write(experiment: Experiment, guidance: float) -> Figure:
     axis.imshow(grid, cmap="gray", vmin=0, vmax=255)
     tile = grid.shape[0] / len(lines)
     axis.set_yticks([tile * (line + 0.5) for line in range(len(lines))], names)
-    axis.set_xticks([tile * (label + 0.5) for label in range(10)], pipe.classes)
+    axis.set_xticks([tile * (label + 0.5) for label in range(10)], pipe.classes, fontsize=8)
     for line in (2, 2 + SAMPLES):
         axis.axhline(line * tile - 0.5, color="C1", lw=2)
     axis.tick_params(length=0)

@@ -9,7 +9,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from common.bounds import Count
-from common.precision import float32_products
 from stage1_tokenizer.images.net import GROUPS, Decoder, Encoder
 from stage1_tokenizer.images.preprocess import preprocess_images
 from stage1_tokenizer.quantizers import (
@@ -152,7 +151,7 @@ class ImageTokenizer(Tokenizer):
     @torch.no_grad()
     def reconstruct(self, images: Float[Tensor, "b c y x"]) -> Float[Tensor, "b c y x"]:
         """The images after encode and decode; without a quantizer that has codes, after the networks."""
-        with float32_products():  # as in encode
+        with self.in_float32():  # as in encode
             latents = self.latents(images)
         return self.rebuild(latents)
 

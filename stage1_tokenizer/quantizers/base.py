@@ -2,7 +2,6 @@
 
 import inspect
 import math
-from abc import ABC
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Concatenate, Literal, ParamSpec, get_type_hints
@@ -157,7 +156,7 @@ def keywords_of(
     return named
 
 
-class Quantizer(nn.Module, ABC):
+class Quantizer(nn.Module):
     """Vectors to codes and back; every method keeps these names.
 
     `forward` changes no state. A method with statistics of its own gathers them in `accumulate`, once per

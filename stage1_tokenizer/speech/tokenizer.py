@@ -11,7 +11,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from common.bounds import Count, Whole
-from common.precision import float32_products
 from stage1_tokenizer.quantizers import (
     PADDING,
     Quantized,
@@ -231,7 +230,7 @@ class SpeechTokenizer(Tokenizer):
         """
         _check_lengths(lengths, waveform)
         chunk = CHUNK if self.quantizer.spec.has_codes else None
-        with float32_products():  # as in encode
+        with self.in_float32():  # as in encode
             latents = self.latents(waveform, lengths, chunk)
         return self.rebuild(latents, waveform.shape[1], lengths)
 

@@ -148,6 +148,15 @@ def test_loading_refuses_what_does_not_fit(tmp_path: Path) -> None:
         ImageTokenizer.from_pretrained("./absent")
 
 
+def test_reconstruct_is_decode_of_encode_under_autocast() -> None:
+    torch.manual_seed(0)
+    tokenizer = tiny()
+    images = torch.rand(8, 3, 16, 16) * 2 - 1
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = tokenizer.decode(tokenizer.encode(images))
+        assert torch.equal(tokenizer.reconstruct(images), expected)
+
+
 def test_half_precision_weights_still_search_in_float32() -> None:
     tokenizer = tiny().bfloat16()
     images = (torch.rand(1, 3, 16, 16) * 2 - 1).bfloat16()

@@ -154,6 +154,13 @@ def test_quantizer_and_head_stay_in_float32_under_bf16() -> None:
     assert reconstruction.isfinite().all()
 
 
+def test_reconstruct_is_decode_of_encode_under_autocast() -> None:
+    waveform = speechlike(4, 6 * HOP)
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = MODEL.decode(MODEL.encode(waveform))
+        assert torch.equal(MODEL.reconstruct(waveform), expected)
+
+
 def test_it_is_saved_and_loaded(tmp_path) -> None:
     MODEL.save_pretrained(tmp_path / "m")
     loaded = SpeechTokenizer.from_pretrained(tmp_path / "m")
