@@ -23,6 +23,7 @@ from common.files import write_text
 from common.metrics import NAMES
 from common.tracking import read_metrics
 from pipelines.evaluation.table import read_scores
+from stage1_tokenizer.findings import result_line
 
 SEEDED = ("tokenizer", "classifier", "prior")
 
@@ -73,7 +74,7 @@ def thresholds(recipe: str) -> Thresholds:
 
 def run_metrics(run_dir: Path) -> dict[str, float]:
     """What a whole run came to: the tokenizer's last line, its codes and its scores."""
-    metrics = tokenizer_metrics(read_metrics(run_dir / "tokenizer")[-1])
+    metrics = tokenizer_metrics(result_line(read_metrics(run_dir / "tokenizer")))
     manifest = read_manifest(run_dir / "codes")
     metrics |= {"codes used": manifest["used"], "perplexity": manifest["perplexity"]}
     for row in read_scores(run_dir / "score"):

@@ -37,8 +37,10 @@ def replaced_folder(final: Path) -> Iterator[Path]:
     """A context in which to fill a folder that takes its final name, sealed, only when the context succeeds.
 
     One that is there keeps another name until the new one stands; `recover` gives it back its own after a kill.
+    Raises ValueError for one that holds anything that was not written so, which would be lost.
     """
     recover(final)
+    refuse_others_files(final)
     partial, old = final.with_name(f".{final.name}.tmp"), final.with_name(f".{final.name}.old")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -49,6 +51,22 @@ def replaced_folder(final: Path) -> Iterator[Path]:
     os.replace(partial, final)
     flush(final.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def refuse_others_files(folder: Path) -> None:
+    """Raises ValueError, naming one, for files in a folder that its hashes do not list."""
+    path, own = folder / HASHES, Saved()
+    if path.is_file():
+        try:
+            own = read_json(path)
+        except ValueError:  # it was written so, and is damaged
+            return
+    for file in sorted(folder.rglob("*")):
+        name = file.relative_to(folder).as_posix()
+        if file.is_file() and name not in own and file.name not in (HASHES, ".DS_Store"):
+            raise ValueError(
+                f"{folder} holds {name}, which would be lost: give another folder, or remove what is in this one"
+            )
 
 
 def recover(final: Path) -> None:

@@ -1,6 +1,7 @@
 """A run: its folder and the accelerator that logs into it, its config, and the machine."""
 
 import json
+import os
 import platform
 import sys
 import time
@@ -46,6 +47,10 @@ MAY_CHANGE = {
     *("workers", "run_dir", "allow_failed"),
 }
 """Top-level keys that may differ when a run is resumed."""
+
+
+PLACES = ("codes", "tokenizer", "init_from")
+"""Top-level keys that are paths, which may be written otherwise as long as they lead to the same from the run's folder."""
 
 
 def start_run(
@@ -187,12 +192,23 @@ def refuse_other_config(config: Any) -> None:
     path = run_dir / "config.yaml"
     if not (path.exists() and is_begun(run_dir)):
         return
-    now = {k: v for k, v in to_plain(config).items() if k not in MAY_CHANGE}
-    for key, was, is_now in differences(OmegaConf.to_container(OmegaConf.load(path)), now):
+    now = to_plain(config)
+    then: Any = OmegaConf.to_container(OmegaConf.load(path))
+    moved = [key for key in PLACES if key in now and is_same_place(key, then, now)]
+    kept = {key: now[key] for key in now if key not in MAY_CHANGE and key not in moved}
+    for key, was, is_now in differences(then, kept):
         raise ValueError(
             f"{run_dir} holds a run with {key}={was}, now it is {is_now}: "
             "set run_dir to another folder, or remove that one"
         )
+
+
+def is_same_place(key: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether both paths lead to the same from the folders of their runs: a run may be renamed and moved."""
+    if then.get(key) is None or now[key] is None:
+        return False
+    paths = [os.path.relpath(config[key], config["run_dir"]) for config in (then, now)]
+    return paths[0] == paths[1]
 
 
 def is_begun(run_dir: Path) -> bool:

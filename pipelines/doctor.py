@@ -24,7 +24,7 @@ from stage1_tokenizer.codebook_usage import (
     position_share,
     used,
 )
-from stage1_tokenizer.findings import causes, tokenizer_summary, usual_share
+from stage1_tokenizer.findings import causes, result_line, tokenizer_summary, usual_share
 from stage1_tokenizer.modality import MODALITIES, ModalityTraining
 from stage1_tokenizer.quantizers import Quantizer
 from stage1_tokenizer.quantizers.search import nearest
@@ -73,7 +73,7 @@ def tokenizer_report(run: Path) -> str:
     saved = type(modality.tokenizer).from_pretrained(run / "model")
     modality.tokenizer.load_state_dict(saved.state_dict())
     modality.tokenizer.eval()
-    summary = tokenizer_summary(read_metrics(run)[-1])
+    summary = tokenizer_summary(result_line(read_metrics(run)))
     quantizer = modality.tokenizer.quantizer
     if not quantizer.spec.has_codes:
         return "\n".join([f"{run}: no quantizer", *summary])

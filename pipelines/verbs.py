@@ -34,7 +34,12 @@ from pipelines.prior_report import write_prior_report
 from pipelines.sample import SampleImagesConfig, SampleSpeechConfig
 from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
 from stage1_tokenizer.config import EncodeConfig, TrainTokenizerConfig
-from stage1_tokenizer.findings import reconstruction_metric, tokenizer_summary, training_findings
+from stage1_tokenizer.findings import (
+    reconstruction_metric,
+    result_line,
+    tokenizer_summary,
+    training_findings,
+)
 from stage2_prior.build import load_prior
 from stage2_prior.findings import baselines_in_words, prior_findings, prior_summary
 from stage2_prior.train_config import TrainPriorConfig
@@ -45,7 +50,7 @@ def train_tokenizer(config: TrainTokenizerConfig) -> str:
         model = stage1_tokenizer.train.train_tokenizer(config)
     if processes().is_main_process:
         write_training_report(config.run_dir)
-    last = read_metrics(config.run_dir)[-1]
+    last = result_line(read_metrics(config.run_dir))
     key, value, _ = reconstruction_metric(last)
     codes = (
         f"over the last {last['codebook/positions']:,} positions {last['codebook/used']:.1%} of "
@@ -164,7 +169,9 @@ def run_findings(tokenizer_run: Path | None, prior_run: Path | None) -> list[str
     """The findings of both runs, a line each; nothing where there is nothing to say."""
     findings = []
     if tokenizer_run and (metrics := read_metrics(tokenizer_run)):
-        findings += [f"{tokenizer_run}: {line}" for line in lines(training_findings(metrics[-1]))]
+        findings += [
+            f"{tokenizer_run}: {line}" for line in lines(training_findings(result_line(metrics)))
+        ]
     if prior_run and (metrics := read_metrics(prior_run)):
         findings += [f"{prior_run}: {line}" for line in lines(prior_findings(metrics))]
     return findings
@@ -173,7 +180,7 @@ def run_findings(tokenizer_run: Path | None, prior_run: Path | None) -> list[str
 def summaries(config: Any) -> list[str]:
     """Three lines on a training that is done, ok or warning; none for other verbs."""
     if isinstance(config, TrainTokenizerConfig):
-        return tokenizer_summary(read_metrics(config.run_dir)[-1])
+        return tokenizer_summary(result_line(read_metrics(config.run_dir)))
     if isinstance(config, TrainPriorConfig):
         return prior_summary(read_metrics(config.run_dir))
     return []

@@ -24,6 +24,8 @@ SPLITS = ("train", "validation", "test")
 """Of embedded data sets; validation and test are the same items."""
 SPREAD = 64
 """Items, spread over a split, from which its fingerprint is taken."""
+BEGINNING = 2**20
+"""Bytes of each of them that it is taken from."""
 
 
 class BadItemError(ValueError):
@@ -209,14 +211,35 @@ def stored_file(stored: Row) -> str | io.BytesIO:
     return str(stored["path"])
 
 
-def fingerprint(rows: Rows, item_column: str, origin: str) -> str:
-    """SHA-256 of where the rows come from and, but for a stream, of 64 items spread over all."""
-    digest = hashlib.sha256(origin.encode())
-    if isinstance(rows, Dataset):
-        for index in range(0, len(rows), max(len(rows) // SPREAD, 1)):
-            stored = rows[index][item_column] or {}
-            digest.update(stored.get("bytes") or str(stored.get("path")).encode())
+def fingerprint(rows: Rows, config: DataConfig, split: str, item_column: str) -> str:
+    """SHA-256 of the number of rows, their kinds of labels, and 64 of them spread over all: bytes, names, labels, texts.
+
+    It does not depend on where files lie: those of a folder that was moved have the same. Of a stream, it is that
+    of the source and the split alone.
+    """
+    if not isinstance(rows, Dataset):
+        return hashlib.sha256(f"{config.source} {getattr(config, split)}".encode()).hexdigest()
+    keys = ("label_column", "speaker_column", "text_column")
+    columns = [column for key in keys if (column := getattr(config, key, None)) is not None]
+    digest = hashlib.sha256(f"{len(rows)} {[rows.features[name] for name in columns]}".encode())
+    for index in range(0, len(rows), max(len(rows) // SPREAD, 1)):
+        row = rows[index]
+        stored = row[item_column] or {}
+        name = Path(stored.get("path") or "").parts[-2:]
+        digest.update(f"{name} {[row[column] for column in columns]}".encode())
+        digest.update(beginning(stored))
     return digest.hexdigest()
+
+
+def beginning(stored: Row) -> bytes:
+    """The size and the first bytes of a struct of bytes and path; nothing of a file that is not there."""
+    try:
+        with (
+            io.BytesIO(stored["bytes"]) if stored.get("bytes") else open(stored["path"], "rb") as f
+        ):
+            return f.read(BEGINNING) + str(f.seek(0, io.SEEK_END)).encode()
+    except (OSError, KeyError, TypeError):
+        return b""
 
 
 def held_out_items(

@@ -103,7 +103,7 @@ def request_of(config: EncodeConfig, modality: ModalityEncoding) -> dict[str, An
         "shard_items": config.shard_items,
         "classes": list(splits["train"].classes),
         "data": to_plain(config.data),
-        "fingerprints": {name: items.fingerprint for name, items in splits.items()},
+        "item_fingerprints": {name: items.fingerprint for name, items in splits.items()},
     }
 
 

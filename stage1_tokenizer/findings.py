@@ -1,7 +1,9 @@
 """What measures of a codebook, or a line of a training's metrics, say against it, and what to change."""
 
 import math
+from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 from common.findings import Finding, Topic, step_findings, steps_in_words, summary, verdict
 from common.metrics import NAMES
@@ -17,6 +19,8 @@ PSNR_GAIN = 1.0
 """The same for a PSNR, in dB, which alone of the metrics is better where it is higher."""
 CONSTANT = 1e-6
 """Latents that vary less do not vary."""
+BEST_STEP = "best/step"
+"""In a line of metrics where patience is on: the step of the best evaluation until then, whose model is kept."""
 codes_finding = partial(Finding, topic="codes")
 
 
@@ -161,6 +165,14 @@ def _few_used(health: CodebookHealth, method: str | None) -> list[Finding]:
         )
     name, measured = "few codes are used", f"{health.used:.1%} of {health.size:,}{where}"
     return [codes_finding(name, measured, f"over {USED:.0%}", advice)]
+
+
+def result_line(metrics: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The last line of a tokenizer's metrics, and in it the evaluation and the codes of the step whose model is kept."""
+    last = metrics[-1]
+    kept = next(line for line in metrics if line["step"] == last.get(BEST_STEP, last["step"]))
+    measured = ("heldout/", "latents/", "codebook/")
+    return last | {key: value for key, value in kept.items() if key.startswith(measured)}
 
 
 def training_findings(line: dict[str, float]) -> list[Finding]:

@@ -20,7 +20,7 @@ from common.training import Throughput
 from stage1_tokenizer.batches import Batch
 from stage1_tokenizer.codebook_usage import effective_rank
 from stage1_tokenizer.config import TrainTokenizerConfig
-from stage1_tokenizer.findings import constant_in_words, held_out_loss, in_words
+from stage1_tokenizer.findings import BEST_STEP, constant_in_words, held_out_loss, in_words
 from stage1_tokenizer.modality import ModalityTraining
 from stage1_tokenizer.prepare import DISCRIMINATOR, Training, prepare, set_training
 from stage1_tokenizer.step import optimize, total, update_codebook
@@ -47,8 +47,8 @@ def train_tokenizer(config: TrainTokenizerConfig) -> Path:
         if done % config.log_every == 0 or done == config.steps:
             rate = clock.rate()
             evaluated = evaluate(run)
-            metrics = log_line(run, losses, norm) | evaluated
             keep_best(run, evaluated, done)
+            metrics = log_line(run, losses, norm) | evaluated
             speed = {
                 f"speed/{run.modality.items}_per_second": rate,
                 "speed/step_ms": 1000 * config.batch_size / rate,
@@ -74,7 +74,7 @@ def begin(config: TrainTokenizerConfig) -> tuple[Training, int, Iterator[Batch]]
     """The run as its folder has it, the number of steps that are done, and the batches that follow."""
     accelerator = start_run(config, config.precision, config.trackers)
     run = prepare(config, accelerator)
-    inputs = {"training data": run.modality.train_set.fingerprint}
+    inputs = {"training items": run.modality.train_set.fingerprint}
     refuse_other_inputs(config.run_dir, inputs)
     keep_inputs(config.run_dir, inputs)
     first_step = resume(config.run_dir, run.parts)
@@ -139,6 +139,7 @@ def log_line(run: Training, losses: dict[str, Tensor], norm: Tensor) -> dict[str
         "optim/grad_norm": float(norm),
         "optim/clipped": run.guard.clipped_share(),
         "optim/skipped": run.guard.check(),
+        **({BEST_STEP: run.best.step} if run.config.patience else {}),
         **run.constant,
     }
 

@@ -12,6 +12,7 @@ from common.files import read_json
 from common.tracking import read_metrics
 from pipelines.compare.config import CompareRow
 from pipelines.evaluation.table import Metric, Metrics, Unavailable, read_scores
+from stage1_tokenizer.findings import result_line
 from stage1_tokenizer.images.tokenizer import ImageTokenizerConfig
 from stage1_tokenizer.quantizers import Quantizer, build_quantizer
 from stage1_tokenizer.speech.tokenizer import SpeechTokenizerConfig
@@ -99,8 +100,9 @@ def measured(row: CompareRow, seed: int, folder: Path) -> Measured:
     key = "heldout/bits_per_second" if speech else "heldout/bits_per_item"
     priors = [line[key] for line in read_metrics(folder / "prior") if key in line]
     metrics[f"prior's {next(iter(bits))}"] = min(priors, default=None)
-    history: list[dict[str, Any]] = read_metrics(folder / "tokenizer") or [{}]
-    metrics |= {column.name: history[-1].get(column.metric) for column in RUN}
+    history: list[dict[str, Any]] = read_metrics(folder / "tokenizer")
+    result = result_line(history) if history else {}
+    metrics |= {column.name: result.get(column.metric) for column in RUN}
     steps = [line[STEP.metric] for line in history if STEP.metric in line]
     metrics[STEP.name] = median(steps) if steps else None
     if not quantizer.spec.has_codes:

@@ -15,6 +15,7 @@ from common.files import hashed, read_json, write_text
 from common.tracking import read_metrics
 from pipelines.compare.config import CompareConfig, CompareRow
 from pipelines.compare.runs import EXPERIMENT, experiment_values, row_name, run_all, write
+from stage1_tokenizer.findings import result_line
 from stage1_tokenizer.quantizers import QuantizerConfig
 
 WEIGHTS: dict[str, float] = {
@@ -154,7 +155,7 @@ def run_missing(config: CompareConfig, everything: Sequence[Candidate]) -> None:
     ended = run_all(config, [candidate.folder for candidate in missing])
     for candidate, well in zip(missing, ended, strict=True):
         if well:
-            last = read_metrics(candidate.folder / "tokenizer")[-1]
+            last = result_line(read_metrics(candidate.folder / "tokenizer"))
             [measure] = SIGNS.keys() & last.keys()
             saved = {"config": candidate.config, "measure": measure, "score": last[measure]}
             write_text(candidate.folder / "score.json", json.dumps(hashed(saved), indent=2) + "\n")

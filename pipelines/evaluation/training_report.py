@@ -9,12 +9,17 @@ from common.metrics import NAMES
 from common.tracking import read_metrics
 from pipelines.evaluation.figures import curve_figures
 from pipelines.evaluation.report import AudioPlayers, Figure, Look, render
-from stage1_tokenizer.findings import reconstruction_metric, training_findings
+from stage1_tokenizer.findings import (
+    BEST_STEP,
+    reconstruction_metric,
+    result_line,
+    training_findings,
+)
 
 
 def write_training_report(run_dir: Path) -> Path:
     """Writes run_dir/report.html of a tokenizer's training and returns its path."""
-    last = read_metrics(run_dir)[-1]
+    last = result_line(read_metrics(run_dir))
     findings = training_findings(last)
     figures = [*example_figures(run_dir), *curve_figures("tokenizer", run_dir)]
     words = f"{tokenizer_words(last)} {next_step(findings, 'simvq encode, then simvq train-prior')}"
@@ -59,7 +64,7 @@ def tokenizer_words(last: dict[str, float]) -> str:
     """How well a tokenizer reconstructs, against the best constant output, and the use of its codes."""
     key, value, constant = reconstruction_metric(last)
     beside = "" if constant is None else f"; the best constant output has {constant:.2f}"
-    text = f"After {last['step']:,} steps, held-out reconstructions have a {NAMES.get(key, key)} of {value:.2f}{beside}. "
+    text = f"After {last.get(BEST_STEP, last['step']):,} steps, held-out reconstructions have a {NAMES.get(key, key)} of {value:.2f}{beside}. "
     if last["codebook/size"] < 2:
         return f"{text}There are no codes."
     return (

@@ -127,14 +127,11 @@ def load_images(config: ImageDataConfig, split: str, *, channels: int, size: int
         config,
         "label_column",
     )
-    origin = f"{config.source} {getattr(config, split)}"
-    if isinstance(rows, Dataset):
-        origin += str(len(rows))
     return ImageDataset(
         rows,
         config,
         classes,
-        fingerprint(rows, config.image_column, origin),
+        fingerprint(rows, config, split, config.image_column),
         channels,
         size,
     )

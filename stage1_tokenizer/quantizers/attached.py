@@ -1,5 +1,6 @@
 """A quantizer that takes part in somebody else's training loop, by hooks of its module and of the optimizer."""
 
+from collections import OrderedDict
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -10,18 +11,21 @@ from common.processes import broadcast_from_first
 
 
 class Attachment:
-    """The hooks that call `init_from`, `accumulate` and `after_step` of a `Quantizer` when it is their time.
-
-    A copy of the quantizer has the hooks of its forward too, which do nothing for it: it needs an optimizer of its
-    own.
-    """
+    """The hooks that call `init_from`, `accumulate` and `after_step` of a `Quantizer` when it is their time."""
 
     def __init__(self, quantizer: Any, optimizer: Optimizer, begun: bool) -> None:
         self.begun = begun
         batches: list[tuple[torch.Tensor, torch.Tensor]] = []
 
         def learns(module: Any) -> bool:
-            return module is quantizer and quantizer.training and torch.is_grad_enabled()
+            if module is not quantizer and module.training:
+                raise ValueError(
+                    "DataParallel's copies of an attached quantizer can't learn: use DistributedDataParallel"
+                )
+            return quantizer.training and torch.is_grad_enabled()
+
+        def before_loading(_: Any, state: dict[str, Any], prefix: str, *__: Any) -> None:
+            self.begun = self.begun or any(name.startswith(prefix) for name in state)
 
         def before_forward(module: Any, inputs: tuple[Any, ...]) -> None:
             if learns(module) and not self.begun:
@@ -45,8 +49,19 @@ class Attachment:
         self.handles = [
             quantizer.register_forward_pre_hook(before_forward),
             quantizer.register_forward_hook(after_forward),
+            quantizer.register_load_state_dict_pre_hook(before_loading),
             optimizer.register_step_post_hook(after_step),
         ]
+
+
+def unattached(quantizer: Any) -> dict[str, Any]:
+    """What a copy of a quantizer consists of: all but the hooks, for it needs an optimizer of its own."""
+    state = dict(quantizer.__dict__)
+    attachment = ATTACHED.get(quantizer)
+    ids = {handle.id for handle in attachment.handles} if attachment else set()
+    for name in ("_forward_pre_hooks", "_forward_hooks", "_load_state_dict_pre_hooks"):
+        state[name] = OrderedDict((k, hook) for k, hook in state[name].items() if k not in ids)
+    return state
 
 
 ATTACHED: WeakKeyDictionary[Any, Attachment] = WeakKeyDictionary()
@@ -55,6 +70,7 @@ ATTACHED: WeakKeyDictionary[Any, Attachment] = WeakKeyDictionary()
 
 def attach(quantizer: Any, optimizer: Optimizer, *, resumed: bool) -> None:
     """Attaches a `Quantizer` to an optimizer, and to none that it was attached to before."""
+    optimizer = getattr(optimizer, "optimizer", optimizer)  # accelerate's holds the one that steps
     earlier = ATTACHED.pop(quantizer, None)
     for handle in earlier.handles if earlier else ():
         handle.remove()

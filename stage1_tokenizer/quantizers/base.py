@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from common.bounds import Count
 from common.config import build
 from stage1_tokenizer.quantizers.arrangement import arrangement
-from stage1_tokenizer.quantizers.attached import attach
+from stage1_tokenizer.quantizers.attached import attach, unattached
 from stage1_tokenizer.quantizers.estimators import ESTIMATORS
 from stage1_tokenizer.quantizers.losses import codebook_and_commitment_loss
 from stage1_tokenizer.quantizers.search import nearest
@@ -196,6 +196,9 @@ class Quantizer(nn.Module):
         codes = given.restored_codes(out.codes)
         return replace(out, latents=given.restored(out.latents), codes=codes)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return unattached(self)
+
     @property
     def spec(self) -> CodeSpec:
         """What a prior must know: one code per position out of K, unless overridden."""
@@ -269,7 +272,8 @@ class Quantizer(nn.Module):
             ...     optimizer.zero_grad()
 
         `init_from` before the first batch, unless `resumed`; after every step of the optimizer `accumulate` of each
-        batch since the last one, and `after_step`. On several processes all begin as the first one does. Attaching to
-        another optimizer later ends this, and does not begin anew.
+        batch since the last one, and `after_step`. On several processes all begin as the first one does. Weights that
+        are loaded stay as `resumed` ones do. Attaching to another optimizer later ends this, and does not begin anew;
+        a copy is attached to none.
         """
         attach(self, optimizer, resumed=resumed)

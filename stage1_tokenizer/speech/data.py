@@ -225,14 +225,11 @@ def load_clips(config: SpeechDataConfig, split: str, *, sample_rate: int) -> Spe
     if isinstance(feature, datasets.Audio):
         stored = datasets.Audio(decode=False) if isinstance(rows, Dataset) else STORED
         rows = rows.cast_column(config.audio_column, stored)
-    origin = f"{config.source} {getattr(config, split)}"
-    if isinstance(rows, Dataset):
-        origin += f" {len(rows)}"
     return SpeechDataset(
         rows,
         config,
         names("label_column"),
-        fingerprint(rows, config.audio_column, origin),
+        fingerprint(rows, config, split, config.audio_column),
         sample_rate,
         names("speaker_column"),
     )

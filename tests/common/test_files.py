@@ -44,6 +44,19 @@ def test_a_folder_knows_its_files(tmp_path: Path) -> None:
     check_seal(folder)  # of an earlier version
 
 
+def test_a_replacement_takes_nothing_that_it_did_not_write(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    filled(folder, "one")
+    filled(folder, "two")
+    (folder / "inner" / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"model holds inner/notes.txt, which would be lost: give"):
+        filled(folder, "three")
+    assert (folder / "a").read_text() == "two" and (folder / "inner" / "notes.txt").exists()
+    (folder / "sha256.json").write_text("{")  # damaged, and to be made again
+    filled(folder, "three")
+    assert (folder / "a").read_text() == "three"
+
+
 def test_a_replacement_killed_between_its_renamings_is_ended_or_undone(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     filled(folder, "one")

@@ -1,5 +1,6 @@
 """A run whose folder, data or codes were changed since it began: it does not go on as if nothing were."""
 
+import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -65,7 +66,7 @@ def test_a_training_does_not_go_on_over_other_data(
     path = Path(own.data.train)
     before = path.read_bytes()
     shutil.copy(few_digits(tmp_path / "data", train=41).train, path)
-    with pytest.raises(ValueError, match="was trained on other training data than are there now"):
+    with pytest.raises(ValueError, match="was trained on other training items than are there now"):
         train_tokenizer(replace(own, steps=9))
     path.write_bytes(before)
 
@@ -94,6 +95,23 @@ def test_a_prior_neither_skips_nor_resumes_over_codes_that_were_made_again(
         train_prior(replace(config, steps=steps))
     shutil.rmtree(folder)  # what is trained needs them no more
     assert train_prior(config) == best
+
+
+def test_a_run_may_be_renamed_and_named_absolutely(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its codes and its tokenizer are where they were, seen from its folder; elsewhere they are others."""
+    write_counting(tmp_path / "old")
+    config = run_config(tmp_path / "old", "prior")
+    train_prior(config)
+    os.rename(tmp_path / "old", tmp_path / "new")
+    monkeypatch.chdir(tmp_path)
+    for place in (Path("new"), tmp_path / "new"):
+        there = {name: place / name for name in ("codes", "tokenizer")}
+        moved = replace(config, run_dir=place / "prior", **there)
+        assert train_prior(moved) == moved.run_dir / "best"
+    with pytest.raises(ValueError, match=r"holds a run with tokenizer=.*set run_dir"):
+        train_prior(replace(moved, tokenizer=tmp_path / "another"))
 
 
 def test_two_commands_fill_the_cache_of_features_once(tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
 """A quantizer attached to an optimizer does in a plain loop what the calls written out do, bit for bit."""
 
 import copy
+import pickle
 
 import pytest
 import torch
+from accelerate import Accelerator
 from helpers.quantizer_cases import CASES, DIM, Case, vectors
 
 from stage1_tokenizer.quantizers import EMA, Quantizer, SimVQ
@@ -84,6 +86,50 @@ def test_a_copy_does_not_feed_the_original() -> None:
     optimizer.step()
     assert all(torch.equal(value, before[name]) for name, value in quantizer.state_dict().items())
     assert other.codebook.mean() > 10
+
+
+def test_weights_that_are_loaded_are_not_initialised_again() -> None:
+    """Those of the quantizer: weights of an encoder alone do not count."""
+    source, quantizer = (SimVQ(codebook_size=8, code_dim=DIM) for _ in range(2))
+    model = torch.nn.ModuleDict({"encoder": torch.nn.Linear(DIM, DIM), "quantizer": quantizer})
+    loop(quantizer)
+    encoder = torch.nn.Linear(DIM, DIM).state_dict()
+    model.load_state_dict({f"encoder.{k}": v for k, v in encoder.items()}, strict=False)
+    before = quantizer.codebook.detach().clone()
+    quantizer(vectors())
+    assert not torch.equal(quantizer.codebook, before)
+    other = SimVQ(codebook_size=8, code_dim=DIM)
+    loop(other)
+    other.load_state_dict(source.state_dict())
+    other(vectors())
+    assert torch.equal(other.codebook, source.codebook)
+
+
+def test_an_optimizer_of_accelerate_is_the_one_inside() -> None:
+    quantizer, parameter = EMA(codebook_size=8, code_dim=DIM), torch.nn.Parameter(torch.zeros(1))
+    optimizer = Accelerator(cpu=True).prepare(torch.optim.SGD([parameter], lr=0.1))
+    before = quantizer.codebook.clone()
+    quantizer.attach(optimizer)
+    quantizer(vectors())
+    optimizer.step()
+    assert not torch.equal(quantizer.codebook, before)
+
+
+def test_the_copies_of_data_parallel_are_refused() -> None:
+    quantizer = EMA(codebook_size=8, code_dim=DIM)
+    loop(quantizer)
+    replica = quantizer._replicate_for_data_parallel()
+    with pytest.raises(ValueError, match="can't learn: use DistributedDataParallel"):
+        replica(vectors())
+    replica.eval()(vectors())
+
+
+def test_an_attached_quantizer_can_be_pickled() -> None:
+    quantizer = SimVQ(codebook_size=8, code_dim=DIM)
+    loop(quantizer)
+    other = pickle.loads(pickle.dumps(quantizer))
+    assert torch.equal(other(vectors()).codes, quantizer.eval()(vectors()).codes)
+    assert quantizer._forward_hooks and not other._forward_hooks
 
 
 def test_a_forward_without_gradient_does_not_use_up_the_first_batch() -> None:

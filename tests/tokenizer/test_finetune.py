@@ -20,9 +20,11 @@ from common.codes import read_manifest
 from common.files import write_text
 from common.tracking import read_metrics
 from common.training import OptimConfig
+from pipelines.evaluation.training_report import write_training_report
 from pipelines.generation.images import ImageGenerationPipeline
 from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
 from stage1_tokenizer.encode import encode
+from stage1_tokenizer.findings import result_line
 from stage1_tokenizer.images.data import ImageDataConfig, load_images
 from stage1_tokenizer.images.encode import EncodeImagesConfig
 from stage1_tokenizer.images.losses import ImageLossConfig
@@ -263,6 +265,10 @@ def test_a_tokenizer_stops_early_and_keeps_its_best(data: ImageDataConfig, tmp_p
     best = psnr.index(max(psnr))
     assert len(psnr) == best + 1 + 3 < 60
     assert json.loads((config.run_dir / "done.json").read_text())["steps"] == len(psnr)
+    result = result_line(lines)  # what is said of the run is said of the model that it kept
+    assert result["heldout/psnr"] == max(psnr) > psnr[-1] and result["step"] == len(psnr)
+    assert result["codebook/effective_rank"] == lines[best]["codebook/effective_rank"]
+    assert f"After {best + 1:,} steps" in write_training_report(config.run_dir).read_text()
     before = (model / "model.safetensors").read_bytes()
     assert before == (config.run_dir / "best/model.safetensors").read_bytes()
     (config.run_dir / "done.json").unlink()  # killed before the end: nothing more is trained

@@ -1,7 +1,9 @@
 """Images from every source, augmented by position; bad ones skipped, counted and at last refused."""
 
 import io
+import os
 import random
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -84,6 +86,38 @@ def test_digits_are_embedded() -> None:
     assert (
         load_images(ImageDataConfig(), "train", channels=1, size=8).fingerprint == train.fingerprint
     )
+
+
+def test_the_fingerprint_of_a_folder_is_of_its_images_and_labels_wherever_it_lies(
+    tmp_path: Path,
+) -> None:
+    for index in range(4):
+        folder = tmp_path / "here" / "train" / "ab"[index % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{index}.png").write_bytes(png(index))
+
+    def fingerprint(place: str) -> str:
+        config = ImageDataConfig(source=str(tmp_path / place), image_column="image")
+        return load(config).fingerprint
+
+    first = fingerprint("here")
+    shutil.copytree(tmp_path / "here", tmp_path / "there")
+    assert fingerprint("there") == first
+    os.rename(tmp_path / "there/train/a/0.png", tmp_path / "there/train/b/0.png")
+    relabelled = fingerprint("there")
+    (tmp_path / "here/train/a/0.png").write_bytes(png(200))
+    assert len({first, relabelled, fingerprint("here")}) == 3
+
+
+def test_the_fingerprint_of_a_file_is_of_its_labels_too(tmp_path: Path) -> None:
+    before = load(parquet(tmp_path)).fingerprint
+    rows = datasets.Dataset.from_parquet(str(tmp_path / "data.parquet"))
+    assert isinstance(rows, datasets.Dataset)
+    swapped = rows.map(lambda row: {"kind": {"cat": "dog", "dog": "cat"}[row["kind"]]})
+    (tmp_path / "swapped").mkdir()
+    swapped.to_parquet(tmp_path / "swapped" / "data.parquet")
+    file = str(tmp_path / "swapped" / "data.parquet")
+    assert load(replace(parquet(tmp_path), train=file)).fingerprint != before
 
 
 def test_parquet_files_may_be_sliced(tmp_path: Path) -> None:

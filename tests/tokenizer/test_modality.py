@@ -84,7 +84,9 @@ def load_vectors(config: DataConfig, split: str) -> VectorDataset:
         return load_rows(config, name, {}, lambda folder, where: datasets.Dataset.from_list([]))
 
     classes = value_names(rows(split), lambda: rows("train"), config, "label_column")
-    return VectorDataset(rows(split), config, classes, fingerprint(rows(split), "stored", split))
+    return VectorDataset(
+        rows(split), config, classes, fingerprint(rows(split), config, split, "stored")
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
