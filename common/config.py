@@ -163,7 +163,12 @@ def _convert(hint: Any, value: Any, key: str, default: Any = None) -> Any:
             return Path(os.path.expanduser(str(value)))
         if base in TYPE_NAMES and _fits(base, value):
             return base(value)
-    raise ValueError(f"{key}={value!r} must be {' or '.join(map(_type_name, options))}: set {key}")
+    quotes = ""
+    if type(value) is bool and str in options:
+        quotes = ", and a name such as no, yes, on or off in quotes"
+    raise ValueError(
+        f"{key}={value!r} must be {' or '.join(map(_type_name, options))}{quotes}: set {key}"
+    )
 
 
 def _fits(base: type, value: Any) -> bool:
@@ -174,7 +179,7 @@ def _fits(base: type, value: Any) -> bool:
         return type(value) in (int, float)
     if base is Path and value == "":
         return False
-    return not isinstance(value, list | Mapping) and value is not None
+    return not isinstance(value, list | Mapping | bool) and value is not None
 
 
 def _length(items: tuple[Any, ...]) -> int | None:

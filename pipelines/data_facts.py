@@ -4,6 +4,7 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from glob import glob
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from PIL import Image
 
 from common.extras import Extra
 from common.hub import go_offline_if_unreachable
+from stage1_tokenizer.images.data import in_bytes
 from stage1_tokenizer.parquet import parquet_rows
-from stage1_tokenizer.speech.audio_folder import SUFFIXES, audio_folder_rows
+from stage1_tokenizer.speech.audio_folder import SUFFIXES, audio_folder_rows, files_of
 
 soundfile = Extra("soundfile")
 
@@ -112,19 +114,19 @@ def opened(data: str) -> tuple[str, str | None, dict[str, str], Dataset, int]:
     """data.source, data.subset, the splits that there are by what they are for, the training items, and how many files
     of a folder are in no split."""
     path = Path(data)
-    refuse_capitals(path)
-    if path.is_file():
-        if path.suffix.lower() in (*SUFFIXES, *Image.registered_extensions()):
-            raise ValueError(f"{data} is one item: give the folder that it is in")
-        try:
-            items = parquet_rows(data)
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{data} can't be read as a Parquet file ({error})") from None
-        assert isinstance(items, Dataset)
-        return "parquet", None, {"train": data} | siblings(path), items, 0
-    images = count_files(path, [*Image.registered_extensions()])
-    if path.is_dir() and count_files(path, SUFFIXES) > images:
-        there = [folder.name for folder in path.iterdir() if folder.is_dir()]
+    folders = [place for place in path.iterdir() if place.is_dir()] if path.is_dir() else []
+    refuse_capitals(path, [folder.name for folder in folders])
+    if path.is_file() and path.suffix.lower() in (*SUFFIXES, *Image.registered_extensions()):
+        raise ValueError(f"{data} is one item: give the folder that it is in")
+    images, sounds = (
+        len(files_of(path, suffixes)) for suffixes in (Image.registered_extensions(), SUFFIXES)
+    )
+    if path.is_file() or (
+        not images + sounds and glob(parquet_splits(data)["train"], recursive=True)
+    ):
+        return opened_parquet(data)
+    if sounds > images:
+        there = [folder.name for folder in folders]
         rows = audio_folder_rows(path, "train")
         return data, None, {"train": "train"} | held_out(there), rows, 0
     try:
@@ -137,7 +139,9 @@ def opened(data: str) -> tuple[str, str | None, dict[str, str], Dataset, int]:
             found = datasets.load_dataset(data, subset)
     except (OSError, ValueError, KeyError) as error:
         reason = (str(error).splitlines() or [repr(error)])[0]
-        if path.is_dir() and images == 0:
+        if links := [place for place in folders if place.is_symlink()]:
+            reason = f"{links[0]} is a link to a folder, and is not followed: give what it leads to"
+        elif path.is_dir() and images == 0:
             there = sorted({file.suffix.lower() for file in path.rglob("*") if file.suffix})
             reason = f"its files are {', '.join(there[:8]) or 'none'}; of sound, {', '.join(SUFFIXES)} are read"
         raise ValueError(
@@ -150,15 +154,9 @@ def opened(data: str) -> tuple[str, str | None, dict[str, str], Dataset, int]:
     return data, subset, {"train": train} | held_out(others), found[train], left_out
 
 
-def count_files(folder: Path, suffixes: Sequence[str]) -> int:
-    """How many files under a folder have one of the suffixes."""
-    return sum(file.suffix.lower() in suffixes for file in folder.rglob("*"))
-
-
-def refuse_capitals(path: Path) -> None:
+def refuse_capitals(path: Path, names: Sequence[str]) -> None:
     """Raises ValueError for folders of splits that would be taken for labels, as their names are not in lower case."""
     splits = {"train", *chain(*HELD_OUT.values())}
-    names = [folder.name for folder in path.iterdir() if folder.is_dir()] if path.is_dir() else []
     if {name.lower() for name in names} <= splits and not {*names} <= splits:
         raise ValueError(
             f"{path} has the folders {', '.join(sorted(names))}: rename them in lower case, which splits have"
@@ -174,15 +172,32 @@ def held_out(there: Sequence[str]) -> dict[str, str]:
     }
 
 
-def siblings(path: Path) -> dict[str, str]:
-    """The held-out files beside train.parquet, by their names."""
-    if "train" not in path.name:
-        return {}
-    names = {
-        name: path.with_name(path.name.replace("train", name)) for name in chain(*HELD_OUT.values())
-    }
-    there = held_out([name for name, place in names.items() if place.is_file()])
-    return {split: str(names[name]) for split, name in there.items()}
+def opened_parquet(data: str) -> tuple[str, None, dict[str, str], Dataset, int]:
+    """The same of a Parquet file, a pattern, or a folder of such files."""
+    splits = parquet_splits(data)
+    try:
+        items = parquet_rows(splits["train"])
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{data} can't be read as a Parquet file ({error})") from None
+    assert isinstance(items, Dataset)
+    return "parquet", None, splits, items, 0
+
+
+def parquet_splits(data: str) -> dict[str, str]:
+    """The Parquet files of each split, by their names; a file in parts, `train-00000-of-00002.parquet`, has all of them."""
+    names = ["train", *chain(*HELD_OUT.values())]
+    if Path(data).is_dir():
+        patterns = {name: f"{data}/**/{name}*.parquet" for name in names}
+        if not glob(patterns["train"], recursive=True):
+            return {"train": f"{data}/**/*.parquet"}
+    else:
+        train = Path(re.sub(r"-\d{5}-of-\d{5}(?=\.parquet$)", "-*", data))
+        others = names if "train" in train.name else ["train"]
+        patterns = {
+            name: str(train.with_name(train.name.replace("train", name))) for name in others
+        }
+    there = held_out([name for name, place in patterns.items() if glob(place, recursive=True)])
+    return {"train": patterns["train"]} | {split: patterns[name] for split, name in there.items()}
 
 
 def item_column(items: Dataset, data: str) -> tuple[str, str]:
@@ -222,11 +237,13 @@ def stored(items: Dataset, column: str) -> Iterator[dict[str, Any]]:
 
 
 def image_of(item: dict[str, Any]) -> Image.Image | None:
-    """The opened image; None for what is none."""
+    """The opened image; None for what is none, or can't be trained on."""
     try:
-        return Image.open(item["path"] if item["bytes"] is None else io.BytesIO(item["bytes"]))
-    except (OSError, ValueError):
+        image = Image.open(item["path"] if item["bytes"] is None else io.BytesIO(item["bytes"]))
+        in_bytes(image)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
+    return image
 
 
 def image_facts(some: list[dict[str, Any]], common: dict[str, Any]) -> ImageFacts:

@@ -108,7 +108,7 @@ def images(facts: ImageFacts, minutes: float) -> str:
     """A recipe for images."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     size, why = image_size(facts, LARGEST[device] // (2 if minutes < SHORT else 1))
-    levels = max(round(math.log2(size / 8)), 1)
+    levels = halvings(size)
     side, channels = size // 2**levels, 1 if facts.grey else 3
     few = facts.count < 5000
     views = "[centre, top-left, top-right, bottom-left, bottom-right] # few images: the prior sees each in five places"
@@ -138,11 +138,16 @@ def images(facts: ImageFacts, minutes: float) -> str:
     return "".join(parts)
 
 
+def halvings(size: int) -> int:
+    """How often a side is halved, so that grids are about 8 x 8."""
+    return max(round(math.log2(size / 8)), 1)
+
+
 def image_size(facts: ImageFacts, largest: int) -> tuple[int, str]:
     """The side of the images that are trained on, and why it is that one."""
     shorter = int(median(min(size) for size in facts.sizes))
     alike = {*facts.sizes} == {(shorter, shorter)}
-    if alike and 8 <= shorter <= largest and shorter % 4 == 0:
+    if alike and 8 <= shorter <= largest and shorter % 2 ** halvings(shorter) == 0:
         return shorter, f"all are {shorter} x {shorter}"
     size = max(2 ** int(math.log2(shorter)), 8)
     sides = f"sides of {min(map(min, facts.sizes))} to {max(map(max, facts.sizes))} pixels"

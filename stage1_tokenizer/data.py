@@ -113,7 +113,7 @@ class ItemDataset:
         """At most `count` rows, spread over the split; of a stream all rows, in their order."""
         if self.is_stream:
             return self.rows
-        return map(self.__getitem__, range(0, len(self), -(-len(self) // count)))
+        return map(self.__getitem__, range(0, len(self), max(-(-len(self) // count), 1)))
 
     def counted(self, items: str) -> str:
         """How many `items` there are, in words."""

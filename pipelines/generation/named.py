@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 from operator import index
 from typing import TypeVar
 
+import numpy as np
+
 Named = int | str
 """A label or a speaker: its number, or its name."""
 SHOWN = 8
@@ -21,7 +23,7 @@ def numbers_of(
     """
     if given is None:
         return None
-    many = [given] if isinstance(given, int | str) else given
+    many = [given] if isinstance(given, int | str | np.integer) else given
     return [number_of(one, names, kind) for one in many]
 
 
@@ -45,10 +47,12 @@ def written_numbers(
 
 
 def seeds_of(given: int | Sequence[int] | None, count: int) -> list[int]:
-    """The seeds of samples: those given, or the first `count` from 0."""
-    if given is None:
-        return [*range(count)]
-    return [index(seed) for seed in ([given] if isinstance(given, int) else given)]
+    """The seeds of samples: those given, or the first `count` from 0. Raises ValueError where there are none."""
+    many = range(count) if given is None else given
+    seeds = [index(seed) for seed in ([many] if isinstance(many, int | np.integer) else many)]
+    if not seeds:
+        raise ValueError("labels or seeds are empty: give one for each sample, or None")
+    return seeds
 
 
 def number_of(given: Named, names: Sequence[str], kind: str) -> int:

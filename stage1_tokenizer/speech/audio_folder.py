@@ -1,6 +1,7 @@
 """Folders of audio files as rows; the reader that `datasets` has for them needs TorchCodec."""
 
 import csv
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,8 @@ def audio_folder_rows(folder: Path, where: str) -> Dataset:
     has_splits = any((folder / name).is_dir() for name in ("validation", "test"))
     if not root.is_dir() and split == "train" and not has_splits:
         root = folder
-    files = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)
-    if not files and any(path.suffix.lower() in SUFFIXES for path in folder.rglob("*")):
+    files = sorted(files_of(root, SUFFIXES))
+    if not files and files_of(folder, SUFFIXES):
         raise ValueError(f"{folder} has no audio files in a subfolder {split!r}")
     if not files:
         raise ValueError(f"{folder} has no audio files ({', '.join(SUFFIXES)})")
@@ -35,6 +36,15 @@ def audio_folder_rows(folder: Path, where: str) -> Dataset:
         return rows
     (chosen,) = ReadInstruction.from_spec(where).to_absolute({split: len(rows)})
     return rows.select(range(chosen.from_ or 0, len(rows) if chosen.to is None else chosen.to))
+
+
+def files_of(folder: Path, suffixes: Collection[str]) -> list[Path]:
+    """The files under a folder that have one of the suffixes and are not hidden, as those that macOS adds are."""
+    return [
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in suffixes and not path.name.startswith(".")
+    ]
 
 
 def _rows(root: Path, files: list[Path]) -> Dataset:

@@ -36,7 +36,8 @@ class GroupNorm(nn.Module):
             centred = (groups - mean) * inside(lengths, x.shape[-1])[:, None, None]
             variance = reduce(centred.square(), "b g c n -> b g 1 1", "sum") / count
             normed = rearrange(centred * (variance + 1e-6).rsqrt(), "b g c n -> b (g c) n")
-            return normed * self.weight[:, None] + self.bias[:, None]
+            out = normed * self.weight[:, None] + self.bias[:, None]
+        return out.to(self.weight.dtype)
 
 
 class ResBlock(nn.Module):
@@ -116,7 +117,7 @@ class PositionNet(nn.Module):
             weight = _fade(ends, last, x[..., part].shape[-1], half, start == 0) * needed[:, None]
             total[..., part] += self._once(x[..., part], ends) * weight[:, None]
             weights[..., part] += weight[:, None]
-        return total / weights.clamp_min(1e-6)
+        return (total / weights.clamp_min(1e-6)).to(next(self.parameters()).dtype)
 
     def _once(
         self, x: Float[Tensor, "b c n"], lengths: Int[Tensor, " b"]
@@ -209,12 +210,14 @@ class ISTFTHead(nn.Module):
         self, features: Float[Tensor, "b n c"], lengths: Int[Tensor, " b"]
     ) -> Float[Tensor, "b t"]:
         with torch.autocast(features.device.type, enabled=False):
-            log_magnitude, phase = self.out(features.float()).mT.chunk(2, dim=1)
+            window = self.window.float()
+            spectra = self.out(features.to(self.window.dtype)).float().mT
+            log_magnitude, phase = spectra.chunk(2, dim=1)
             # Both clamps: exp(100) is infinite, and infinite times cos(phase) has no gradient.
             magnitude = log_magnitude.clamp(max=80).exp().clamp(max=100)
             spectrum = torch.polar(magnitude, phase)
-            frames = torch.fft.irfft(spectrum, dim=1) * self.window[:, None]
-            weights = repeat(self.window.square(), "k -> b k n", b=len(frames), n=frames.shape[2])
+            frames = torch.fft.irfft(spectrum, dim=1) * window[:, None]
+            weights = repeat(window.square(), "k -> b k n", b=len(frames), n=frames.shape[2])
             summed = self._overlap_add(masked(frames, lengths))
             envelope = self._overlap_add(masked(weights, lengths))
             valid = inside(lengths * self.hop, summed.shape[1])

@@ -94,6 +94,11 @@ def test_seeds_are_whole_numbers_of_any_kind_and_one_label_is_for_all(
         out = images(labels=1, seeds=seeds)
         assert torch.equal(out.codes, expected) and out.seeds == [3, 4]
     assert torch.equal(images(labels=1, seeds=4).codes, expected[1:])
+    one = images(labels=np.int64(1), seeds=np.int64(4))
+    assert torch.equal(one.codes, expected[1:]) and one.seeds == [4]
+    for empty in ({"labels": []}, {"labels": 1, "seeds": []}):
+        with pytest.raises(ValueError, match="are empty: give one for each sample, or None"):
+            images(**empty)
 
 
 def test_in_a_recipe_a_number_that_is_a_name_is_that_name() -> None:

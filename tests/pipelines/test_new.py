@@ -15,6 +15,8 @@ from pipelines.cli import main
 from pipelines.data_facts import look
 from pipelines.experiment import read_experiment
 from pipelines.recipes import codebook_size
+from stage1_tokenizer.images.data import ImageDataConfig, load_images
+from stage1_tokenizer.speech.data import SpeechDataConfig, load_clips
 
 RATE = 44_100
 SHORT = [
@@ -182,6 +184,62 @@ def test_mistakes_are_told_in_a_sentence(
             main(["new", *words])
         error = capsys.readouterr().err.splitlines()[-1]
         assert caught.value.code == 2 and said in error
+
+
+@pytest.mark.parametrize(("side", "size"), [(52, 32), (56, 56), (60, 32), (64, 64), (28, 28)])
+def test_sides_of_square_images_can_be_halved_as_often_as_the_recipe_does(
+    side: int, size: int, tmp_path: Path
+) -> None:
+    save_images(tmp_path / "square", 40, size=(side, side))
+    recipe = tmp_path / "square.yaml"
+    text = pipelines.recipes.recipe(look(str(tmp_path / "square")), 30)
+    recipe.write_text(pipelines.new.filled(text, 100, 100, 100, ""))
+    assert read_experiment(recipe).config("tokenizer").model.image_size == size
+
+
+def test_parquet_files_in_parts_in_a_folder_and_by_a_pattern(tmp_path: Path) -> None:
+    items = datasets.load_dataset("imagefolder", data_dir=labelled_folder(tmp_path / "images"))
+    (tmp_path / "data" / "inner").mkdir(parents=True)
+    for name in ("train-00000-of-00002", "train-00001-of-00002", "test-00000-of-00001"):
+        items["train"].to_parquet(str(tmp_path / "data" / "inner" / f"{name}.parquet"))
+    inner = tmp_path / "data" / "inner"
+    for data, train, test in (
+        (tmp_path / "data", f"{tmp_path}/data/**/train*", f"{tmp_path}/data/**/test*"),
+        (inner / "train-00000-of-00002.parquet", f"{inner}/train-*", f"{inner}/test-*"),
+        (inner / "train-*.parquet", f"{inner}/train-*", f"{inner}/test-*"),
+    ):
+        facts = look(str(data))
+        assert (facts.train, facts.test) == (f"{train}.parquet", f"{test}.parquet")
+        assert facts.count == round(40 * (1 - 0.33)) and facts.source == "parquet"
+        config = ImageDataConfig(source="parquet", train=facts.train, test=facts.test)
+        assert len(load_images(config, "train", channels=3, size=8)) == 40
+    shutil.move(inner / "test-00000-of-00001.parquet", tmp_path / "other.parquet")
+    for part in inner.glob("train-*"):
+        part.rename(inner / part.name.replace("train", "part"))
+    assert look(str(tmp_path / "data")).train == f"{tmp_path}/data/**/*.parquet"
+
+
+def test_what_is_no_image_of_ours_is_counted_or_told(tmp_path: Path) -> None:
+    """Of floats, larger than Pillow opens, hidden by macOS, behind a link."""
+    save_images(tmp_path / "some" / "a", 10)
+    (tmp_path / "some" / "a" / "._1.png").write_bytes(b"no image")
+    Image.fromarray(np.zeros((9, 9), np.float32)).save(tmp_path / "some" / "a" / "float.tif")
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "some" / "a" / "large.png")
+    facts = look(str(tmp_path / "some"))
+    assert facts.bad == 2 and facts.left_out == 0
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "a").symlink_to(tmp_path / "some" / "a")
+    with pytest.raises(ValueError, match="linked/a is a link to a folder, and is not followed"):
+        look(str(tmp_path / "linked"))
+
+
+def test_sound_that_macos_hides_is_not_read(tmp_path: Path) -> None:
+    data = flat_sound(tmp_path / "data")
+    (tmp_path / "data" / "._1.wav").write_bytes(b"no sound")
+    facts = look(data)
+    assert facts.bad == 0
+    config = SpeechDataConfig(source=data, label_column=None, speaker_column=None, text_column=None)
+    assert len(load_clips(config, "train", sample_rate=8000)) == 10
 
 
 def test_files_in_no_split_and_a_test_split_alone_are_told(tmp_path: Path) -> None:

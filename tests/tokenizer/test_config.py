@@ -10,8 +10,19 @@ from omegaconf import OmegaConf
 from common.config import save_config
 from common.training import OptimConfig
 from pipelines.evaluation.config import TrainSpeechClassifierConfig
+from pipelines.experiment import read_experiment
 from stage1_tokenizer.config import load_saved_config
 from stage1_tokenizer.images.losses import ImageLossConfig
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_name_that_yaml_reads_as_true_or_false_is_to_be_quoted() -> None:
+    for override in ("samples.labels=[no]", "samples.labels=yes"):
+        with pytest.raises(ValueError, match=r"a name such as no, yes, on or off in quotes: set"):
+            read_experiment(ROOT / "configs" / "digits.yaml", [override])
+    quoted = read_experiment(ROOT / "configs" / "digits.yaml", ["samples.labels=['no']"])
+    assert quoted.config("samples").labels == ("no",)
 
 
 def test_configs_of_older_runs_are_read(tmp_path: Path) -> None:

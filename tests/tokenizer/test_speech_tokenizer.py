@@ -1,5 +1,6 @@
 """The speech tokenizer: lengths, batches, chunks, odd inputs, gradients."""
 
+import copy
 import dataclasses
 
 import pytest
@@ -152,6 +153,16 @@ def test_quantizer_and_head_stay_in_float32_under_bf16() -> None:
             reconstruction, quantized = MODEL(waveform)
     assert reconstruction.dtype == quantized.latents.dtype == torch.float32
     assert reconstruction.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("count", [30, 150])
+def test_weights_in_half_precision_decode(dtype: torch.dtype, count: int) -> None:
+    """Nearly as those in float32 do, of clips longer than what the attention sees at once, too."""
+    codes = torch.arange(2 * count).reshape(2, count) % CONFIG.quantizer.codebook_size
+    expected, found = MODEL.decode(codes), copy.deepcopy(MODEL).to(dtype).decode(codes)
+    assert found.dtype == torch.float32
+    assert (found - expected).abs().mean() < 0.05 * expected.abs().mean()
 
 
 def test_reconstruct_is_decode_of_encode_under_autocast() -> None:
