@@ -18,8 +18,11 @@ def source_folder(init_from: Path, part: Literal["tokenizer", "prior"]) -> Path:
     """
     folder = local_folder(init_from)
     folder = folder / part if (folder / "pipeline.json").is_file() else folder
+    made = "model" if part == "tokenizer" else "best"
     if not (folder / "config.json").is_file():
-        raise ValueError(f"init_from={folder} has no config.json: set init_from to a saved model")
+        raise ValueError(
+            f"init_from={folder} has no config.json: set init_from to a saved model, as RUN/{part}/{made} is"
+        )
     return folder
 
 

@@ -5,11 +5,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from common.files import read_json
 from common.init_from import source_folder
-from common.runs import is_begun, refuse_missing
+from common.runs import ended_early, is_begun, is_finished, refuse_missing
+from common.tracking import DONE
 from pipelines.cli import output_folder
+from pipelines.evaluation.classifier import check_finished
 from pipelines.evaluation.statistics_files import read_statistics
 from pipelines.generation.named import Named, written_numbers
+from stage1_tokenizer.config import TrainTokenizerConfig
 from stage1_tokenizer.data import ItemDataset
 from stage1_tokenizer.images.data import load_images
 from stage1_tokenizer.speech.data import SpeechDataConfig, load_clips
@@ -22,8 +26,9 @@ RESULTS = ("model", "best", "pipeline", "checkpoints", "second", "discriminator"
 def check_before(configs: Mapping[str, Any]) -> None:
     """Raises ValueError for what can be known to fail, in one sentence.
 
-    That is a folder that can't be written, a file, model or tracker that is missing, a split that can't be read or
-    has other labels than the training items, and a section that asks for what another one, or the data, do not have.
+    That is a folder that can't be written or has the results of another config, a file, model or tracker that is
+    missing, a split that can't be read or has other labels than the training items, and a section that asks for what
+    another one, or the data, do not have.
     """
     for config in configs.values():
         check_folders(config)
@@ -35,10 +40,34 @@ def check_before(configs: Mapping[str, Any]) -> None:
         if source is not None and not is_begun(configs[part].run_dir):
             source_folder(source, part)
     check_shapes(configs)
+    check_results(configs)
     data = next((each.data for each in configs.values() if hasattr(each, "data")), None)
     if data is not None:
         splits = {split: load(data, split) for split in data.splits}
         check_items(configs, splits["train"])
+
+
+def check_results(configs: Mapping[str, Any]) -> None:
+    """Raises ValueError for a folder with the results of another config, and for codes that would be a tokenizer's no more."""
+    for part, result in (("tokenizer", "model"), ("prior", "best")):
+        if part in configs:
+            done = is_finished(configs[part], configs[part].run_dir / result)
+            if part == "tokenizer" and not done and "codes" in configs:
+                refuse_old_codes(configs[part], configs["codes"].out)
+    if "classifier" in configs:
+        check_finished(configs["classifier"])
+
+
+def refuse_old_codes(config: TrainTokenizerConfig, codes: Path) -> None:
+    """Raises ValueError for codes of a tokenizer whose run had ended and is to go on."""
+    done, manifest = config.run_dir / DONE, codes / "manifest.json"
+    said = read_json(done) if done.exists() else {}
+    goes_on = said.get("steps", config.steps) < config.steps
+    if goes_on and said.get("ended_early") != ended_early(config) and manifest.exists():
+        raise ValueError(
+            f"{codes} holds codes of the tokenizer as it is, and tokenizer.steps would train it on: set run_dir to "
+            f"another folder, or remove {codes} and what was made of it"
+        )
 
 
 def load(data: Any, split: str) -> ItemDataset:
@@ -91,13 +120,9 @@ def check_items(configs: Mapping[str, Any], train: ItemDataset) -> None:
 def check_named(given: Named | Sequence[Named], names: Sequence[str], kind: str) -> None:
     """Raises ValueError for a name that is not among these, and for a number that none of them has."""
     try:
-        outside = [i for i in written_numbers(given, names, kind) or () if not 0 <= i < len(names)]
+        written_numbers(given, names, kind)
     except ValueError as error:
         raise ValueError(f"{error}: set samples.{kind}s") from None
-    if outside:
-        raise ValueError(
-            f"{kind} {outside[0]}: the data have {len(names)} {kind}s, counted from 0: set samples.{kind}s"
-        )
 
 
 def check_folders(config: Any) -> None:

@@ -119,16 +119,14 @@ def opened(data: str) -> tuple[str, str | None, dict[str, str], Dataset, int]:
     if path.is_file() and path.suffix.lower() in (*SUFFIXES, *Image.registered_extensions()):
         raise ValueError(f"{data} is one item: give the folder that it is in")
     images, sounds = (
-        len(files_of(path, suffixes)) for suffixes in (Image.registered_extensions(), SUFFIXES)
+        len(files_of(path, kinds)) for kinds in (Image.registered_extensions(), SUFFIXES)
     )
-    if path.is_file() or (
-        not images + sounds and glob(parquet_splits(data)["train"], recursive=True)
-    ):
+    tables = glob(parquet_splits(data)["train"], recursive=True)
+    if path.is_file() or (tables and not images + sounds):
         return opened_parquet(data)
     if sounds > images:
-        there = [folder.name for folder in folders]
-        rows = audio_folder_rows(path, "train")
-        return data, None, {"train": "train"} | held_out(there), rows, 0
+        splits = {"train": "train"} | held_out([folder.name for folder in folders])
+        return data, None, splits, audio_folder_rows(path, "train"), 0
     try:
         go_offline_if_unreachable()
         if path.is_dir():

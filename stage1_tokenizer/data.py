@@ -141,6 +141,11 @@ def load_rows(
     for name, share in shares.items():
         if share is not None:
             rows, held_out = hold_out(rows, share, config.label_column, speaker_column)
+            if not len(held_out):
+                raise ValueError(
+                    f"data.{name}={getattr(config, name)!r} holds no item out, where labels or speakers have one each: "
+                    f"set data.label_column and data.speaker_column to null, or data.{name} to a split"
+                )
             if name == split:
                 return held_out
     return rows

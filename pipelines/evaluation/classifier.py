@@ -10,10 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from common.config import to_plain
 from common.files import is_sealed
 from common.hub import HubModel
 from common.progress import Progress, machine, parameters
-from common.runs import finish_run, start_run
+from common.runs import differences, finish_run, start_run
 from common.tracking import read_metrics
 from common.training import decay_groups, learning_rate
 from pipelines.evaluation.config import (
@@ -35,22 +36,34 @@ SECOND = {"images": "patches", "speech": "recurrent"}
 """The architecture of the classifier that scores are checked by, so that none rests on one network alone."""
 
 
+MAY_DIFFER = {"run_dir", "workers", "log_every"}
+"""Keys that change no classifier: its folder may have been moved."""
+
+
 def train_classifiers(
     config: TrainImageClassifierConfig | TrainSpeechClassifierConfig,
 ) -> list[Path]:
     """The folders of the classifier and of a second one, of another architecture and seed, in run_dir/second."""
+    check_finished(config)
+    return [train_classifier(config), train_classifier(second_config(config))]
+
+
+def second_config(
+    config: TrainImageClassifierConfig | TrainSpeechClassifierConfig,
+) -> TrainImageClassifierConfig | TrainSpeechClassifierConfig:
+    """The config of the second classifier."""
     changes: dict[str, Any] = {
         "run_dir": config.run_dir / "second",
         "seed": config.seed + 1,
         "architecture": SECOND[config.modality],
     }
-    second = replace(config, **changes)
-    for one in (
-        config,
-        second,
-    ):  # what is wrong with the second is told before the first is trained
+    return replace(config, **changes)
+
+
+def check_finished(config: TrainImageClassifierConfig | TrainSpeechClassifierConfig) -> None:
+    """Raises ValueError where either folder holds a classifier of another config."""
+    for one in (config, second_config(config)):
         is_finished(one, one.run_dir / "model")
-    return [train_classifier(config), train_classifier(second)]
 
 
 def train_classifier(config: TrainImageClassifierConfig | TrainSpeechClassifierConfig) -> Path:
@@ -82,11 +95,13 @@ def is_finished(config: ClassifierTrainingConfig, folder: Path) -> bool:
     if not is_sealed(folder):
         return False
     saved = load_saved_config(type(config), config.run_dir / "config.yaml")
-    # the folder may have been moved, and who loads items changes none of them
-    if replace(saved, run_dir=config.run_dir, workers=config.workers) == config:
-        read_metrics(config.run_dir)
-        return True
-    raise ValueError(f"{folder} holds a classifier of another config: set run_dir, or delete it")
+    for key, was, is_now in differences(to_plain(saved), to_plain(config)):
+        if key not in MAY_DIFFER:
+            raise ValueError(
+                f"{folder} holds a classifier with {key}={was}, now it is {is_now}: set run_dir, or delete it"
+            )
+    read_metrics(config.run_dir)
+    return True
 
 
 def train(model: HubModel, task: ClassifierTask, config: ClassifierTrainingConfig) -> None:

@@ -32,18 +32,23 @@ def written_numbers(
 ) -> list[int] | None:
     """The numbers of labels or speakers that a recipe names, in which a number that is a name stands for that name.
 
-    Raises ValueError as `numbers_of` does, and where all names are numbers for a number that is none of them.
+    Raises ValueError as `numbers_of` does, for a number that none has, and where all names are numbers for one that is
+    none of them.
     """
     if given is None:
         return None
     numeric = bool(names) and all(map(str.isdecimal, names))
     many = [given] if isinstance(given, int | str) else given
-    return [
+    numbers = [
         place_of(str(one), names, kind)
         if numeric or str(one) in names
         else number_of(one, names, kind)
         for one in many
     ]
+    for number in numbers:
+        if not 0 <= number < len(names):
+            raise ValueError(f"{kind} {number}: there are {len(names)} {kind}s, counted from 0")
+    return numbers
 
 
 def seeds_of(given: int | Sequence[int] | None, count: int) -> list[int]:

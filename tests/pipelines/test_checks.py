@@ -2,16 +2,25 @@
 
 import os
 import re
+import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from helpers.image_runs import few_digits, tokenizer_config
 
 from pipelines import cli
 from pipelines.checks import check_before
 from pipelines.cli import UnexpectedError, main, run_section, sentence
+from pipelines.doctor import doctor
+from pipelines.evaluation.classifier import train_classifiers
+from pipelines.evaluation.config import TrainImageClassifierConfig
 from pipelines.experiment import read_experiment
+from stage1_tokenizer.encode import encode
 from stage1_tokenizer.images.data import ImageDataConfig, load_images
+from stage1_tokenizer.images.encode import EncodeImagesConfig
+from stage1_tokenizer.train import train_tokenizer
 
 ROOT = Path(__file__).parents[2]
 
@@ -79,6 +88,39 @@ def test_a_speaker_to_sample_that_no_clip_has_is_told_first() -> None:
     )
     with pytest.raises(ValueError, match=r"speaker 'nobody' is no name.*: set samples.speakers"):
         check_before(experiment.configs)
+
+
+def test_results_that_a_run_would_not_make_are_told_first(tmp_path: Path) -> None:
+    """Those of another config, and codes of a tokenizer that would be trained on."""
+    data = few_digits(tmp_path / "data", train=40, validation=10)
+    config = tokenizer_config(tmp_path / "tokenizer", data=data, steps=2, save_every=2)
+    train_tokenizer(config)
+    codes = EncodeImagesConfig(
+        tokenizer=tmp_path / "tokenizer/model", out=tmp_path / "codes", data=data
+    )
+    encode(codes)
+    sections = {"tokenizer": config, "codes": codes}
+    check_before(sections)
+    with pytest.raises(ValueError, match=r"holds a run with seed=0, now it is 1: set run_dir"):
+        check_before(sections | {"tokenizer": replace(config, seed=1)})
+    longer = {"tokenizer": replace(config, steps=4)}
+    with pytest.raises(ValueError, match=r"codes holds codes of the tokenizer as it is, and token"):
+        check_before(sections | longer)
+    check_before(longer)  # without codes it may go on
+    shutil.rmtree(tmp_path / "data")
+    said = doctor(config.run_dir)  # which needs the data for some of what it says
+    assert "without its data: data.source='parquet'" in said and "32 codes of 4 dim" in said
+    few_digits(tmp_path / "data", train=40, validation=10)
+    (config.run_dir / "model" / "model.safetensors").unlink()
+    check_before(sections)  # it is made again as it was
+    classifier = TrainImageClassifierConfig(run_dir=tmp_path / "classifier", steps=2, data=data)
+    train_classifiers(classifier)
+    check_before({"classifier": replace(classifier, log_every=1)})
+    shutil.rmtree(tmp_path / "classifier" / "model")
+    with pytest.raises(
+        ValueError, match=r"second/model holds a classifier with flip=False, now it"
+    ):
+        check_before({"classifier": replace(classifier, flip=True)})
 
 
 def test_the_system_s_errors_name_their_file() -> None:

@@ -107,6 +107,8 @@ def test_in_a_recipe_a_number_that_is_a_name_is_that_name() -> None:
     assert written_numbers(1, digits, "label") == [1]
     assert written_numbers([1, 0], ("cat", "7"), "label") == [1, 0]
     assert written_numbers(7, ("cat", "7"), "label") == [1]
+    with pytest.raises(ValueError, match="label 2: there are 2 labels, counted from 0"):
+        written_numbers(2, ("cat", "dog"), "label")
     for wrong in (0, "0"):
         with pytest.raises(ValueError, match="label '0' is no name of a label"):
             written_numbers(wrong, folders, "label")

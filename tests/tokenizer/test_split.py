@@ -34,6 +34,14 @@ def test_every_speaker_stays_in_training() -> None:
     assert hold_out(lone, 0.5, None, "speaker")[1]["speaker"] == ["c", "c"]
 
 
+def test_a_share_of_labels_of_one_item_each_is_refused(tmp_path: Path) -> None:
+    rows = {"image": [{"bytes": b"", "path": str(i)} for i in range(5)], "label": [*"abcde"]}
+    Dataset.from_dict(rows).to_parquet(tmp_path / "data.parquet")
+    data = ImageDataConfig(source="parquet", train=str(tmp_path / "data.parquet"), validation="20%")
+    with pytest.raises(ValueError, match=r"validation='20%' holds no item out, .* set data.label"):
+        load_images(data, "train", channels=1, size=8)
+
+
 def test_shares_are_told_from_splits() -> None:
     assert share_of("validation", "10%") == 0.1 and share_of("test", "2.5%") == 0.025
     assert [share_of("test", where) for where in (None, "validation", "train[:10%]")] == [None] * 3
