@@ -29,6 +29,7 @@ class Within:
 
 
 Count = Annotated[int, Within(1)]
+AtLeastTwo = Annotated[int, Within(2)]
 Whole = Annotated[int, Within(0)]
 NonNegative = Annotated[float, Within(0)]
 Positive = Annotated[float, Within(0, above=True)]

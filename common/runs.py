@@ -137,7 +137,7 @@ def is_finished(config: Any, result: Path) -> bool:
 
 def ended_early(config: Any) -> dict[str, int]:
     """The keys that decide when early stopping ends a run."""
-    return {"steps": config.steps, "patience": config.patience}
+    return {"steps": config.steps, "patience": getattr(config, "patience", 0)}
 
 
 def finish_run(config: Any, accelerator: Accelerator, done: int, *, together: bool = True) -> None:

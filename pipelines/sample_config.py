@@ -51,15 +51,6 @@ class SampleConfig:
                 f"guidance={list(self.guidance)} is a list to choose from, by the features of "
                 f"classifier={self.classifier}: set guidance to a number, or set classifier"
             )
-        if self.count < 1 or self.batch_size < 1:
-            raise ValueError(
-                f"count={self.count} and batch_size={self.batch_size} must be at least 1"
-            )
-        if not (self.temperature >= 0 and self.top_k >= 0 and 0 < self.top_p <= 1):
-            raise ValueError(
-                f"temperature={self.temperature} and top_k={self.top_k} must not be negative, and "
-                f"top_p={self.top_p} must lie in (0, 1]"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,12 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.config import to_plain
-from common.files import is_sealed
 from common.hub import HubModel
 from common.progress import Progress, machine, parameters
-from common.runs import differences, finish_run, start_run
-from common.tracking import read_metrics
+from common.runs import finish_run, is_finished, start_run
 from common.training import decay_groups, learning_rate
 from pipelines.evaluation.config import (
     ClassifierTrainingConfig,
@@ -24,7 +21,6 @@ from pipelines.evaluation.config import (
 )
 from pipelines.evaluation.images.classifier import ImageClassifierTask
 from pipelines.evaluation.speech.classifier import SpeechClassifierTask
-from stage1_tokenizer.config import load_saved_config
 
 Batches = Iterator[tuple[tuple[Tensor, ...], Tensor]]
 """What a classifier is called with, and the labels."""
@@ -34,10 +30,6 @@ ClassifierTask = ImageClassifierTask | SpeechClassifierTask
 """What a modality adds to the training: the network and its batches."""
 SECOND = {"images": "patches", "speech": "recurrent"}
 """The architecture of the classifier that scores are checked by, so that none rests on one network alone."""
-
-
-MAY_DIFFER = {"run_dir", "workers", "log_every"}
-"""Keys that change no classifier: its folder may have been moved."""
 
 
 def train_classifiers(
@@ -85,23 +77,6 @@ def train_classifier(config: TrainImageClassifierConfig | TrainSpeechClassifierC
     train(model, task, config)
     model.save_pretrained(folder)
     return folder
-
-
-def is_finished(config: ClassifierTrainingConfig, folder: Path) -> bool:
-    """Whether the folder holds a classifier of this config, as it was written.
-
-    Raises ValueError where it holds one of another config, or damaged metrics.
-    """
-    if not is_sealed(folder):
-        return False
-    saved = load_saved_config(type(config), config.run_dir / "config.yaml")
-    for key, was, is_now in differences(to_plain(saved), to_plain(config)):
-        if key not in MAY_DIFFER:
-            raise ValueError(
-                f"{folder} holds a classifier with {key}={was}, now it is {is_now}: set run_dir, or delete it"
-            )
-    read_metrics(config.run_dir)
-    return True
 
 
 def train(model: HubModel, task: ClassifierTask, config: ClassifierTrainingConfig) -> None:

@@ -11,7 +11,7 @@ from torch_fidelity.metric_isc import isc_features_to_metric
 
 from common.seeding import epoch_order
 from pipelines.evaluation.features import Extractor, Features, Reference, statistics
-from pipelines.evaluation.kernels import Cubic, Gaussian, biased_mmd, median_distance, unbiased_mmd
+from pipelines.evaluation.kernels import biased_mmd, cubic, gaussian, median_distance, unbiased_mmd
 from pipelines.evaluation.statistics_files import Statistics
 from pipelines.evaluation.table import Metric, Unavailable
 
@@ -29,7 +29,7 @@ DINO = "dinov2-vit-l-14"
 """The network of FDD, the Frechet distance of arXiv 2306.04675."""
 CLIP = "clip-vit-l-14-336px"
 """The network of CMMD (arXiv 2401.09603)."""
-CMMD = Gaussian(bandwidth=10)
+CMMD = gaussian(bandwidth=10)
 CMMD_SCALE, KAD_SCALE = 1000, 100
 """What the squared distances are multiplied by, as in the authors' code."""
 JACKKNIFE = "± is half of the 95 % interval, by the jackknife over the items of both sides"
@@ -78,7 +78,7 @@ def distance_to_file(items: Features, file: Statistics, extractor: Extractor) ->
 def kernel_distance(items: Features, real: Reference, extractor: Extractor, seed: int) -> Metric:
     """KID (arXiv 1801.01401): unbiased, hence at times a little below 0; of all items, not of subsets of them."""
     x, y, about = chosen_sides(items, real, extractor, seed)
-    value, error = unbiased_mmd(x.double(), y.double(), Cubic())
+    value, error = unbiased_mmd(x.double(), y.double(), cubic)
     return Metric(value=value, spread=NORMAL_95 * error, note=JACKKNIFE, **about)
 
 
@@ -98,7 +98,7 @@ def audio_distance(items: Features, real: Reference, extractor: Extractor, seed:
     """KAD (arXiv 2502.15602): unbiased, by a Gaussian kernel as wide as the median distance of two real items."""
     *sides, about = chosen_sides(items, real, extractor, seed)
     x, y = (side.double() for side in sides)
-    value, error = unbiased_mmd(x, y, Gaussian(median_distance(y)))
+    value, error = unbiased_mmd(x, y, gaussian(median_distance(y)))
     return Metric(
         value=KAD_SCALE * value,
         spread=KAD_SCALE * NORMAL_95 * error,

@@ -46,13 +46,6 @@ class HQAConfig:
     annealing_steps: Count = 10_000
     """Steps in which the mixture's temperature falls linearly from 0.667 to 0.001: all, in the paper."""
 
-    def __post_init__(self) -> None:
-        if self.annealing_steps < 1 or self.values < 1:
-            raise ValueError(
-                f"annealing_steps={self.annealing_steps} and values={self.values} must be positive: "
-                "set model.quantizer.annealing_steps or model.quantizer.values"
-            )
-
 
 class HQA(Quantizer):
     """One layer of the hierarchy: vectors to mixtures of codes sampled by distance; in eval mode, the nearest.

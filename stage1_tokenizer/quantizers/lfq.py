@@ -4,7 +4,7 @@ BSQ (arXiv 2406.07548) does the same on the unit sphere.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,7 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from common.bounds import Count, NonNegative, Positive
+from common.bounds import Count, NonNegative, Positive, Within
 from common.processes import average_over_processes
 from stage1_tokenizer.quantizers.base import Quantized, Quantizer, keywords_of
 from stage1_tokenizer.quantizers.estimators import straight_through
@@ -38,7 +38,7 @@ class LFQConfig:
     """Weight of the entropy term: low for each vector, high for the batch."""
     temperature: Positive = 0.01
     """Temperature of the probabilities whose entropies these are."""
-    group_bits: Count = 18
+    group_bits: Annotated[int, Within(1, 20)] = 18
     """Bits whose joint distribution the batch's entropy takes into account. Where there are more, they are
     split into groups, and the sum of the groups' entropies is an upper bound of the batch's."""
 
@@ -48,10 +48,6 @@ class LFQConfig:
             raise ValueError(
                 f"codebook_size={size} must be a power of two from 2 to {LARGEST}: "
                 "set model.quantizer.codebook_size"
-            )
-        if not 1 <= self.group_bits <= 20:
-            raise ValueError(
-                f"group_bits={self.group_bits} must be from 1 to 20: set model.quantizer.group_bits"
             )
 
     @property

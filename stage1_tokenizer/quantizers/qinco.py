@@ -8,13 +8,13 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from common.bounds import Count, NonNegative
+from common.bounds import AtLeastTwo, Count, NonNegative
 from common.seeding import generator_at
 from stage1_tokenizer.quantizers.base import Quantized, keywords_of
 from stage1_tokenizer.quantizers.chunks import scores_at_once
 from stage1_tokenizer.quantizers.codebook_init import sample_vectors
 from stage1_tokenizer.quantizers.estimators import straight_through
-from stage1_tokenizer.quantizers.residual import ResidualQuantizer, check_levels
+from stage1_tokenizer.quantizers.residual import ResidualQuantizer
 from stage1_tokenizer.quantizers.search import nearest
 
 
@@ -23,11 +23,11 @@ class QINCoConfig:
     """The codebooks, the networks that change them, and the options of their training."""
 
     method: Literal["qinco"] = "qinco"
-    codebook_size: Count = 256
+    codebook_size: AtLeastTwo = 256
     """Number of codes of each level, K."""
     code_dim: Count = 64
     """Dimension of the latents, d."""
-    levels: Count = 4
+    levels: AtLeastTwo = 4
     """Codes of one position, each of which refines those before it; M in the paper."""
     hidden: Count = 256
     """Width inside the residual blocks of the networks, h."""
@@ -37,9 +37,6 @@ class QINCoConfig:
     """Weight of the commitment loss, of the last level's sum, relative to the codebook loss of each level."""
     weight: NonNegative = 1.0
     """Weight of all losses in the total loss."""
-
-    def __post_init__(self) -> None:
-        check_levels(self.levels, self.codebook_size)
 
 
 class ConditionalCode(nn.Module):

@@ -79,12 +79,3 @@ class LevelQuantizers(ResidualQuantizer):
     ) -> Float[Tensor, "*b d"]:
         """The level's code vectors."""
         return self.level(level).lookup(codes)
-
-
-def check_levels(levels: int, codebook_size: int) -> None:
-    """Raises ValueError unless there are at least two of each."""
-    if levels < 2 or codebook_size < 2:
-        raise ValueError(
-            f"levels={levels} and codebook_size={codebook_size} must be at least 2: set "
-            "model.quantizer.levels or model.quantizer.codebook_size"
-        )

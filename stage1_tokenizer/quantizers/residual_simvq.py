@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from common.bounds import Count, NonNegative
+from common.bounds import AtLeastTwo, Count, NonNegative
 from stage1_tokenizer.quantizers.base import Quantized, keywords_of
 from stage1_tokenizer.quantizers.estimators import straight_through
-from stage1_tokenizer.quantizers.residual import LevelQuantizers, check_levels
+from stage1_tokenizer.quantizers.residual import LevelQuantizers
 from stage1_tokenizer.quantizers.simvq import SimVQ
 
 
@@ -19,11 +19,11 @@ class ResidualSimVQConfig:
     """The codebooks, and the options of their training; see `SimVQConfig`."""
 
     method: Literal["residual-simvq"] = "residual-simvq"
-    codebook_size: Count = 1024
+    codebook_size: AtLeastTwo = 1024
     """Number of codes of each level, K."""
     code_dim: Count = 128
     """Dimension of the latents, d."""
-    levels: Count = 4
+    levels: AtLeastTwo = 4
     """Codes of one position, each of which refines those before it."""
     bias: bool = True
     """The b of each level's C W + b."""
@@ -33,9 +33,6 @@ class ResidualSimVQConfig:
     """Weight of codebook and commitment loss, the means over levels, in the total loss."""
     rescale: bool = True
     """Initialize each level's W and b from the mean and scale of what is left before it of the first batch."""
-
-    def __post_init__(self) -> None:
-        check_levels(self.levels, self.codebook_size)
 
 
 class ResidualSimVQ(LevelQuantizers):

@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from common.bounds import Count, NonNegative, Share
+from common.bounds import AtLeastTwo, Count, NonNegative, Share
 from stage1_tokenizer.quantizers.base import Quantized, keywords_of
 from stage1_tokenizer.quantizers.ema import EMA
 from stage1_tokenizer.quantizers.estimators import straight_through
-from stage1_tokenizer.quantizers.residual import LevelQuantizers, check_levels
+from stage1_tokenizer.quantizers.residual import LevelQuantizers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,11 +20,11 @@ class RQConfig:
     """The codebooks, and the averages that make them."""
 
     method: Literal["rq"] = "rq"
-    codebook_size: Count = 1024
+    codebook_size: AtLeastTwo = 1024
     """Number of codes of each level, K (16,384 in the paper)."""
     code_dim: Count = 64
     """Dimension of the latents, d (256 in the paper)."""
-    levels: Count = 4
+    levels: AtLeastTwo = 4
     """Codes of one position, each of which refines those before it; D in the paper."""
     shared: bool = True
     """Whether one codebook serves all levels, as in the paper, or each level has its own."""
@@ -38,9 +38,6 @@ class RQConfig:
     """Reset of rarely chosen codes, by what is left before a level of vectors of the batch; see `EMAConfig`."""
     reset_share: Share = 0.03
     """The threshold of the averaged count, as a share of what each code has where all are chosen alike."""
-
-    def __post_init__(self) -> None:
-        check_levels(self.levels, self.codebook_size)
 
 
 class RQ(LevelQuantizers):

@@ -40,7 +40,7 @@ class SCVAEConfig:
             raise ValueError(
                 f"values={self.values} must be odd and at least 3: set model.quantizer.values"
             )
-        if not 1 <= self.kept <= self.atoms:
+        if self.kept > self.atoms:
             raise ValueError(
                 f"kept={self.kept} must be from 1 to the {self.atoms} atoms: set model.quantizer.kept or "
                 "model.quantizer.atoms"

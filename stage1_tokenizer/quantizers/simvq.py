@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from common.bounds import Count, NonNegative
+from common.bounds import AtLeastTwo, Count, NonNegative
 from stage1_tokenizer.quantizers.base import Quantized, Quantizer, keywords_of
 from stage1_tokenizer.quantizers.estimators import rotation_trick, straight_through
 from stage1_tokenizer.quantizers.losses import gaussian_wasserstein
@@ -31,7 +31,7 @@ class SimVQConfig:
 
     method: Literal["simvq"] = "simvq"
     """The key by which a file says which quantizer it is for."""
-    codebook_size: Count = 1024
+    codebook_size: AtLeastTwo = 1024
     """Number of codes, K."""
     code_dim: Count = 128
     """Dimension of one code vector, d (128 for the paper's images, 512 for its speech)."""
@@ -59,13 +59,6 @@ class SimVQConfig:
     rotation: bool = False
     """The rotation trick (arXiv 2410.06424) in place of the straight-through estimator. Reports on its
     use with SimVQ disagree, hence off."""
-
-    def __post_init__(self) -> None:
-        if self.codebook_size < 2 or self.code_dim < 1:
-            raise ValueError(
-                f"codebook_size={self.codebook_size} and code_dim={self.code_dim} must be at least 2 and 1: "
-                "set model.quantizer.codebook_size or model.quantizer.code_dim"
-            )
 
 
 class SimVQ(Quantizer):

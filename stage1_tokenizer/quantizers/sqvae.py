@@ -46,13 +46,6 @@ class SQVAEConfig:
     annealing: NonNegative = 1e-5
     """The mixture's temperature is exp(-annealing * step)."""
 
-    def __post_init__(self) -> None:
-        if self.start <= 0 or self.values < 1:
-            raise ValueError(
-                f"start={self.start} and values={self.values} must be positive: "
-                "set model.quantizer.start or model.quantizer.values"
-            )
-
 
 class SQVAE(Quantizer):
     """Vectors to mixtures of codes sampled from their posterior; in eval mode, to the most probable code.

@@ -32,13 +32,6 @@ class WAEConfig:
     most_vectors: Count = 4096
     """Vectors of a batch that take part: of more, so many at random. The plan has these times K entries."""
 
-    def __post_init__(self) -> None:
-        if min(self.iterations, self.most_vectors) < 1 or self.epsilon <= 0:
-            raise ValueError(
-                f"iterations={self.iterations}, most_vectors={self.most_vectors} and epsilon={self.epsilon} "
-                "must be positive: set them under model.quantizer"
-            )
-
 
 class WAE(Quantizer):
     """Vectors to the nearest code; one cost of moving all vectors onto all codes in place of two losses.

@@ -61,11 +61,8 @@ class SpeechTokenizerConfig:
     """The codebook: the keys of the quantizer that `quantizer.method` names."""
 
     def __post_init__(self) -> None:
-        if self.sample_rate < 1 or not self.ratios or min(self.ratios) < 1:
-            raise ValueError(
-                f"sample_rate={self.sample_rate} and ratios={self.ratios} must be positive: "
-                "set model.sample_rate or model.ratios"
-            )
+        if not self.ratios:
+            raise ValueError("ratios=() must have at least one factor: set model.ratios")
         if self.n_fft % self.hop or self.n_fft < 2 * self.hop or self.n_fft % 2:
             raise ValueError(
                 f"n_fft={self.n_fft} must be even and a multiple of the hop {self.hop}, the product "
@@ -76,10 +73,10 @@ class SpeechTokenizerConfig:
                 f"decoder_width={self.decoder_width} must be a multiple of {GROUPS}: "
                 "set model.decoder_width"
             )
-        if self.width % 2 or self.decoder_window % 2 or min(self.width, self.decoder_window) < 2:
+        if self.width % 2 or self.decoder_window % 2:
             raise ValueError(
-                f"width={self.width} and decoder_window={self.decoder_window} must be even and "
-                "positive: set model.width or model.decoder_window"
+                f"width={self.width} and decoder_window={self.decoder_window} must be even: set "
+                "model.width or model.decoder_window"
             )
 
     @property

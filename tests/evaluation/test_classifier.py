@@ -18,7 +18,7 @@ def test_a_finished_run_is_not_run_again(trained: TrainImageClassifierConfig) ->
     before = weights.stat().st_mtime_ns
     assert train_classifier(trained) == trained.run_dir / "model"
     assert weights.stat().st_mtime_ns == before
-    with pytest.raises(ValueError, match="classifier with steps=150, now it is 3: set run_dir"):
+    with pytest.raises(ValueError, match="has done 150 steps, more than steps=3: set steps"):
         train_classifier(dataclasses.replace(trained, steps=3))
 
 

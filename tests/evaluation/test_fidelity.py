@@ -21,11 +21,11 @@ from pipelines.evaluation.fidelity import (
     precision_recall,
 )
 from pipelines.evaluation.images.extractors import ClassifierExtractor, InceptionExtractor
-from pipelines.evaluation.kernels import Cubic, unbiased_mmd
+from pipelines.evaluation.kernels import cubic, unbiased_mmd
 
 
 def cubic_mmd(x: torch.Tensor, y: torch.Tensor) -> tuple[float, float]:
-    return unbiased_mmd(x, y, Cubic())
+    return unbiased_mmd(x, y, cubic)
 
 
 @settings(max_examples=20, deadline=None)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pipelines.evaluation.fidelity import audio_distance, clip_distance, metric_name
 from pipelines.evaluation.images.extractors import ClassifierExtractor
-from pipelines.evaluation.kernels import Gaussian, biased_mmd, median_distance, unbiased_mmd
+from pipelines.evaluation.kernels import biased_mmd, gaussian, median_distance, unbiased_mmd
 
 
 def kernel(a: Tensor, b: Tensor, bandwidth: float) -> float:
@@ -29,9 +29,9 @@ def by_pairs(x: Tensor, y: Tensor, bandwidth: float, *, with_itself: bool) -> fl
 def test_both_distances_are_those_over_all_pairs(bandwidth: float) -> None:
     torch.manual_seed(0)
     x, y = torch.randn(12, 3).double(), 0.5 + torch.randn(9, 3).double()
-    own = unbiased_mmd(x, y, Gaussian(bandwidth))[0]
+    own = unbiased_mmd(x, y, gaussian(bandwidth))[0]
     assert own == pytest.approx(by_pairs(x, y, bandwidth, with_itself=False), abs=1e-12)
-    own = biased_mmd(x, y, Gaussian(bandwidth))
+    own = biased_mmd(x, y, gaussian(bandwidth))
     assert own == pytest.approx(by_pairs(x, y, bandwidth, with_itself=True), abs=1e-12)
 
 
@@ -41,7 +41,7 @@ def test_the_distance_of_two_gaussians_has_a_closed_form() -> None:
     width, shift, dimensions = 1.5, 0.8, 2
     x = torch.randn(4000, dimensions).double()
     y = shift + torch.randn(4000, dimensions).double()
-    value, error = unbiased_mmd(x, y, Gaussian(width))
+    value, error = unbiased_mmd(x, y, gaussian(width))
     wide = width**2 + 2
     true = 2 * (width**2 / wide) ** (dimensions / 2)
     true *= 1 - math.exp(-dimensions * shift**2 / (2 * wide))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from common.config import load_config, read_values
+from common.config import build, load_config, read_values
 from common.tracking import read_metrics
 from pipelines.compare.config import CompareConfig, CompareRow, CompareTuning
 from pipelines.compare.lines import lines_of
@@ -177,8 +177,10 @@ def test_the_table_has_a_column_for_what_was_tuned() -> None:
 def test_mistakes_are_told_in_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="must have at least one value for each key: set tune"):
         row("VQ", 64, tune={"weight": [1.0], "beta": []})
-    with pytest.raises(ValueError, match=r"set tuning\.steps or tuning\.factors"):
-        CompareTuning(steps=4, factors=(0.0,))
+    with pytest.raises(ValueError, match=r"factors.* must be .*: set tuning.factors"):
+        build(CompareTuning, {"steps": 4, "factors": [0.0]}, "tuning.")
+    with pytest.raises(ValueError, match=r"at least one value: set tuning\.factors"):
+        CompareTuning(steps=4, factors=())
     with pytest.raises(ValueError, match=r"while tuning\.steps=0: set tuning\.steps"):
         study(tmp_path, (row("VQ", 64, tune={"weight": [1.0]}),), steps=0)
     path = tmp_path / "study.yaml"

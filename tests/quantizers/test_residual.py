@@ -107,7 +107,7 @@ def test_training_makes_qincos_networks_better_than_fixed_codebooks() -> None:
 
 
 def test_one_level_is_refused_in_words() -> None:
-    with pytest.raises(ValueError, match=r"levels=1 .* model\.quantizer\.levels"):
+    with pytest.raises(ValueError, match="levels=1 must be at least 2: set levels"):
         QINCo(levels=1)
 
 

@@ -17,6 +17,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from common.config import build
 from common.seeding import generator_at
 from stage1_tokenizer.data import BadItemError, UnfitItemError
 from stage1_tokenizer.speech.data import (
@@ -269,8 +270,8 @@ def test_a_missing_file_is_told(tmp_path) -> None:
 
 
 def test_wrong_crops_are_told() -> None:
-    with pytest.raises(ValueError, match=r"crop_seconds=0.0 must be positive"):
-        SpeechAugmentConfig(crop_seconds=0.0)
+    with pytest.raises(ValueError, match=r"crop_seconds=0.0 must be .*: set crop_seconds"):
+        build(SpeechAugmentConfig, {"crop_seconds": 0.0})
 
 
 @pytest.mark.skipif(not FSDD.is_dir(), reason=f"{FSDD} is absent")
