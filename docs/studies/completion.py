@@ -1,6 +1,9 @@
-"""The figure and the table of docs/completion.md: `python docs/studies/completion.py runs/digits runs/digits/any-order`.
+"""A table of docs/completion.md, and with the name of a figure that, too:
 
-The first folder has the tokenizer and the codes, the second a prior that was trained with `order: random`.
+    python docs/studies/completion.py runs/digits/any-order configs/digits.yaml completion.png
+
+after `simvq run` of the recipe and a training of its prior with `order: random` in the first folder; `key=value` may
+follow.
 """
 
 import sys
@@ -14,24 +17,32 @@ from torch import Tensor
 
 from common.codes import read_codes
 from pipelines import ImageGenerationPipeline
-from stage1_tokenizer.images.data import ImageDataConfig, load_images
+from pipelines.experiment import Experiment, read_experiment
+from stage1_tokenizer.images.data import load_images
 
-MASKS = {
-    "upper half": torch.arange(16).view(4, 4) < 8,
-    "lower half": torch.arange(16).view(4, 4) >= 8,
-    "left half": torch.arange(4).expand(4, 4) < 2,
-    "border": torch.tensor([[1, 1, 1, 1], [1, 0, 0, 1], [1, 0, 0, 1], [1, 1, 1, 1]]) > 0,
-}
-"""What is known of 4 x 4 codes."""
 ITEMS, SHOWN, GUIDANCE = 200, 4, 2.0
 
 
-def first_digits(count: int) -> tuple[Tensor, list[int]]:
+def masks_of(height: int, width: int) -> dict[str, Tensor]:
+    """What is known of a grid of codes: of an odd number of rows or columns the middle one is not."""
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    border = (y == 0) | (y == height - 1) | (x == 0) | (x == width - 1)
+    return {
+        "upper half": y < height // 2,
+        "lower half": y >= height - height // 2,
+        "left half": x < width // 2,
+        "border": border,
+    }
+
+
+def first_images(experiment: Experiment, count: int) -> tuple[Tensor, list[int]]:
     """The first images of the test split, and their labels."""
-    digits = load_images(ImageDataConfig(test="test"), "test", channels=1, size=8)
-    rows = digits.rows.select(range(count))  # type: ignore[union-attr]
-    images = torch.stack([digits.view(digits.decode(row)) for row in rows])
-    return images, [digits.label(row) for row in rows]
+    model = experiment.config("tokenizer").model
+    data = experiment.config("score").data
+    images = load_images(data, "test", channels=model.in_channels, size=model.image_size)
+    rows = [images[i] for i in range(count)]
+    views = torch.stack([images.view(images.decode(row)) for row in rows])
+    return views, [images.label(row) for row in rows]
 
 
 def fillings(
@@ -65,40 +76,44 @@ def errors(pipe: ImageGenerationPipeline, images: Tensor, codes: Tensor, mask: T
     return (pipe.tokenizer.decode(codes).clamp(-1, 1) - images)[:, 0, hidden].square().mean(1)
 
 
-def training_codes(folder: Path) -> Tensor:
+def training_codes(folder: Path, grid: tuple[int, int]) -> Tensor:
     """The grids of the training split."""
     items = read_codes(folder, "train").with_format("numpy")["codes"]
-    return torch.from_numpy(np.stack([*items]).astype(np.int64)).view(-1, 4, 4)
+    return torch.from_numpy(np.stack([*items]).astype(np.int64)).view(-1, *grid)
 
 
-def table(pipe: ImageGenerationPipeline, train: Tensor) -> str:
+def table(experiment: Experiment, pipe: ImageGenerationPipeline) -> str:
     """The errors of every way to fill in, under each mask."""
-    images, labels = first_digits(ITEMS)
-    codes = pipe.tokenizer.encode(images)
+    images, labels = first_images(experiment, ITEMS)
+    codes, grid = pipe.tokenizer.encode(images), pipe.tokenizer.config.grid
+    train = training_codes(experiment.config("codes").out, grid)
+    masks = masks_of(*grid)
     columns = [
         {
             name: float(errors(pipe, images, filled, mask).mean())
             for name, filled in fillings(pipe, codes, labels, mask, train).items()
         }
-        for mask in MASKS.values()
+        for mask in masks.values()
     ]
     lines = [[name, *(f"{column[name]:.3f}" for column in columns)] for name in columns[0]]
-    return markdown(["filled in by", *(f"{name} known" for name in MASKS)], lines)
+    return markdown(["filled in by", *(f"{name} known" for name in masks)], lines)
 
 
-def figure(pipe: ImageGenerationPipeline) -> pyplot.Figure:
+def figure(experiment: Experiment, pipe: ImageGenerationPipeline) -> pyplot.Figure:
     """For each mask a digit, what is kept of it, and completions; last a digit whose label is changed."""
-    images, labels = first_digits(len(MASKS) + 1)
-    codes = pipe.tokenizer.encode(images)
-    masks, asked = [*MASKS.values(), MASKS["left half"]], [*labels]
+    grid = pipe.tokenizer.config.grid
+    named = masks_of(*grid)
+    images, labels = first_images(experiment, len(named) + 1)
+    codes, factor = pipe.tokenizer.encode(images), images.shape[-1] // grid[1]
+    masks, asked = [*named.values(), named["left half"]], [*labels]
     asked[-1] = 8 if labels[-1] != 8 else 3
     drawing, axes = pyplot.subplots(len(masks), 2 + SHOWN, figsize=(6, 5.4), layout="constrained")
-    names = [*MASKS, f"{labels[-1]} to {asked[-1]}"]
+    names = [*named, f"{labels[-1]} to {asked[-1]}"]
     for i, (line, mask) in enumerate(zip(axes, masks, strict=True)):
-        known = codes[i : i + 1].expand(SHOWN, 4, 4)
+        known = codes[i : i + 1].expand(SHOWN, *grid)
         out = pipe([asked[i]] * SHOWN, known=known, mask=mask, guidance=GUIDANCE)
         assert torch.equal(out.codes[:, mask], known[:, mask])
-        pixels = mask.repeat_interleave(2, 0).repeat_interleave(2, 1)
+        pixels = mask.repeat_interleave(factor, 0).repeat_interleave(factor, 1)
         kept = pipe.tokenizer.decode(known[:1])[0, 0].where(pixels, torch.nan)
         shown = [
             images[i, 0],
@@ -115,7 +130,10 @@ def figure(pipe: ImageGenerationPipeline) -> pyplot.Figure:
 
 
 if __name__ == "__main__":
-    run, prior = map(Path, sys.argv[1:])
-    pipe = ImageGenerationPipeline.from_pretrained(prior / "pipeline")
-    print(table(pipe, training_codes(run / "codes")))
-    figure(pipe).savefig(HERE.parent / "completion.png", dpi=75)
+    prior, recipe, *rest = sys.argv[1:]
+    settings = [word for word in rest if "=" in word]
+    experiment = read_experiment(Path(recipe), settings)
+    pipe = ImageGenerationPipeline.from_pretrained(Path(prior) / "pipeline")
+    print(table(experiment, pipe))
+    for name in (word for word in rest if "=" not in word):
+        figure(experiment, pipe).savefig(HERE.parent / name, dpi=75)

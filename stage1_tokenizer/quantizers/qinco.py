@@ -133,6 +133,9 @@ class QINCo(ResidualQuantizer):
         table = self.tables[level].float()
         if level == 0:
             return nearest(left, table)
+        if torch.compiler.is_exporting():  # a graph for any number of vectors has no tiles
+            vectors = self.networks[level - 1](table, sums[:, None])
+            return (vectors - left[:, None]).square().sum(-1).argmin(1)
         width = max(self.config.code_dim, self.config.hidden)
         pairs = max(scores_at_once(left.device) // width, 1)
         columns = min(len(table), pairs)
