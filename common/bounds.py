@@ -7,7 +7,7 @@ from typing import Annotated
 
 @dataclass(frozen=True)
 class Within:
-    """An interval from `low` to `high`, which is included, as `low` is unless `above`."""
+    """The interval from `low` to `high`, both included; `low` is not where `above` is True."""
 
     low: float
     high: float = math.inf

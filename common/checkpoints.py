@@ -106,7 +106,10 @@ def restore_metrics(run_dir: Path, kept: Path) -> None:
 
 
 def _strip(value: Any, name: str, tensors: dict[str, Tensor] | None) -> Any:
-    """`value` as JSON, its tensors moved to `tensors`, where there are any to be kept; dicts become pairs, so that keys keep their type."""
+    """A state dict as what JSON can hold: its tensors go to `tensors`, unless that is None, and dicts become pairs.
+
+    As pairs, keys keep their type.
+    """
     if isinstance(value, Tensor):
         value = whole(value.detach())
         if tensors is not None:

@@ -146,7 +146,7 @@ def is_sealed(folder: Path) -> bool:
 
 
 class Saved(dict[str, Any]):
-    """An object of a file, whose missing keys are told: a file of another version may lack some."""
+    """An object read from a file of JSON; a key that it lacks raises ValueError, naming the file."""
 
     path: Path
 

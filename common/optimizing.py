@@ -24,8 +24,8 @@ def clipped_norm(
     return nn.utils.clip_grad_norm_(network.parameters(), most)
 
 
-def shown_to(scaler: GradScaler | None, loss: Tensor) -> Tensor:
-    """The loss, not a number where it is not finite: a scaler sees gradients alone, which may be finite nevertheless."""
+def nan_if_not_finite(scaler: GradScaler | None, loss: Tensor) -> Tensor:
+    """The loss, as nan where it is infinite: so its gradients are nan, too, and the scaler skips the step."""
     return loss if scaler is None else loss * torch.where(loss.isfinite(), 1.0, torch.nan)
 
 

@@ -55,7 +55,7 @@ class LoopConfig:
     accumulation: Count = 1
     """Equal parts in which a batch passes the networks one after another: the same step, in less memory."""
     checkpointing: bool = False
-    """Compute the networks' inner values again in the backward pass, level by level, instead of keeping them."""
+    """Gradient checkpointing: recompute activations in the backward pass, level by level, instead of storing them."""
     compile: bool = False
     """Train through torch.compile, which takes a minute or more before the first step."""
     max_skipped_steps: Whole = 50
@@ -242,9 +242,9 @@ class Throughput:
 
 
 @contextlib.contextmanager
-def unsynchronised(accelerator: Accelerator, network: nn.Module, until: bool) -> Iterator[None]:
-    """A context for one part of an accumulated batch: gradients are averaged over processes if it is the last (`until`)."""
-    with contextlib.nullcontext() if until else accelerator.no_sync(network):
+def unsynchronised(accelerator: Accelerator, network: nn.Module, last: bool) -> Iterator[None]:
+    """A context for one part of an accumulated batch: gradients are averaged over processes for the `last` part alone."""
+    with contextlib.nullcontext() if last else accelerator.no_sync(network):
         yield
 
 

@@ -46,6 +46,7 @@ from stage2_prior.train_config import TrainPriorConfig
 
 
 def train_tokenizer(config: TrainTokenizerConfig) -> str:
+    """Trains a tokenizer and writes its report. Raises FailedRunError where its result is of no use."""
     with writing(config.run_dir):
         model = stage1_tokenizer.train.train_tokenizer(config)
     if processes().is_main_process:
@@ -72,6 +73,7 @@ def bad_items(count: int) -> str:
 
 
 def encode(config: EncodeConfig) -> str:
+    """Writes the codes of all splits."""
     refuse_unmade(config.tokenizer, "train-tokenizer", "codes.tokenizer")
     with shared(config.out) if config.shared else writing(config.out):
         manifest = stage1_tokenizer.encode.encode(config)
@@ -90,6 +92,7 @@ def refuse_unmade(model: Path, verb: str, key: str) -> None:
 
 
 def train_classifier(config: TrainImageClassifierConfig | TrainSpeechClassifierConfig) -> str:
+    """Trains both classifiers, on the first process alone, and writes their reports."""
     if processes().is_main_process:  # it trains alone
         with writing(config.run_dir):
             for model in pipelines.evaluation.classifier.train_classifiers(config):
@@ -102,6 +105,7 @@ def train_classifier(config: TrainImageClassifierConfig | TrainSpeechClassifierC
 
 
 def train_prior(config: TrainPriorConfig) -> str:
+    """Trains a prior, writes `pipeline/` and the report. Raises FailedRunError where its result is of no use."""
     folder = config.run_dir / "pipeline"
     with writing(config.run_dir):
         best = stage2_prior.train.train_prior(config)
@@ -136,6 +140,7 @@ def pipeline_of(config: TrainPriorConfig, best: Path) -> Pipeline:
 
 
 def sample(config: SampleImagesConfig | SampleSpeechConfig) -> str:
+    """Samples new items."""
     refuse_unmade(config.pipeline, "train-prior", "samples.pipeline")
     with writing(config.out):
         out: Path = pipelines.sample.sample(config)
@@ -146,12 +151,14 @@ def sample(config: SampleImagesConfig | SampleSpeechConfig) -> str:
 
 
 def compare(config: CompareConfig) -> str:
+    """Runs a study of several quantizers."""
     with writing(config.out):
         table = pipelines.compare.study.compare(config)
     return f"{table.read_text()}\ntable: {table}"
 
 
 def score(config: ScoreImagesConfig | ScoreSpeechConfig) -> str:
+    """Scores reconstructions and samples, on the first process alone."""
     if not processes().is_main_process:
         return ""
     report = pipelines.evaluation.score.finished(config)

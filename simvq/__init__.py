@@ -1,4 +1,4 @@
-"""The public names of all folders in one place: `from simvq import SimVQ`. Each is imported on first use."""
+"""What is used most, in one place: `from simvq import SimVQ`. Each name is imported on first use."""
 
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         SimVQ,
         SimVQConfig,
     )
+    from stage2_prior import Prior
 
 PLACES = {
     "stage1_tokenizer.quantizers": (
@@ -25,6 +26,7 @@ PLACES = {
         *("VQ", "EMA", "RQ", "FSQ", "LFQ"),
     ),
     "stage1_tokenizer": ("ImageTokenizer", "SpeechTokenizer"),
+    "stage2_prior": ("Prior",),
     "pipelines": ("ImageGenerationPipeline", "SpeechGenerationPipeline"),
 }
 """Where each name comes from."""

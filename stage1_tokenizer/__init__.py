@@ -1,4 +1,4 @@
-"""Stage 1: samples to codes and back."""
+"""Stage 1: items to codes and back."""
 
 from stage1_tokenizer.images.tokenizer import ImageTokenizer, ImageTokenizerConfig
 from stage1_tokenizer.speech.tokenizer import SpeechTokenizer, SpeechTokenizerConfig

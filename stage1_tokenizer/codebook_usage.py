@@ -11,7 +11,7 @@ from stage1_tokenizer.quantizers import CodeSpec, Quantizer
 from stage1_tokenizer.quantizers.search import nearest
 
 WINDOW = 65_536
-"""Positions over which `used` and `perplexity` are stated in the log."""
+"""Codes over which `used` and `perplexity` are stated in the log."""
 DUPLICATE = 1e-10
 """Two codes are the same where their squared distance is below this share of the codebook's variance."""
 SAMPLED = 8192
@@ -63,7 +63,7 @@ def quantization_error(quantizer: Quantizer, latents: Float[Tensor, "b n d"]) ->
 
 
 class CodebookUse:
-    """Counts of the codes of the last 65,536 positions and of the epoch, kept on the device.
+    """Counts of the last 65,536 codes and of those of the epoch, kept on the device.
 
     A position past an item's end, where the code is -1, takes a place but is not counted. Several codes
     of one position are counted level by level, each in an alphabet of its own.

@@ -23,7 +23,7 @@ Rows: TypeAlias = Dataset | IterableDataset
 SPLITS = ("train", "validation", "test")
 """Of embedded data sets; validation and test are the same items."""
 SPREAD = 64
-"""Items, spread over a split, from which its fingerprint is taken."""
+"""Items at the least, spread over a split, from which its fingerprint is taken."""
 BEGINNING = 2**20
 """Bytes of each of them that it is taken from."""
 
@@ -217,7 +217,7 @@ def stored_file(stored: Row) -> str | io.BytesIO:
 
 
 def fingerprint(rows: Rows, config: DataConfig, split: str, item_column: str) -> str:
-    """SHA-256 of the number of rows, their kinds of labels, and 64 of them spread over all: bytes, names, labels, texts.
+    """SHA-256 of the number of rows, their kinds of labels, and 64 to 127 of them spread over all: bytes, names, labels, texts.
 
     It does not depend on where files lie: those of a folder that was moved have the same. Of a stream, it is that
     of the source and the split alone.

@@ -9,7 +9,7 @@ from stage1_tokenizer.data import DataConfig, Rows
 from stage1_tokenizer.split import values_of
 
 MOST_VALUES = 100_000
-"""Numbers of labels or speakers are below."""
+"""Labels and speakers that are numbers are smaller than this."""
 
 
 def value_names(

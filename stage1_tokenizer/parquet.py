@@ -12,7 +12,7 @@ from pyarrow import parquet
 
 SLICE = re.compile(r"(.+?)(\[[^\[\]]*:[^\[\]]*\])?")
 ROWS_AT_ONCE = 64
-"""Of a stream's current group of rows, turned into Python's objects."""
+"""Rows of a stream that are turned into Python's objects at once."""
 
 
 def parquet_rows(where: str, *, streaming: bool = False) -> Dataset | IterableDataset:

@@ -28,6 +28,8 @@ TRAINING_KEYS = (
     *("weight", "beta", "start", "rescale", "rotation", "estimator", "gram_penalty", "w2_penalty"),
     *("decay", "reset", "reset_share"),
     *("codebook_weight", "contrastive_weight", "entropy_weight", "uniform_weight"),
+    *("nu", "inner_steps", "inner_rate", "replace_after", "anchor", "most_vectors"),
+    *("annealing", "annealing_steps", "group_bits", "temperature"),
 )
 """Keys of quantizers that training alone reads."""
 MAY_DIFFER = ("image_size", *(f"quantizer.{key}" for key in TRAINING_KEYS))

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from common.optimizing import clipped_norm, shown_to, step_and_clear
+from common.optimizing import clipped_norm, nan_if_not_finite, step_and_clear
 from common.stopwatch import part
 from common.training import learning_rate, unsynchronised
 from stage1_tokenizer.batches import Batch
@@ -47,7 +47,7 @@ def generator_gradients(
     parts = parts_of(batch, run.config.accumulation)
     losses, fakes, quantized = [], [], []
     for i, some in enumerate(parts):
-        with unsynchronised(run.accelerator, run.model, until=i + 1 == len(parts)):
+        with unsynchronised(run.accelerator, run.model, last=i + 1 == len(parts)):
             with run.accelerator.autocast(), part("losses"):
                 own, fake, codes = run.modality.generator_losses(run.model, some, adversary)
             backward(run, total(own) / len(parts))
@@ -63,7 +63,7 @@ def discriminator_gradients(
     """Gives the discriminator the gradient of a batch's parts and their reconstructions: its mean loss."""
     losses = []
     for i, (some, fake) in enumerate(zip(parts_of(batch, len(fakes)), fakes, strict=True)):
-        with unsynchronised(run.accelerator, discriminator, until=i + 1 == len(fakes)):
+        with unsynchronised(run.accelerator, discriminator, last=i + 1 == len(fakes)):
             with run.accelerator.autocast(), part("losses"):
                 loss = run.modality.discriminator_loss(discriminator, some, fake)
             backward(run, loss / len(fakes))
@@ -94,7 +94,7 @@ def total(losses: dict[str, Tensor]) -> Tensor:
 def backward(run: Training, loss: Tensor) -> None:
     """Adds the loss's gradient to those of the weights."""
     with part("backward"):
-        run.accelerator.backward(shown_to(run.accelerator.scaler, loss))
+        run.accelerator.backward(nan_if_not_finite(run.accelerator.scaler, loss))
 
 
 def update_codebook(quantizer: Quantizer, quantized: list[Quantized]) -> None:

@@ -48,7 +48,7 @@ class Tokenizer(HubModel):
 
     @contextlib.contextmanager
     def in_float32(self) -> Iterator[None]:
-        """Inside, networks compute in the precision of their weights, whatever autocast and TF32."""
+        """Inside, autocast and TF32 are off: networks whose weights are float32 compute in float32."""
         with torch.autocast(self.device.type, enabled=False), float32_products():
             yield
 

@@ -13,9 +13,10 @@ from common.init_from import source_folder, start_from
 from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
 from stage1_tokenizer.quantizers import Quantizer
 from stage1_tokenizer.tokenizer import code_source
+from stage2_prior.config import PriorConfig
 from stage2_prior.depth import DepthPrior
 from stage2_prior.embeddings import CodebookVocabulary
-from stage2_prior.model import Prior, PriorConfig
+from stage2_prior.model import Prior
 from stage2_prior.train_config import TrainPriorConfig
 
 TOKENIZERS: dict[str, type[ImageTokenizer | SpeechTokenizer]] = {

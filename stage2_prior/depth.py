@@ -5,9 +5,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from stage2_prior.config import PriorConfig
 from stage2_prior.decoding import SIZES, CachedBody, DepthBody, cached, new_body
 from stage2_prior.embeddings import LevelVocabulary
-from stage2_prior.model import Prior, PriorConfig
+from stage2_prior.model import Prior
 from stage2_prior.orders import Places
 
 

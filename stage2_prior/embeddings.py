@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-Linear = tuple[Tensor, Tensor, Tensor | None]
-"""Hidden states, weight and bias whose linear map is the logits."""
+LogitParts = tuple[Tensor, Tensor, Tensor | None]
+"""States, weight and bias, of which logits = states @ weight.T + bias."""
 
 
 class LearnedVectors(nn.Module):
@@ -44,7 +44,7 @@ class LearnedVocabulary(LearnedVectors):
     def logits(self, hidden: Float[Tensor, "*b w"]) -> Float[Tensor, "*b k"]:
         return self.output(hidden)
 
-    def linear(self, hidden: Float[Tensor, "n w"]) -> Linear:
+    def linear(self, hidden: Float[Tensor, "n w"]) -> LogitParts:
         """What the logits are the linear map of."""
         return hidden, self.output.weight, None
 
@@ -82,7 +82,7 @@ class CodebookVocabulary(nn.Module):
         logits = F.linear(self.output_map(hidden), self.codebook, self.output_bias)
         return logits if self.end is None else torch.cat([logits, self.end(hidden)], dim=-1)
 
-    def linear(self, hidden: Float[Tensor, "n w"]) -> Linear:
+    def linear(self, hidden: Float[Tensor, "n w"]) -> LogitParts:
         """What the logits are the linear map of; the end has a dimension of its own, in which codes are 0."""
         states = self.output_map(hidden)
         if self.end is None:
@@ -121,7 +121,7 @@ class LevelVocabulary(LearnedVectors):
         logits[..., end : end + self.head_sizes[level] - size] = own[..., size:]
         return logits
 
-    def linear(self, hidden: Float[Tensor, "*b w"], level: int) -> Linear:
+    def linear(self, hidden: Float[Tensor, "*b w"], level: int) -> LogitParts:
         """What a level's logits are the linear map of: those of its codes, then the end's."""
         first = sum(self.head_sizes[:level])
         return hidden, self.output.weight[first : first + self.head_sizes[level]], None

@@ -93,7 +93,7 @@ class OrderEmbeddings(nn.Module):
     def forward(
         self, inputs: Float[Tensor, "b m w"], order: Int[Tensor, "_ n"], last: int
     ) -> Float[Tensor, "b m w"]:
-        """The inputs with both added: from the last of them `order[:, last]` is predicted, from that before it the one before.
+        """The inputs with both added; the last input predicts the code at `order[:, last]`, the one before it that before.
 
         What precedes the first code, the condition, has no place of its own.
         """

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from common.seeding import generator_at
-from stage2_prior.model import IGNORED, Prior, PriorConfig
+from stage2_prior.config import PriorConfig
+from stage2_prior.model import IGNORED, Prior
 from stage2_prior.orders import Places, in_raster
 
 Schedule = Literal["constant", "linear", "power-cosine"]

@@ -11,7 +11,7 @@ from common.checkpoints import resume, save_checkpoint
 from common.codes import hash_of_codes
 from common.files import is_sealed
 from common.memory import peak_memory
-from common.optimizing import clipped_norm, shown_to, step_and_clear
+from common.optimizing import clipped_norm, nan_if_not_finite, step_and_clear
 from common.progress import Progress, machine, parameters
 from common.runs import finish_run, is_finished, keep_inputs, refuse_other_inputs, start_run
 from common.seeding import seed_step
@@ -130,12 +130,12 @@ def gradients(run: Training, batch: Sequence[Tensor]) -> Tensor:
     targets, losses = run.prior.num_targets(batch[1]), []
     parts = zip(*(tensor.chunk(count) for tensor in batch), strict=True)
     for i, some in enumerate(parts):
-        with unsynchronised(accelerator, run.model, until=i + 1 == count):
+        with unsynchronised(accelerator, run.model, last=i + 1 == count):
             with accelerator.autocast(), part("forward"):
                 loss = run.model(*some) * (run.prior.num_targets(some[1]) / targets)
                 loss = balanced(run, loss, targets)
             with part("backward"):
-                accelerator.backward(shown_to(accelerator.scaler, loss))
+                accelerator.backward(nan_if_not_finite(accelerator.scaler, loss))
         losses.append(loss.detach())
     return torch.stack(losses).sum()
 

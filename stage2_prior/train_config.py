@@ -6,8 +6,8 @@ from typing import Literal
 
 from common.bounds import Count, Share
 from common.training import LoopConfig, OptimConfig
+from stage2_prior.config import Condition
 from stage2_prior.decoding import Size, Style
-from stage2_prior.model import Condition
 from stage2_prior.optimizers import Kind
 from stage2_prior.orders import Order
 

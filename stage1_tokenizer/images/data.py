@@ -15,6 +15,7 @@ from pyarrow import ArrowException
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
+from common.images import from_uint8
 from common.seeding import epoch_order
 from stage1_tokenizer.data import (
     BadItemError,
@@ -37,7 +38,7 @@ class ImageDataConfig(DataConfig):
 
     source: str = "digits"
     """`digits` (scikit-learn's 8 x 8 digits, embedded), `parquet`, a folder of images (subfolders are labels;
-    `train` and `validation` folders are splits), or the name of a data set on the Hub."""
+    `train`, `validation` and `test` folders are splits), or the name of a data set on the Hub."""
     image_column: str = "image"
     """The column of the images."""
 
@@ -221,5 +222,5 @@ def to_tensor(
 ) -> Float[Tensor, "c y x"]:
     """A square of the image in [-1, 1], perhaps mirrored."""
     square = image.crop((left, top, left + size, top + size))
-    pixels = TF.pil_to_tensor(square).float() / 127.5 - 1
+    pixels = from_uint8(TF.pil_to_tensor(square))
     return pixels.flip(-1) if flip else pixels

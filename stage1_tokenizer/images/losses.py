@@ -18,8 +18,8 @@ class ImageLossConfig(AdversarialLossConfig):
     l1_weight: NonNegative = 1.0
     """Weight of the mean absolute error, or of what `arelbo` puts in its place."""
     arelbo: bool = False
-    """Half the logarithm of the mean squared error instead: the bound per value whose variance is the best
-    one, which model.quantizer.method=sqvae is derived for. The mean is that of a process's batch."""
+    """Half the logarithm of the mean squared error in place of the absolute error: the Gaussian negative log-likelihood
+    at its best variance, which SQ-VAE is derived for. The mean is over the batch of a process."""
     perceptual_weight: NonNegative = 1.0
     """Weight of LPIPS (VGG16), whose weights are downloaded once; 0 turns it off."""
     adversarial_weight: NonNegative = 0.1

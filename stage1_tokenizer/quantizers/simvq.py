@@ -51,8 +51,8 @@ class SimVQConfig:
     train_basis: bool = False
     """Train C too, with its own learning rate `basis_lr` (the authors' README: "can work as well")."""
     gram_penalty: NonNegative = 0.0
-    """Weight of the mean squared off-diagonal entry of the Gram matrix of the normalised codebook's
-    columns, which keeps its dimensions apart (DimVQ; 1e-3 there). It reads all K codes in each step."""
+    """Weight of the mean squared off-diagonal entry of the Gram matrix of the dimensions of the normalised
+    codes, which keeps dimensions apart (DimVQ; 1e-3 there). It reads all K codes in each step."""
     w2_penalty: NonNegative = 0.0
     """Weight, beside both losses, of the Gaussian Wasserstein distance between the latents of this process
     and all K codes (arXiv 2506.15078). It reads all K codes in each step."""
@@ -64,7 +64,7 @@ class SimVQConfig:
 class SimVQ(Quantizer):
     """Vectors to the nearest of K codes, and back. Every code moves when the one linear map learns.
 
-    The key `map` has more and less than the paper's linear layer, for comparison. A frozen basis is a
+    The key `map` also offers larger and smaller maps than the paper's linear layer, for comparison. A frozen basis is a
     persistent buffer: it belongs to the weights.
 
         >>> quantizer = SimVQ(codebook_size=1024, code_dim=16)

@@ -16,9 +16,9 @@ class SoftAssignment(NamedTuple):
     mixed: Float[Tensor, "n d"]
     """A Gumbel-softmax sample of each vector's code; its gradient reaches encoder and codes."""
     divergence: Float[Tensor, ""]
-    """That of the probabilities from uniform ones, in nats, summed over the vectors."""
+    """KL divergence of the codes' probabilities from uniform ones, in nats, summed over the vectors."""
     distance: Float[Tensor, ""]
-    """The expected squared one to the code, summed over the vectors."""
+    """Expected squared distance to the code, summed over the vectors."""
 
 
 def soft_assignment(

@@ -40,7 +40,7 @@ class SQVAEConfig:
     """Values of the data that one position stands for: 3 x 8 x 8 in colour at a factor of 8. With it, a weight
     of 1 and loss.arelbo the total is the paper's bound, per value."""
     start: Positive = 20.0
-    """Initial variance (of `vmf`: concentration), less 1, which is its least. The variance wants to be
+    """Initial variance (of `vmf`: concentration) minus 1, for it never falls below 1. The variance wants to be
     about d / 3: with 8 dimensions, from 20 the digits used 1 of 64 codes after 500 steps, from 2 (and with
     loss.arelbo) 38 after 400."""
     annealing: NonNegative = 1e-5

@@ -49,8 +49,8 @@ class SpeechDataConfig(DataConfig):
     """Where the clips are."""
 
     source: str = "spoken_digits"
-    """`spoken_digits` (synthesised here), `parquet`, a folder of audio files (`train` and
-    `validation` folders are splits, folders in them labels, a metadata.csv in them has file_name
+    """`spoken_digits` (synthesised here), `parquet`, a folder of audio files (`train`,
+    `validation` and `test` folders are splits, folders in them labels, a metadata.csv in them has file_name
     and further columns), or the name of a data set on the Hub."""
     audio_column: str = "audio"
     """The column of the clips."""

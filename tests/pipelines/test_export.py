@@ -32,8 +32,8 @@ from pipelines.generation.speech import SpeechGenerationPipeline
 from stage1_tokenizer import ImageTokenizer, ImageTokenizerConfig
 from stage1_tokenizer.quantizers import Quantizer, RQConfig
 from stage2_prior import Prior
+from stage2_prior.config import PriorConfig
 from stage2_prior.depth import DepthPrior
-from stage2_prior.model import PriorConfig
 
 EXAMPLE = ROOT / "docs" / "onnx" / "sample.py"
 

@@ -10,6 +10,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 from torchvision.models import AlexNet_Weights
 
+from common.images import from_uint8
 from common.metrics import psnr
 from pipelines.evaluation.extractors import verified_sha256
 from pipelines.evaluation.table import Metric, Metrics, Unavailable
@@ -72,7 +73,7 @@ class Lpips(nn.Module):
         self, originals: UInt8[Tensor, "b c y x"], rebuilt: UInt8[Tensor, "b c y x"]
     ) -> Float[Tensor, " b"]:
         """The distance of each pair."""
-        pair = [x.float().div(127.5).sub(1).expand(-1, 3, -1, -1) for x in (originals, rebuilt)]
+        pair = [from_uint8(x).expand(-1, 3, -1, -1) for x in (originals, rebuilt)]
         return self.network(*pair).reshape(-1)
 
 
