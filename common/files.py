@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +16,10 @@ HASHES = "sha256.json"
 """In a sealed folder: the SHA-256 of each file, by its path in the folder."""
 OWN_HASH = "sha256"
 """In a file of JSON: the SHA-256 of its other keys."""
+LEFT_BY_SYSTEMS = re.compile(
+    rf"{re.escape(HASHES)}|\.DS_Store|\._.*|\.nfs.*|Thumbs\.db|desktop\.ini", re.I
+)
+"""Files of a folder that nobody misses."""
 LOCK = ".lock"
 """In a folder that processes write: one of them alone, or several that share it."""
 HOLDER = ".lock.json"
@@ -37,15 +42,19 @@ def replaced_folder(final: Path) -> Iterator[Path]:
     """A context in which to fill a folder that takes its final name, sealed, only when the context succeeds.
 
     One that is there keeps another name until the new one stands; `recover` gives it back its own after a kill.
-    Raises ValueError for one that holds anything that was not written so, which would be lost.
+    Links and `~` are followed. Raises ValueError for a file in its place, and for a folder that holds other files, or
+    weights that the new one has not, which would be lost.
     """
+    final = Path(os.path.realpath(os.path.expanduser(final)))
+    if final.is_file():
+        raise ValueError(f"{final} is a file, and must be a folder: give another one")
     recover(final)
-    refuse_others_files(final)
     partial, old = final.with_name(f".{final.name}.tmp"), final.with_name(f".{final.name}.old")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     yield partial
     seal(partial)
+    refuse_loss(final, partial)
     if final.exists():
         os.replace(final, old)
     os.replace(partial, final)
@@ -53,20 +62,30 @@ def replaced_folder(final: Path) -> Iterator[Path]:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def refuse_others_files(folder: Path) -> None:
-    """Raises ValueError, naming one, for files in a folder that its hashes do not list."""
-    path, own = folder / HASHES, Saved()
-    if path.is_file():
-        try:
-            own = read_json(path)
-        except ValueError:  # it was written so, and is damaged
-            return
-    for file in sorted(folder.rglob("*")):
-        name = file.relative_to(folder).as_posix()
-        if file.is_file() and name not in own and file.name not in (HASHES, ".DS_Store"):
+def refuse_loss(folder: Path, new: Path) -> None:
+    """Raises ValueError, naming it, for a file of a folder that `new` lacks: one that is not sealed, or of weights."""
+    sealed = sealed_files(folder)
+    for name in sorted(files_in(folder)):
+        ours = name in sealed and not name.endswith(".safetensors")
+        if not ours and not (new / name).is_file():
             raise ValueError(
                 f"{folder} holds {name}, which would be lost: give another folder, or remove what is in this one"
             )
+
+
+def sealed_files(folder: Path) -> set[str]:
+    """The files that the hashes of a folder list."""
+    path = folder / HASHES
+    try:
+        return {*read_json(path)} if path.is_file() else set()
+    except ValueError:  # damaged
+        return files_in(folder)
+
+
+def files_in(folder: Path) -> set[str]:
+    """All files of a folder, by their paths in it, but for hashes and what file managers and systems leave."""
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    return {name for name in names if not LEFT_BY_SYSTEMS.match(name.split("/")[-1])}
 
 
 def recover(final: Path) -> None:

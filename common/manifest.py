@@ -7,6 +7,14 @@ from typing import Any
 from common.files import hashed, read_json, write_text
 from common.runs import differences
 
+OTHERS = {
+    "encoding_sha256": "tokenizer",
+    "tokenizer_sha256": "tokenizer",
+    "prior_sha256": "prior",
+    "item_fingerprints": "data set",
+}
+"""What a hash in a manifest is of."""
+
 
 def start_manifest(path: Path, request: dict[str, Any], parts: str) -> dict[str, Any]:
     """The manifest at `path`; where there is none, a new one of this request, not complete.
@@ -23,6 +31,11 @@ def start_manifest(path: Path, request: dict[str, Any], parts: str) -> dict[str,
         write_manifest(path, request | {"complete": False})
     manifest = read_json(path)
     for key, was, is_now in differences(manifest, request):
+        if other := OTHERS.get(key.split(".")[0]):
+            raise ValueError(
+                f"{path.parent} was made of another {other} than there is now: set out to another folder, or remove "
+                "that one"
+            )
         raise ValueError(
             f"{path.parent} was made with {key}={was}, now it is {is_now}: set out to another folder, or "
             "remove that one"

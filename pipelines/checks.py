@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from common.files import read_json
+from common.files import HASHES, files_in, read_json, sealed_files
 from common.init_from import source_folder
 from common.runs import ended_early, is_begun, is_finished, refuse_missing
 from common.tracking import DONE
@@ -13,7 +13,6 @@ from pipelines.cli import output_folder
 from pipelines.evaluation.classifier import check_finished
 from pipelines.evaluation.statistics_files import read_statistics
 from pipelines.generation.named import Named, written_numbers
-from stage1_tokenizer.config import TrainTokenizerConfig
 from stage1_tokenizer.data import ItemDataset
 from stage1_tokenizer.images.data import load_images
 from stage1_tokenizer.speech.data import SpeechDataConfig, load_clips
@@ -48,26 +47,43 @@ def check_before(configs: Mapping[str, Any]) -> None:
 
 
 def check_results(configs: Mapping[str, Any]) -> None:
-    """Raises ValueError for a folder with the results of another config, and for codes that would be a tokenizer's no more."""
+    """Raises ValueError for a folder with the results of another config, and for what would be its maker's no more.
+
+    That is codes whose tokenizer, and samples whose prior, is to be trained on.
+    """
+    made = {"tokenizer": ("codes", "manifest.json"), "prior": ("samples", "sample.json")}
     for part, result in (("tokenizer", "model"), ("prior", "best")):
-        if part in configs:
-            done = is_finished(configs[part], configs[part].run_dir / result)
-            if part == "tokenizer" and not done and "codes" in configs:
-                refuse_old_codes(configs[part], configs["codes"].out)
+        if part not in configs:
+            continue
+        config, (section, file) = configs[part], made[part]
+        done = is_finished(config, config.run_dir / result)
+        if done or section not in configs or keeps_codes(config):
+            continue
+        path = configs[section].out / file
+        if path.exists() and read_json(path)["complete"] and (key := key_to_go_on(config)):
+            raise ValueError(
+                f"{path.parent} holds {section} by the {part} as it is, and {part}.{key} would train it on: set run_dir "
+                f"to another folder, or remove {path.parent} and what was made of it"
+            )
     if "classifier" in configs:
         check_finished(configs["classifier"])
 
 
-def refuse_old_codes(config: TrainTokenizerConfig, codes: Path) -> None:
-    """Raises ValueError for codes of a tokenizer whose run had ended and is to go on."""
-    done, manifest = config.run_dir / DONE, codes / "manifest.json"
-    said = read_json(done) if done.exists() else {}
-    goes_on = said.get("steps", config.steps) < config.steps
-    if goes_on and said.get("ended_early") != ended_early(config) and manifest.exists():
-        raise ValueError(
-            f"{codes} holds codes of the tokenizer as it is, and tokenizer.steps would train it on: set run_dir to "
-            f"another folder, or remove {codes} and what was made of it"
-        )
+def keeps_codes(config: Any) -> bool:
+    """Whether a training changes no code: of a tokenizer of which the decoder alone learns."""
+    return {"encoder", "codebook"} <= {*getattr(config, "freeze", ())}
+
+
+def key_to_go_on(config: Any) -> str | None:
+    """The key for which a run that had ended is to go on; None where it is made again as it was, or had not ended."""
+    done = config.run_dir / DONE
+    if not done.exists():
+        return None
+    said = read_json(done)
+    early = said.get("ended_early")
+    if said["steps"] >= config.steps or early == ended_early(config):
+        return None
+    return "patience" if early and early["steps"] == config.steps else "steps"
 
 
 def load(data: Any, split: str) -> ItemDataset:
@@ -130,6 +146,10 @@ def check_folders(config: Any) -> None:
     folder = output_folder(config)
     for place in (folder, *(folder / name for name in RESULTS)):
         check_folder(place)
+        if (place / HASHES).is_file() and (other := files_in(place) - sealed_files(place)):
+            raise ValueError(
+                f"{place} holds {min(other)}, which would be lost when it is made again: move it elsewhere"
+            )
 
 
 def check_folder(folder: Path) -> None:

@@ -4,7 +4,7 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from glob import glob
+from glob import escape, glob
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,21 @@ from PIL import Image
 from common.extras import Extra
 from common.hub import go_offline_if_unreachable
 from stage1_tokenizer.images.data import in_bytes
-from stage1_tokenizer.parquet import parquet_rows
+from stage1_tokenizer.parquet import holds_tables, parquet_rows
 from stage1_tokenizer.speech.audio_folder import SUFFIXES, audio_folder_rows, files_of
 
 soundfile = Extra("soundfile")
 
 LOOKED_AT = 100
 """Items that are opened, spread over the training split."""
-HELD_OUT = {"validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
-"""Names of the held-out splits; of each the first that is there is taken."""
+TRAIN = ("train", "training")
+HELD_OUT = {
+    "validation": ("validation", "valid", "val", "dev", "eval", "evaluation"),
+    "test": ("test", "testing"),
+}
+"""Names of the splits; of each the first that is there is taken."""
+PART = re.compile(r"-\d{5}-of-\d{5}(-[0-9a-f]+)?(?=\.parquet$)")
+"""Of a name of Parquet files in parts, which of them this one is."""
 LABELS = ("label", "labels", "class", "digit", "category", "target", "fine_label")
 SPEAKERS = ("speaker", "speaker_id", "speaker_name")
 TEXTS = ("text", "sentence", "transcript", "transcription", "normalized_text")
@@ -82,7 +88,7 @@ class SpeechFacts(Facts):
 
 
 def look(data: str) -> ImageFacts | SpeechFacts:
-    """The facts of a folder, a Parquet file or a data set on the Hub.
+    """The facts of a folder, Parquet files or a data set on the Hub.
 
     Raises ValueError for a place without images or sound, or one that can't be read.
     """
@@ -115,21 +121,22 @@ def opened(data: str) -> tuple[str, str | None, dict[str, str], Dataset, int]:
     of a folder are in no split."""
     path = Path(data)
     folders = [place for place in path.iterdir() if place.is_dir()] if path.is_dir() else []
-    refuse_capitals(path, [folder.name for folder in folders])
+    refuse_capitals(
+        path, [*(folder.name for folder in folders), *(p.stem for p in path.glob("*.parquet"))]
+    )
     if path.is_file() and path.suffix.lower() in (*SUFFIXES, *Image.registered_extensions()):
         raise ValueError(f"{data} is one item: give the folder that it is in")
-    images, sounds = (
-        len(files_of(path, kinds)) for kinds in (Image.registered_extensions(), SUFFIXES)
-    )
-    tables = glob(parquet_splits(data)["train"], recursive=True)
-    if path.is_file() or (tables and not images + sounds):
+    if path.is_file() or glob(data, recursive=True) not in ([], [data]):
         return opened_parquet(data)
+    kinds = (SUFFIXES, Image.registered_extensions())
+    sounds, images = (0, 0) if holds_tables(path) else (len(files_of(path, kind)) for kind in kinds)
     if sounds > images:
-        splits = {"train": "train"} | held_out([folder.name for folder in folders])
-        return data, None, splits, audio_folder_rows(path, "train"), 0
+        return opened_sounds(path, [folder.name for folder in folders], sounds)
     try:
         go_offline_if_unreachable()
-        if path.is_dir():
+        if holds_tables(path):
+            subset, found = None, datasets.load_dataset(data)
+        elif path.is_dir():
             subset, found = None, datasets.load_dataset("imagefolder", data_dir=data)
         else:
             names = datasets.get_dataset_config_names(data)
@@ -153,11 +160,11 @@ def opened(data: str) -> tuple[str, str | None, dict[str, str], Dataset, int]:
 
 
 def refuse_capitals(path: Path, names: Sequence[str]) -> None:
-    """Raises ValueError for folders of splits that would be taken for labels, as their names are not in lower case."""
-    splits = {"train", *chain(*HELD_OUT.values())}
+    """Raises ValueError for folders or files of splits that would not be taken for such, as their names are not in lower case."""
+    splits = {*TRAIN, *chain(*HELD_OUT.values())}
     if {name.lower() for name in names} <= splits and not {*names} <= splits:
         raise ValueError(
-            f"{path} has the folders {', '.join(sorted(names))}: rename them in lower case, which splits have"
+            f"{path} has {', '.join(sorted(names))}: rename them in lower case, which splits have"
         )
 
 
@@ -170,8 +177,23 @@ def held_out(there: Sequence[str]) -> dict[str, str]:
     }
 
 
+def opened_sounds(
+    path: Path, names: Sequence[str], count: int
+) -> tuple[str, None, dict[str, str], Dataset, int]:
+    """The same of a folder of sound. Raises ValueError where held-out clips lie beside training clips without a folder."""
+    train = next(filter(names.__contains__, TRAIN), None)
+    splits = {"train": train or "train"} | held_out(names)
+    if train is None and len(splits) > 1:
+        raise ValueError(
+            f"{path} has the folders {', '.join(sorted(names))}, and none of training clips: name it train"
+        )
+    rows = audio_folder_rows(path, splits["train"])
+    of_splits = sum(len(files_of(path / name, SUFFIXES)) for name in splits.values())
+    return str(path), None, splits, rows, count - of_splits if train else 0
+
+
 def opened_parquet(data: str) -> tuple[str, None, dict[str, str], Dataset, int]:
-    """The same of a Parquet file, a pattern, or a folder of such files."""
+    """The same of a Parquet file, or a pattern of such files."""
     splits = parquet_splits(data)
     try:
         items = parquet_rows(splits["train"])
@@ -183,19 +205,11 @@ def opened_parquet(data: str) -> tuple[str, None, dict[str, str], Dataset, int]:
 
 def parquet_splits(data: str) -> dict[str, str]:
     """The Parquet files of each split, by their names; a file in parts, `train-00000-of-00002.parquet`, has all of them."""
-    names = ["train", *chain(*HELD_OUT.values())]
-    if Path(data).is_dir():
-        patterns = {name: f"{data}/**/{name}*.parquet" for name in names}
-        if not glob(patterns["train"], recursive=True):
-            return {"train": f"{data}/**/*.parquet"}
-    else:
-        train = Path(re.sub(r"-\d{5}-of-\d{5}(?=\.parquet$)", "-*", data))
-        others = names if "train" in train.name else ["train"]
-        patterns = {
-            name: str(train.with_name(train.name.replace("train", name))) for name in others
-        }
-    there = held_out([name for name, place in patterns.items() if glob(place, recursive=True)])
-    return {"train": patterns["train"]} | {split: patterns[name] for split, name in there.items()}
+    train = Path(PART.sub("-*", escape(data) if Path(data).is_file() else data))
+    names = chain(*HELD_OUT.values()) if "train" in train.name else ()
+    others = {name: str(train.with_name(train.name.replace("train", name))) for name in names}
+    there = held_out([name for name, pattern in others.items() if glob(pattern)])
+    return {"train": str(train)} | {split: others[name] for split, name in there.items()}
 
 
 def item_column(items: Dataset, data: str) -> tuple[str, str]:
@@ -206,7 +220,8 @@ def item_column(items: Dataset, data: str) -> tuple[str, str]:
         if isinstance(feature, datasets.Audio):
             return name, "speech"
         if isinstance(feature, dict) and {"bytes", "path"} <= feature.keys():
-            return name, "images" if image_of(items[0][name]) else "speech"
+            first = next(filter(None, stored(items, name)), None)
+            return name, "images" if image_of(first) else "speech"
     raise ValueError(f"{data} has no column of images or sound: it has {', '.join(items.features)}")
 
 
@@ -225,17 +240,19 @@ def named(items: Dataset, names: tuple[str, ...]) -> tuple[str | None, int]:
     return None, 0
 
 
-def stored(items: Dataset, column: str) -> Iterator[dict[str, Any]]:
+def stored(items: Dataset, column: str) -> Iterator[dict[str, Any] | None]:
     """The undecoded bytes or paths of some items."""
-    feature = items.features[column]
+    feature, items = items.features[column], items.select_columns([column])
     if isinstance(feature, datasets.Image | datasets.Audio):
         items = items.cast_column(column, type(feature)(decode=False))
     for index in range(0, len(items), max(len(items) // LOOKED_AT, 1)):
         yield items[index][column]
 
 
-def image_of(item: dict[str, Any]) -> Image.Image | None:
+def image_of(item: dict[str, Any] | None) -> Image.Image | None:
     """The opened image; None for what is none, or can't be trained on."""
+    if item is None:
+        return None
     try:
         image = Image.open(item["path"] if item["bytes"] is None else io.BytesIO(item["bytes"]))
         in_bytes(image)
@@ -244,7 +261,7 @@ def image_of(item: dict[str, Any]) -> Image.Image | None:
     return image
 
 
-def image_facts(some: list[dict[str, Any]], common: dict[str, Any]) -> ImageFacts:
+def image_facts(some: list[dict[str, Any] | None], common: dict[str, Any]) -> ImageFacts:
     """Sizes and modes of some images. Raises ValueError where none can be opened."""
     images = [image for item in some if (image := image_of(item)) is not None]
     if not images:
@@ -256,10 +273,10 @@ def image_facts(some: list[dict[str, Any]], common: dict[str, Any]) -> ImageFact
     return ImageFacts(**common, bad=len(some) - len(images), sizes=sizes, grey=grey)
 
 
-def speech_facts(some: list[dict[str, Any]], common: dict[str, Any]) -> SpeechFacts:
+def speech_facts(some: list[dict[str, Any] | None], common: dict[str, Any]) -> SpeechFacts:
     """Rates, lengths and loudness of some clips. Raises ValueError where none can be opened."""
     rates, seconds, channels, loudness = [], [], 1, []
-    for item in some:
+    for item in filter(None, some):
         try:
             source = item["path"] if item["bytes"] is None else io.BytesIO(item["bytes"])
             samples, rate = soundfile.read(source, dtype="float32", always_2d=True)

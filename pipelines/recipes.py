@@ -114,7 +114,7 @@ def images(facts: ImageFacts, minutes: float) -> str:
     views = "[centre, top-left, top-right, bottom-left, bottom-right] # few images: the prior sees each in five places"
     text = fill(
         IMAGES,
-        column=facts.column,
+        column=json.dumps(facts.column),
         size=size,
         why=why,
         channels=channels,
@@ -163,10 +163,10 @@ def speech(facts: SpeechFacts, minutes: float) -> str:
     positions = facts.count * fmean(facts.seconds) * 80
     text = fill(
         SPEECH,
-        column=facts.column,
-        speaker_column=facts.speaker_column or "null",
+        column=json.dumps(facts.column),
+        speaker_column=json.dumps(facts.speaker_column),
         speakers=f"{facts.speakers} speakers" if facts.speakers else "not known, or one alone",
-        text_column=facts.text_column or "null",
+        text_column=json.dumps(facts.text_column),
         crop=1.0 if median(facts.seconds) >= 1.5 else 0.5,
         shortest=f"{min(facts.seconds):.1f}",
         longest=f"{max(facts.seconds):.1f}",
@@ -196,8 +196,8 @@ def speech(facts: SpeechFacts, minutes: float) -> str:
 
 
 def fill(template: str, **values: object) -> str:
-    """The template with its values."""
-    return Template(template).substitute(values)
+    """The template with its values; a dollar sign of theirs is kept when the steps are filled in."""
+    return Template(template).substitute({k: str(v).replace("$", "$$") for k, v in values.items()})
 
 
 def codebook_size(positions: float) -> int:
@@ -224,14 +224,14 @@ def head(facts: Facts, modality: str) -> str:
     """The lines up to the columns that both modalities have."""
     place = facts.train if facts.source == "parquet" else facts.source
     path = Path(place).resolve()
-    name = path.parent.name if path.stem.startswith("train") else path.stem
+    name = path.parent.name if path.stem.startswith("train") else path.stem or path.name
     return fill(
         HEAD,
         place=place,
         source=json.dumps(facts.source),
         name=re.sub(r"[^A-Za-z0-9_]+", "_", name).strip("_") or "mine",
         modality=modality,
-        subset=facts.subset or "null",
+        subset=json.dumps(facts.subset),
         train=json.dumps(facts.train),
         count=f"{facts.count:,}",
         unreadable=(f"; {facts.bad} of those looked at can't be opened" if facts.bad else "")
@@ -240,7 +240,7 @@ def head(facts: Facts, modality: str) -> str:
         chosen_by=held_out_in_words(facts.validation, facts),
         test=json.dumps(facts.test),
         scored=held_out_in_words(facts.test, facts),
-        label_column=facts.label_column or "null",
+        label_column=json.dumps(facts.label_column),
         labels=f"{facts.labels} labels" if facts.labels else "no labels, or one alone",
     )
 

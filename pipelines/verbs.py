@@ -44,6 +44,8 @@ from stage2_prior.build import load_prior
 from stage2_prior.findings import baselines_in_words, prior_findings, prior_summary
 from stage2_prior.train_config import TrainPriorConfig
 
+WEIGHTS = "model.safetensors"
+
 
 def train_tokenizer(config: TrainTokenizerConfig) -> str:
     """Trains a tokenizer and writes its report. Raises FailedRunError where its result is of no use."""
@@ -109,7 +111,7 @@ def train_prior(config: TrainPriorConfig) -> str:
     folder = config.run_dir / "pipeline"
     with writing(config.run_dir):
         best = stage2_prior.train.train_prior(config)
-        if processes().is_main_process and not holds(folder, best):
+        if processes().is_main_process and not holds(folder, best, config.tokenizer):
             pipeline_of(config, best).save_pretrained(folder)
         if processes().is_main_process:
             write_prior_report(config.run_dir)
@@ -122,10 +124,13 @@ def train_prior(config: TrainPriorConfig) -> str:
     return "\n".join([text, *lines(findings)])
 
 
-def holds(folder: Path, best: Path) -> bool:
-    """Whether a pipeline's folder is whole, and its prior is the best of the run."""
-    weights = "model.safetensors"
-    return is_sealed(folder) and sha256(folder / "prior" / weights) == sha256(best / weights)
+def holds(folder: Path, best: Path, tokenizer: Path) -> bool:
+    """Whether a pipeline's folder is whole, and has the best prior of the run and this tokenizer, if it is still there."""
+    parts = {"prior": best, "tokenizer": tokenizer}
+    pairs = [(folder / name, source) for name, source in parts.items() if source.is_dir()]
+    return is_sealed(folder) and all(
+        sha256(mine / WEIGHTS) == sha256(source / WEIGHTS) for mine, source in pairs
+    )
 
 
 def pipeline_of(config: TrainPriorConfig, best: Path) -> Pipeline:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from common.bounds import Count
 from common.hub import go_offline_if_unreachable
-from stage1_tokenizer.parquet import parquet_rows
+from stage1_tokenizer.parquet import holds_tables, parquet_rows
 from stage1_tokenizer.split import hold_out, share_of
 
 Row = dict[str, Any]
@@ -169,6 +169,8 @@ def read_split(
         if config.source == "parquet":
             return parquet_rows(where, streaming=config.streaming)
         if (folder := Path(os.path.expanduser(config.source))).is_dir():
+            if holds_tables(folder):
+                return datasets.load_dataset(str(folder), split=where)
             return read_folder(folder, where)
         go_offline_if_unreachable()
         return datasets.load_dataset(
@@ -183,8 +185,11 @@ def read_split(
         ) from None
 
 
-def check_columns(rows: Rows, config: DataConfig, item_key: str, *optional_keys: str) -> None:
-    """Raises ValueError, in one sentence, for a column that the config names and the rows lack."""
+def with_columns(rows: Rows, config: DataConfig, item_key: str, *optional_keys: str) -> Rows:
+    """The rows with the columns that the config names alone, for reading a row decodes all it has.
+
+    Raises ValueError, in one sentence, for one that they lack.
+    """
     columns = list(rows.features or {})
     for key in (item_key, *optional_keys):
         column = getattr(config, key)
@@ -194,6 +199,8 @@ def check_columns(rows: Rows, config: DataConfig, item_key: str, *optional_keys:
                 f"data.{key}={column!r} is not a column of {config.source}: it has "
                 f"{', '.join(columns)}; set data.{key}{none}"
             )
+    named = [getattr(config, key) for key in (item_key, *optional_keys)]
+    return rows.select_columns([*dict.fromkeys(name for name in named if name is not None)])
 
 
 def refuse_items(config: DataConfig, key: str, feature: object) -> NoReturn:
@@ -230,10 +237,16 @@ def fingerprint(rows: Rows, config: DataConfig, split: str, item_column: str) ->
     for index in range(0, len(rows), max(len(rows) // SPREAD, 1)):
         row = rows[index]
         stored = row[item_column] or {}
-        name = Path(stored.get("path") or "").parts[-2:]
+        name = name_in(config.source, stored.get("path") or "")
         digest.update(f"{name} {[row[column] for column in columns]}".encode())
         digest.update(beginning(stored))
     return digest.hexdigest()
+
+
+def name_in(source: str, path: str) -> str:
+    """The path of a file in a folder; of what is in no folder, its name."""
+    folder = os.path.abspath(os.path.expanduser(source))
+    return os.path.relpath(path, folder) if path.startswith(folder) else os.path.basename(path)
 
 
 def beginning(stored: Row) -> bytes:

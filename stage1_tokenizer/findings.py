@@ -168,9 +168,13 @@ def _few_used(health: CodebookHealth, method: str | None) -> list[Finding]:
 
 
 def result_line(metrics: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The last line of a tokenizer's metrics, and in it the evaluation and the codes of the step whose model is kept."""
+    """The last line of a tokenizer's metrics, and in it the evaluation and the codes of the step whose model is kept.
+
+    Where no evaluation was finite there is no such step.
+    """
     last = metrics[-1]
-    kept = next(line for line in metrics if line["step"] == last.get(BEST_STEP, last["step"]))
+    step = last.get(BEST_STEP, last["step"])
+    kept = next((line for line in metrics if line["step"] == step), last)
     measured = ("heldout/", "latents/", "codebook/")
     return last | {key: value for key, value in kept.items() if key.startswith(measured)}
 

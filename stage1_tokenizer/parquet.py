@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -34,6 +35,11 @@ def parquet_rows(where: str, *, streaming: bool = False) -> Dataset | IterableDa
     features = Features.from_arrow_schema(parquet.read_schema(files[0], filesystem=filesystem))
     given = {"files": files, "filesystem": filesystem}
     return IterableDataset.from_generator(streamed, features=features, gen_kwargs=given)
+
+
+def holds_tables(folder: Path) -> bool:
+    """Whether a folder is one of Parquet files, beside which `datasets` may find metadata of other files."""
+    return any(path.name != "metadata.parquet" for path in folder.rglob("*.parquet"))
 
 
 def streamed(files: list[str], filesystem: AbstractFileSystem) -> Iterator[dict[str, Any]]:

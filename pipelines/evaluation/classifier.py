@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from common.hub import HubModel
 from common.progress import Progress, machine, parameters
-from common.runs import finish_run, is_finished, start_run
+from common.runs import finish_run, is_finished, keep_inputs, refuse_other_inputs, start_run
 from common.training import decay_groups, learning_rate
 from pipelines.evaluation.config import (
     ClassifierTrainingConfig,
@@ -21,6 +21,8 @@ from pipelines.evaluation.config import (
 )
 from pipelines.evaluation.images.classifier import ImageClassifierTask
 from pipelines.evaluation.speech.classifier import SpeechClassifierTask
+from stage1_tokenizer.images.data import load_images
+from stage1_tokenizer.speech.data import load_clips
 
 Batches = Iterator[tuple[tuple[Tensor, ...], Tensor]]
 """What a classifier is called with, and the labels."""
@@ -65,6 +67,8 @@ def train_classifier(config: TrainImageClassifierConfig | TrainSpeechClassifierC
     has `heldout/accuracy`.
     """
     folder = config.run_dir / "model"
+    inputs = {"training items": fingerprint(config)}
+    refuse_other_inputs(config.run_dir, inputs)
     if is_finished(config, folder):
         return folder
     task: ClassifierTask
@@ -74,9 +78,18 @@ def train_classifier(config: TrainImageClassifierConfig | TrainSpeechClassifierC
         task = ImageClassifierTask(config)
     torch.manual_seed(config.seed)
     model = task.new_model()
+    keep_inputs(config.run_dir, inputs)
     train(model, task, config)
     model.save_pretrained(folder)
     return folder
+
+
+def fingerprint(config: TrainImageClassifierConfig | TrainSpeechClassifierConfig) -> str:
+    """That of the training items."""
+    if isinstance(config, TrainSpeechClassifierConfig):
+        return load_clips(config.data, "train", sample_rate=config.sample_rate).fingerprint
+    shape = {"channels": config.in_channels, "size": config.image_size}
+    return load_images(config.data, "train", **shape).fingerprint
 
 
 def train(model: HubModel, task: ClassifierTask, config: ClassifierTrainingConfig) -> None:

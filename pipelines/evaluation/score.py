@@ -193,6 +193,12 @@ def read_sampling(config: ScoreImagesConfig | ScoreSpeechConfig) -> dict[str, An
             f"samples={samples} were decoded by the tokenizer {sampling['tokenizer_sha256']}, "
             f"tokenizer={config.tokenizer} is {ours}: set tokenizer or samples"
         )
+    prior = inputs(config).get("prior")
+    if prior is not None and sampling["prior_sha256"] != prior:
+        raise ValueError(
+            f"samples={samples} are not by the prior that is in {config.prior_run} now: remove them and sample again, or "
+            "set samples"
+        )
     return sampling
 
 

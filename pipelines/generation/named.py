@@ -3,9 +3,7 @@
 import difflib
 from collections.abc import Iterable, Sequence
 from operator import index
-from typing import TypeVar
-
-import numpy as np
+from typing import Any, TypeVar
 
 Named = int | str
 """A label or a speaker: its number, or its name."""
@@ -23,8 +21,7 @@ def numbers_of(
     """
     if given is None:
         return None
-    many = [given] if isinstance(given, int | str | np.integer) else given
-    return [number_of(one, names, kind) for one in many]
+    return [number_of(one, names, kind) for one in listed(given)]
 
 
 def written_numbers(
@@ -38,12 +35,11 @@ def written_numbers(
     if given is None:
         return None
     numeric = bool(names) and all(map(str.isdecimal, names))
-    many = [given] if isinstance(given, int | str) else given
     numbers = [
         place_of(str(one), names, kind)
         if numeric or str(one) in names
         else number_of(one, names, kind)
-        for one in many
+        for one in listed(given)
     ]
     for number in numbers:
         if not 0 <= number < len(names):
@@ -53,20 +49,29 @@ def written_numbers(
 
 def seeds_of(given: int | Sequence[int] | None, count: int) -> list[int]:
     """The seeds of samples: those given, or the first `count` from 0. Raises ValueError where there are none."""
-    many = range(count) if given is None else given
-    seeds = [index(seed) for seed in ([many] if isinstance(many, int | np.integer) else many)]
+    seeds = listed(range(count) if given is None else given)
     if not seeds:
         raise ValueError("labels or seeds are empty: give one for each sample, or None")
-    return seeds
+    return [whole(seed, f"seed {seed!r} must be a whole number") for seed in seeds]
+
+
+def listed(given: Any) -> list[Any]:
+    """One value or many, of an array or a tensor too, as a list."""
+    values = given.tolist() if hasattr(given, "tolist") else given
+    return [values] if isinstance(values, int | float | str) else [*values]
+
+
+def whole(value: Any, words: str) -> int:
+    """The value as an int. Raises ValueError, with `words`, for what is no whole number, as True is none."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise ValueError(words)
+    return index(value)
 
 
 def number_of(given: Named, names: Sequence[str], kind: str) -> int:
     """One number; digits that are no name are one, too."""
     if not isinstance(given, str):
-        try:
-            return index(given)
-        except TypeError:
-            raise ValueError(f"{kind} {given!r} must be a name or a whole number") from None
+        return whole(given, f"{kind} {given!r} must be a name or a whole number")
     if given not in names and given.isdecimal():
         return int(given)
     return place_of(given, names, kind)

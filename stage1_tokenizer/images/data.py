@@ -23,11 +23,11 @@ from stage1_tokenizer.data import (
     ItemDataset,
     Row,
     Rows,
-    check_columns,
     fingerprint,
     load_rows,
     refuse_items,
     stored_file,
+    with_columns,
 )
 from stage1_tokenizer.labels import value_names
 
@@ -117,7 +117,7 @@ def load_images(config: ImageDataConfig, split: str, *, channels: int, size: int
     Raises ValueError, in one sentence, for a source, split or column that is not there.
     """
     rows = image_rows(config, split)
-    check_columns(rows, config, "image_column", "label_column")
+    rows = with_columns(rows, config, "image_column", "label_column")
     try:
         rows = rows.cast_column(config.image_column, datasets.Image(decode=False))
     except (ArrowException, TypeError, ValueError):

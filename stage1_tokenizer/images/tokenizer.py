@@ -152,7 +152,7 @@ class ImageTokenizer(Tokenizer):
     def reconstruct(self, images: Float[Tensor, "b c y x"]) -> Float[Tensor, "b c y x"]:
         """The images after encode and decode; without a quantizer that has codes, after the networks."""
         with self.in_float32():  # as in encode
-            latents = self.latents(images)
+            latents = self.latents(images.to(self.dtype))
         return self.rebuild(latents)
 
     @torch.no_grad()

@@ -175,7 +175,10 @@ class Quantizer(nn.Module):
             raise ValueError(
                 f"{kind} takes keywords, as in {kind}(code_dim=64), or one {self.config_class.__name__}"
             )
-        self.config = config[0] if config else build(self.config_class, options)
+        # also what was given is checked: bounds stand in the types
+        self.config = build(
+            type(config[0]) if config else self.config_class, vars(config[0]) if config else options
+        )
 
     def __call__(
         self,

@@ -43,7 +43,8 @@ def files_of(folder: Path, suffixes: Collection[str]) -> list[Path]:
     return [
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in suffixes and not path.name.startswith(".")
+        if path.suffix.lower() in suffixes
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     ]
 
 

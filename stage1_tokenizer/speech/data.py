@@ -22,11 +22,11 @@ from stage1_tokenizer.data import (
     Row,
     Rows,
     UnfitItemError,
-    check_columns,
     fingerprint,
     load_rows,
     refuse_items,
     stored_file,
+    with_columns,
 )
 from stage1_tokenizer.labels import value_names
 from stage1_tokenizer.speech.audio_folder import audio_folder_rows
@@ -215,7 +215,9 @@ def load_clips(config: SpeechDataConfig, split: str, *, sample_rate: int) -> Spe
         return value_names(rows, train_rows, config, key)
 
     rows = clip_rows(config, split)
-    check_columns(rows, config, "audio_column", "label_column", "speaker_column", "text_column")
+    rows = with_columns(
+        rows, config, "audio_column", "label_column", "speaker_column", "text_column"
+    )
     feature = rows.features[config.audio_column]
     if not isinstance(feature, datasets.Audio | dict):
         refuse_items(config, "audio_column", feature)

@@ -228,7 +228,7 @@ class SpeechTokenizer(Tokenizer):
         _check_lengths(lengths, waveform)
         chunk = CHUNK if self.quantizer.spec.has_codes else None
         with self.in_float32():  # as in encode
-            latents = self.latents(waveform, lengths, chunk)
+            latents = self.latents(waveform.to(self.dtype), lengths, chunk)
         return self.rebuild(latents, waveform.shape[1], lengths)
 
     @torch.no_grad()

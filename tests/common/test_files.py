@@ -52,9 +52,45 @@ def test_a_replacement_takes_nothing_that_it_did_not_write(tmp_path: Path) -> No
     with pytest.raises(ValueError, match=r"model holds inner/notes.txt, which would be lost: give"):
         filled(folder, "three")
     assert (folder / "a").read_text() == "two" and (folder / "inner" / "notes.txt").exists()
-    (folder / "sha256.json").write_text("{")  # damaged, and to be made again
+    (folder / "inner" / "notes.txt").rename(
+        folder / "inner" / "._notes.txt"
+    )  # as macOS leaves them
     filled(folder, "three")
-    assert (folder / "a").read_text() == "three"
+    (
+        folder / "sha256.json"
+    ).unlink()  # of an earlier version: a file of the same name takes its place
+    filled(folder, "four")
+    (folder / "sha256.json").write_text("{")  # damaged, and to be made again
+    filled(folder, "five")
+    assert (folder / "a").read_text() == "five"
+
+
+def test_weights_are_replaced_by_weights_alone(tmp_path: Path) -> None:
+    """A model's folder is not taken for what is exported from it."""
+    with replaced_folder(tmp_path / "model") as partial:
+        (partial / "model.safetensors").write_text("weights")
+        (partial / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"model holds model.safetensors, which would be lost"):
+        filled(tmp_path / "model", "one")
+    assert (tmp_path / "model" / "model.safetensors").read_text() == "weights"
+
+
+def test_links_and_homes_are_followed_and_files_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    for text in ("one", "two"):
+        filled(Path("~/link"), text)
+        assert (tmp_path / "real" / "a").read_text() == text and (tmp_path / "link").is_symlink()
+    monkeypatch.chdir(tmp_path / "real")
+    filled(Path("."), "three")
+    assert (tmp_path / "real" / "a").read_text() == "three"
+    (tmp_path / "note").write_text("mine")
+    with pytest.raises(ValueError, match="note is a file, and must be a folder"):
+        filled(tmp_path / "note", "one")
+    assert (tmp_path / "note").read_text() == "mine"
 
 
 def test_a_replacement_killed_between_its_renamings_is_ended_or_undone(tmp_path: Path) -> None:

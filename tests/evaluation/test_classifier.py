@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.image_runs import few_digits
 
 from common.tracking import read_metrics
 from pipelines.evaluation.classifier import train_classifier, train_classifiers
@@ -20,6 +21,15 @@ def test_a_finished_run_is_not_run_again(trained: TrainImageClassifierConfig) ->
     assert weights.stat().st_mtime_ns == before
     with pytest.raises(ValueError, match="has done 150 steps, more than steps=3: set steps"):
         train_classifier(dataclasses.replace(trained, steps=3))
+
+
+def test_a_classifier_of_other_items_is_not_taken_for_one_of_these(tmp_path: Path) -> None:
+    data = few_digits(tmp_path / "data", train=40, validation=10)
+    config = TrainImageClassifierConfig(run_dir=tmp_path / "run", steps=2, data=data)
+    train_classifiers(config)
+    few_digits(tmp_path / "data", train=41)
+    with pytest.raises(ValueError, match="was trained on other training items than are there now"):
+        train_classifiers(config)
 
 
 def test_a_second_classifier_has_another_architecture_and_learns_too(

@@ -12,7 +12,7 @@ from common.config import to_plain
 from common.files import sha256
 from pipelines.evaluation.config import ScoreImagesConfig
 from pipelines.evaluation.images.metrics import LPIPS, SSIM
-from pipelines.evaluation.score import compact, finished, score, score_table
+from pipelines.evaluation.score import compact, finished, read_sampling, score, score_table
 from pipelines.evaluation.table import WIDTH
 
 
@@ -81,6 +81,15 @@ def test_samples_of_another_tokenizer_are_refused(
     np.savez(tmp_path / "samples.npz", np.zeros((9, 8, 8, 3)))
     with pytest.raises(ValueError, match=r"float64 array .* needs uint8"):
         score(dataclasses.replace(setting, samples=tmp_path))
+
+
+def test_samples_of_another_prior_are_refused(setting: ScoreImagesConfig, tmp_path: Path) -> None:
+    prior = tmp_path / "run" / "pipeline" / "prior"
+    prior.mkdir(parents=True)
+    read_sampling(setting)
+    (prior / "model.safetensors").write_bytes(b"trained on")
+    with pytest.raises(ValueError, match=r"are not by the prior that is in .*run now: remove them"):
+        read_sampling(dataclasses.replace(setting, prior_run=tmp_path / "run"))
 
 
 def test_codes_of_another_codebook_are_refused(setting: ScoreImagesConfig, tmp_path: Path) -> None:

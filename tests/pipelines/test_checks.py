@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from helpers.image_runs import few_digits, tokenizer_config
 
+from common.config import save_config
 from pipelines import cli
-from pipelines.checks import check_before
+from pipelines.checks import check_before, keeps_codes
 from pipelines.cli import UnexpectedError, main, run_section, sentence
 from pipelines.doctor import doctor
 from pipelines.evaluation.classifier import train_classifiers
@@ -104,9 +105,16 @@ def test_results_that_a_run_would_not_make_are_told_first(tmp_path: Path) -> Non
     with pytest.raises(ValueError, match=r"holds a run with seed=0, now it is 1: set run_dir"):
         check_before(sections | {"tokenizer": replace(config, seed=1)})
     longer = {"tokenizer": replace(config, steps=4)}
-    with pytest.raises(ValueError, match=r"codes holds codes of the tokenizer as it is, and token"):
+    with pytest.raises(
+        ValueError, match=r"codes holds codes by the tokenizer as it is, and tokenizer.steps"
+    ):
         check_before(sections | longer)
     check_before(longer)  # without codes it may go on
+    frozen = replace(config, steps=4, init_from=Path("m"), freeze=("encoder", "codebook"))
+    assert keeps_codes(frozen)
+    save_config(frozen, config.run_dir / "config.yaml")
+    check_before({"tokenizer": frozen, "codes": codes})  # whose codes stay as they are
+    save_config(config, config.run_dir / "config.yaml")
     shutil.rmtree(tmp_path / "data")
     said = doctor(config.run_dir)  # which needs the data for some of what it says
     assert "without its data: data.source='parquet'" in said and "32 codes of 4 dim" in said

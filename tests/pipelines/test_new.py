@@ -204,7 +204,6 @@ def test_parquet_files_in_parts_in_a_folder_and_by_a_pattern(tmp_path: Path) -> 
         items["train"].to_parquet(str(tmp_path / "data" / "inner" / f"{name}.parquet"))
     inner = tmp_path / "data" / "inner"
     for data, train, test in (
-        (tmp_path / "data", f"{tmp_path}/data/**/train*", f"{tmp_path}/data/**/test*"),
         (inner / "train-00000-of-00002.parquet", f"{inner}/train-*", f"{inner}/test-*"),
         (inner / "train-*.parquet", f"{inner}/train-*", f"{inner}/test-*"),
     ):
@@ -213,10 +212,72 @@ def test_parquet_files_in_parts_in_a_folder_and_by_a_pattern(tmp_path: Path) -> 
         assert facts.count == round(40 * (1 - 0.33)) and facts.source == "parquet"
         config = ImageDataConfig(source="parquet", train=facts.train, test=facts.test)
         assert len(load_images(config, "train", channels=3, size=8)) == 40
-    shutil.move(inner / "test-00000-of-00001.parquet", tmp_path / "other.parquet")
-    for part in inner.glob("train-*"):
-        part.rename(inner / part.name.replace("train", "part"))
-    assert look(str(tmp_path / "data")).train == f"{tmp_path}/data/**/*.parquet"
+    hashed = inner / "train-00000-of-00002-0a1b.parquet"
+    shutil.copy(inner / "train-00000-of-00002.parquet", hashed)
+    assert look(str(hashed)).train == f"{inner}/train-*.parquet"
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train-00000-of-00002", "train-00001-of-00002", "test-00000-of-00001"),
+        ("train/0", "train/1", "test/0"),
+        ("default/train/0", "default/train/1", "default/test/0"),
+        ("pets-train-0", "pets-train-1", "pets-test"),
+        ("0", "1"),
+        ("Train", "Test"),
+    ],
+)
+def test_a_folder_of_parquet_files_has_the_splits_of_their_names(
+    names: tuple[str, ...], tmp_path: Path
+) -> None:
+    items = datasets.load_dataset("imagefolder", data_dir=labelled_folder(tmp_path / "images"))
+    for name in names:
+        (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
+        items["train"].to_parquet(str(tmp_path / "data" / f"{name}.parquet"))
+    data = f"{tmp_path}/data/"
+    if names[0] == "Train":
+        with pytest.raises(ValueError, match="has Test, Train: rename them in lower case"):
+            look(data)
+        return
+    facts = look(data)
+    assert (facts.source, facts.train) == (data, "train")
+    assert facts.test == ("test" if len(names) == 3 else "33%") and facts.labels == 2
+    config = ImageDataConfig(source=data, train=facts.train, test=facts.test, validation="25%")
+    parts = [len(load_images(config, split, channels=3, size=8)) for split in config.splits]
+    assert sum(parts) == 20 * len(names) and parts[2] == (20 if len(names) == 3 else 14)
+
+
+def test_names_with_signs_that_mean_something_elsewhere(tmp_path: Path) -> None:
+    folder, tables = tmp_path / "dol$lar", tmp_path / "some [1]"
+    tables.mkdir()
+    items = datasets.load_dataset("imagefolder", data_dir=labelled_folder(folder / "images"))
+    renamed = items["train"].rename_columns({"image": "img #1", "label": "class"})
+    with_nothing = [
+        {"img #1": None, "class": 0},
+        *renamed.cast_column("img #1", datasets.Image(decode=False)),
+    ]
+    features = renamed.features
+    datasets.Dataset.from_list(with_nothing, features=features).to_parquet(tables / "train.parquet")
+    for data, column in ((folder / "images", "image"), (tables / "train.parquet", "img #1")):
+        recipe = tmp_path / "recipe.yaml"
+        text = pipelines.recipes.recipe(look(str(data)), 30)
+        recipe.write_text(pipelines.new.filled(text, 100, 100, 100, ""))
+        config = read_experiment(recipe).config("tokenizer").data
+        assert config.image_column == column
+        assert len(load_images(config, "train", channels=3, size=8)) > 5
+
+
+def test_folders_of_sound_whose_splits_have_other_names(tmp_path: Path) -> None:
+    for split, count in (("training", 6), ("testing", 2), ("eval", 3), ("extra", 4)):
+        save_clips(tmp_path / "some" / split / "a", count)
+    save_clips(tmp_path / "some" / "training" / ".trash", 2)
+    facts = look(str(tmp_path / "some"))
+    assert (facts.train, facts.validation, facts.test) == ("training", "eval", "testing")
+    assert (facts.count, facts.left_out) == (6, 4)
+    shutil.rmtree(tmp_path / "some" / "training")
+    with pytest.raises(ValueError, match="none of training clips: name it train"):
+        look(str(tmp_path / "some"))
 
 
 def test_what_is_no_image_of_ours_is_counted_or_told(tmp_path: Path) -> None:
@@ -255,5 +316,5 @@ def test_files_in_no_split_and_a_test_split_alone_are_told(tmp_path: Path) -> No
 def test_folders_of_splits_in_capitals_are_no_labels(tmp_path: Path) -> None:
     for split in ("Train", "Test"):
         save_images(tmp_path / split / "a", 2)
-    with pytest.raises(ValueError, match="has the folders Test, Train: rename them in lower case"):
+    with pytest.raises(ValueError, match="has Test, Train: rename them in lower case"):
         look(str(tmp_path))

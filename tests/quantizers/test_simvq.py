@@ -6,7 +6,7 @@ import torch.nn.functional as F
 import vector_quantize_pytorch as library
 from helpers.quantizer_cases import normal, seeded
 
-from stage1_tokenizer.quantizers import SimVQ
+from stage1_tokenizer.quantizers import SimVQ, SimVQConfig
 from stage1_tokenizer.quantizers.losses import gaussian_wasserstein
 from stage1_tokenizer.quantizers.simvq import off_diagonal_gram
 
@@ -180,6 +180,8 @@ def test_a_trained_basis_has_a_gradient_at_the_chosen_codes_alone() -> None:
 def test_a_codebook_of_one_code_is_refused_in_words() -> None:
     with pytest.raises(ValueError, match=r"codebook_size=1 must be at least 2: set codebook_size"):
         SimVQ(codebook_size=1)
+    with pytest.raises(ValueError, match="code_dim=-1 must be at least 1: set code_dim"):
+        SimVQ(SimVQConfig(code_dim=-1))
 
 
 @pytest.mark.parametrize("vectors", [torch.full((1, 1, 4), 3.0), torch.full((2, 9, 4), 3.0)])

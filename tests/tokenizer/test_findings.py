@@ -1,5 +1,7 @@
 """Measures of a codebook against brute force, and each known cause of collapse by an example that has it alone."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,13 @@ from hypothesis import strategies as st
 
 from pipelines.doctor import arrays_report
 from stage1_tokenizer.codebook_usage import CodebookHealth, codebook_health, position_share
-from stage1_tokenizer.findings import causes, rank_finding, training_findings
+from stage1_tokenizer.findings import (
+    BEST_STEP,
+    causes,
+    rank_finding,
+    result_line,
+    training_findings,
+)
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -159,6 +167,11 @@ def test_a_line_of_metrics_gives_itself_away(
     (found,) = training_findings(LINE | changes)
     assert (found.name, found.failed) == (name, failed)
     assert "; usual is " in str(found) and str(found).endswith(".")
+
+
+def test_a_run_without_a_finite_evaluation_is_judged_by_its_last() -> None:
+    lines = [{"step": step, "heldout/psnr": math.nan, BEST_STEP: 0} for step in (1, 2)]
+    assert result_line(lines)["step"] == 2
 
 
 def test_few_positions_say_nothing_of_use() -> None:

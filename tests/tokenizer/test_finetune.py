@@ -119,7 +119,7 @@ def test_codes_and_pipelines_of_the_source_take_the_finetuned_decoder(
     shutil.copytree(source / "codes", tmp_path / "codes")
     again = EncodeImagesConfig(tokenizer=frozen, out=tmp_path / "codes", data=data)
     assert encode(again) == read_manifest(source / "codes")
-    with pytest.raises(ValueError, match="encoding_sha256"):
+    with pytest.raises(ValueError, match="was made of another tokenizer than"):
         encode(dataclasses.replace(again, tokenizer=whole))
     prior = prior_config(source, tmp_path / "prior", tokenizer=frozen)
     best = train_prior(prior)
@@ -130,7 +130,7 @@ def test_codes_and_pipelines_of_the_source_take_the_finetuned_decoder(
     del old["encoding_sha256"], old["sha256"]
     write_text(tmp_path / "codes/manifest.json", json.dumps(old))
     encode(dataclasses.replace(again, tokenizer=source / "tokenizer/model"))
-    with pytest.raises(ValueError, match="tokenizer_sha256"):
+    with pytest.raises(ValueError, match="was made of another tokenizer than"):
         encode(again)
 
     tokenizer = ImageTokenizer.from_pretrained(source / "tokenizer/model")
