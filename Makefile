@@ -6,7 +6,7 @@
 # make .venv        sets up only
 PYTHON ?= python3
 SEED ?= 0
-EVERY ?= 2
+EVERY ?= 4
 BIN := .venv/bin
 SEEDS := $(foreach section,tokenizer classifier prior,$(section).seed=$(SEED))
 
@@ -26,8 +26,8 @@ test test-all: .venv
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS)
 
-# kills before every change of a file, half of the other faults that take a process, and all that take none; of those that
-# take a process EVERY=20 tries a tenth of that
+# kills before every change of a file, a quarter of the other faults that take a process, and all that take none; of those
+# that take a process EVERY=40 tries a tenth of that
 .PHONY: faults
 faults: export GOMP_SPINCOUNT ?= 10000
 faults: .venv

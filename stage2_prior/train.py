@@ -7,9 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from common.checkpoints import resume, save_checkpoint
+from common.checkpoints import list_checkpoints, resume, save_checkpoint, step_of
 from common.codes import hash_of_codes
-from common.files import is_sealed
 from common.memory import peak_memory
 from common.optimizing import clipped_norm, nan_if_not_finite, step_and_clear
 from common.progress import Progress, machine, parameters
@@ -17,7 +16,9 @@ from common.runs import finish_run, is_finished, keep_inputs, refuse_other_input
 from common.seeding import seed_step
 from common.sharding import whole, whole_state
 from common.stopwatch import part
+from common.tracking import read_metrics
 from common.training import Throughput, learning_rate, unsynchronised
+from stage2_prior.build import load_prior
 from stage2_prior.data import Batch, held_out_batches, lacks_a_batch, training_batches
 from stage2_prior.findings import in_words
 from stage2_prior.optimizers import without_gradient
@@ -31,6 +32,7 @@ def train_prior(config: TrainPriorConfig) -> Path:
     refuse_other_inputs(config.run_dir, hash_of_codes(config.codes))
     if is_finished(config, best):
         return best
+    check_best(config.run_dir, best)
     run, first_step, batches = begin(config)
     accelerator = run.accelerator
     clock = Throughput()
@@ -68,12 +70,20 @@ def train_prior(config: TrainPriorConfig) -> Path:
             accelerator.wait_for_everyone()
         if last:
             break
-    if not is_sealed(best):
-        raise ValueError(
-            f"{best} is missing or damaged, and no checkpoint holds it: remove {config.run_dir}"
-        )
     finish_run(config, accelerator, done)
     return best
+
+
+def check_best(run_dir: Path, best: Path) -> None:
+    """Raises ValueError for the best prior of a run that is to go on, where it is missing or damaged."""
+    last = max(map(step_of, list_checkpoints(run_dir)), default=0)
+    if any(
+        "heldout/nats_per_code" in line for line in read_metrics(run_dir) if line["step"] <= last
+    ):
+        try:
+            load_prior(best)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{error}; no checkpoint holds it: remove {run_dir}") from None
 
 
 def begin(config: TrainPriorConfig) -> tuple[Training, int, Iterator[Batch]]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from common.hub import HubModel
 from common.progress import Progress, machine, parameters
 from common.runs import finish_run, is_finished, keep_inputs, refuse_other_inputs, start_run
+from common.tracking import read_metrics
 from common.training import decay_groups, learning_rate
 from pipelines.evaluation.config import (
     ClassifierTrainingConfig,
@@ -55,9 +56,12 @@ def second_config(
 
 
 def check_finished(config: TrainImageClassifierConfig | TrainSpeechClassifierConfig) -> None:
-    """Raises ValueError where either folder holds a classifier of another config."""
+    """Raises ValueError where either folder holds a classifier of another config or other items, or damaged files."""
+    inputs = {"training items": fingerprint(config)}
     for one in (config, second_config(config)):
-        is_finished(one, one.run_dir / "model")
+        refuse_other_inputs(one.run_dir, inputs)
+        if is_finished(one, one.run_dir / "model"):
+            read_metrics(one.run_dir)
 
 
 def train_classifier(config: TrainImageClassifierConfig | TrainSpeechClassifierConfig) -> Path:
@@ -67,8 +71,6 @@ def train_classifier(config: TrainImageClassifierConfig | TrainSpeechClassifierC
     has `heldout/accuracy`.
     """
     folder = config.run_dir / "model"
-    inputs = {"training items": fingerprint(config)}
-    refuse_other_inputs(config.run_dir, inputs)
     if is_finished(config, folder):
         return folder
     task: ClassifierTask
@@ -78,7 +80,7 @@ def train_classifier(config: TrainImageClassifierConfig | TrainSpeechClassifierC
         task = ImageClassifierTask(config)
     torch.manual_seed(config.seed)
     model = task.new_model()
-    keep_inputs(config.run_dir, inputs)
+    keep_inputs(config.run_dir, {"training items": fingerprint(config)})
     train(model, task, config)
     model.save_pretrained(folder)
     return folder

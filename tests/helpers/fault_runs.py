@@ -113,7 +113,7 @@ def result(folder: Path, verb: str) -> dict[str, Any]:
             files[name] = path.read_bytes()
         elif path.name in ("score.json", "sample.json", "manifest.json", "done.json"):
             files[name] = steady(json.loads(path.read_text().replace(str(folder), "RUN")))
-        elif path.name == "metrics.jsonl":
+        elif path.name == "metrics.jsonl" and "checkpoints" not in path.parts:  # those are copies
             lines = [json.loads(line) for line in path.read_text().splitlines()]
             files[name] = {line["step"]: steady(line) for line in lines if "step" in line}
     return files
