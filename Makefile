@@ -26,8 +26,8 @@ test test-all: .venv
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS)
 
-# kills before every change of a file, a quarter of the other faults that take a process, and all that take none; of those
-# that take a process EVERY=40 tries a tenth of that
+# kills before every second change of a file, a quarter of the other faults that take a process, and all that take none;
+# EVERY=2 kills before every change, EVERY=40 tries a tenth of those that take a process
 .PHONY: faults
 faults: export GOMP_SPINCOUNT ?= 10000
 faults: .venv
