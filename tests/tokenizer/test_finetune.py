@@ -272,6 +272,11 @@ def test_a_tokenizer_stops_early_and_keeps_its_best(data: ImageDataConfig, tmp_p
     before = (model / "model.safetensors").read_bytes()
     assert before == (config.run_dir / "best/model.safetensors").read_bytes()
     (config.run_dir / "done.json").unlink()  # killed before the end: nothing more is trained
+    weights = config.run_dir / "best" / "model.safetensors"
+    weights.rename(tmp_path / "weights")
+    with pytest.raises(ValueError, match="best is missing or damaged, and no checkpoint holds it"):
+        train_tokenizer(config)
+    (tmp_path / "weights").rename(weights)
     train_tokenizer(config)
     assert len(read_metrics(config.run_dir)) == len(lines)
     assert (model / "model.safetensors").read_bytes() == before
