@@ -142,14 +142,14 @@ def check_named(given: Named | Sequence[Named], names: Sequence[str], kind: str)
 
 
 def check_folders(config: Any) -> None:
-    """Raises ValueError for a file in the way of a section's results, and for a folder that this user may not write."""
+    """Raises ValueError for a file in the way of a section's results or among them, and for a folder that this user may not write."""
     folder = output_folder(config)
-    for place in (folder, *(folder / name for name in RESULTS)):
+    check_folder(folder)
+    for place in (folder / name for name in RESULTS):
         check_folder(place)
-        if (place / HASHES).is_file() and (other := files_in(place) - sealed_files(place)):
-            raise ValueError(
-                f"{place} holds {min(other)}, which would be lost when it is made again: move it elsewhere"
-            )
+    best = folder / "best"  # replaced in the middle of a training
+    if (best / HASHES).is_file() and (other := files_in(best) - sealed_files(best)):
+        raise ValueError(f"{best} holds {min(other)}, which would be lost: move it elsewhere")
 
 
 def check_folder(folder: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from helpers.image_runs import few_digits, tokenizer_config
 
 from common.config import save_config
+from common.files import replaced_folder
 from pipelines import cli
 from pipelines.checks import check_before, keeps_codes
 from pipelines.cli import UnexpectedError, main, run_section, sentence
@@ -89,6 +90,16 @@ def test_a_speaker_to_sample_that_no_clip_has_is_told_first() -> None:
     )
     with pytest.raises(ValueError, match=r"speaker 'nobody' is no name.*: set samples.speakers"):
         check_before(experiment.configs)
+
+
+def test_a_file_among_the_best_weights_is_told_first(tmp_path: Path) -> None:
+    config = tokenizer_config(tmp_path / "run")
+    with replaced_folder(tmp_path / "run" / "best") as partial:
+        (partial / "model.safetensors").write_text("weights")
+    check_before({"tokenizer": config})
+    (tmp_path / "run" / "best" / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"best holds notes.txt, which would be lost: move it"):
+        check_before({"tokenizer": config})
 
 
 def test_results_that_a_run_would_not_make_are_told_first(tmp_path: Path) -> None:
