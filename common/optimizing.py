@@ -25,7 +25,7 @@ def clipped_norm(
 
 
 def nan_if_not_finite(scaler: GradScaler | None, loss: Tensor) -> Tensor:
-    """The loss, as nan where it is infinite: so its gradients are nan, too, and the scaler skips the step."""
+    """The loss; with a scaler nan where it is infinite, so that gradients are nan, too, and the step is skipped."""
     return loss if scaler is None else loss * torch.where(loss.isfinite(), 1.0, torch.nan)
 
 

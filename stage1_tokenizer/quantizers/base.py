@@ -175,10 +175,9 @@ class Quantizer(nn.Module):
             raise ValueError(
                 f"{kind} takes keywords, as in {kind}(code_dim=64), or one {self.config_class.__name__}"
             )
-        # also what was given is checked: bounds stand in the types
-        self.config = build(
-            type(config[0]) if config else self.config_class, vars(config[0]) if config else options
-        )
+        # a config that is given is built again, which checks its bounds
+        kind = type(config[0]) if config else self.config_class
+        self.config = build(kind, vars(config[0]) if config else options)
 
     def __call__(
         self,

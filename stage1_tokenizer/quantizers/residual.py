@@ -1,6 +1,6 @@
 """Residual quantization: the codes of one position refine each other, level after level."""
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 
 import torch
 from jaxtyping import Float, Int
@@ -9,7 +9,7 @@ from torch import Tensor
 from stage1_tokenizer.quantizers.base import CodeSpec, Quantizer
 
 
-class ResidualQuantizer(Quantizer):
+class ResidualQuantizer(Quantizer, ABC):
     """Vectors to one code per level, each the best addition to the sum of those before it."""
 
     @abstractmethod
