@@ -176,8 +176,8 @@ class Quantizer(nn.Module):
                 f"{kind} takes keywords, as in {kind}(code_dim=64), or one {self.config_class.__name__}"
             )
         # a config that is given is built again, which checks its bounds
-        kind = type(config[0]) if config else self.config_class
-        self.config = build(kind, vars(config[0]) if config else options)
+        schema = type(config[0]) if config else self.config_class
+        self.config = build(schema, vars(config[0]) if config else options)
 
     def __call__(
         self,
