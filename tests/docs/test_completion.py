@@ -10,6 +10,7 @@ from helpers.pages import DOCS
 
 from pipelines import ImageGenerationPipeline
 from pipelines.cli import main
+from pipelines.experiment import read_experiment
 
 STEPS = [
     "tokenizer.steps=150",
@@ -27,11 +28,11 @@ def test_a_part_that_is_filled_in_is_nearer_than_a_random_one(tmp_path: Path) ->
         for verb in ("train-tokenizer", "encode", "train-prior"):
             main([verb, config, *STEPS, "prior.order=random", "allow_failed=true"])
         pipe = ImageGenerationPipeline.from_pretrained("runs/digits/prior/pipeline")
-        train = completion.training_codes(Path("runs/digits/codes"))
-    images, labels = completion.first_digits(completion.ITEMS)
+        train = completion.training_codes(Path("runs/digits/codes"), (4, 4))
+    images, labels = completion.first_images(read_experiment(Path(config)), completion.ITEMS)
     codes = pipe.tokenizer.encode(images)
     for name in ("upper half", "lower half", "left half"):
-        mask = completion.MASKS[name]
+        mask = completion.masks_of(4, 4)[name]
         filled = completion.fillings(pipe, codes, labels, mask, train)
         assert all(torch.equal(one[:, mask], codes[:, mask]) for one in filled.values())
         wrong = [completion.errors(pipe, images, one, mask) for one in filled.values()]

@@ -128,7 +128,7 @@ def test_samples_are_wav_files_of_the_right_length_and_rate(trained: Path) -> No
         assert info.frames == len(waveform) == len(row) * HOP
         written = torch.from_numpy(soundfile.read(out / f"{i:06d}.wav", dtype="float32")[0])
         torch.testing.assert_close(written, waveform, atol=2**-14, rtol=0)
-    with pytest.raises(ValueError, match="label 3: this prior has 3 labels"):
+    with pytest.raises(ValueError, match="label 3: there are 3 labels, counted from 0"):
         sample(dataclasses.replace(config, labels=(3,), out=trained / "other"))
     assert not (trained / "other").exists()
 

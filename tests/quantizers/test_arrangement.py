@@ -87,6 +87,6 @@ def test_a_quantizer_names_its_keywords_and_takes_its_config(method: type[Quanti
     assert list(keys) == [field.name for field in fields(method.config_class)]
     assert all(key.kind is key.KEYWORD_ONLY for key in keys.values())
     config = method.config_class()
-    assert method(config).config is config
+    assert method(config).config == config
     with pytest.raises(ValueError, match=f"takes keywords.*{method.config_class.__name__}$"):
         method(config, **{"code_dim": 8})

@@ -216,7 +216,7 @@ def test_the_papers_size() -> None:
         ({"n_fft": 100}, "n_fft=100 must be even and a multiple of the hop 40"),
         ({"n_fft": 40}, "set model.n_fft, to 160"),
         ({"decoder_width": 48}, "decoder_width=48 must be a multiple of 32"),
-        ({"ratios": ()}, "set model.sample_rate or model.ratios"),
+        ({"ratios": ()}, "must have at least one factor: set model.ratios"),
         ({"decoder_window": 15}, "must be even"),
     ],
 )
