@@ -51,8 +51,8 @@ def train_tokenizer(config: TrainTokenizerConfig) -> str:
     """Trains a tokenizer and writes its report. Raises FailedRunError where its result is of no use."""
     with writing(config.run_dir):
         model = stage1_tokenizer.train.train_tokenizer(config)
-    if processes().is_main_process:
-        write_training_report(config.run_dir)
+        if processes().is_main_process:
+            write_training_report(config.run_dir)
     last = result_line(read_metrics(config.run_dir))
     key, value, _ = reconstruction_metric(last)
     codes = (
