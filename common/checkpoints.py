@@ -21,7 +21,7 @@ from common.files import is_sealed, read_json, replaced_file, replaced_folder
 from common.processes import processes
 from common.sharding import whole
 from common.tensors import write_tensors
-from common.tracking import METRICS
+from common.tracking import METRICS, read_metrics
 
 
 @runtime_checkable
@@ -42,6 +42,12 @@ def list_checkpoints(run_dir: Path) -> list[Path]:
 def step_of(checkpoint: Path) -> int:
     """The steps that were done when it was written."""
     return int(checkpoint.name.removeprefix("step-"))
+
+
+def is_logged(run_dir: Path, key: str) -> bool:
+    """Whether a line of metrics up to the newest checkpoint has the key."""
+    last = max(map(step_of, list_checkpoints(run_dir)), default=0)
+    return any(key in line for line in read_metrics(run_dir) if line["step"] <= last)
 
 
 def save_checkpoint(run_dir: Path, step: int, parts: dict[str, Stateful], keep: int) -> Path:

@@ -128,13 +128,13 @@ def opened(data: str) -> tuple[str, str | None, dict[str, str], Dataset, int]:
         raise ValueError(f"{data} is one item: give the folder that it is in")
     if path.is_file() or glob(data, recursive=True) not in ([], [data]):
         return opened_parquet(data)
-    kinds = (SUFFIXES, Image.registered_extensions())
-    sounds, images = (0, 0) if holds_tables(path) else (len(files_of(path, kind)) for kind in kinds)
+    kinds, tables = (SUFFIXES, Image.registered_extensions()), holds_tables(path)
+    sounds, images = (0, 0) if tables else (len(files_of(path, kind)) for kind in kinds)
     if sounds > images:
         return opened_sounds(path, [folder.name for folder in folders], sounds)
     try:
         go_offline_if_unreachable()
-        if holds_tables(path):
+        if tables:
             subset, found = None, datasets.load_dataset(data)
         elif path.is_dir():
             subset, found = None, datasets.load_dataset("imagefolder", data_dir=data)

@@ -69,17 +69,16 @@ def fitting_reports(folder: Path) -> list[Callable[[Path], str]]:
 def tokenizer_report(run: Path) -> str:
     """The run's own lines, then its codebook beside its latents."""
     config = saved_config("tokenizer", run / "config.yaml")
+    summary = tokenizer_summary(result_line(read_metrics(run)))
     try:
         modality = MODALITIES[config.modality].training(config, torch.device("cpu"))
     except ValueError as error:  # the data are not there any more
-        summary = tokenizer_summary(result_line(read_metrics(run)))
         return "\n".join(
             [f"{run}, without its data: {error}", *summary, model_report(run / "model")]
         )
     saved = type(modality.tokenizer).from_pretrained(run / "model")
     modality.tokenizer.load_state_dict(saved.state_dict())
     modality.tokenizer.eval()
-    summary = tokenizer_summary(result_line(read_metrics(run)))
     quantizer = modality.tokenizer.quantizer
     if not quantizer.spec.has_codes:
         return "\n".join([f"{run}: no quantizer", *summary])

@@ -252,10 +252,9 @@ def name_in(source: str, path: str) -> str:
 def beginning(stored: Row) -> bytes:
     """The size and the first bytes of a struct of bytes and path; nothing of a file that is not there."""
     try:
-        with (
-            io.BytesIO(stored["bytes"]) if stored.get("bytes") else open(stored["path"], "rb") as f
-        ):
-            return f.read(BEGINNING) + str(f.seek(0, io.SEEK_END)).encode()
+        source = stored_file(stored)
+        with open(source, "rb") if isinstance(source, str) else source as file:
+            return file.read(BEGINNING) + str(file.seek(0, io.SEEK_END)).encode()
     except (OSError, KeyError, TypeError):
         return b""
 

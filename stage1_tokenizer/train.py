@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from common.checkpoints import list_checkpoints, resume, save_checkpoint, step_of
+from common.checkpoints import is_logged, resume, save_checkpoint
 from common.files import is_sealed
 from common.hub import save_weights
 from common.memory import peak_memory
@@ -17,7 +17,6 @@ from common.progress import Progress, machine, parameters
 from common.runs import finish_run, is_finished, keep_inputs, refuse_other_inputs, start_run
 from common.seeding import seed_step
 from common.stopwatch import part
-from common.tracking import read_metrics
 from common.training import Throughput
 from stage1_tokenizer.batches import Batch
 from stage1_tokenizer.codebook_usage import effective_rank
@@ -76,9 +75,7 @@ def train_tokenizer(config: TrainTokenizerConfig) -> Path:
 def check_best(config: TrainTokenizerConfig) -> None:
     """Raises ValueError where patience is on for a run that is to go on, whose best model is missing or damaged."""
     best = config.run_dir / "best"
-    last = max(map(step_of, list_checkpoints(config.run_dir)), default=0)
-    lines = read_metrics(config.run_dir) if config.patience else []
-    if any(BEST_STEP in line for line in lines if line["step"] <= last) and not is_sealed(best):
+    if config.patience and is_logged(config.run_dir, BEST_STEP) and not is_sealed(best):
         raise ValueError(
             f"{best} is missing or damaged, and no checkpoint holds it: remove {config.run_dir}, or set patience=0"
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from common.checkpoints import list_checkpoints, resume, save_checkpoint, step_of
+from common.checkpoints import is_logged, resume, save_checkpoint
 from common.codes import hash_of_codes
 from common.memory import peak_memory
 from common.optimizing import clipped_norm, nan_if_not_finite, step_and_clear
@@ -16,7 +16,6 @@ from common.runs import finish_run, is_finished, keep_inputs, refuse_other_input
 from common.seeding import seed_step
 from common.sharding import whole, whole_state
 from common.stopwatch import part
-from common.tracking import read_metrics
 from common.training import Throughput, learning_rate, unsynchronised
 from stage2_prior.build import load_prior
 from stage2_prior.data import Batch, held_out_batches, lacks_a_batch, training_batches
@@ -76,10 +75,7 @@ def train_prior(config: TrainPriorConfig) -> Path:
 
 def check_best(run_dir: Path, best: Path) -> None:
     """Raises ValueError for the best prior of a run that is to go on, where it is missing or damaged."""
-    last = max(map(step_of, list_checkpoints(run_dir)), default=0)
-    if any(
-        "heldout/nats_per_code" in line for line in read_metrics(run_dir) if line["step"] <= last
-    ):
+    if is_logged(run_dir, "heldout/nats_per_code"):
         try:
             load_prior(best)
         except (OSError, ValueError) as error:

@@ -163,11 +163,16 @@ def inputs(config: ScoreImagesConfig | ScoreSpeechConfig) -> dict[str, str | Non
     if config.codes:
         files["codes"] = config.codes / "manifest.json"
     if config.prior_run:
-        files["prior"] = config.prior_run / "pipeline" / "prior" / weights
+        files["prior"] = prior_weights(config.prior_run)
     if isinstance(config, ScoreImagesConfig) and config.statistics:
         files["statistics"] = config.statistics
     hashes = {name: sha256(path) if path.is_file() else None for name, path in files.items()}
     return hashes | {"samples": samples_sha256(config)}
+
+
+def prior_weights(prior_run: Path) -> Path:
+    """The weights of the prior that a run has in its pipeline."""
+    return prior_run / "pipeline" / "prior" / "model.safetensors"
 
 
 def score_table(report: Path) -> str:
@@ -193,8 +198,8 @@ def read_sampling(config: ScoreImagesConfig | ScoreSpeechConfig) -> dict[str, An
             f"samples={samples} were decoded by the tokenizer {sampling['tokenizer_sha256']}, "
             f"tokenizer={config.tokenizer} is {ours}: set tokenizer or samples"
         )
-    prior = inputs(config).get("prior")
-    if prior is not None and sampling["prior_sha256"] != prior:
+    prior = prior_weights(config.prior_run) if config.prior_run else None
+    if prior is not None and prior.is_file() and sampling["prior_sha256"] != sha256(prior):
         raise ValueError(
             f"samples={samples} are not by the prior that is in {config.prior_run} now: remove them and sample again, or "
             "set samples"
