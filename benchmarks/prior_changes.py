@@ -1,7 +1,8 @@
-"""Changes of a prior's network that benchmarks.prior_variants tries."""
+"""What benchmarks.prior_variants tries: changes of a prior's network, and of its training."""
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -9,7 +10,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from common.training import OptimConfig, learning_rate
 from stage2_prior import Prior
+from stage2_prior.optimizers import Kind
 from stage2_prior.orders import Places
 
 
@@ -107,3 +110,59 @@ def several(*changes: Callable[[Prior, list[int]], None]) -> Callable[[Prior, li
             each(prior, grid)
 
     return change
+
+
+def first_layers(count: int) -> Callable[[Prior, list[int]], None]:
+    """The layers after these are left out."""
+
+    def change(prior: Prior, grid: list[int]) -> None:
+        prior.body.layers = prior.body.layers[:count]  # type: ignore[index, assignment]
+        prior.body.config.num_hidden_layers = count
+
+    return change
+
+
+def warm_stable_decay(step: int, total: int, optim: OptimConfig) -> float:
+    """Linear warm-up, a constant rate, and a linear decay to zero over the last fifth."""
+    left = (total - step) / (0.2 * total)
+    return optim.lr * min((step + 1) / optim.warmup_steps, 1.0, left)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """A prior of 1 M parameters, and its training."""
+
+    change: Callable[[Prior, list[int]], None] = nothing
+    """Of the network, before its training; it is told the grid of codes."""
+    lr: float = 8e-3
+    batch_size: int = 64
+    optimizer: Kind = "muon"
+    schedule: Callable[[int, int, OptimConfig], float] = learning_rate
+    ema_decay: float = 0.995
+    keys: dict[str, Any] = field(default_factory=dict)
+    """Of TrainPriorConfig."""
+
+
+PLAIN = Variant()
+"""What each change is tried alone on."""
+VARIANTS = {
+    "AdamW, lr 2e-3": Variant(optimizer="adamw", lr=2e-3),
+    "AdamW, lr 4e-3": Variant(optimizer="adamw", lr=4e-3),
+    "Muon, lr 4e-3": Variant(lr=4e-3),
+    "Muon, lr 8e-3": PLAIN,
+    "Muon, lr 1.6e-2": Variant(lr=1.6e-2),
+    "QK-norm": Variant(change=qk_norm),
+    "2-D rotary": Variant(change=grid_rotary),
+    "scaled residual": Variant(change=scaled_residual),
+    "zero residual": Variant(change=zero_residual),
+    "label everywhere": Variant(change=label_everywhere),
+    "3 layers of 192": Variant(change=first_layers(3), keys={"size": "3m"}),
+    "warm-up, stable, decay": Variant(schedule=warm_stable_decay),
+    "batch 32": Variant(batch_size=32),
+    "batch 128": Variant(batch_size=128),
+    "no dropout": Variant(keys={"dropout": 0.0}),
+    "codebook head": Variant(keys={"head": "codebook"}),
+    "QK-norm, 2-D rotary, scaled residual": Variant(
+        change=several(qk_norm, grid_rotary, scaled_residual)
+    ),
+}

@@ -1,16 +1,16 @@
-"""What makes a prior better in the same time: each change alone, against AdamW at a learning rate of 2e-3.
+"""What makes a prior of images better in the same time: each change alone, and some together.
 
-`python -m benchmarks.prior_variants codes=runs/mnist/codes tokenizer=runs/mnist/tokenizer/model seconds=300` trains a
+`python -m benchmarks.prior_variants codes=runs/mnist/codes tokenizer=runs/mnist/tokenizer/model seconds=120` trains a
 prior for each variant and seed, for as many steps as fit into `seconds` of CPU time by the measured time of its step,
 and writes a line for each into `out`. The same command again goes on: what is in the file stays. Held-out bits are of
-the validation part, by averaged weights.
+the validation part, by averaged weights; with `classifier` and `data` there is the share of the way, too.
 """
 
 import json
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -20,27 +20,23 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.prior_changes import (
-    grid_rotary,
-    label_everywhere,
-    nothing,
-    qk_norm,
-    scaled_residual,
-    several,
-    zero_residual,
-)
+from benchmarks.prior_changes import PLAIN, VARIANTS
+from benchmarks.prior_shares import Shares
 from common.codes import read_codes, read_manifest
 from common.config import load_config
 from common.seeding import seed_step
-from common.training import Average, OptimConfig, learning_rate
+from common.training import Average, OptimConfig
+from stage1_tokenizer.images.data import ImageDataConfig
 from stage2_prior import Prior
 from stage2_prior.build import build_prior
 from stage2_prior.data import CodeDataset, held_out_batches, training_batches
-from stage2_prior.optimizers import Kind, new_optimizers
+from stage2_prior.optimizers import new_optimizers
 from stage2_prior.train_config import TrainPriorConfig
 
-MEASURED, FEWEST = 8, 60
+MEASURED, FEWEST = 16, 60
 """Steps by which a variant's time is estimated, and that a training has at least."""
+UNSAMPLED = ("label everywhere",)
+"""Their changes are of training alone: sampling goes one input after the other."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,53 +56,12 @@ class VariantsConfig:
     dropout: float = 0.1
     held_out: int = 2000
     """Validation items that are evaluated, at most."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Variant:
-    """One change of the recipe."""
-
-    change: Callable[[Prior, list[int]], None] = nothing
-    """Of the network, before its training; it is told the grid of codes."""
-    lr: float = 2e-3
-    batch_size: int = 64
-    optimizer: Kind = "adamw"
-    schedule: Callable[[int, int, OptimConfig], float] = learning_rate
-    final_lr_ratio: float = 0.1
-    ema_decay: float = 0.995
-    keys: dict[str, Any] = field(default_factory=dict)
-    """Of TrainPriorConfig."""
-
-
-def warm_stable_decay(step: int, total: int, optim: OptimConfig) -> float:
-    """Linear warm-up, a constant rate, and a linear decay to zero over the last fifth."""
-    left = (total - step) / (0.2 * total)
-    return optim.lr * min((step + 1) / optim.warmup_steps, 1.0, left)
-
-
-VARIANTS = {
-    "AdamW": Variant(),
-    "lr 1e-3": Variant(lr=1e-3),
-    "lr 4e-3": Variant(lr=4e-3),
-    "2-D rotary": Variant(change=grid_rotary),
-    "QK-norm": Variant(change=qk_norm),
-    "scaled residual": Variant(change=scaled_residual),
-    "zero residual": Variant(change=zero_residual),
-    "label everywhere": Variant(change=label_everywhere),
-    "Muon": Variant(optimizer="muon"),
-    "Muon, lr 4e-3": Variant(optimizer="muon", lr=4e-3),
-    "Muon, lr 8e-3": Variant(optimizer="muon", lr=8e-3),
-    "Muon, lr 4e-3, QK-norm": Variant(optimizer="muon", lr=4e-3, change=qk_norm),
-    "warm-up, stable, decay": Variant(schedule=warm_stable_decay),
-    "batch 32": Variant(batch_size=32),
-    "batch 128": Variant(batch_size=128),
-    "no dropout": Variant(keys={"dropout": 0.0}),
-    "final lr 0.01": Variant(final_lr_ratio=0.01),
-    "codebook head": Variant(keys={"head": "codebook"}),
-    "Muon, lr 4e-3, all changes": Variant(
-        optimizer="muon", lr=4e-3, change=several(qk_norm, grid_rotary, scaled_residual)
-    ),
-}
+    classifier: Path | None = None
+    """The `model` folder of a classifier, by whose features the share of the way is computed; null leaves it out."""
+    data: ImageDataConfig = field(default_factory=ImageDataConfig)
+    """The images that the codes are of."""
+    count: int = 1000
+    """Samples that the share is computed of."""
 
 
 class Trial:
@@ -130,7 +85,6 @@ class Trial:
             lr=self.variant.lr,
             weight_decay=0.1,
             warmup_steps=50,
-            final_lr_ratio=self.variant.final_lr_ratio,
         )
         self.optimizers = new_optimizers(self.prior, self.variant.optimizer, self.optim)
         self.average = Average(self.prior, self.variant.ema_decay)
@@ -153,7 +107,7 @@ class Trial:
         self.average.update(index)
 
 
-def train(name: str, seed: int, settings: VariantsConfig) -> dict[str, Any]:
+def train(name: str, seed: int, settings: VariantsConfig, shares: Shares | None) -> dict[str, Any]:
     """Trains one variant; what it reached."""
     trial = Trial(name, seed, settings)
     trial.step(0, 1000)
@@ -166,8 +120,9 @@ def train(name: str, seed: int, settings: VariantsConfig) -> dict[str, Any]:
     spent = time.process_time() - start
     with trial.average.swapped_in():
         bits = held_out_bits(trial.prior, trial.held_out, settings.held_out)
+        share = shares.share(trial.prior) if shares and name not in UNSAMPLED else None
     made = {"variant": name, "seed": seed, "steps": total, "cpu_seconds": spent}
-    return made | {"bits_per_item": bits}
+    return made | {"bits_per_item": bits, "share_of_the_way": share}
 
 
 @torch.no_grad()
@@ -187,10 +142,20 @@ def main() -> None:
         else []
     )
     settings.out.parent.mkdir(parents=True, exist_ok=True)
+    shares = None
+    if settings.classifier:
+        shares = Shares(
+            settings.codes,
+            settings.tokenizer,
+            settings.classifier,
+            settings.data,
+            settings.count,
+            settings.out.parent / ".cache",
+        )
     for seed in range(settings.seeds):
         for name in settings.variants or VARIANTS:
             if not any((line["variant"], line["seed"]) == (name, seed) for line in lines):
-                lines.append(train(name, seed, settings))
+                lines.append(train(name, seed, settings, shares))
                 with settings.out.open("a") as file:
                     file.write(json.dumps(lines[-1]) + "\n")
                 print(lines[-1], flush=True)
@@ -198,20 +163,31 @@ def main() -> None:
 
 
 def table(lines: list[dict[str, Any]]) -> None:
-    """A row for each variant: median and range of the bits, and the paired difference to plain AdamW."""
-    plain = {line["seed"]: line["bits_per_item"] for line in lines if line["variant"] == "AdamW"}
+    """A row for each variant, medians and ranges over its seeds; the last column pairs them with the plain prior's."""
+    [plain_name] = [name for name, variant in VARIANTS.items() if variant is PLAIN]
+    plain = {line["seed"]: line["bits_per_item"] for line in lines if line["variant"] == plain_name}
     print(
-        "| variant | seeds | steps | bits per item | range | against AdamW |\n| --- | ---: | ---: | ---: | --- | ---: |"
+        f"| prior | seeds | steps | bits per item | share of the way | bits against {plain_name} |\n"
+        "| --- | ---: | ---: | --- | --- | --- |"
     )
     for name in VARIANTS:
         own = [line for line in lines if line["variant"] == name and line["seed"] in plain]
         if own:
             bits = [line["bits_per_item"] for line in own]
             paired = [100 * (line["bits_per_item"] / plain[line["seed"]] - 1) for line in own]
+            steps = round(median(line["steps"] for line in own))
+            shares = [line["share_of_the_way"] for line in own if line["share_of_the_way"]]
             print(
-                f"| {name} | {len(own)} | {round(median(line['steps'] for line in own)):,} | {median(bits):.2f} | "
-                f"{min(bits):.2f} to {max(bits):.2f} | {median(paired):+.2f} % |"
+                f"| {name} | {len(own)} | {steps:,} | {spread(bits, '.1f')} | {spread(shares, '.3f')} | "
+                f"{spread(paired, '+.1f')} % |"
             )
+
+
+def spread(values: Sequence[float], form: str) -> str:
+    """The median and the range; nothing for no values."""
+    if not values:
+        return ""
+    return f"{median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
 if __name__ == "__main__":
