@@ -143,13 +143,13 @@ class Variant:
     """Of TrainPriorConfig."""
 
 
-PLAIN = Variant()
+PLAIN_NAME = "Muon, lr 8e-3"
 """What each change is tried alone on."""
 VARIANTS = {
     "AdamW, lr 2e-3": Variant(optimizer="adamw", lr=2e-3),
     "AdamW, lr 4e-3": Variant(optimizer="adamw", lr=4e-3),
     "Muon, lr 4e-3": Variant(lr=4e-3),
-    "Muon, lr 8e-3": PLAIN,
+    PLAIN_NAME: Variant(),
     "Muon, lr 1.6e-2": Variant(lr=1.6e-2),
     "QK-norm": Variant(change=qk_norm),
     "2-D rotary": Variant(change=grid_rotary),

@@ -1,8 +1,8 @@
 """What makes a prior of images better in the same time: each change alone, and some together.
 
-`python -m benchmarks.prior_variants codes=runs/mnist/codes tokenizer=runs/mnist/tokenizer/model seconds=120` trains a
-prior for each variant and seed, for as many steps as fit into `seconds` of CPU time by the measured time of its step,
-and writes a line for each into `out`. The same command again goes on: what is in the file stays. Held-out bits are of
+`python -m benchmarks.prior_variants codes=runs/mnist/codes tokenizer=runs/mnist/tokenizer/model steps=250` trains a
+prior for each variant and seed, for as many steps as fit into the time of `steps` of the plain one's, by a ratio that is
+measured in alternation before each training, and writes a line for each into `out`. The same command again goes on: what is in the file stays. Held-out bits are of
 the validation part, by averaged weights; with `classifier` and `data` there is the share of the way, too.
 """
 
@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.prior_changes import PLAIN, VARIANTS
+from benchmarks.prior_changes import PLAIN_NAME, VARIANTS
 from benchmarks.prior_shares import Shares
 from common.codes import read_codes, read_manifest
 from common.config import load_config
@@ -33,8 +33,10 @@ from stage2_prior.data import CodeDataset, held_out_batches, training_batches
 from stage2_prior.optimizers import new_optimizers
 from stage2_prior.train_config import TrainPriorConfig
 
-MEASURED, FEWEST = 16, 60
-"""Steps by which a variant's time is estimated, and that a training has at least."""
+MEASURED = 12
+"""Steps of the plain prior and of a variant, in turn, that are timed."""
+WARMUP = 50
+"""Steps until the peak of the learning rate."""
 UNSAMPLED = ("label everywhere",)
 """Their changes are of training alone: sampling goes one input after the other."""
 
@@ -48,8 +50,8 @@ class VariantsConfig:
     tokenizer: Path
     """The `model` folder of the tokenizer."""
     out: Path = Path("runs/prior-variants.jsonl")
-    seconds: float = 300.0
-    """CPU time of each training."""
+    steps: int = 250
+    """Of the plain prior; the others get the same time."""
     seeds: int = 3
     variants: tuple[str, ...] = ()
     """Names of those that are trained; all without."""
@@ -84,7 +86,7 @@ class Trial:
         self.optim = OptimConfig(
             lr=self.variant.lr,
             weight_decay=0.1,
-            warmup_steps=50,
+            warmup_steps=WARMUP,
         )
         self.optimizers = new_optimizers(self.prior, self.variant.optimizer, self.optim)
         self.average = Average(self.prior, self.variant.ema_decay)
@@ -110,19 +112,27 @@ class Trial:
 def train(name: str, seed: int, settings: VariantsConfig, shares: Shares | None) -> dict[str, Any]:
     """Trains one variant; what it reached."""
     trial = Trial(name, seed, settings)
-    trial.step(0, 1000)
-    start = time.process_time()
-    for index in range(1, 1 + MEASURED):
-        trial.step(index, 1000)
-    total = max(round(settings.seconds / (time.process_time() - start) * MEASURED), FEWEST)
-    for index in range(1 + MEASURED, total):
+    measured = step_ratio(trial, Trial(PLAIN_NAME, seed, settings))
+    ratio = 1.0 if name == PLAIN_NAME else measured
+    total = max(round(settings.steps / ratio), MEASURED + 1)
+    for index in range(MEASURED + 1, total):
         trial.step(index, total)
-    spent = time.process_time() - start
     with trial.average.swapped_in():
         bits = held_out_bits(trial.prior, trial.held_out, settings.held_out)
         share = shares.share(trial.prior) if shares and name not in UNSAMPLED else None
-    made = {"variant": name, "seed": seed, "steps": total, "cpu_seconds": spent}
+    made = {"variant": name, "seed": seed, "steps": total, "step_ratio": ratio}
     return made | {"bits_per_item": bits, "share_of_the_way": share}
+
+
+def step_ratio(trial: Trial, plain: Trial) -> float:
+    """The CPU time of a variant's step over that of a plain one's: medians of steps taken in turn, the first left out."""
+    times: dict[Trial, list[float]] = {trial: [], plain: []}
+    for index in range(MEASURED + 1):
+        for one, own in times.items():
+            start = time.process_time()
+            one.step(index, WARMUP)
+            own.append(time.process_time() - start)
+    return median(times[trial][1:]) / median(times[plain][1:])
 
 
 @torch.no_grad()
@@ -164,10 +174,9 @@ def main() -> None:
 
 def table(lines: list[dict[str, Any]]) -> None:
     """A row for each variant, medians and ranges over its seeds; the last column pairs them with the plain prior's."""
-    [plain_name] = [name for name, variant in VARIANTS.items() if variant is PLAIN]
-    plain = {line["seed"]: line["bits_per_item"] for line in lines if line["variant"] == plain_name}
+    plain = {line["seed"]: line["bits_per_item"] for line in lines if line["variant"] == PLAIN_NAME}
     print(
-        f"| prior | seeds | steps | bits per item | share of the way | bits against {plain_name} |\n"
+        f"| prior | seeds | steps | bits per item | share of the way | bits against {PLAIN_NAME} |\n"
         "| --- | ---: | ---: | --- | --- | --- |"
     )
     for name in VARIANTS:
