@@ -12,7 +12,9 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 from tqdm.auto import tqdm
 
+from common.config import to_plain
 from common.files import hashed, read_json, sha256, write_text
+from common.runs import differences
 from pipelines.evaluation.features import Features, statistics
 from pipelines.evaluation.fidelity import frechet_distance
 from pipelines.evaluation.images.data import Batch, image_batches
@@ -52,13 +54,16 @@ def guidance_distances(
     assert isinstance(config.guidance, tuple) and config.classifier is not None
     known = config.out / "guidance.json"
     seed = config.seed + config.count
+    left_out = ("pipeline", "out", "batch_size", "classifier", "guidance", "seed", "modality")
     request = {
         "guidance": list(config.guidance),
         "seed": seed,
+        "settings": {key: value for key, value in to_plain(config).items() if key not in left_out},
         "prior_sha256": sha256(folder / "prior" / "model.safetensors"),
         "classifier_sha256": sha256(config.classifier / "model.safetensors"),
     }
-    if known.is_file() and (saved := read_json(known))["request"] == request:
+    saved = read_json(known) if known.is_file() else None
+    if saved and not any(differences(saved["request"], request)):
         return dict(zip(config.guidance, saved["distances"], strict=True))
     distances = []
     real: Features | None = None

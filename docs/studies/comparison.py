@@ -18,8 +18,11 @@ from pipelines.compare.table import markdown
 DOCS = Path(__file__).parents[1]
 HERE = DOCS / "comparison"
 """What was taken over so far, a line for each run."""
-TAKEN = {"compare.csv": ("row", "codebook_size", "seed"), "tuning.csv": ("row", "key", "value")}
-"""Files of a study, and the columns that tell their lines apart."""
+TAKEN = {
+    "compare.csv": ("row", "codebook_size", "seed"),
+    "tuning.csv": ("row", "codebook_size", "key"),
+}
+"""Files of a study, and the columns of lines that are replaced as a whole."""
 KNOBS = ("weight", "optim.lr")
 SHOWN = (
     *("used", "perplexity", "rFD", "PSNR (dB)", "gFD", "share of the way"),
@@ -35,9 +38,19 @@ def read(path: Path) -> Table:
 
 
 def merged(old: Table, new: Table, keys: Sequence[str]) -> Table:
-    """The lines of both, in the order in which they first came; a newer one replaces one with the same keys."""
-    lines = {tuple(line[key] for key in keys): line for line in (*old, *new)}
-    return [*lines.values()]
+    """The lines of both, in the order in which they first came; newer ones replace all those with the same keys.
+
+    Raises ValueError where a classifier made the distances of one that did not make those of another.
+    """
+    if len(hashes := {line.get("extractor_sha256") or "" for line in (*old, *new)} - {""}) > 1:
+        raise ValueError(f"distances by different classifiers cannot stand together: {hashes}")
+    groups: dict[tuple[str, ...], Table] = {}
+    for table in (old, new):
+        own: dict[tuple[str, ...], Table] = {}
+        for line in table:
+            own.setdefault(tuple(line[key] for key in keys), []).append(line)
+        groups |= own
+    return [line for group in groups.values() for line in group]
 
 
 def take_over(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """The rows of a study over their seeds."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
@@ -40,14 +41,18 @@ class Line:
 
 
 def lines_of(results: Sequence[Measured]) -> list[Line]:
-    """The rows in order, their metrics averaged over seeds."""
+    """The rows in order, their metrics averaged over seeds; a value that is not finite is none."""
     groups: dict[tuple[str, int, int], list[Measured]] = {}
     for one in results:
         groups.setdefault((one.row.name, one.row.codebook_size, one.code_dim), []).append(one)
     lines = []
     for (name, size, dim), ones in groups.items():
         values = {
-            column: {one.seed: v for one in ones if (v := one.metrics[column]) is not None}
+            column: {
+                one.seed: value
+                for one in ones
+                if (value := one.metrics[column]) is not None and math.isfinite(value)
+            }
             for column in ones[0].metrics
         }
         equal = all(one.equal_bits for one in ones)

@@ -86,6 +86,8 @@ class Measured:
     """Codes of one position."""
     extractor: str
     """Whose features the distances compare."""
+    extractor_sha256: str = ""
+    """Of its weights: distances by others say nothing beside these."""
 
 
 def measured(row: CompareRow, seed: int, folder: Path) -> Measured:
@@ -109,9 +111,11 @@ def measured(row: CompareRow, seed: int, folder: Path) -> Measured:
         metrics |= dict.fromkeys([*bits, "effective rank"])
     equal = math.isclose(quantizer.spec.bits, math.log2(row.codebook_size))
     distance = first_score(scores["reconstruction"], HELD_OUT)
-    extractor = distance.extractor or "" if isinstance(distance, Metric) else ""
+    extractor, weights = "", ""
+    if isinstance(distance, Metric):
+        extractor, weights = distance.extractor or "", distance.extractor_sha256 or ""
     about = quantizer.config.code_dim, quantizer.spec.levels
-    return Measured(row, seed, metrics, equal, *about, extractor)
+    return Measured(row, seed, metrics, equal, *about, extractor, weights)
 
 
 def rate(model: Path) -> tuple[Quantizer, dict[str, float | None]]:

@@ -14,7 +14,7 @@ OF_ONE_CODEBOOK = ("used", "perplexity")
 """Columns that count the codes of several levels as one list, which no single codebook compares with."""
 SIGNIFICANT = 0.05
 """Chances above set nothing apart."""
-ABOUT = ("row", "codebook_size", "code_dim", "seed", "equal_bits", "levels")
+ABOUT = ("row", "codebook_size", "code_dim", "seed", "equal_bits", "levels", "extractor_sha256")
 """The first columns of the CSV file."""
 BETTER = {column.name: column.better for column in (*IMAGES, *SPEECH, *RUN)}
 
@@ -35,6 +35,7 @@ def csv_text(results: Sequence[Measured]) -> str:
             one.seed,
             one.equal_bits,
             one.levels,
+            one.extractor_sha256,
         ]
         tuned = [one.row.tune.get(key, [""])[0] for key in knobs]
         writer.writerow([*about, *tuned, *values])

@@ -1,13 +1,15 @@
 """The tables on the page on quantizers: each value is one that a study wrote, of which docs/ has the runs."""
 
 import csv
+import re
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from statistics import fmean, stdev
 
 import pytest
-from comparison import EXTRACTOR, study
+from comparison import EXTRACTOR, merged, study
+from quickstart_tables import DIGITS, SPOKEN_DIGITS, table
 
 from pipelines.compare.table import markdown
 
@@ -79,4 +81,28 @@ def test_the_study_on_digits_has_the_numbers_of_its_runs() -> None:
     edges = edges.partition("\n")[0]
     for line in csv.DictReader((ROOT / "docs" / "comparison" / "tuning.csv").open()):
         if line["chosen"] == "True":
-            assert (f"{line['row']} ({line['key']})" in edges) == (line["edge"] == "True"), line
+            entry = re.escape(f"{line['row']} ({line['key']})")
+            at_edge = re.search(rf"(^|\), ){entry}", edges) is not None
+            assert at_edge == (line["edge"] == "True"), line
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
+def test_the_quickstarts_tables_are_those_of_its_runs(page: str) -> None:
+    """README leaves out lines."""
+    text = (ROOT / page).read_text()
+    for name, metrics in (("digits", DIGITS), ("spoken_digits", SPOKEN_DIGITS)):
+        made = table(name, metrics)
+        _, _, rest = text.partition(made[0])
+        there = (made[0] + rest).split("\n\n")[0].splitlines()
+        assert len(there) > 5 and set(there) <= set(made)
+        assert page == "README.md" or there == made
+
+
+def test_a_studys_further_runs_replace_what_they_repeat() -> None:
+    old = [{"row": "a", "value": "1"}, {"row": "a", "value": "2"}, {"row": "b", "value": "3"}]
+    new = [{"row": "a", "value": "4"}, {"row": "c", "value": "5"}]
+    values = [line["value"] for line in merged(old, new, ("row",))]
+    assert values == ["4", "3", "5"]
+    of_others = [{"row": "c", "extractor_sha256": "x"}, {"row": "d", "extractor_sha256": "y"}]
+    with pytest.raises(ValueError, match="different classifiers"):
+        merged(of_others[:1], of_others[1:], ("row",))

@@ -161,6 +161,13 @@ def test_what_the_seeds_do_not_set_apart_is_marked_alike() -> None:
     assert csv_text(found).count("\n") == 13
 
 
+def test_a_value_that_is_not_finite_is_none() -> None:
+    found = [measured("a", s, 0.5, float("nan") if s == 1 else 3.0 + s) for s in range(3)]
+    [line] = lines_of(found)
+    assert line.values["rFD"] == {0: 3.0, 2: 5.0}
+    assert "(n = 2)" in markdown([line], "x")
+
+
 def test_holm_is_that_of_the_textbook() -> None:
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([]) == [] and holm([0.9, 0.8]) == [1.0, 1.0]

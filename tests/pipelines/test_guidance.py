@@ -1,6 +1,7 @@
 """The guidance of samples is chosen by the validation items, and what was measured is kept."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -65,6 +66,16 @@ def test_another_prior_or_list_is_measured_anew(setting: SampleImagesConfig) -> 
     )
     distances = [json.loads(path.read_text())["distances"] for path in (first, second)]
     assert distances[0] == distances[1][1::-1]
+
+
+def test_what_was_measured_at_another_temperature_is_not_taken(setting: SampleImagesConfig) -> None:
+    warm, cool = (setting.out.with_name(name) for name in ("warm", "cool"))
+    first = sample(replace(setting, out=warm)) / "guidance.json"
+    cool.mkdir()
+    shutil.copy(first, cool)
+    second = sample(replace(setting, out=cool, temperature=0.3)) / "guidance.json"
+    distances = [json.loads(path.read_text())["distances"] for path in (first, second)]
+    assert distances[0] != distances[1]
 
 
 def test_a_list_without_a_classifier_is_refused(setting: SampleImagesConfig) -> None:
