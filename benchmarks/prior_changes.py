@@ -142,6 +142,12 @@ class Variant:
     keys: dict[str, Any] = field(default_factory=dict)
     """Of TrainPriorConfig."""
 
+    @property
+    def same_work(self) -> bool:
+        """Whether a step does the same work as the plain prior's."""
+        own = (self.optimizer, self.batch_size, self.keys)
+        return self.change in (nothing, scaled_residual, zero_residual) and own == ("muon", 64, {})
+
 
 PLAIN_NAME = "Muon, lr 8e-3"
 """What each change is tried alone on."""
