@@ -13,6 +13,8 @@ from transformers import (
     LlamaConfig,
     LlamaModel,
     PreTrainedModel,
+    Qwen3Config,
+    Qwen3Model,
 )
 from transformers.cache_utils import DynamicCache
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -33,7 +35,7 @@ CAUSAL = "simvq_causal"
 AttentionInterface.register(CAUSAL, sdpa_attention_forward)
 """PyTorch's attention, each input seeing those before it, which is all that a prior needs."""
 Size = Literal["1m", "3m", "10m", "30m", "85m", "300m", "700m"]
-Style = Literal["llama", "gpt2"]
+Style = Literal["llama", "qwen3", "gpt2"]
 
 
 def new_body(
@@ -57,18 +59,22 @@ def new_body(
         )
         body = GPT2Model(gpt2)
     else:
-        llama = LlamaConfig(
-            vocab_size=1,
-            max_position_embeddings=positions,
-            hidden_size=width,
-            intermediate_size=-(-8 * width // 3 // 64) * 64,
-            num_hidden_layers=layers or own_layers,
-            num_attention_heads=heads,
-            attention_dropout=dropout,
-            bos_token_id=None,
-            eos_token_id=None,
+        keys: dict[str, Any] = {
+            "vocab_size": 1,
+            "max_position_embeddings": positions,
+            "hidden_size": width,
+            "intermediate_size": -(-8 * width // 3 // 64) * 64,
+            "num_hidden_layers": layers or own_layers,
+            "num_attention_heads": heads,
+            "num_key_value_heads": heads,
+            "head_dim": width // heads,
+            "attention_dropout": dropout,
+            "bos_token_id": None,
+            "eos_token_id": None,
+        }
+        body = (
+            LlamaModel(LlamaConfig(**keys)) if style == "llama" else Qwen3Model(Qwen3Config(**keys))
         )
-        body = LlamaModel(llama)
         # without a mask, which transformers would look for in the inputs, and a GPU wait for
         body.config._attn_implementation = CAUSAL
     body.set_input_embeddings(nn.Identity())
@@ -90,7 +96,9 @@ class CachedBody(Protocol):
 
 def cached(body: PreTrainedModel, batch_size: int) -> CachedBody:
     """The fastest cached body there is for this transformer."""
-    return LlamaBody(body, batch_size) if isinstance(body, LlamaModel) else StockBody(body)
+    if isinstance(body, LlamaModel | Qwen3Model):
+        return LlamaBody(body, batch_size)
+    return StockBody(body)
 
 
 class StockBody:
@@ -110,16 +118,17 @@ class StockBody:
 
 
 class LlamaBody:
-    """Llama's layers on the same values in the same order, without what each step would do anew.
+    """Llama's layers, or Qwen 3's, on the same values in the same order, without what each step would do anew.
 
     Keys and values stand in memory set aside once, as do the rotations; a single input needs no mask.
     """
 
-    def __init__(self, body: LlamaModel, batch_size: int) -> None:
+    def __init__(self, body: LlamaModel | Qwen3Model, batch_size: int) -> None:
         config = body.config
         self.body: Any = body
         self.restart()
         self.heads, positions = config.num_attention_heads, config.max_position_embeddings
+        self.normed = isinstance(body, Qwen3Model)
         weight = body.norm.weight
         size = config.hidden_size // self.heads
         shape = (len(body.layers), 2, batch_size, self.heads, positions, size)
@@ -158,7 +167,11 @@ class LlamaBody:
     ) -> Float[Tensor, "b n w"]:
         """What a layer's attention adds; the inputs' keys and values go into `past`."""
         both = torch.cat([attention.q_proj(hidden), attention.k_proj(hidden)], -1)
-        both = both.unflatten(-1, (2 * self.heads, -1)).transpose(1, 2)
+        both = both.unflatten(-1, (2 * self.heads, -1))
+        if self.normed:
+            queries, keys = both.chunk(2, 2)
+            both = torch.cat([attention.q_norm(queries), attention.k_norm(keys)], 2)
+        both = both.transpose(1, 2)
         left, right = both.chunk(2, -1)
         cosines, sines = rotation
         both = both * cosines + torch.cat([right, left], -1) * sines

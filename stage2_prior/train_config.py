@@ -32,7 +32,7 @@ class TrainPriorConfig(LoopConfig):
     size: Size = "3m"
     """Parameters of the transformer, without its vocabulary."""
     style: Style = "llama"
-    """Whose layers the transformer has."""
+    """Whose layers the transformer has; `qwen3` is Llama with queries and keys normalised in each head (QK-norm)."""
     head: Literal["learned", "codebook"] = "learned"
     """`learned`: two vectors for each code; `codebook`: the tokenizer's codebook, frozen, between learned maps."""
     levels_by: Literal["flattened", "depth"] = "flattened"

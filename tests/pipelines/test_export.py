@@ -77,7 +77,7 @@ def test_the_modules_are_the_tokenizers_before_they_are_graphs(tmp_path: Path) -
 
 @torch.no_grad()
 @pytest.mark.parametrize("order", ["raster", "random"])
-@pytest.mark.parametrize("style", ["llama", "gpt2"])
+@pytest.mark.parametrize("style", ["llama", "qwen3", "gpt2"])
 def test_a_step_with_its_cache_gives_the_logits_of_the_whole(
     style: str, order: str, tmp_path: Path
 ) -> None:

@@ -19,16 +19,23 @@ def stock(body: PreTrainedModel, batch_size: int) -> StockBody:
 
 def test_each_style_has_its_cached_body() -> None:
     assert isinstance(cached(new_body("1m", "llama", 12, 0.0), 2), LlamaBody)
+    assert isinstance(cached(new_body("1m", "qwen3", 12, 0.0), 2), LlamaBody)
     gpt2 = new_body("1m", "gpt2", 12, 0.0)
     assert isinstance(gpt2, GPT2Model) and isinstance(cached(gpt2, 2), StockBody)
 
 
+@pytest.mark.parametrize("style", ["llama", "qwen3"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("first", [1, 4])
 @torch.no_grad()
-def test_states_are_those_of_the_plain_path_bit_for_bit(first: int, dtype: torch.dtype) -> None:
+def test_states_are_those_of_the_plain_path_bit_for_bit(
+    first: int, dtype: torch.dtype, style: Literal["llama", "qwen3"]
+) -> None:
     torch.manual_seed(0)
-    llama = new_body("1m", "llama", 12, 0.0).eval().to(dtype)
+    llama = new_body("1m", style, 12, 0.0).eval().to(dtype)
+    for name, weight in llama.named_parameters():
+        if "norm" in name:
+            torch.nn.init.normal_(weight, mean=1, std=0.3)
     width = llama.config.hidden_size
     fast, plain = LlamaBody(llama, 3), StockBody(llama)
     for n in [first, *[1] * (12 - first)]:

@@ -63,7 +63,7 @@ def test_no_code_sees_itself_or_what_comes_after(levels_by: str) -> None:
 
 
 @both
-@pytest.mark.parametrize("style", ["llama", "gpt2"])
+@pytest.mark.parametrize("style", ["llama", "qwen3", "gpt2"])
 def test_sampling_with_cache_equals_the_whole_sequence_anew(levels_by: str, style: str) -> None:
     prior = tiny(levels_by, style=style)
     labels, random = torch.tensor([[1], [0]]), uniforms([5, 6], LENGTH)

@@ -83,7 +83,7 @@ def test_named_sizes_are_what_they_say() -> None:
         assert millions == pytest.approx(float(name[:-1]), rel=0.15)
 
 
-@pytest.mark.parametrize("style", ["llama", "gpt2"])
+@pytest.mark.parametrize("style", ["llama", "qwen3", "gpt2"])
 @pytest.mark.parametrize("condition", list(PARTS))
 def test_the_loss_of_a_padded_batch_is_the_mean_over_its_items(condition: str, style: str) -> None:
     prior = speech_prior(condition, style=style)
@@ -105,7 +105,7 @@ def test_the_loss_is_the_cross_entropy_of_codes_and_end() -> None:
     torch.testing.assert_close(prior(prior.conditions(1), codes), expected)
 
 
-@pytest.mark.parametrize("style", ["llama", "gpt2"])
+@pytest.mark.parametrize("style", ["llama", "qwen3", "gpt2"])
 def test_samples_may_be_shorter_than_what_is_learned(style: str) -> None:
     prior = speech_prior("none", style=style, max_codes=4)
     assert prior(prior.conditions(2), torch.randint(0, SPEECH_K, (2, LONGEST))).isfinite()

@@ -62,7 +62,7 @@ def test_the_share_in_random_order_stays_or_falls_to_none() -> None:
     assert random_share("random", 0.9) == 0.5 and random_share("raster", 0.0) == 0
 
 
-@pytest.mark.parametrize("style", ["llama", "gpt2"])
+@pytest.mark.parametrize("style", ["llama", "qwen3", "gpt2"])
 @pytest.mark.parametrize("levels_by", ["flattened", "depth"])
 def test_sampling_in_any_order_equals_the_whole_sequence_anew(levels_by: str, style: str) -> None:
     prior, order = levels_prior(levels_by, style=style, classes=2), shuffled(2)

@@ -83,7 +83,7 @@ def test_greedy_sampling_equals_generate(guidance: float) -> None:
     assert torch.equal(ours, theirs[:, 1:])
 
 
-@pytest.mark.parametrize("style", ["llama", "gpt2"])
+@pytest.mark.parametrize("style", ["llama", "qwen3", "gpt2"])
 @pytest.mark.parametrize("head", ["learned", "codebook"])
 def test_sampling_with_cache_equals_the_whole_sequence_anew(style: str, head: str) -> None:
     prior = image_prior(style=style, head=head)
