@@ -18,7 +18,7 @@ from stage1_tokenizer import SpeechTokenizer
 from stage1_tokenizer.speech.data import load_clips
 from stage1_tokenizer.speech.figures import RANGE_DB, decibel_spectrogram
 
-UNLABELLED, LONGEST, PAUSE, COLUMNS = 3, 6.0, 0.25, 5
+UNLABELLED, LONGEST, PAUSE, COLUMNS = 3, 4.0, 0.25, 5
 """Clips of a data set without labels; seconds of a clip, and between two; clips that the figure shows."""
 Waveforms = Sequence[Tensor]
 
