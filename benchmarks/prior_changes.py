@@ -164,10 +164,12 @@ VARIANTS = {
     "label everywhere": Variant(change=label_everywhere),
     "3 layers of 192": Variant(change=first_layers(3), keys={"size": "3m"}),
     "warm-up, stable, decay": Variant(schedule=warm_stable_decay),
+    "batch 16": Variant(batch_size=16),
     "batch 32": Variant(batch_size=32),
     "batch 128": Variant(batch_size=128),
     "no dropout": Variant(keys={"dropout": 0.0}),
     "codebook head": Variant(keys={"head": "codebook"}),
+    "QK-norm, batch 32": Variant(change=qk_norm, batch_size=32),
     "QK-norm, 2-D rotary, scaled residual": Variant(
         change=several(qk_norm, grid_rotary, scaled_residual)
     ),
