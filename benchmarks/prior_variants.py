@@ -195,9 +195,9 @@ def table(lines: list[dict[str, Any]]) -> None:
 
 
 def spread(values: Sequence[float], form: str) -> str:
-    """The median and the range; nothing for no values."""
-    if not values:
-        return ""
+    """The median and the range of several values."""
+    if len(values) < 2:
+        return "".join(f"{value:{form}}" for value in values)
     return f"{median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
