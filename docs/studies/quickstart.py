@@ -16,7 +16,7 @@ from torch import Tensor
 
 from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
 from stage1_tokenizer.speech.data import SpeechDataConfig, load_clips
-from stage1_tokenizer.speech.figures import RANGE_DB, decibel_spectrogram
+from stage1_tokenizer.speech.figures import show_spectrogram
 
 LABELS, SAMPLES, WORD = 10, 3, 3
 
@@ -76,16 +76,8 @@ def write(images: Path, speech: Path) -> Figure:
     rate = SpeechTokenizer.from_pretrained(speech / "tokenizer" / "model").config.sample_rate
     clips = waveforms(speech)
     axes = below.subplots(1, len(clips), sharey=True)
-    low, high = RANGE_DB
     for axis, (name, waveform) in zip(axes, clips.items(), strict=True):
-        shown = axis.imshow(
-            decibel_spectrogram(waveform, rate).numpy(),
-            origin="lower",
-            aspect="auto",
-            extent=(0, len(waveform) / rate, 0, rate / 2000),
-            vmin=low,
-            vmax=high,
-        )
+        shown = show_spectrogram(axis, waveform, rate)
         axis.set(title=name, xlabel="seconds")
     axes[0].set_ylabel("kHz")
     below.suptitle('the word "three"')

@@ -3,7 +3,7 @@
 import json
 from statistics import median
 
-from page import HERE
+from page import HERE, markdown
 
 RUNS = HERE.parent / "robustness"
 THREADS = "1"
@@ -48,15 +48,15 @@ def cell(values: list[float], form: str) -> str:
 def table(name: str, metrics: dict[str, str]) -> list[str]:
     """The lines of one data set's table."""
     runs = json.loads((RUNS / f"{name}.json").read_text())[THREADS]
-    lines = [f"| {name.replace('_', ' ')} | real | reconstruction | samples |"]
-    lines.append("| --- | ---: | ---: | ---: |")
+    entries = []
     for pattern, form in metrics.items():
         metric, cells = pattern.format(name), []
         for sides in (REAL, ("reconstruction",), ("samples",)):
             keys = [f"{metric}: {side}" for side in sides]
             cells.append(cell([run[key] for run in runs for key in keys if key in run], form))
-        lines.append(f"| {metric} | {' | '.join(cells)} |")
-    return lines
+        entries.append([metric, *cells])
+    header = [name.replace("_", " "), "real", "reconstruction", "samples"]
+    return markdown(header, entries).splitlines()
 
 
 if __name__ == "__main__":

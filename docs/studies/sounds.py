@@ -16,7 +16,7 @@ from torch import Tensor
 from pipelines.experiment import Experiment, read_experiment
 from stage1_tokenizer import SpeechTokenizer
 from stage1_tokenizer.speech.data import load_clips
-from stage1_tokenizer.speech.figures import RANGE_DB, decibel_spectrogram
+from stage1_tokenizer.speech.figures import show_spectrogram
 
 UNLABELLED, LONGEST, PAUSE, COLUMNS = 3, 4.0, 0.25, 5
 """Clips of a data set without labels; seconds of a clip, and between two; clips that the figure shows."""
@@ -60,17 +60,9 @@ def spectrograms(waveforms: dict[str, Waveforms], names: list[str], rate: int) -
     columns = min(COLUMNS, *map(len, waveforms.values()))
     figure = pyplot.figure(figsize=(9, 4.5), layout="constrained")
     axes = figure.subplots(len(waveforms), columns, sharey=True, squeeze=False)
-    low, high = RANGE_DB
     for line, (side, clips) in zip(axes, waveforms.items(), strict=True):
         for axis, waveform in zip(line, clips, strict=False):
-            shown = axis.imshow(
-                decibel_spectrogram(waveform, rate).numpy(),
-                origin="lower",
-                aspect="auto",
-                extent=(0, len(waveform) / rate, 0, rate / 2000),
-                vmin=low,
-                vmax=high,
-            )
+            shown = show_spectrogram(axis, waveform, rate)
         line[0].set_ylabel(f"{side}\nkHz")
     for axis, name in zip(axes[0], names, strict=False):
         axis.set_title(name, fontsize=9)

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from matplotlib import pyplot
+from matplotlib.axes import Axes
+from matplotlib.image import AxesImage
 from torch import Tensor
 
 from common.extras import Extra
@@ -37,6 +39,19 @@ def decibel_spectrogram(waveform: Float[Tensor, " t"], sample_rate: int) -> Floa
     return 20 * (spectrum.abs() * 2 / window.sum()).clamp_min(1e-10).log10()
 
 
+def show_spectrogram(axis: Axes, waveform: Float[Tensor, " t"], sample_rate: int) -> AxesImage:
+    """Draws a waveform's spectrogram on the one dB scale of all: seconds, kHz."""
+    low, high = RANGE_DB
+    return axis.imshow(
+        decibel_spectrogram(waveform, sample_rate).numpy(),
+        origin="lower",
+        aspect="auto",
+        extent=(0, len(waveform) / sample_rate, 0, sample_rate / 2000),
+        vmin=low,
+        vmax=high,
+    )
+
+
 def save_spectrograms(columns: Sequence[dict[str, Tensor]], sample_rate: int, path: Path) -> None:
     """Plots the named waveforms of each column under each other: seconds, kHz, and one dB scale."""
     height, width = len(columns[0]), len(columns)
@@ -48,17 +63,9 @@ def save_spectrograms(columns: Sequence[dict[str, Tensor]], sample_rate: int, pa
         squeeze=False,
         sharey=True,
     )
-    low, high = RANGE_DB
     for x, column in enumerate(columns):
         for y, (name, waveform) in enumerate(column.items()):
-            image = axes[y, x].imshow(
-                decibel_spectrogram(waveform, sample_rate).numpy(),
-                origin="lower",
-                aspect="auto",
-                extent=(0, len(waveform) / sample_rate, 0, sample_rate / 2000),
-                vmin=low,
-                vmax=high,
-            )
+            image = show_spectrogram(axes[y, x], waveform, sample_rate)
             axes[y, x].set_title(name.replace(": ", "\n"), fontsize="small")
             axes[y, x].tick_params(labelsize="small")
         axes[-1, x].set_xlabel("seconds", fontsize="small")
