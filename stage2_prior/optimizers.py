@@ -7,6 +7,7 @@ from torch import Tensor
 
 from common.training import OptimConfig, decay_groups, embeddings
 from stage2_prior.model import Prior
+from stage2_prior.muon import Muon
 
 Kind = Literal["adamw", "muon"]
 
@@ -14,8 +15,8 @@ Kind = Literal["adamw", "muon"]
 def new_optimizers(prior: Prior, kind: Kind, optim: OptimConfig) -> list[torch.optim.Optimizer]:
     """AdamW first, fused: it leaves out a step whose `found_inf` is 1; then Muon, for `muon`.
 
-    Muon (Jordan et al. 2024) makes each step of a matrix orthogonal. Its steps are scaled to the size of AdamW's
-    (arXiv 2502.16982), so that one learning rate and one weight decay serve both. Embeddings and heads stay AdamW's.
+    Muon makes each step of a matrix orthogonal, of the size of AdamW's, so that one learning rate and one weight
+    decay serve both. Embeddings and heads stay AdamW's.
     """
     matrices = matrices_of(prior) if kind == "muon" else {}
     groups = decay_groups(prior, optim.weight_decay, leave_out=matrices)
@@ -23,11 +24,7 @@ def new_optimizers(prior: Prior, kind: Kind, optim: OptimConfig) -> list[torch.o
         torch.optim.AdamW(groups, optim.lr, optim.betas, fused=True)
     ]
     if matrices:
-        optimizers.append(
-            torch.optim.Muon(
-                matrices.values(), optim.lr, optim.weight_decay, adjust_lr_fn="match_rms_adamw"
-            )
-        )
+        optimizers.append(Muon(matrices.values(), optim.lr, optim.weight_decay))
     return optimizers
 
 

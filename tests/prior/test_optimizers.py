@@ -1,9 +1,13 @@
 """Muon for the matrices of the transformers, AdamW for all else."""
 
+import copy
+
+import pytest
 import torch
 from helpers.priors import image_prior
 
 from common.training import OptimConfig, decay_groups
+from stage2_prior.muon import PRODUCTS, Muon
 from stage2_prior.optimizers import matrices_of, new_optimizers, without_gradient
 
 OPTIM = OptimConfig(lr=1e-3, weight_decay=0.1)
@@ -31,6 +35,29 @@ def test_the_steps_of_muon_are_orthogonal_and_of_the_size_of_adamw_s() -> None:
     singular = torch.linalg.svdvals(change)
     assert singular.max() < 2 * singular.median()
     assert 0.1e-3 < change.square().mean().sqrt() < 0.4e-3  # 0.2 of the learning rate
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (24, 8), (8, 24)])
+def test_muon_takes_the_steps_of_torch_s(
+    shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bit for bit with bfloat16 products, to their rounding with float32; and each reads the other's state."""
+    steps = {}
+    for products in (torch.bfloat16, torch.float32):
+        monkeypatch.setitem(PRODUCTS, "cpu", products)
+        theirs, ours = (torch.nn.Parameter(torch.ones(shape)) for _ in range(2))
+        stock = torch.optim.Muon([theirs], 1e-2, 0.1, adjust_lr_fn="match_rms_adamw")
+        muon = Muon([ours], 1e-2, 0.1)
+        generator = torch.Generator().manual_seed(0)
+        for _ in range(3):
+            theirs.grad = torch.randn(shape, generator=generator)
+            ours.grad = theirs.grad.clone()
+            stock.step()
+            muon.step()
+            muon.load_state_dict(copy.deepcopy(stock.state_dict()))
+        steps[products] = ours.detach(), theirs.detach()
+    assert torch.equal(*steps[torch.bfloat16])
+    torch.testing.assert_close(*steps[torch.float32], rtol=0, atol=3e-4)  # of steps of 5e-3
 
 
 def test_a_step_that_is_not_finite_leaves_muon_finite() -> None:
