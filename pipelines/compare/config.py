@@ -74,7 +74,9 @@ class CompareConfig:
     seeds: tuple[Whole, ...] = (0,)
     """Every row is run once for each, from the tokenizer's weights to the samples."""
     settings: dict[str, Any] = field(default_factory=dict)
-    """Changes to the experiment for all rows: keys of its file, in the same form."""
+    """Changes to the experiment for all rows: keys of its file, in the same form. With `score.classifier`, the folder
+    `model` of a classifier that was trained elsewhere, the study trains none: distances of two studies by one
+    classifier can stand together."""
     at_once: Count = 1
     """Rows that run at the same time, each in a process of its own with an equal share of the threads."""
     tuning: CompareTuning = field(default_factory=CompareTuning)

@@ -46,6 +46,8 @@ def experiment_values(config: CompareConfig, settings: Mapping[str, Any]) -> dic
             raise ValueError(
                 f"experiment={config.experiment} has no section {section}: set experiment"
             )
+    if values["score"].get("classifier"):
+        values.pop("classifier", None)  # one that was trained elsewhere
     values["allow_failed"] = True  # a collapse is a result of a study
     return values
 

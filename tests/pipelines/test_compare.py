@@ -18,7 +18,7 @@ from pipelines.compare.lines import lines_of
 from pipelines.compare.metrics import Measured, first_score
 from pipelines.compare.page import compare_page, compare_words
 from pipelines.compare.runs import experiment_values
-from pipelines.compare.study import compare, prepare, refuse_shared_folders
+from pipelines.compare.study import classify, compare, prepare, refuse_shared_folders
 from pipelines.compare.table import csv_text, holm, indistinguishable, markdown
 from pipelines.evaluation.table import Metric
 from pipelines.experiment import read_experiment
@@ -115,6 +115,20 @@ def test_a_tokenizer_from_elsewhere_is_a_row_too(tmp_path: Path) -> None:
     for section in ("codes", "prior", "score"):
         assert configs[section].tokenizer == Path("official/model")
     assert configs["score"].classifier == tmp_path / "classifier/model"
+
+
+def test_a_classifier_from_elsewhere_takes_the_place_of_the_study_s(tmp_path: Path) -> None:
+    """So that rows that were made on another machine are scored by the same network, bit for bit."""
+    given = "settings.score.classifier=docs/comparison/classifier/model"
+    path = ROOT / "configs/compare/digits.yaml"
+    config = load_config(CompareConfig, path, [given, f"out={tmp_path}"])
+    config = replace(config, experiment=ROOT / config.experiment)
+    classify(config)
+    assert not [*tmp_path.iterdir()]
+    row = prepare(config, config.rows[0], seed=0)
+    configs = read_experiment(row / "experiment.yaml").configs
+    assert "classifier" not in configs
+    assert configs["score"].classifier == Path("docs/comparison/classifier/model")
 
 
 def test_mistakes_are_told_in_a_sentence(tmp_path: Path) -> None:
