@@ -1,4 +1,4 @@
-"""What float32 means while codes are computed."""
+"""What float32 means while codes are computed, and where other precisions are slow."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +11,16 @@ BACKENDS: tuple[Any, ...] = (
     *(torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv, torch.backends.mkldnn.rnn),  # type: ignore[attr-defined]
 )
 """Whose products of float32 may be rounded to fewer bits: of a GPU's convolutions they are unless forbidden."""
+
+
+def is_slow(precision: str, device: torch.device) -> bool:
+    """Whether products in a training's precision take many times as long as in float32.
+
+    They do on processors without instructions for bfloat16, which on x86 means before AVX-512.
+    """
+    if precision == "fp32" or device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    return not torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 @contextmanager

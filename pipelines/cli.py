@@ -127,6 +127,8 @@ def run(path: Path, overrides: Sequence[str]) -> None:
         from pipelines.checks import check_before
 
         check_before(experiment.configs)
+    for section, config in experiment.configs.items():
+        warn_of_precision(section, config)
     summary: list[str] = []
     try:
         for verb, (section, _) in VERBS.items():
@@ -173,6 +175,19 @@ def say(text: str) -> None:
     processes().print(text, flush=True)
 
 
+def warn_of_precision(section: str, config: Any) -> None:
+    """A line on a training in a precision that this processor is slow in."""
+    from common.precision import is_slow
+    from common.processes import processes
+
+    precision = getattr(config, "precision", "fp32")
+    if is_slow(precision, processes().device):
+        say(
+            f"WARNING: {section}.precision={precision} is many times slower than fp32 on this processor, which has no "
+            f"instructions for it: set {section}.precision=fp32"
+        )
+
+
 def answer(args: argparse.Namespace) -> None:
     """Runs a command."""
     match args.verb:
@@ -211,6 +226,7 @@ def answer(args: argparse.Namespace) -> None:
             section = VERBS[verb][0]
             with stopped_at_once():
                 config = read_experiment(args.config, args.overrides).config(section)
+            warn_of_precision(section, config)
             say(run_section(section, config))
 
 
