@@ -12,8 +12,8 @@ PRODUCTS = {"cuda": torch.bfloat16}
 class Muon(torch.optim.Muon):
     """torch's Muon (Jordan et al. 2024), whose products are float32 on all devices but CUDA's.
 
-    torch's are bfloat16 everywhere, for which most processors have no instructions: there they take 25 times as
-    long. The steps of a matrix are scaled to the size of AdamW's (arXiv 2502.16982, equation 4). The state is that
+    torch's are bfloat16 everywhere, for which many processors have no instructions: there a step takes 17 times
+    as long. The steps of a matrix are scaled to the size of AdamW's (arXiv 2502.16982, equation 4). The state is that
     of torch's: each reads what the other saved.
     """
 

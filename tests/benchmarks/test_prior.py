@@ -4,7 +4,7 @@ import pytest
 import torch
 from helpers.priors import randomized
 
-from benchmarks import prior_step, sampling
+from benchmarks import muon, prior_step, sampling
 from benchmarks.stock import stock_model
 
 STEP = prior_step.Sizes(
@@ -47,6 +47,16 @@ def test_a_line_for_each_case_of_training() -> None:
     assert all(len(row) == len(prior_step.HEADER) for row in rows)
     with pytest.raises(ValueError, match="one number for each of codebooks"):
         prior_step.compare(prior_step.Sizes(timed=(1, 2, 3)))
+
+
+def test_both_muons_step_from_the_same_gradients() -> None:
+    sizes = muon.Sizes(sizes=("1m",), batch=2, length=4, rounds=1)
+    ways = muon.ways(sizes, "1m")
+    optimizers = [ways[name].__self__ for name in ("torch", "ours")]  # type: ignore[attr-defined]
+    theirs, ours = (optimizer.param_groups[0]["params"] for optimizer in optimizers)
+    assert len(ours) == 35 and all(one is other for one, other in zip(theirs, ours, strict=True))
+    assert all(matrix.grad.abs().max() > 0 for matrix in ours)
+    assert len(muon.row("1m", muon.alternate(ways, 1, muon.DEVICE))) == 5
 
 
 @pytest.mark.parametrize("cache", ["dynamic", "static"])
