@@ -1,5 +1,6 @@
 """What is wrong with a run, in words: what was measured, what is usual, and what to change."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -74,7 +75,7 @@ def step_findings(line: dict[str, float], section: str) -> list[Finding]:
                 failed=line["optim/skipped"] > line["step"] / 2,
             )
         )
-    if line.get("optim/clipped", 0) > CLIPPED:
+    if line.get("optim/clipped", 0) > CLIPPED and math.isfinite(line["optim/grad_norm"]):
         findings.append(
             Finding(
                 "every step is clipped",

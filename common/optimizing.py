@@ -24,9 +24,9 @@ def clipped_norm(
     return nn.utils.clip_grad_norm_(network.parameters(), most)
 
 
-def nan_if_not_finite(scaler: GradScaler | None, loss: Tensor) -> Tensor:
-    """The loss; with a scaler nan where it is infinite, so that gradients are nan, too, and the step is skipped."""
-    return loss if scaler is None else loss * torch.where(loss.isfinite(), 1.0, torch.nan)
+def nan_if_not_finite(loss: Tensor) -> Tensor:
+    """The loss; nan where it is infinite, so that its gradients are nan, too, and all processes skip the step."""
+    return loss * torch.where(loss.isfinite(), 1.0, torch.nan)
 
 
 @part("optimizer")

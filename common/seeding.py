@@ -21,7 +21,7 @@ def generator_at(seed: int, position: int) -> torch.Generator:
 
 def seed_step(seed: int, step: int, rank: int) -> None:
     """Makes the global random state, dropout's, a function of the step: nothing of it need be saved."""
-    torch.manual_seed(((seed + 1) * _PRIME + step) * _PRIME + rank)
+    torch.manual_seed((((seed + 1) * _PRIME + step) * _PRIME + rank) % 2**64)
 
 
 class EndlessSampler(Sampler[tuple[int, int]]):

@@ -53,7 +53,7 @@ class LoopConfig:
     precision: Precision = "fp32"
     """Precision of the networks; the quantizer is always in float32."""
     accumulation: Count = 1
-    """Equal parts in which a batch passes the networks one after another: the same step, in less memory."""
+    """Equal parts in which a batch passes the networks one after another: nearly the same step, in less memory."""
     checkpointing: bool = False
     """Gradient checkpointing: recompute activations in the backward pass, level by level, instead of storing them."""
     compile: bool = False

@@ -11,6 +11,7 @@ from common.runs import ended_early, is_begun, is_finished, refuse_missing
 from common.tracking import DONE
 from pipelines.cli import output_folder
 from pipelines.evaluation.classifier import check_finished
+from pipelines.evaluation.images.data import FEWEST_IMAGES
 from pipelines.evaluation.statistics_files import read_statistics
 from pipelines.generation.named import Named, written_numbers
 from stage1_tokenizer.data import ItemDataset
@@ -39,11 +40,24 @@ def check_before(configs: Mapping[str, Any]) -> None:
         if source is not None and not is_begun(configs[part].run_dir):
             source_folder(source, part)
     check_shapes(configs)
+    check_count(configs)
     check_results(configs)
     data = next((each.data for each in configs.values() if hasattr(each, "data")), None)
     if data is not None:
         splits = {split: load(data, split) for split in data.splits}
         check_items(configs, splits["train"])
+
+
+def check_count(configs: Mapping[str, Any]) -> None:
+    """Raises ValueError for fewer images than a score takes."""
+    samples = configs.get("samples")
+    if "score" not in configs or samples is None or samples.modality != "images":
+        return
+    if samples.count < FEWEST_IMAGES:
+        raise ValueError(
+            f"samples.count={samples.count}, but a score takes at least {FEWEST_IMAGES} images: set samples.count, or leave "
+            "the section score out"
+        )
 
 
 def check_results(configs: Mapping[str, Any]) -> None:

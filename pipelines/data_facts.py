@@ -282,6 +282,8 @@ def speech_facts(some: list[dict[str, Any] | None], common: dict[str, Any]) -> S
             samples, rate = soundfile.read(source, dtype="float32", always_2d=True)
         except (OSError, soundfile.SoundFileError):
             continue
+        if not len(samples):
+            continue
         rates.append(rate)
         seconds.append(len(samples) / rate)
         channels = max(channels, samples.shape[1])

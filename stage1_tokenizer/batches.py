@@ -21,13 +21,13 @@ Batch = dict[str, Any]
 LoadItem = Callable[[Row, torch.Generator], Item]
 """A row's item, decoded and augmented as the generator says; its values are tensors of one shape, or integers."""
 BAD_LIMIT = 0.01
-"""The share of an epoch's items that may be undecodable."""
+"""The share of an epoch's items that may be undecodable; one may in any."""
 SPARE = 8
 """Items that are tried in place of one that can't be trained on."""
 
 
 class BadItems:
-    """Counts the items that could not be decoded, and stops the run when an epoch has over 1 % of them."""
+    """Counts the items that could not be decoded, and stops the run when an epoch has over 1 % of them, and more than one."""
 
     def __init__(self, epoch_size: float | None) -> None:
         self.epoch_size = epoch_size
@@ -44,7 +44,7 @@ class BadItems:
         self.total += len(names)
         self.seen += items
         size = self.epoch_size or max(self.seen, 1000)
-        if self.in_epoch > BAD_LIMIT * size:
+        if self.in_epoch > max(BAD_LIMIT * size, 1):
             raise ValueError(
                 f"{self.in_epoch} items of an epoch of {size:.0f} can't be decoded, over {BAD_LIMIT:.0%}; "
                 f"the first is {self.first}: fix or remove them, or set data.source"

@@ -46,8 +46,9 @@ def entropy(counts: Int[Tensor, " k"]) -> Float[Tensor, ""]:
 
 def effective_rank(codebook: Float[Tensor, "k d"]) -> float:
     """exp(entropy) of the centred codebook's singular values, whose sum is made 1 (Roy & Vetterli 2007)."""
-    centred = codebook - codebook.mean(0)
-    covariance = (centred.T @ centred).cpu().double()
+    vectors = codebook.cpu().double()
+    centred = vectors - vectors.mean(0)
+    covariance = centred.T @ centred
     eigenvalues = torch.linalg.eigvalsh(covariance)
     singular = eigenvalues.clamp_min(0).sqrt()
     normalised = singular / singular.sum().clamp_min(1e-30)

@@ -218,11 +218,12 @@ def constant_finding(line: dict[str, float]) -> Finding | None:
         usual, good = f"{PSNR_GAIN} dB more at the least", value > constant + PSNR_GAIN
     if good:
         return None
+    longer = "Train longer (tokenizer.steps), or change tokenizer.optim.lr."
     return Finding(
         "the reconstruction is no better than a constant",
         f"{NAMES.get(key, key)} {value:.2f}, of the best constant {constant:.2f}",
         usual,
-        "Train longer (tokenizer.steps), or change tokenizer.optim.lr.",
+        longer if math.isfinite(value) else "Lower tokenizer.optim.lr.",
         failed=True,
         topic="output",
     )

@@ -94,7 +94,7 @@ def total(losses: dict[str, Tensor]) -> Tensor:
 def backward(run: Training, loss: Tensor) -> None:
     """Adds the loss's gradient to those of the weights."""
     with part("backward"):
-        run.accelerator.backward(nan_if_not_finite(run.accelerator.scaler, loss))
+        run.accelerator.backward(nan_if_not_finite(loss))
 
 
 def update_codebook(quantizer: Quantizer, quantized: list[Quantized]) -> None:

@@ -3,7 +3,6 @@
 from typing import Literal
 
 import torch
-from torch import Tensor
 
 from common.training import OptimConfig, decay_groups, embeddings
 from stage2_prior.model import Prior
@@ -13,7 +12,7 @@ Kind = Literal["adamw", "muon"]
 
 
 def new_optimizers(prior: Prior, kind: Kind, optim: OptimConfig) -> list[torch.optim.Optimizer]:
-    """AdamW first, fused: it leaves out a step whose `found_inf` is 1; then Muon, for `muon`.
+    """AdamW first, fused; then Muon, for `muon`. Both leave out a step whose `found_inf` is 1.
 
     Muon makes each step of a matrix orthogonal, of the size of AdamW's, so that one learning rate and one weight
     decay serve both. Embeddings and heads stay AdamW's.
@@ -36,13 +35,3 @@ def matrices_of(prior: Prior) -> dict[str, torch.nn.Parameter]:
         for name, parameter in prior.named_parameters()
         if name.startswith(("body.", "depth.")) and parameter.ndim == 2 and name not in looked_up
     }
-
-
-def without_gradient(optimizer: torch.optim.Optimizer, skip: Tensor) -> None:
-    """Where `skip` is 1, zeroes the gradients, without waiting for the device: Muon has no `found_inf`.
-
-    Such a step goes on by its momentum, and is finite.
-    """
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            parameter.grad.nan_to_num_(0.0, 0.0, 0.0).mul_(1 - skip)

@@ -16,6 +16,8 @@ from stage2_prior.model import IGNORED, Prior
 from stage2_prior.orders import Places, in_raster
 
 Schedule = Literal["constant", "linear", "power-cosine"]
+COLDEST = 1e-30
+"""The temperature below which the likeliest code is taken, as at 0: logits divided by it might be infinite."""
 PROBABILITIES_AT_ONCE = 2**20
 """Probabilities that are computed at once on a CPU: 8 MB, which a cache holds; each sample's are by themselves."""
 GPU_PROBABILITIES_AT_ONCE = 2**26
@@ -208,7 +210,7 @@ def choose(
     top_p: float,
 ) -> Int[Tensor, " b"]:
     """One code per sample, where the cumulative distribution passes `random`; see SamplingOptions for the rest."""
-    if temperature == 0:
+    if temperature < COLDEST:
         return logits.argmax(1)
     logits = logits / temperature
     if top_k:

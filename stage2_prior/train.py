@@ -20,7 +20,6 @@ from common.training import Throughput, learning_rate, unsynchronised
 from stage2_prior.build import load_prior
 from stage2_prior.data import Batch, held_out_batches, lacks_a_batch, training_batches
 from stage2_prior.findings import in_words
-from stage2_prior.optimizers import without_gradient
 from stage2_prior.prepare import Training, prepare
 from stage2_prior.train_config import TrainPriorConfig
 
@@ -141,7 +140,7 @@ def gradients(run: Training, batch: Sequence[Tensor]) -> Tensor:
                 loss = run.model(*some) * (run.prior.num_targets(some[1]) / targets)
                 loss = balanced(run, loss, targets)
             with part("backward"):
-                accelerator.backward(nan_if_not_finite(accelerator.scaler, loss))
+                accelerator.backward(nan_if_not_finite(loss))
         losses.append(loss.detach())
     return torch.stack(losses).sum()
 
@@ -163,10 +162,8 @@ def optimize(run: Training, loss: Tensor, step: int) -> Tensor:
     norm = whole(clipped_norm(run.model, config.optim.grad_clip, optimizers, scaler))
     lr = learning_rate(step, config.steps, config.optim)
     skip = run.guard.inspect(step, {"train": loss}, [norm], scaled=scaler is not None)
-    optimizers[0].found_inf = skip
-    for muon in optimizers[1:]:
-        without_gradient(muon, skip)
     for optimizer in optimizers:
+        optimizer.found_inf = skip
         for group in optimizer.param_groups:
             group["lr"] = lr
     step_and_clear(optimizers, scaler, skip)

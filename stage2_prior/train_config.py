@@ -59,6 +59,11 @@ class TrainPriorConfig(LoopConfig):
             raise ValueError(
                 "shard=True cuts up the matrices that optimizer='muon' needs whole: set optimizer=adamw or shard=false"
             )
+        if self.optimizer == "muon" and self.precision == "fp16":
+            raise ValueError(
+                "precision='fp16' scales gradients for one optimizer, and optimizer='muon' has two: set precision=bf16 or "
+                "fp32, or optimizer=adamw"
+            )
         if self.shard and self.precision == "fp16":
             raise ValueError(
                 "shard=True is for precision fp32 and bf16, not fp16: set precision or shard=false"

@@ -119,9 +119,12 @@ def chosen_sides(
 
 def precision_recall(
     items: Features, real: Reference, extractor: Extractor, seed: int
-) -> tuple[Metric, Metric]:
+) -> tuple[Metric, Metric] | tuple[Unavailable, Unavailable]:
     """Share of the items near a real one, and of the real ones near an item (k = 3)."""
     x, y, about = chosen_sides(items, real, extractor, seed)
+    if min(len(x), len(y)) <= NEIGHBOURHOOD:
+        none = Unavailable(f"it takes more than {NEIGHBOURHOOD} items on either side")
+        return none, none
     precision, recall = coverage(x, y)
     share = about | {"unit": "%"}
     return Metric(value=precision, **share), Metric(value=recall, **share)
@@ -132,6 +135,8 @@ def coverage(items: Float[Tensor, "n f"], real: Float[Tensor, "m f"]) -> tuple[f
 
     torch-fidelity's values, with each distance between the two sets computed once in place of twice.
     """
+    centre = real.mean(0)  # far from 0 products lose the digits that distances are of
+    items, real = items - centre, real - centre
     item_radii, real_radii = radii(items), radii(real)
     precise = []
     recalled = torch.zeros(len(real), dtype=torch.bool)
@@ -168,12 +173,14 @@ def nearest(
     items: Features, real: Features, neighbours: int = 1
 ) -> tuple[Float[Tensor, "n m"], Int[Tensor, "n m"]]:
     """Distances from each item's features to the nearest real ones, and their places in the source."""
+    centre = real.features.mean(0)
+    centred = real.features - centre
     parts = [
-        torch.cdist(part, real.features).topk(neighbours, largest=False).indices
+        torch.cdist(part - centre, centred).topk(neighbours, largest=False).indices
         for part in items.features.split(256)
     ]
     places = torch.cat(parts)
-    # cdist cancels digits near 0, where a copy would show: the distance is computed anew
+    # cdist cancels digits of the least distances, where a copy would show: the distance is computed anew
     offsets = items.features[:, None] - real.features[places]
     return offsets.norm(dim=-1), real.indices[places]
 

@@ -53,6 +53,7 @@ class Metric:
         if self.value is not None and not math.isfinite(self.value):
             object.__setattr__(self, "reason", f"the value is {self.value}, not a finite number")
             object.__setattr__(self, "value", None)
+        if self.value is None or not math.isfinite(self.spread or 0.0):
             object.__setattr__(self, "spread", None)
 
     @property

@@ -52,7 +52,12 @@ def seeds_of(given: int | Sequence[int] | None, count: int) -> list[int]:
     seeds = listed(range(count) if given is None else given)
     if not seeds:
         raise ValueError("labels or seeds are empty: give one for each sample, or None")
-    return [whole(seed, f"seed {seed!r} must be a whole number") for seed in seeds]
+    words = "seed {!r} must be a whole number from 0 to 2**64 - 1"
+    wholes = [whole(seed, words.format(seed)) for seed in seeds]
+    for seed in wholes:
+        if not 0 <= seed < 2**64:
+            raise ValueError(words.format(seed))
+    return wholes
 
 
 def listed(given: Any) -> list[Any]:

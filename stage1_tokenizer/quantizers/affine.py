@@ -99,7 +99,7 @@ class Affine(Quantizer):
             self.table.lerp_(self._unmoved(means), self._inner_way(frequencies))
         self.idle.add_(1).mul_(counts == 0)
         if config.replace_after:
-            unused = self.idle >= config.replace_after
+            unused = (self.idle >= config.replace_after) & (counts.sum() > 0)
             fresh = self._assignments.sample(config.codebook_size, self.counter.value)
             self.table.copy_(torch.where(unused[:, None], self._unmoved(fresh), self.table))
             self.idle.mul_(~unused)

@@ -55,7 +55,7 @@ def arrangement(
         form = "(b, d, ...)" if channels_first else "(b, ..., d)"
         swapped = len(shape) > 2 and shape[other] == code_dim
         raise ValueError(
-            f"latents of shape {shape} must have the shape {form}, with d = code_dim = {code_dim}"
+            f"latents of shape {shape} must have the shape {form}, with d = code_dim = {code_dim} and at least one dimension more"
             + (f": say channels_first={not channels_first}" if swapped else "")
         )
     if not latents.numel():

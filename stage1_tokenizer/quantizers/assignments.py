@@ -35,9 +35,18 @@ class Assignments:
 
     @property
     def inputs(self) -> Float[Tensor, "m d"]:
-        """The vectors of this process; zeros where one is not finite."""
+        """The vectors of this process; for one that is not finite, a finite one beside it.
+
+        All are infinite where none is finite.
+        """
         vectors = torch.cat(self._inputs)
-        return vectors.where(vectors.isfinite().all(1, keepdim=True), 0)
+        finite = vectors.isfinite().all(1)
+        places = torch.arange(len(vectors), device=vectors.device)
+        last = (
+            places.where(finite, -1).cummax(0).values
+        )  # the last finite one up to each, -1 before the first
+        chosen = vectors[last.where(last >= 0, last[-1])]
+        return chosen.where(finite.any(), torch.inf)
 
     def counts_and_sums(self, size: int) -> tuple[Float[Tensor, " k"], Float[Tensor, "k d"]]:
         """How many vectors each code has, and their sum, over all processes, with one reduction."""
@@ -51,13 +60,14 @@ class Assignments:
     def sample(self, count: int, step: int) -> Float[Tensor, "k d"]:
         """`count` of the vectors of all processes, in random order, each as often as the others.
 
-        Which ones depends on `step` and on the vectors, not on their division among processes. Where
-        they are fewer than `count` each comes several times, a hundredth of their spread apart.
+        Which ones depends on `step` and on the vectors, those of the first process first. Where they are fewer
+        than `count` each comes several times, a hundredth of their spread apart; zeros where none is finite.
         """
         generator = generator_at(SEED, step)
         vectors = self.inputs
         device = vectors.device
-        sizes = gather_over_processes(torch.tensor([len(vectors)], device=device))
+        size = len(vectors) * vectors[:1].isfinite().all()  # none where none is finite
+        sizes = gather_over_processes(size[None])
         before = sizes[: dist.get_rank() if len(sizes) > 1 else 0].sum()
         total = sizes.sum()
         # every (total / count)-th vector from a random one on: none twice, and no size leaves the device
@@ -66,8 +76,8 @@ class Assignments:
         )
         order = torch.randperm(count, generator=generator).to(device)
         indices = (order * total + offset * total // 2**20) // count - before
-        mine = (indices >= 0) & (indices < len(vectors))
-        sampled = vectors[indices.clamp(0, len(vectors) - 1)] * mine[:, None]
+        mine = (indices >= 0) & (indices < size)
+        sampled = vectors[indices.clamp(0, len(vectors) - 1)].where(mine[:, None], 0)
         sum_over_processes(sampled)
         if len(vectors) >= count:
             return sampled

@@ -24,11 +24,8 @@ class Attachment:
                 )
             return quantizer.training and torch.is_grad_enabled()
 
-        def before_loading(_: Any, state: dict[str, Any], prefix: str, *__: Any) -> None:
-            self.begun = self.begun or any(name.startswith(prefix) for name in state)
-
         def before_forward(module: Any, inputs: tuple[Any, ...]) -> None:
-            if learns(module) and not self.begun:
+            if learns(module) and not (self.begun or quantizer.loaded):
                 self.begun = True
                 with torch.no_grad():
                     quantizer.init_from(inputs[0].detach().float())
@@ -49,7 +46,6 @@ class Attachment:
         self.handles = [
             quantizer.register_forward_pre_hook(before_forward),
             quantizer.register_forward_hook(after_forward),
-            quantizer.register_load_state_dict_pre_hook(before_loading),
             optimizer.register_step_post_hook(after_step),
         ]
 
@@ -59,7 +55,7 @@ def unattached(quantizer: Any) -> dict[str, Any]:
     state = dict(quantizer.__dict__)
     attachment = ATTACHED.get(quantizer)
     ids = {handle.id for handle in attachment.handles} if attachment else set()
-    for name in ("_forward_pre_hooks", "_forward_hooks", "_load_state_dict_pre_hooks"):
+    for name in ("_forward_pre_hooks", "_forward_hooks"):
         state[name] = OrderedDict((k, hook) for k, hook in state[name].items() if k not in ids)
     return state
 

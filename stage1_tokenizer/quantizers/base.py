@@ -167,6 +167,8 @@ class Quantizer(nn.Module):
     config_class: ClassVar[type[Any]]
     config: Any
     table: Tensor
+    loaded = False
+    """Whether weights were loaded, which the first batch must not replace."""
 
     def __init__(self, *config: Any, **options: Any) -> None:
         super().__init__()
@@ -200,6 +202,10 @@ class Quantizer(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         return unattached(self)
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *others: Any) -> None:
+        self.loaded = self.loaded or any(name.startswith(prefix) for name in state)
+        super()._load_from_state_dict(state, prefix, *others)
 
     @property
     def spec(self) -> CodeSpec:
@@ -253,9 +259,19 @@ class Quantizer(nn.Module):
         """Changes the state by what was accumulated. Nothing, unless overridden."""
 
     @torch.no_grad()
-    def init_from(self, latents: Float[Tensor, "*b d"]) -> None:
-        """An initialization from the first batch of all processes, without gradient and in float32."""
-        self.initialize(latents.reshape(-1, self.config.code_dim).float())
+    def init_from(self, latents: Float[Tensor, "..."], *, channels_first: bool = False) -> None:
+        """An initialization from latents (..., d), or (b, d, ...) with `channels_first`: the first batch of all
+        processes. Without gradient and in float32.
+
+        Raises ValueError for latents of another dimension than `code_dim`.
+        """
+        vectors = latents.movedim(1, -1) if channels_first else latents
+        if vectors.shape[-1] != self.config.code_dim:
+            raise ValueError(
+                f"latents of shape {tuple(latents.shape)} with channels_first={channels_first}: d must be "
+                f"code_dim={self.config.code_dim}"
+            )
+        self.initialize(vectors.flatten(0, -2).float())
 
     def initialize(self, vectors: Float[Tensor, "n d"]) -> None:
         """What `init_from` makes of the vectors. Nothing, unless overridden."""
@@ -275,7 +291,7 @@ class Quantizer(nn.Module):
 
         `init_from` before the first batch, unless `resumed`; after every step of the optimizer `accumulate` of each
         batch since the last one, and `after_step`. On several processes all begin as the first one does. Weights that
-        are loaded stay as `resumed` ones do. Attaching to another optimizer later ends this, and does not begin anew;
+        are loaded, before or after, stay as `resumed` ones do. Attaching to another optimizer later ends this, and does not begin anew;
         a copy is attached to none.
         """
         attach(self, optimizer, resumed=resumed)

@@ -99,7 +99,8 @@ class CVQ(Quantizer):
         counts, _ = self._assignments.counts_and_sums(size)
         self.usage.lerp_(counts / counts.sum().clamp_min(1), 1 - decay)
         way = torch.exp(-10 * size * self.usage / (1 - decay) - 1e-3)
-        self.table.lerp_(self._anchors(), way[:, None])
+        anchors = torch.where(counts.sum() > 0, self._anchors(), self.table)
+        self.table.lerp_(anchors, way[:, None])
         self.counter.advance()
         self._assignments.clear()
 

@@ -122,6 +122,12 @@ class EMA(Quantizer):
             self.table.copy_(sample_vectors(vectors, self.config.codebook_size))
             self.sums.copy_(self.table)
 
+    @torch.no_grad()
+    def start_from_table(self) -> None:
+        """Makes the sums those of the table, which in a saved model is an average over steps, and they are not."""
+        counts = smoothed(self.counts) if self.config.reset == "none" else self.counts
+        self.sums.copy_(self.table * counts[:, None])
+
 
 def smoothed(counts: Float[Tensor, " k"], epsilon: float = 1e-5) -> Float[Tensor, " k"]:
     """The counts with Laplace smoothing; their sum stays."""

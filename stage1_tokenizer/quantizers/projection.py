@@ -5,6 +5,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from common.precision import float32_products
+
 
 class Scaling(nn.Module):
     """Vectors times a weight for each dimension or for all, plus a bias for each."""
@@ -37,7 +39,7 @@ def build_projection(kind: str, dim: int, bias: bool) -> nn.Module:
 
 def project(projection: nn.Module, vectors: Float[Tensor, "*k m"]) -> Float[Tensor, "*k d"]:
     """The vectors after the map; in float32, whatever the autocast and the weights' type."""
-    with torch.autocast(vectors.device.type, enabled=False):
+    with torch.autocast(vectors.device.type, enabled=False), float32_products():
         weights = {name: value.float() for name, value in projection.named_parameters()}
         return functional_call(projection, weights, (vectors.float(),))
 

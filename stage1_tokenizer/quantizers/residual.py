@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from common.precision import float32_products
 from stage1_tokenizer.quantizers.base import CodeSpec, Quantizer
 
 
@@ -32,7 +33,7 @@ class ResidualQuantizer(Quantizer, ABC):
     @torch.no_grad()
     def encode(self, latents: Float[Tensor, "*b d"]) -> Int[Tensor, "*b levels"]:
         """Codes alone, level by level, without gradient."""
-        with torch.autocast(latents.device.type, enabled=False):
+        with torch.autocast(latents.device.type, enabled=False), float32_products():
             flat = latents.reshape(-1, latents.shape[-1]).float()
             sums = torch.zeros_like(flat)
             codes = []

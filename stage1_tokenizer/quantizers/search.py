@@ -20,7 +20,7 @@ BLOCKS = 4
 def nearest(
     latents: Float[Tensor, "*b d"], codebook: Float[Tensor, "k d"], tile: int | None = None
 ) -> Int[Tensor, "*b"]:
-    """The code with the least Euclidean distance; of equal ones, the lowest.
+    """The code with the least Euclidean distance; of equal ones, but for rounding, the lowest.
 
     |z - c|^2 = |z|^2 - 2 (z . c - |c|^2 / 2), so the largest z . c - |c|^2 / 2 wins. Both sides are first
     centred on the codebook's mean, without which float32 has no digits left for vectors far from zero.
@@ -37,7 +37,7 @@ def nearest(
 def most_alike(
     latents: Float[Tensor, "*b d"], codebook: Float[Tensor, "k d"], tile: int | None = None
 ) -> Int[Tensor, "*b"]:
-    """The code with the largest dot product; of equal ones, the lowest. Always in float32."""
+    """The code with the largest dot product; of equal ones, but for rounding, the lowest. Always in float32."""
     with torch.autocast(latents.device.type, enabled=False):
         return _search(latents.float(), codebook.float(), None, tile)
 

@@ -16,7 +16,7 @@ from common.config import load_config, save_config
 from common.files import replaced_folder
 from common.images import from_uint8, save_grid, save_pil, to_pil, to_uint8
 from common.runs import check_shares
-from common.seeding import EndlessSampler, epoch_order
+from common.seeding import EndlessSampler, epoch_order, seed_step
 from common.tracking import JSONLTracker, read_metrics
 from common.training import (
     Average,
@@ -296,3 +296,12 @@ def test_a_batch_is_shared_evenly_or_refused() -> None:
         ValueError, match=r"accumulation=3 equal parts .* of the 32 items .* set accum"
     ):
         check_shares(64, 2, 3)
+
+
+@pytest.mark.parametrize("seed", [0, 20_261_127, 2**63])
+def test_any_seed_has_its_own_random_state(seed: int) -> None:
+    drawn = []
+    for step, rank in ((0, 0), (1, 0), (0, 1)):
+        seed_step(seed, step, rank)
+        drawn.append(float(torch.rand(())))
+    assert len({*drawn}) == 3

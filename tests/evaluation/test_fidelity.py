@@ -12,6 +12,7 @@ from torch_fidelity.metric_kid import kid_features_to_metric
 
 from common.files import sha256
 from pipelines.evaluation.fidelity import (
+    coverage,
     distance,
     frechet_distance,
     inception_score,
@@ -93,6 +94,17 @@ def test_mode_collapse_has_precision_without_recall(classifier: ClassifierExtrac
     assert kernel_distance(collapsed, real, classifier, seed=0).value > 0.1  # type: ignore[operator]
 
 
+def test_precision_and_recall_need_more_items_than_neighbours(
+    classifier: ClassifierExtractor,
+) -> None:
+    real = as_reference(torch.randn(20, 8))
+    few, more = (
+        precision_recall(features(real.features.features[:n]), real, classifier, 0) for n in (3, 4)
+    )
+    assert all("more than 3 items" in metric.reason for metric in few)  # type: ignore[operator]
+    assert more[0].value == 1
+
+
 def test_inception_score_of_known_predictions(classifier: ClassifierExtractor) -> None:
     """Sure and even over k classes gives k; the same prediction for all gives 1."""
     sure = torch.eye(4).repeat(30, 1) * 100
@@ -119,3 +131,14 @@ def test_only_the_published_inception_makes_fid(
     assert metric_name("FID", random) == f"FD(inception-of-{sha256(inception_file)[:8]})"
     random.published = True
     assert metric_name("FID", random) == "FID"
+
+
+def test_features_far_from_zero_have_the_same_neighbours() -> None:
+    generator = torch.Generator().manual_seed(0)
+    items, real = (torch.randn(200, 8, generator=generator).double() for _ in range(2))
+    near, far = (
+        ((items + by).float() for by in (0, 4096)),
+        ((real + by).float() for by in (0, 4096)),
+    )
+    exact, moved = (coverage(*pair) for pair in zip(near, far, strict=True))
+    assert moved == pytest.approx(exact, abs=0.02) and 0.3 < exact[0] < 0.9

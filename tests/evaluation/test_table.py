@@ -18,6 +18,7 @@ from pipelines.evaluation.table import (
 def test_a_number_that_is_not_finite_is_a_dash() -> None:
     perfect = Metric(value=float("inf"))
     assert Metric(value=float("nan"), spread=float("nan")).spread is None
+    assert Metric(value=1.0, spread=float("nan")).spread is None
     assert perfect.text == "-" and perfect.reason == "the value is inf, not a finite number"
     table = text_table(
         [ScoreRow("a", "", {"x": Metric(value=1.23456, spread=0.1)}), ScoreRow("b", "")]

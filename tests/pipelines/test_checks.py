@@ -92,6 +92,14 @@ def test_a_speaker_to_sample_that_no_clip_has_is_told_first() -> None:
         check_before(experiment.configs)
 
 
+def test_fewer_samples_than_a_score_takes_are_told_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = said(capsys, "samples.count=3", f"run_dir={tmp_path / 'run'}")
+    assert "a score takes at least 4 images: set samples.count" in error
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_file_among_the_best_weights_is_told_first(tmp_path: Path) -> None:
     config = tokenizer_config(tmp_path / "run")
     with replaced_folder(tmp_path / "run" / "best") as partial:

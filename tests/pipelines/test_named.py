@@ -98,7 +98,7 @@ def test_seeds_are_whole_numbers_of_any_kind_and_one_label_is_for_all(
     assert torch.equal(one.codes, expected[1:]) and one.seeds == [4]
     for given in (torch.tensor(1), np.array(1)):
         assert torch.equal(images(labels=given, seeds=torch.tensor(4)).codes, expected[1:])
-    for wrong in ([1.0], "3", [True]):
+    for wrong in ([1.0], "3", [True], [-1], [2**64]):
         with pytest.raises(ValueError, match=r"seed .* must be a whole number"):
             images(labels=1, seeds=wrong)
     with pytest.raises(ValueError, match="label True must be a name or a whole number"):

@@ -12,7 +12,7 @@ from PIL import Image
 
 import pipelines.new
 from pipelines.cli import main
-from pipelines.data_facts import look
+from pipelines.data_facts import SpeechFacts, look
 from pipelines.experiment import read_experiment
 from pipelines.recipes import codebook_size
 from stage1_tokenizer.images.data import ImageDataConfig, load_images
@@ -292,6 +292,13 @@ def test_what_is_no_image_of_ours_is_counted_or_told(tmp_path: Path) -> None:
     (tmp_path / "linked" / "a").symlink_to(tmp_path / "some" / "a")
     with pytest.raises(ValueError, match="linked/a is a link to a folder, and is not followed"):
         look(str(tmp_path / "linked"))
+
+
+def test_clips_without_a_sample_are_counted_as_bad(tmp_path: Path) -> None:
+    save_clips(tmp_path / "some" / "a", 6)
+    soundfile.write(tmp_path / "some" / "a" / "empty.wav", np.zeros(0), 8000)
+    facts = look(str(tmp_path / "some"))
+    assert isinstance(facts, SpeechFacts) and facts.bad == 1 and min(facts.seconds) > 0
 
 
 def test_sound_that_macos_hides_is_not_read(tmp_path: Path) -> None:

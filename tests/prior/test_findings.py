@@ -28,6 +28,7 @@ def course(*nats: float, pair: float = 3.0, single: float = 4.0) -> list[dict[st
             ["the prior is no better than a bigram table"],
         ),
         (course(4.2, 4.1, 4.1, 4.1), ["the prior is no better than a unigram table"]),
+        (course(2.9, single=2.8), ["the prior is no better than a unigram table"]),
         (course(2.0, 2.1, 2.2), ["the prior was best at its first evaluation"]),
         (course(2.9, 2.6, 2.3), ["the prior was still learning"]),
         (course(2.9), []),

@@ -141,6 +141,12 @@ def test_a_choice_never_has_probability_zero(seed: int, k: int) -> None:
     assert (logits.gather(1, chosen[:, None]) > -torch.inf).all()
 
 
+def test_the_coldest_temperatures_take_the_likeliest() -> None:
+    logits = torch.tensor([[1.0, 5.0, 2.0, -torch.inf]])
+    for temperature in (0.0, 1e-39, 1e-31, 1e-29, 1e-3):
+        assert choose(logits, torch.tensor([0.99]), temperature, 0, 1.0) == 1
+
+
 def test_choices_are_the_same_however_many_are_made_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -1,5 +1,6 @@
 """Latents in any arrangement, and masks, give what the same vectors give as a plain list; keywords are named."""
 
+import copy
 import inspect
 from dataclasses import fields
 
@@ -68,7 +69,7 @@ def test_the_result_unpacks() -> None:
     [
         ((2, DIM, 3, 4), {}, "say channels_first=True"),
         ((2, 5, DIM), {"channels_first": True}, "say channels_first=False"),
-        ((2, 5, 7), {}, "must have the shape (b, ..., d), with d = code_dim = 6"),
+        ((2, 5, 7), {}, "must have the shape (b, ..., d), with d = code_dim = 6 and at least one"),
         ((0, 5, DIM), {}, "hold no vectors: leave out empty batches"),
         ((5, DIM), {}, "latents of shape (5, 6) must have the shape (b, ..., d)"),
         ((2, 5, DIM), {"mask": torch.ones(2, 4, dtype=torch.bool)}, "must have the shape (2, 5)"),
@@ -79,6 +80,16 @@ def test_what_does_not_fit_is_one_sentence(shape: tuple, options: dict, words: s
     with pytest.raises(ValueError) as caught:
         SimVQ(codebook_size=8, code_dim=DIM)(torch.randn(shape), **options)
     assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_codebook_is_initialised_from_latents_of_either_arrangement() -> None:
+    grid, first = torch.randn(2, DIM, 3, 4), SimVQ(codebook_size=8, code_dim=DIM)
+    second = copy.deepcopy(first)
+    first.init_from(grid, channels_first=True)
+    second.init_from(grid.movedim(1, -1))
+    assert torch.equal(first.codebook, second.codebook)
+    with pytest.raises(ValueError, match=r"channels_first=False: d must be code_dim=6"):
+        first.init_from(torch.randn(DIM, DIM, 3))
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.__name__)

@@ -54,3 +54,32 @@ def test_upkeep_makes_no_matrix_of_n_by_k(
     with LargestTensor() as watched:
         upkeep_step(quantizer, latents)
     assert watched.elements < n * k / 4
+
+
+def test_vectors_that_are_not_finite_are_never_sampled() -> None:
+    assignments, latents = Assignments(), vectors(100)
+    bad = latents.clone()
+    bad[::2, 1], bad[-1] = torch.nan, torch.inf
+    assignments.add(bad, torch.zeros(100, dtype=torch.int64))
+    assert is_one_of(assignments.sample(100, 0), latents[1:-1:2]).all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        (EMA, {"reset": "state"}),
+        (EMA, {"reset": "redraw"}),
+        (CVQ, {"anchor": "closest"}),
+        (CVQ, {"anchor": "random"}),
+        (CVQ, {"anchor": "probrandom"}),
+        (Affine, {"replace_after": 1}),
+    ],
+)
+def test_a_step_without_a_finite_vector_moves_no_code(
+    kind: type[Quantizer], options: dict[str, object]
+) -> None:
+    quantizer = kind(codebook_size=8, code_dim=4, start="data", **options)
+    quantizer.init_from(vectors(50))
+    before = quantizer.codebook.detach().clone()
+    upkeep_step(quantizer, torch.full((20, 4), torch.nan))
+    torch.testing.assert_close(quantizer.codebook.detach(), before)

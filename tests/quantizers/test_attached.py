@@ -98,11 +98,13 @@ def test_weights_that_are_loaded_are_not_initialised_again() -> None:
     before = quantizer.codebook.detach().clone()
     quantizer(vectors())
     assert not torch.equal(quantizer.codebook, before)
-    other = SimVQ(codebook_size=8, code_dim=DIM)
-    loop(other)
-    other.load_state_dict(source.state_dict())
-    other(vectors())
-    assert torch.equal(other.codebook, source.codebook)
+    for attached_first in (True, False):
+        other = SimVQ(codebook_size=8, code_dim=DIM)
+        steps = [lambda: loop(other), lambda: other.load_state_dict(source.state_dict())]  # noqa: B023
+        for step in steps if attached_first else steps[::-1]:
+            step()
+        other(vectors())
+        assert torch.equal(other.codebook, source.codebook)
 
 
 def test_an_optimizer_of_accelerate_is_the_one_inside() -> None:

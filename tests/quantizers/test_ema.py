@@ -132,3 +132,16 @@ def test_mistakes_are_told_in_words() -> None:
         CVQConfig(decay=1.0)
     with pytest.raises(ValueError, match=r"replace_after=-1"):
         Affine(replace_after=-1)
+
+
+@pytest.mark.parametrize("reset", ["none", "state"])
+def test_training_goes_on_from_a_table_that_is_an_average_over_steps(reset: str) -> None:
+    """A step whose vectors are the codes themselves leaves them where they are."""
+    ema = EMA(codebook_size=8, code_dim=4, reset=reset, reset_share=1e-6)
+    ema.init_from(vectors(50))
+    upkeep_step(ema, vectors(50))
+    averaged = ema.table + 0.5
+    ema.table.copy_(averaged)
+    ema.start_from_table()
+    upkeep_step(ema, averaged)
+    torch.testing.assert_close(ema.table, averaged)

@@ -23,7 +23,8 @@ KINDS: dict[str, tuple[type[Quantizer], dict[str, object]]] = {
     "cvq-probrandom": (CVQ, {"anchor": "probrandom"}),
     "affine": (Affine, {"inner_steps": 2, "inner_rate": 5.0, "replace_after": 1}),
     "rq": (RQ, {"decay": 0.5, "reset_share": 0.5}),
-    "rq-apart": (RQ, {"decay": 0.5, "reset_share": 0.5, "shared": False}),
+    # of two levels: what is left after more is so little that rounding chooses codes
+    "rq-apart": (RQ, {"decay": 0.5, "reset_share": 0.5, "shared": False, "levels": 2}),
     "qinco": (QINCo, {"hidden": 4}),
     "scvae": (SCVAE, {"atoms": SIZE}),
     "few": (EMA, {"reset": "state", "reset_share": 0.5, "codebook_size": 200}),

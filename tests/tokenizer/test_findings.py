@@ -169,6 +169,12 @@ def test_a_line_of_metrics_gives_itself_away(
     assert "; usual is " in str(found) and str(found).endswith(".")
 
 
+def test_what_has_diverged_is_not_told_to_train_longer_or_to_clip_less() -> None:
+    diverged = {"heldout/psnr": math.nan, "optim/clipped": 1.0, "optim/grad_norm": math.nan}
+    (found,) = training_findings(LINE | diverged)
+    assert "Lower tokenizer.optim.lr" in str(found) and "Train longer" not in str(found)
+
+
 def test_a_run_without_a_finite_evaluation_is_judged_by_its_last() -> None:
     lines = [{"step": step, "heldout/psnr": math.nan, BEST_STEP: 0} for step in (1, 2)]
     assert result_line(lines)["step"] == 2

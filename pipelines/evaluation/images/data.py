@@ -16,6 +16,9 @@ from common.images import to_uint8
 from stage1_tokenizer.data import BadItemError
 from stage1_tokenizer.images.data import ImageDataset, view
 
+FEWEST_IMAGES = 4
+"""Samples that a score takes at the least."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -99,10 +102,15 @@ def read_header(file, path: Path) -> tuple[int, int, int, int]:  # type: ignore[
     """The shape of the array that follows in the open `file`. Raises ValueError for another kind of array."""
     np.lib.format.read_magic(file)
     shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-    if dtype != np.uint8 or fortran or len(shape) != 4 or shape[3] not in (1, 3) or shape[0] < 4:
+    if dtype != np.uint8 or fortran or len(shape) != 4 or shape[3] not in (1, 3):
         raise ValueError(
             f"{path} holds a {dtype} array of shape {shape}: scoring needs uint8 images (N, height, width, "
-            "1 or 3), at least 4 of them; set samples"
+            "1 or 3): set samples"
+        )
+    if shape[0] < FEWEST_IMAGES:
+        raise ValueError(
+            f"{path} holds {shape[0]} images, and a score takes at least {FEWEST_IMAGES}: set samples.count, and samples.out "
+            "to another folder"
         )
     return shape
 
