@@ -44,8 +44,8 @@ def ways(config: Sizes, size: Size) -> dict[str, Callable[[], object]]:
         )
     ).to(DEVICE)
     codes = torch.randint(512, (config.batch, config.length), device=DEVICE)
-    nothing = codes.new_zeros(config.batch, 1)
-    prior(nothing, codes).backward()
+    conditions = prior.conditions(config.batch).to(DEVICE)
+    prior(conditions, codes).backward()
     ours = new_optimizers(prior, "muon", OPTIM)[1]
     stock = torch.optim.Muon(
         matrices_of(prior).values(),
@@ -56,7 +56,7 @@ def ways(config: Sizes, size: Size) -> dict[str, Callable[[], object]]:
     return {
         "torch": stock.step,
         "ours": ours.step,
-        "pass": lambda: prior(nothing, codes).backward(),
+        "pass": lambda: prior(conditions, codes).backward(),
     }
 
 

@@ -179,7 +179,7 @@ def read_split(
     except (OSError, ValueError, KeyError, DatasetsError) as error:
         cause = error.__cause__ or error
         reason = (str(cause).splitlines() or [repr(cause)])[0]
-        if config.source != "parquet":
+        if config.source != "parquet" and not folder.is_dir():
             reason += f"; there is no folder {folder.absolute()} either"
         raise ValueError(
             f"data.source={config.source!r} with data.{split}={where!r} can't be read ({reason}): "

@@ -8,6 +8,15 @@ from helpers.quantizer_cases import LargestTensor
 from stage1_tokenizer.quantizers import CVQ, EMA, Affine, Quantizer
 from stage1_tokenizer.quantizers.assignments import Assignments
 
+UPKEEP: list[tuple[type[Quantizer], dict[str, object]]] = [
+    (EMA, {"reset": "state"}),
+    (EMA, {"reset": "redraw"}),
+    (CVQ, {"anchor": "closest"}),
+    (CVQ, {"anchor": "random"}),
+    (CVQ, {"anchor": "probrandom"}),
+    (Affine, {"inner_steps": 2, "replace_after": 1}),
+]
+
 
 @pytest.mark.parametrize(("available", "count"), [(100, 100), (1000, 7), (101, 100), (150, 100)])
 def test_samples_are_vectors_none_twice(available: int, count: int) -> None:
@@ -35,16 +44,7 @@ def test_of_too_few_vectors_each_comes_several_times_a_little_apart() -> None:
     assert (distances.argmin(1).bincount(minlength=10) == 10).all()
 
 
-@pytest.mark.parametrize(
-    ("kind", "options"),
-    [
-        (EMA, {"reset": "state"}),
-        (CVQ, {"anchor": "closest"}),
-        (CVQ, {"anchor": "random"}),
-        (CVQ, {"anchor": "probrandom"}),
-        (Affine, {"inner_steps": 2, "replace_after": 1}),
-    ],
-)
+@pytest.mark.parametrize(("kind", "options"), UPKEEP)
 def test_upkeep_makes_no_matrix_of_n_by_k(
     kind: type[Quantizer], options: dict[str, object]
 ) -> None:
@@ -64,17 +64,7 @@ def test_vectors_that_are_not_finite_are_never_sampled() -> None:
     assert is_one_of(assignments.sample(100, 0), latents[1:-1:2]).all()
 
 
-@pytest.mark.parametrize(
-    ("kind", "options"),
-    [
-        (EMA, {"reset": "state"}),
-        (EMA, {"reset": "redraw"}),
-        (CVQ, {"anchor": "closest"}),
-        (CVQ, {"anchor": "random"}),
-        (CVQ, {"anchor": "probrandom"}),
-        (Affine, {"replace_after": 1}),
-    ],
-)
+@pytest.mark.parametrize(("kind", "options"), UPKEEP)
 def test_a_step_without_a_finite_vector_moves_no_code(
     kind: type[Quantizer], options: dict[str, object]
 ) -> None:

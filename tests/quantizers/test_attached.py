@@ -98,11 +98,12 @@ def test_weights_that_are_loaded_are_not_initialised_again() -> None:
     before = quantizer.codebook.detach().clone()
     quantizer(vectors())
     assert not torch.equal(quantizer.codebook, before)
-    for attached_first in (True, False):
-        other = SimVQ(codebook_size=8, code_dim=DIM)
-        steps = [lambda: loop(other), lambda: other.load_state_dict(source.state_dict())]  # noqa: B023
-        for step in steps if attached_first else steps[::-1]:
-            step()
+    attached, loaded = (SimVQ(codebook_size=8, code_dim=DIM) for _ in range(2))
+    loop(attached)
+    attached.load_state_dict(source.state_dict())
+    loaded.load_state_dict(source.state_dict())
+    loop(loaded)
+    for other in (attached, loaded):
         other(vectors())
         assert torch.equal(other.codebook, source.codebook)
 

@@ -154,7 +154,9 @@ def test_silent_clips_are_left_out_and_broken_ones_stop_the_run(tmp_path: Path) 
     loud = torch.cat([batch["waveforms"] for batch in epoch("a", silent=(3, 4))])
     assert (loud.square().mean(1) > 0).all()
     epoch("b", broken=(3,))
-    with pytest.raises(ValueError, match=r"[23] items of an epoch of 12 can't be decoded"):
+    with pytest.raises(
+        ValueError, match=r"[23] items of an epoch of 12 can't be decoded.* [34]\.wav"
+    ):
         epoch("d", broken=(3, 4))
     with pytest.raises(ValueError, match=r"9 items tried .* set augment\.silence_db"):
         epoch("c", silent=tuple(range(12)))
