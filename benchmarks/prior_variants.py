@@ -24,7 +24,7 @@ from torch import nn
 from benchmarks.prior_changes import PLAIN_NAME, VARIANTS
 from benchmarks.prior_shares import Shares
 from common.codes import read_codes, read_manifest
-from common.config import load_config
+from common.config import load_config, to_plain
 from common.seeding import seed_step
 from common.training import Average, OptimConfig
 from stage1_tokenizer.images.data import ImageDataConfig
@@ -38,6 +38,8 @@ MEASURED = 12
 """Steps of the plain prior and of a variant, in turn, that are timed."""
 WARMUP = 50
 """Steps until the peak of the learning rate."""
+MAY_CHANGE = ("out", "seeds", "variants")
+"""Settings by which the lines of one file may differ."""
 UNSAMPLED = ("label everywhere",)
 """Their changes are of training alone: sampling goes one input after the other."""
 
@@ -156,6 +158,9 @@ def main() -> None:
         if settings.out.exists()
         else []
     )
+    own = {key: value for key, value in to_plain(settings).items() if key not in MAY_CHANGE}
+    if any(line.get("settings") != own for line in lines):
+        raise ValueError(f"{settings.out} has lines of other settings: set out to another file")
     settings.out.parent.mkdir(parents=True, exist_ok=True)
     shares = None
     if settings.classifier:
@@ -170,7 +175,7 @@ def main() -> None:
     for seed in range(settings.seeds):
         for name in settings.variants or VARIANTS:
             if not any((line["variant"], line["seed"]) == (name, seed) for line in lines):
-                lines.append(train(name, seed, settings, shares))
+                lines.append(train(name, seed, settings, shares) | {"settings": own})
                 with settings.out.open("a") as file:
                     file.write(json.dumps(lines[-1]) + "\n")
                 print(lines[-1], flush=True)

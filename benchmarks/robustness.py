@@ -92,12 +92,17 @@ def tokenizer_metrics(line: dict[str, float]) -> dict[str, float]:
 def one_run(
     recipe: str, seed: int, threads: int, steps: int | None, config: RobustnessConfig
 ) -> dict[str, float]:
-    """The metrics of a run, which takes place in a process of its own unless it has before."""
+    """The metrics of a run, which takes place in a process of its own unless it has before.
+
+    Raises ValueError where the folder holds a run of other settings.
+    """
     folder = config.out / recipe / f"threads-{threads}-seed-{seed}"
-    result = folder / "numbers.json"
+    result, words = folder / "numbers.json", command(recipe, seed, steps, folder, config.settings)
     if not result.exists():
-        minutes = timed(command(recipe, seed, steps, folder, config.settings), threads, folder)
-        write_text(result, json.dumps({"minutes": minutes}) + "\n")
+        minutes = timed(words, threads, folder)
+        write_text(result, json.dumps({"minutes": minutes, "command": words}) + "\n")
+    if json.loads(result.read_text()).get("command") != words:
+        raise ValueError(f"{folder} holds a run of other settings: set out to another folder")
     if steps is None:
         metrics = run_metrics(folder)
     else:

@@ -20,6 +20,9 @@ from common.processes import processes
 from pipelines.data_facts import ImageFacts, SpeechFacts, look
 from pipelines.experiment import read_experiment
 from pipelines.recipes import recipe
+from stage2_prior import Prior, PriorConfig
+from stage2_prior.optimizers import new_optimizers
+from stage2_prior.train_config import TrainPriorConfig
 
 SHARES = {"tokenizer": 0.6, "prior": 0.25}
 """Of the minutes; the rest is for the classifier, encoding, sampling and scoring."""
@@ -27,8 +30,8 @@ EPOCHS = 40
 """No training is longer than so many times the data set, unless that is less than 100 steps."""
 MEASURED = 3
 """Steps that are timed, after one that is not."""
-PRIOR_WEIGHTS, PRIOR_BATCH = 1e6, 64
-"""The size of a prior and its batch, by which its time is estimated."""
+PART = 8
+"""Items of a step of the prior that is timed."""
 
 
 def new(data: str, options: Sequence[str]) -> str:
@@ -49,17 +52,25 @@ def with_steps(text: str, facts: ImageFacts | SpeechFacts, minutes: float) -> st
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "recipe.yaml"
         write_text(path, filled(text, 100, 100, 100, ""))
-        config = read_experiment(path, [f"run_dir={folder}"]).config("tokenizer")
+        experiment = read_experiment(path, [f"run_dir={folder}"])
+        config, of_prior = experiment.config("tokenizer"), experiment.config("prior")
         seconds = step_seconds(config)
-    length = codes_per_item(config, facts)
     tokenizer = steps_in(
         60 * minutes * SHARES["tokenizer"], seconds, facts.count, config.batch_size
     )
-    operations = (
-        6 * PRIOR_WEIGHTS * PRIOR_BATCH * length
-    )  # forwards 2 per weight and code, backwards 4
-    prior_seconds = operations / operations_per_second()
-    prior = steps_in(60 * minutes * SHARES["prior"], prior_seconds, facts.count, PRIOR_BATCH)
+    architecture = PriorConfig(
+        codebook_size=config.model.quantizer.codebook_size,
+        code_dim=config.model.quantizer.code_dim,
+        length=round(codes_per_item(config, facts)),
+        size=of_prior.size,
+        condition="none",
+    )
+    prior = steps_in(
+        60 * minutes * SHARES["prior"],
+        prior_seconds(architecture, of_prior),
+        facts.count,
+        of_prior.batch_size,
+    )
     note = f"{1000 * seconds:.0f} ms each, as timed here: {seconds * tokenizer / 60:.1f} of {minutes:g} minutes"
     return filled(text, tokenizer, prior, min(max(int(20 * minutes), 20), 500), note)
 
@@ -99,12 +110,25 @@ def steps_in(seconds: float, step: float, items: int, batch_size: int) -> int:
     return steps // place * place
 
 
-def operations_per_second() -> float:
-    """What a training gets of this machine, about: a quarter of what a product of matrices does."""
-    matrix = torch.ones(1024, 1024, device=processes().device)
-    start = time.perf_counter()
-    float((matrix @ matrix).sum())
-    return 0.25 * 2 * len(matrix) ** 3 / (time.perf_counter() - start)
+def prior_seconds(architecture: PriorConfig, config: TrainPriorConfig) -> float:
+    """Seconds of one step of a prior's training: of a part of the batch, made up to the whole, and of the optimizers."""
+    prior = Prior(architecture).to(processes().device)
+    optimizers = new_optimizers(prior, config.optimizer, config.optim)
+    conditions = prior.conditions(PART).to(processes().device)
+    codes = torch.zeros(PART, architecture.length, dtype=torch.int64, device=conditions.device)
+    seconds = 0.0
+    for _ in range(2):  # the first is not counted
+        start = time.perf_counter()
+        loss = prior(conditions, codes)
+        loss.backward()
+        float(loss)
+        middle = time.perf_counter()
+        for optimizer in optimizers:
+            optimizer.step()
+        float(next(prior.parameters()).sum())
+        parts = config.batch_size / PART
+        seconds = parts * (middle - start) + time.perf_counter() - middle
+    return seconds
 
 
 def codes_per_item(config: Any, facts: ImageFacts | SpeechFacts) -> float:

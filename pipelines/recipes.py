@@ -62,7 +62,7 @@ tokenizer:
     width: $width # for $device
     multipliers: $multipliers # $side x $side codes per image
     blocks_per_level: 1
-    quantizer: {codebook_size: $codes, code_dim: 16} # $per_code or more positions for each code
+    quantizer: {codebook_size: $codes, code_dim: 16} # $per_code
   loss: {perceptual_weight: 0, adversarial_weight: 0} # LPIPS is a download, a discriminator takes longer
   steps: $$tokenizer_steps # $$note
   optim: {lr: 1.0e-3, warmup_steps: $$tokenizer_warmup}
@@ -85,7 +85,7 @@ tokenizer:
     decoder_hidden: 576
     decoder_layers: 4
     n_fft: $n_fft
-    quantizer: {codebook_size: $codes, code_dim: 8, weight: 15, beta: 0.1, gram_penalty: 1.0e-3} # $per_code or more positions for each code
+    quantizer: {codebook_size: $codes, code_dim: 8, weight: 15, beta: 0.1, gram_penalty: 1.0e-3} # $per_code
   loss: {adversarial_weight: 0} # discriminators take longer
   steps: $$tokenizer_steps # $$note
   optim: {lr: 2.0e-3, warmup_steps: $$tokenizer_warmup, grad_clip: 1000}
@@ -124,7 +124,7 @@ def images(facts: ImageFacts, minutes: float) -> str:
         multipliers=[1, 2, 4, 4, 4][: levels + 1],
         side=side,
         codes=codebook_size(facts.count * side**2),
-        per_code=POSITIONS,
+        per_code=per_code(facts.count * side**2),
     )
     keys = f"image_size: {size}, in_channels: {channels}, width: 32"
     instead = "without Inception's weights the scores compare features of an untrained network"
@@ -179,7 +179,7 @@ def speech(facts: SpeechFacts, minutes: float) -> str:
         hop=hop,
         n_fft=4 * hop,
         codes=codebook_size(positions),
-        per_code=POSITIONS,
+        per_code=per_code(positions),
     )
     known = {"label": facts.label_column, "speaker": facts.speaker_column}
     condition = "+".join(name for name, column in known.items() if column) or "none"
@@ -201,8 +201,18 @@ def fill(template: str, **values: object) -> str:
 
 
 def codebook_size(positions: float) -> int:
-    """The largest power of two that leaves enough positions for each code."""
+    """The largest power of two that leaves enough positions for each code, from 64 to 16,384."""
     return 2 ** min(max(int(math.log2(max(positions / POSITIONS, 1))), 6), 14)
+
+
+def per_code(positions: float) -> str:
+    """What a recipe says of the size of its codebook."""
+    each = positions / codebook_size(positions)
+    return (
+        f"{POSITIONS} or more positions for each code"
+        if each >= POSITIONS
+        else "few, as the data are"
+    )
 
 
 def held_out_in_words(where: str, facts: Facts) -> str:

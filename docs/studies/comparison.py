@@ -19,8 +19,8 @@ DOCS = Path(__file__).parents[1]
 HERE = DOCS / "comparison"
 """What was taken over so far, a line for each run."""
 TAKEN = {
-    "compare.csv": ("row", "codebook_size", "seed"),
-    "tuning.csv": ("row", "codebook_size", "key"),
+    "compare.csv": ("row", "codebook_size", "code_dim", "seed"),
+    "tuning.csv": ("row", "codebook_size", "code_dim", "key"),
 }
 """Files of a study, and the columns of lines that are replaced as a whole."""
 KNOBS = ("weight", "optim.lr")

@@ -66,7 +66,7 @@ class CompareConfig:
     """Sends several quantizers through the same two stages: `simvq compare CONFIG [key=value ...]`."""
 
     experiment: Path
-    """A file of configs/: data, networks, losses, schedule, prior, sampling, scores."""
+    """A file, or the name of a recipe: data, networks, losses, schedule, prior, sampling, scores."""
     out: Path
     """Where every row's run, compare.csv, compare.md, compare.png and compare.html go; running again goes on."""
     rows: tuple[CompareRow, ...] = ()

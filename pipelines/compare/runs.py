@@ -17,6 +17,7 @@ from common.config import read_values
 from common.files import write_text
 from common.parent import CHILD
 from pipelines.compare.config import CompareConfig, CompareRow
+from pipelines.recipe_list import config_path
 
 EXPERIMENT = "experiment.yaml"
 """The file of a row, in its folder."""
@@ -34,11 +35,12 @@ def row_name(row: CompareRow) -> str:
 
 def experiment_values(config: CompareConfig, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The experiment's file, with the study's settings and a row's over it."""
-    if not config.experiment.is_file():
-        raise ValueError(f"experiment={config.experiment} is not a file: set experiment")
-    own = {
-        key: {} if value is None else value for key, value in read_values(config.experiment).items()
-    }
+    path = config_path(str(config.experiment))
+    if not path.is_file():
+        raise ValueError(
+            f"experiment={config.experiment} is neither a file nor the name of a recipe: set experiment"
+        )
+    own = {key: {} if value is None else value for key, value in read_values(path).items()}
     merged = OmegaConf.merge(OmegaConf.create(own), config.settings, settings)
     values: Any = OmegaConf.to_container(merged, resolve=True)
     for section in NEEDED:
@@ -48,6 +50,7 @@ def experiment_values(config: CompareConfig, settings: Mapping[str, Any]) -> dic
             )
     if values["score"].get("classifier"):
         values.pop("classifier", None)  # one that was trained elsewhere
+        values["samples"].setdefault("classifier", values["score"]["classifier"])
     values["allow_failed"] = True  # a collapse is a result of a study
     return values
 

@@ -94,7 +94,8 @@ def prepare(config: CompareConfig, row: CompareRow, seed: int) -> Path:
     folder = config.out / "rows" / f"{row_name(row)}-s{seed}"
     values = experiment_values(config, row.settings) | {"run_dir": str(folder)}
     if values.pop("classifier", None) is not None:
-        values["score"]["classifier"] = str(config.out / "classifier" / "model")
+        for section in ("samples", "score"):
+            values[section]["classifier"] = str(config.out / "classifier" / "model")
     for section in SEEDED:
         values[section]["seed"] = seed
     if row.tokenizer is not None:
@@ -102,7 +103,7 @@ def prepare(config: CompareConfig, row: CompareRow, seed: int) -> Path:
         for section in ("codes", "prior", "score"):
             values[section]["tokenizer"] = str(row.tokenizer)
     else:
-        values["tokenizer"]["model"]["quantizer"] = dict(row.quantizer)
+        values["tokenizer"].setdefault("model", {})["quantizer"] = dict(row.quantizer)
     if row.quantizer.get("method") == CEILING:
         for section in ("codes", "prior", "samples"):
             del values[section]

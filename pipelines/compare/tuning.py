@@ -22,6 +22,8 @@ WEIGHTS: dict[str, float] = {
     each.method: each.weight for each in get_args(QuantizerConfig) if hasattr(each, "weight")
 }
 """The default of the key `weight` of each method that has one."""
+DEFAULT_METHOD = "simvq"
+"""That of a quantizer without the key `method`."""
 LEARNING_RATE = "optim.lr"
 """A key with a dot is one of the experiment's section tokenizer; without one it is the quantizer's."""
 SIGNS = {"heldout/psnr": 1, "heldout/mel": -1}
@@ -81,10 +83,10 @@ def tune(config: CompareConfig) -> tuple[list[CompareRow], list[str]]:
 
 
 def leader(config: CompareConfig, row: CompareRow) -> CompareRow:
-    """The row whose tuning a row shares: the first of its name at the size that tuning is done at."""
+    """The row whose tuning a row shares: the first of its name at the size that tuning is done at; its own with `tune`."""
     size = config.tuning.codebook_size
     same = [one for one in config.rows if (one.name, one.codebook_size) == (row.name, size)]
-    return same[0] if same else row
+    return same[0] if same and not row.tune else row
 
 
 def keys_and_values(config: CompareConfig, row: CompareRow) -> dict[str, list[float]]:
@@ -92,7 +94,7 @@ def keys_and_values(config: CompareConfig, row: CompareRow) -> dict[str, list[fl
     if row.tune or row.tokenizer is not None:
         return row.tune
     tried: dict[str, list[float]] = {}
-    default = row.quantizer.get("weight", WEIGHTS.get(row.quantizer["method"]))
+    default = row.quantizer.get("weight", WEIGHTS.get(row.quantizer.get("method", DEFAULT_METHOD)))
     if default is not None:
         tried["weight"] = [float(f"{factor * default:.6g}") for factor in config.tuning.factors]
     if config.tuning.learning_rates:
@@ -136,10 +138,10 @@ def candidate(config: CompareConfig, row: CompareRow, values: Mapping[str, float
         if "." not in key or OmegaConf.select(OmegaConf.create(plain["tokenizer"]), key) != value
     }
     name = "-".join(f"{key}-{value:g}" for key, value in different.items()) or "as-it-is"
-    folder = config.out / "tuning" / row_name(row) / name
+    folder = config.out / "tuning" / row_name(row) / f"{config.tuning.steps}-steps" / name
     one = experiment_values(config, changed.settings)
     tokenizer = one["tokenizer"] | {"seed": config.seeds[0], "steps": config.tuning.steps}
-    tokenizer["model"]["quantizer"] = dict(changed.quantizer)
+    tokenizer["model"] = tokenizer.get("model", {}) | {"quantizer": dict(changed.quantizer)}
     kept = ("modality", "data", "allow_failed")
     training: dict[str, Any] = {name: one[name] for name in kept if name in one}
     training |= {"run_dir": str(folder), "tokenizer": tokenizer}

@@ -94,7 +94,7 @@ class ScoreSpeechConfig(ScoreConfig):
     data: SpeechDataConfig = field(default_factory=SpeechDataConfig)
     """The clips that the tokenizer and the prior were trained on."""
     voicing: Voicing = "pyin"
-    """The detector of voice: `pyin` on a CPU, `crepe` for published numbers, or `none`."""
+    """The detector of voice: `pyin`, `crepe`, a network whose thresholds are not those of published V/UV F1, or `none`."""
     slow_count: Count = 32
     """Most clips of each set that V/UV F1, opinions and word errors are computed on, spread evenly over it."""
     whisper: str | None = None

@@ -20,6 +20,8 @@ from common.tensors import write_tensors
 from stage1_tokenizer.images.data import ImageDataset
 from stage1_tokenizer.speech.data import SpeechDataset
 
+DECODING = 2
+"""The version of how items are decoded and made as large as a network wants them: to be raised with a change of it."""
 Data = TypeVar("Data", ImageDataset, SpeechDataset)
 Network = TypeVar("Network", bound="Extractor", covariant=True)
 
@@ -90,11 +92,17 @@ def limited(dataset: Data, count: int | None, seed: int) -> Data:
 def cache_key(
     split: str, dataset: ImageDataset | SpeechDataset, extractor: Extractor, **shape: int
 ) -> dict[str, Any]:
-    """All that the features of a split depend on; `shape` is what its items are decoded to."""
+    """All that the features of a split depend on; `shape` is what its items are decoded to.
+
+    The fingerprint that `datasets` keeps of rows changes with any of the files that they were read from.
+    """
+    rows: Any = dataset.rows
     return {
         "split": split,
         "data": asdict(dataset.config),
         "fingerprint": dataset.fingerprint,
+        "rows": None if isinstance(rows, IterableDataset) else rows._fingerprint,
+        "decoding": DECODING,
         **shape,
         "extractor": extractor.name,
         "extractor_sha256": extractor.sha256,

@@ -15,6 +15,7 @@ from pipelines.evaluation.config import ScoreImagesConfig, ScoreSpeechConfig
 from pipelines.evaluation.extractors import second_classifier
 from pipelines.evaluation.figures import codes_figures, curve_figures, read_histogram
 from pipelines.evaluation.images.evaluation import ImageEvaluation
+from pipelines.evaluation.images.extractors import standard_inception
 from pipelines.evaluation.images.protocols import image_protocols
 from pipelines.evaluation.protocols import (
     explanations,
@@ -145,7 +146,8 @@ def finished(config: ScoreImagesConfig | ScoreSpeechConfig) -> Path | None:
     if not (report.is_file() and saved.is_file()):
         return None
     about: dict[str, Any] = read_json(saved).get("provenance", {})
-    same = about.get("config") == to_plain(config) and about.get("inputs") == inputs(config)
+    now = {"config": to_plain(config), "inputs": inputs(config), "packages": packages()}
+    same = {key: about.get(key) for key in now} == now
     whole = about.get("report_sha256") in (
         None,
         sha256(report),
@@ -154,7 +156,7 @@ def finished(config: ScoreImagesConfig | ScoreSpeechConfig) -> Path | None:
 
 
 def inputs(config: ScoreImagesConfig | ScoreSpeechConfig) -> dict[str, str | None]:
-    """The SHA-256 of all files that the scores depend on, but for the data set."""
+    """The SHA-256 of all files that the scores depend on, but for the data set; None of those that are not there."""
     weights = "model.safetensors"
     files = {"tokenizer": config.tokenizer / weights}
     if config.classifier:
@@ -164,10 +166,21 @@ def inputs(config: ScoreImagesConfig | ScoreSpeechConfig) -> dict[str, str | Non
         files["codes"] = config.codes / "manifest.json"
     if config.prior_run:
         files["prior"] = prior_weights(config.prior_run)
-    if isinstance(config, ScoreImagesConfig) and config.statistics:
-        files["statistics"] = config.statistics
+    if isinstance(config, ScoreImagesConfig):
+        files["Inception"] = config.inception_weights or standard_inception()
+        files |= {name: Path(name) / weights for name in config.extractors}
+        if config.statistics:
+            files["statistics"] = config.statistics
+    else:
+        files |= {"whisper": Path(config.whisper) / weights} if config.whisper else {}
+        files |= {"utmos": config.utmos} if config.utmos else {}
     hashes = {name: sha256(path) if path.is_file() else None for name, path in files.items()}
     return hashes | {"samples": samples_sha256(config)}
+
+
+def packages() -> dict[str, str]:
+    """The versions of the installed packages that the metrics depend on."""
+    return {name: own for name in PACKAGES if (own := version_of(name))}
 
 
 def prior_weights(prior_run: Path) -> Path:
@@ -237,7 +250,7 @@ def provenance(
         "inputs": inputs(config),
         "sampling": sampling and summary(sampling),
         "environment": environment(),
-        "packages": {name: own for name in PACKAGES if (own := version_of(name))},
+        "packages": packages(),
     }
 
 

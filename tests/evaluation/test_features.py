@@ -1,12 +1,13 @@
 """The cache of features."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from pipelines.evaluation.features import limited
 from pipelines.evaluation.images.extractors import ClassifierExtractor, reference
-from stage1_tokenizer.images.data import ImageDataConfig, load_images
+from stage1_tokenizer.images.data import ImageDataConfig, digits_rows, load_images
 
 
 def test_the_cache_is_of_one_extractor_split_and_count(
@@ -25,3 +26,23 @@ def test_the_cache_is_of_one_extractor_split_and_count(
     reference("held-out", images, classifier, 64, tmp_path)
     classifier.sha256 = kept
     assert len([path for path in tmp_path.glob("[!.]*") if path.name != "fresh"]) == 3
+
+
+def test_images_that_changed_under_their_name_have_features_of_their_own(
+    classifier: ClassifierExtractor, tmp_path: Path
+) -> None:
+    """Though the fingerprint of a split, of 64 items spread over it, is the same."""
+    file, cache = str(tmp_path / "train.parquet"), tmp_path / "cache"
+    rows = digits_rows("train")
+    config = ImageDataConfig(source="parquet", train=file, validation="not read")
+    references = []
+    for first in (1, 3):  # the 2nd item is not looked at
+        changed = [0, first, *range(2, len(rows))]
+        rows.select(changed).to_parquet(file)
+        images = load_images(config, "train", channels=1, size=8)
+        whole = replace(images, rows=images.rows.select(range(200)))
+        references.append((images.fingerprint, reference("train", whole, classifier, 64, cache)))
+        again = reference("train", whole, classifier, 64, cache)
+        assert again.sha256 == references[-1][1].sha256
+    assert references[0][0] == references[1][0]
+    assert references[0][1].sha256 != references[1][1].sha256

@@ -11,6 +11,7 @@ from helpers.scores import metrics_by_row
 from common.config import to_plain
 from common.files import sha256
 from pipelines.evaluation.config import ScoreImagesConfig
+from pipelines.evaluation.images.extractors import standard_inception
 from pipelines.evaluation.images.metrics import LPIPS, SSIM
 from pipelines.evaluation.score import compact, finished, read_sampling, score, score_table
 from pipelines.evaluation.table import WIDTH
@@ -114,5 +115,11 @@ def test_a_tokenizer_alone_is_scored_without_samples(
     rows = {row["name"] for row in json.loads((tmp_path / "score.json").read_text())["rows"]}
     assert rows == {"reconstruction", "held-out vs train", "train vs train"}
     assert "Nearest" not in report.read_text() and finished(alone) == report
+    weights = standard_inception()
+    weights.parent.mkdir(parents=True, exist_ok=True)
+    weights.write_bytes(b"have come since")
+    assert finished(alone) is None
+    weights.unlink()
+    assert finished(alone) == report
     with pytest.raises(ValueError, match="set samples or out"):
         dataclasses.replace(setting, samples=None, out=None)

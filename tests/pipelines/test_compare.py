@@ -22,6 +22,7 @@ from pipelines.compare.study import classify, compare, prepare, refuse_shared_fo
 from pipelines.compare.table import csv_text, holm, indistinguishable, markdown
 from pipelines.evaluation.table import Metric
 from pipelines.experiment import read_experiment
+from pipelines.recipe_list import config_path
 from stage1_tokenizer import ImageTokenizer
 
 ROOT = Path(__file__).parents[2]
@@ -31,11 +32,10 @@ ROOT = Path(__file__).parents[2]
 def study(tmp_path_factory: pytest.TempPathFactory) -> CompareConfig:
     """The smoke study, run to its end in a folder of its own."""
     folder = tmp_path_factory.mktemp("study")
-    (folder / "configs").symlink_to(ROOT / "configs")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("PYTHONPATH", str(ROOT))
-        config = load_config(CompareConfig, Path("configs/compare/smoke.yaml"))
+        config = load_config(CompareConfig, config_path("compare/smoke"))
         compare(config)
     return load_config(
         CompareConfig, ROOT / "configs/compare/smoke.yaml", [f"out={folder / config.out}"]
@@ -87,7 +87,7 @@ def test_running_again_trains_nothing_and_a_row_that_fails_is_named(
     shutil.copytree(study.out.parents[2], folder, symlinks=True)
     monkeypatch.chdir(folder)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    config = load_config(CompareConfig, Path("configs/compare/smoke.yaml"))
+    config = load_config(CompareConfig, config_path("compare/smoke"))
     bad = CompareRow(name="bad", codebook_size=64, quantizer={"method": "fsq", "levels": [1]})
     before = {p: p.stat().st_mtime_ns for p in folder.rglob("state.safetensors")}
     with pytest.raises(ValueError, match="rows/bad-k64-s0 failed"):
@@ -100,8 +100,7 @@ def test_running_again_trains_nothing_and_a_row_that_fails_is_named(
 
 @pytest.mark.parametrize("name", sorted(p.name for p in (ROOT / "configs/compare").iterdir()))
 def test_every_row_of_every_study_makes_valid_configs(name: str, tmp_path: Path) -> None:
-    given = load_config(CompareConfig, ROOT / "configs/compare" / name, [f"out={tmp_path}"])
-    config = replace(given, experiment=ROOT / given.experiment)
+    config = load_config(CompareConfig, ROOT / "configs/compare" / name, [f"out={tmp_path}"])
     for row in config.rows:
         read_experiment(prepare(config, row, seed=0) / "experiment.yaml")
 
@@ -122,13 +121,20 @@ def test_a_classifier_from_elsewhere_takes_the_place_of_the_study_s(tmp_path: Pa
     given = "settings.score.classifier=docs/comparison/classifier/model"
     path = ROOT / "configs/compare/digits.yaml"
     config = load_config(CompareConfig, path, [given, f"out={tmp_path}"])
-    config = replace(config, experiment=ROOT / config.experiment)
     classify(config)
     assert not [*tmp_path.iterdir()]
     row = prepare(config, config.rows[0], seed=0)
     configs = read_experiment(row / "experiment.yaml").configs
     assert "classifier" not in configs
     assert configs["score"].classifier == Path("docs/comparison/classifier/model")
+    assert configs["samples"].classifier == configs["score"].classifier
+
+
+def test_a_guidance_may_be_chosen_from_a_list_by_the_classifier_of_all_rows(tmp_path: Path) -> None:
+    row = CompareRow(name="a", codebook_size=512, quantizer={"codebook_size": 512, "code_dim": 8})
+    config = CompareConfig(experiment=Path("mnist"), out=tmp_path, rows=(row,))
+    samples = read_experiment(prepare(config, row, seed=0) / "experiment.yaml").config("samples")
+    assert len(samples.guidance) > 1 and samples.classifier == tmp_path / "classifier/model"
 
 
 def test_mistakes_are_told_in_a_sentence(tmp_path: Path) -> None:
@@ -138,7 +144,9 @@ def test_mistakes_are_told_in_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="differ in name, codebook_size or code_dim"):
         CompareConfig(experiment=tmp_path, out=tmp_path, rows=(row, row))
     config = CompareConfig(experiment=tmp_path, out=tmp_path, rows=(row,))
-    with pytest.raises(ValueError, match=r"is not a file: set experiment"):
+    with pytest.raises(
+        ValueError, match=r"is neither a file nor the name of a recipe: set experiment"
+    ):
         experiment_values(config, {})
     (tmp_path / "a.yaml").write_text("tokenizer:\n")
     with pytest.raises(ValueError, match=r"has no section codes: set experiment"):

@@ -15,7 +15,7 @@ from pipelines.compare.lines import lines_of
 from pipelines.compare.metrics import Measured
 from pipelines.compare.study import prepare
 from pipelines.compare.table import csv_text, markdown
-from pipelines.compare.tuning import WEIGHTS, Candidate, Tried, best, candidates, tune
+from pipelines.compare.tuning import WEIGHTS, Candidate, Tried, best, candidates, leader, tune
 
 ROOT = Path(__file__).parents[2]
 
@@ -72,7 +72,7 @@ def test_the_weight_that_does_best_reaches_all_rows_of_its_name(
         ("VQ", "16", "inf"),
     ]
     assert [one["chosen"] for one in lines] == ["True", "False"] and lines[1]["score"] == ""
-    run = tmp_path / "tuning" / "vq-k16-d8" / "weight-0.5"
+    run = tmp_path / "tuning/vq-k16-d8/4-steps/weight-0.5"
     told = read_metrics(run / "tokenizer")[-1]
     assert told["step"] == 4 and float(lines[0]["score"]) == told["heldout/psnr"]
     assert "seed: 5" in (run / "experiment.yaml").read_text()
@@ -86,8 +86,18 @@ def test_what_is_tuned_is_not_run_again(tmp_path: Path, monkeypatch: pytest.Monk
     rows, failed = tune(config)
     assert rows[0].quantizer["weight"] == 0.3 and failed == []
     longer = replace(config, tuning=replace(config.tuning, steps=5))
+    folders = [
+        {one.folder for one in candidates(each, config.rows[0], {})} for each in (config, longer)
+    ]
+    assert not set.intersection(*folders)  # trainings of 4 steps do not go on to 5
     with pytest.raises(FileNotFoundError):  # of another budget: they would run
         tune(longer)
+
+
+def test_a_row_with_values_of_its_own_leads_itself(tmp_path: Path) -> None:
+    rows = (row("VQ", 64), row("VQ", 128, tune={"weight": [7.0]}), row("VQ", 32))
+    config = study(tmp_path, rows, codebook_size=64)
+    assert [leader(config, each) for each in rows] == [rows[0], rows[1], rows[0]]
 
 
 def test_every_weight_is_a_multiple_of_the_methods_own(tmp_path: Path) -> None:
@@ -105,6 +115,10 @@ def test_every_weight_is_a_multiple_of_the_methods_own(tmp_path: Path) -> None:
     assert values(lc(weight=10.0)) == [("weight", 3.0), ("weight", 10.0)]
     assert values(replace(lc(), tune={"beta": [0.1, 0.2, 0.4]}))[2] == ("beta", 0.4)
     assert values(row("FSQ", 64, quantizer={"method": "fsq", "levels": [4, 4]})) == []
+    assert values(row("SimVQ", 64, quantizer={"codebook_size": 64})) == [
+        ("weight", 0.3 * WEIGHTS["simvq"]),
+        ("weight", WEIGHTS["simvq"]),
+    ]
     assert values(CompareRow(name="theirs", codebook_size=64, tokenizer=Path("model"))) == []
     steps = {candidate.config["tokenizer"]["steps"] for candidate in candidates(config, lc(), {})}
     assert steps == {4}  # the same for all
@@ -158,7 +172,7 @@ def test_a_row_whose_candidates_all_fail_is_named_and_left_out(
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     rows, failed = tune(study(tmp_path, (row("VQ", 64, tune={"wieght": [1.0]}),)))
     assert rows == [] and failed == ["tuning/vq-k64-d8"]
-    log = (tmp_path / "tuning/vq-k64-d8/wieght-1/log.txt").read_text()
+    log = (tmp_path / "tuning/vq-k64-d8/4-steps/wieght-1/log.txt").read_text()
     assert "wieght" in log
 
 

@@ -169,7 +169,8 @@ class ImageEvaluation:
 
     def scrambled(self, count: int) -> Iterator[Batch]:
         """Held-out images, chosen at random by the seed, whose blocks have changed places."""
-        chosen = set(epoch_order(len(self.heldout), self.config.seed, 0)[:count].tolist())
+        places = self.references[0].heldout.features.indices  # of those that can be decoded
+        chosen = set(places[epoch_order(len(places), self.config.seed, 0)[:count]].tolist())
         for batch in image_batches(self.heldout, self.config.batch_size, chosen):
             pairs = zip(batch.images, batch.indices.tolist(), strict=True)
             yield replace(batch, images=torch.stack([scrambled_image(*pair) for pair in pairs]))

@@ -156,6 +156,11 @@ def choose_extractors(config: ScoreImagesConfig, device: torch.device) -> list[I
     return [UntrainedExtractor(device), UntrainedExtractor(device, kernel=7, seed=1)]
 
 
+def standard_inception() -> Path:
+    """Where torch-fidelity puts Inception's weights."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE
+
+
 def load_inception(
     inception_weights: Path | None, allow_download: bool, device: torch.device
 ) -> InceptionExtractor | Unavailable:
@@ -164,7 +169,7 @@ def load_inception(
         raise ValueError(
             f"inception_weights={inception_weights} is not a file: set inception_weights"
         )
-    standard = Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE
+    standard = standard_inception()
     if inception_weights is None and not standard.is_file() and allow_download:
         standard.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -33,7 +33,10 @@ def samples_figure(sampled: SampledImages, sampling: dict[str, Any]) -> Figure:
     places = [[i for i, own in enumerate(labels) if own == label] for label in shown]
     columns = min(PER_CLASS, *map(len, places), len(labels))
     images = select(sampled.batches(256), [place for own in places for place in own[:columns]])
-    caption = f"The first {columns} samples of each label, uncurated."
+    whose = " of each label" if sampling["labels"] else ""
+    if len(shown) < len(set(labels)):
+        whose = f" of each of the first {len(shown)} labels"
+    caption = f"The first {columns} samples{whose}, uncurated."
     if sampling["labels"]:
         names = sampling["classes"] or ()
         named = [names[label] if label < len(names) else str(label) for label in shown]

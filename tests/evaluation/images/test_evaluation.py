@@ -4,11 +4,13 @@ import dataclasses
 import json
 from pathlib import Path
 
+import pytest
 from helpers.scores import metrics_by_row
 
 from pipelines.evaluation.config import ScoreImagesConfig
 from pipelines.evaluation.images.metrics import LPIPS, SSIM
 from pipelines.evaluation.score import score
+from stage1_tokenizer.images.data import ImageDataConfig, digits_rows
 
 
 def test_the_rows_and_their_metrics(report: Path) -> None:
@@ -52,6 +54,23 @@ def test_the_metrics_know_the_real_images_from_noise(report: Path) -> None:
     assert metrics["held-out vs train"][key]["value"] < 0.1 * metrics["samples"][key]["value"]
     scrambled = metrics["scrambled"][key]["value"]
     assert metrics["held-out vs train"][key]["value"] < scrambled < metrics["samples"][key]["value"]
+
+
+@pytest.mark.slow
+def test_streams_are_scored_as_what_they_are_streams_of(
+    setting: ScoreImagesConfig, tmp_path: Path, no_weights: None
+) -> None:
+    files = {split: str(tmp_path / f"{split}.parquet") for split in ("train", "test")}
+    for split, file in files.items():
+        digits_rows(split).to_parquet(file)
+    scores = []
+    for streaming in (False, True):
+        data = ImageDataConfig(
+            source="parquet", train=files["train"], validation=files["test"], streaming=streaming
+        )
+        config = dataclasses.replace(setting, data=data, out=tmp_path / str(streaming))
+        scores.append(metrics_by_row(score(config)))
+    assert scores[0] == scores[1]
 
 
 def test_without_labels_and_on_a_part_of_the_references(
