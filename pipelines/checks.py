@@ -41,6 +41,7 @@ def check_before(configs: Mapping[str, Any]) -> None:
             source_folder(source, part)
     check_shapes(configs)
     check_count(configs)
+    check_samples(configs)
     check_results(configs)
     data = next((each.data for each in configs.values() if hasattr(each, "data")), None)
     if data is not None:
@@ -57,6 +58,34 @@ def check_count(configs: Mapping[str, Any]) -> None:
         raise ValueError(
             f"samples.count={samples.count}, but a score takes at least {FEWEST_IMAGES} images: set samples.count, or leave "
             "the section score out"
+        )
+
+
+def check_samples(configs: Mapping[str, Any]) -> None:
+    """Raises ValueError for samples that ask for what the prior is not to learn, and for prompts that are not there."""
+    samples, prior = configs.get("samples"), configs.get("prior")
+    prompts = getattr(samples, "prompts", None)
+    if prompts is not None and not prompts.is_dir():
+        raise ValueError(f"samples.prompts={prompts} is not a folder: set samples.prompts")
+    if samples is None or prior is None or samples.pipeline.parent != prior.run_dir:
+        return
+    if prior.label_dropout == 0 and prior.condition != "none" and samples.guidance != 1:
+        raise ValueError(
+            f"samples.guidance={samples.guidance}, but with prior.label_dropout=0 the prior never learns without a condition, "
+            "which guidance compares with: set samples.guidance=1, or prior.label_dropout"
+        )
+    learned = (prior.condition or "label").split("+")
+    for kind in ("label", "speaker", "text"):
+        given = getattr(samples, f"{kind}s", None)
+        if given is not None and kind not in learned:
+            raise ValueError(
+                f"samples.{kind}s={given}, but prior.condition={prior.condition!r}: leave samples.{kind}s out, or set "
+                "prior.condition"
+            )
+    most = getattr(samples, "max_codes", None)
+    if most is not None and prior.max_codes is not None and most > prior.max_codes:
+        raise ValueError(
+            f"samples.max_codes={most}, but prior.max_codes={prior.max_codes}: set one of them"
         )
 
 

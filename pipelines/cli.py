@@ -244,7 +244,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if (text := help_of(arguments)) is not None:
             print(text)
             sys.exit(0)
-        args = parser().parse_args(arguments)
+        args = parser().parse_args(processes_last(arguments))
         if getattr(args, "processes", 1) > 1 and LAUNCHED not in os.environ:
             launch(args.processes, arguments)
             return
@@ -257,6 +257,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         end(1, f"simvq {verb}: stopped; the same command goes on")
     leave_processes()
+
+
+def processes_last(words: list[str]) -> list[str]:
+    """The words with `--processes N` after all others: argparse takes no key=value after an option."""
+    if "--processes" not in words:
+        return words
+    place = words.index("--processes")
+    return [*words[:place], *words[place + 2 :], *words[place : place + 2]]
 
 
 def leave_processes() -> None:

@@ -164,5 +164,6 @@ def description(pipeline: Pipeline) -> dict[str, Any]:
             "sample_rate": config.sample_rate,
             "hop": config.hop,
             "shortest": SHORTEST,
+            "decoder_window": config.decoder_window,
         }
     return about | {"grid": list(pipeline.tokenizer.config.grid)}

@@ -59,6 +59,7 @@ def guidance_distances(
         "guidance": list(config.guidance),
         "seed": seed,
         "settings": {key: value for key, value in to_plain(config).items() if key not in left_out},
+        "tokenizer_sha256": sha256(folder / "tokenizer" / "model.safetensors"),
         "prior_sha256": sha256(folder / "prior" / "model.safetensors"),
         "classifier_sha256": sha256(config.classifier / "model.safetensors"),
     }

@@ -41,7 +41,7 @@ def model_card(
     about = scored.get("provenance", {})
     data = about.get("config", {}).get("data", {})
     rows = [row for row in rows_of(scored) if row.name in SHOWN_ROWS]
-    source, kind = str(data.get("source", "unknown")), task(pipeline)
+    source, kind = data_name(data), task(pipeline)
     speech = isinstance(pipeline, SpeechGenerationPipeline)
     metadata = ModelCardData(
         model_name=name.split("/")[1],
@@ -49,7 +49,7 @@ def model_card(
         library_name="simvq-pipeline",
         pipeline_tag=kind,
         tags=["simvq", "vector-quantization", "speech" if speech else "image-generation"],
-        datasets=source if re.fullmatch(r"[\w.-]+/[\w.-]+", source) else None,
+        datasets=source if "/" in source else None,
         eval_results=eval_results(rows, data, kind) or None,
     )
     return ModelCard.from_template(
@@ -58,7 +58,7 @@ def model_card(
         title=name.split("/")[1],
         summary=summary(pipeline),
         examples="\n".join(shown(path, name) for path in examples),
-        code=code(pipeline, name, (about.get("sampling") or {}).get("guidance")),
+        code=code(pipeline, name, about.get("sampling") or {}),
         items="clip" if speech else "image",
         parts=parts(pipeline),
         scores=scores_table(rows),
@@ -114,13 +114,17 @@ def parts(pipeline: Pipeline) -> list[str]:
     ]
 
 
-def code(pipeline: Pipeline, name: str, guidance: float | None) -> str:
-    """Six lines that make three samples, with the guidance of the scored ones."""
-    sizes = pipeline.prior.config.parts
+def code(pipeline: Pipeline, name: str, sampling: dict[str, Any]) -> str:
+    """Six lines that make three samples, with the guidance of the scored ones, and of texts the first."""
+    sizes, guidance = pipeline.prior.config.parts, sampling.get("guidance")
     asked = {"labels": sizes.get("label"), "speakers": sizes.get("speaker")}
     conditions = "".join(
         f"{key}={[i % size for i in range(3)]}, " for key, size in asked.items() if size
     )
+    if "text" in sizes:
+        characters = pipeline.prior.config.characters
+        texts = sampling.get("texts") or [characters[: pipeline.prior.config.text_length]]
+        conditions = f"texts={[texts[i % len(texts)] for i in range(3)]}, "
     scale = f", guidance={guidance:g}" if guidance not in (None, 1) else ""
     speech = isinstance(pipeline, SpeechGenerationPipeline)
     template = SPEECH_CODE if speech else IMAGE_CODE
@@ -129,13 +133,13 @@ def code(pipeline: Pipeline, name: str, guidance: float | None) -> str:
 
 def eval_results(rows: list[ScoreRow], data: dict[str, Any], kind: str) -> list[EvalResult]:
     """Every value of samples and reconstructions, as the Hub's model-index has it."""
-    name = Path(str(data.get("source", "unknown"))).name
+    name = data_name(data)
     return [
         EvalResult(
             task_type=kind,
             task_name=row.name,
-            dataset_type=str(data.get("source", "unknown")),
-            dataset_name=name,
+            dataset_type=name,
+            dataset_name=name.rpartition("/")[2],
             dataset_split=scored_split(data),
             metric_type=re.sub(r"\W+", "-", metric_name.lower()).strip("-"),
             metric_name=f"{metric_name}, {row.name}",
@@ -147,9 +151,18 @@ def eval_results(rows: list[ScoreRow], data: dict[str, Any], kind: str) -> list[
     ]
 
 
+def data_name(data: dict[str, Any]) -> str:
+    """The Hub's name of a data set, or of one that is embedded; where it lies on the writer's machine is not told."""
+    source = str(data.get("source", "unknown"))
+    there = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", source) and not Path(source).exists()
+    return source if there and source != "parquet" else "local data"
+
+
 def scored_split(data: dict[str, Any]) -> str:
-    """The split that was scored."""
-    return str(data.get("test") or data.get("validation") or "validation")
+    """The split that was scored; where it is a file, what it is for."""
+    part = "test" if data.get("test") else "validation"
+    split = str(data.get(part) or part)
+    return part if data.get("source") == "parquet" or "/" in split else split
 
 
 def scores_table(rows: list[ScoreRow]) -> str:

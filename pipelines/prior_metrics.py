@@ -4,7 +4,7 @@ from pathlib import Path
 
 from common.codes import code_files, read_codes, read_manifest
 from common.processes import processes
-from pipelines.evaluation.table import Metric, Metrics
+from pipelines.evaluation.table import Metric, Metrics, Unavailable
 from stage2_prior.build import load_prior
 from stage2_prior.evaluate import evaluate_prior
 
@@ -22,7 +22,10 @@ def prior_metrics(prior_run: Path | None, codes: Path | None) -> dict[str, Metri
     read_manifest(codes)
     split = "test" if code_files(codes, "test") else "validation"
     prior = load_prior(prior_run / "pipeline" / "prior").to(processes().device)
-    values = evaluate_prior(prior, read_codes(codes, "train"), read_codes(codes, split))
+    try:
+        values = evaluate_prior(prior, read_codes(codes, "train"), read_codes(codes, split))
+    except ValueError as error:  # items with a speaker or a character that training has not
+        return {"samples": {BITS: Unavailable(f"{split} items: {error}")}}
     count = int(values["items"])
 
     def bits(key: str, what: str) -> Metric:

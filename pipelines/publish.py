@@ -13,7 +13,7 @@ from huggingface_hub.errors import HTTPError as HubError  # httpx's or httpx2's,
 from huggingface_hub.utils import validate_repo_id
 
 from common.config import load_config
-from common.files import read_json
+from common.files import read_json, sha256
 from pipelines.generation.load import load_pipeline
 from pipelines.generation.pipeline_folder import read_pipeline
 from pipelines.model_card import model_card, save_examples
@@ -26,7 +26,7 @@ class PushConfig:
     license: str | None = None
     """Licence of the weights, as the Hub abbreviates it, such as cc-by-4.0: what the data allows; null says that none is stated."""
     private: bool = False
-    """Make a new repository private."""
+    """Make a new repository private; one that is there already must be."""
     score: Path | None = None
     """A score.json for the card; null for that of the pipeline's run."""
     samples: Path | None = None
@@ -37,7 +37,7 @@ def push(pipeline: Path, name: str, options: Sequence[str] = ()) -> str:
     """Puts a pipeline into the Hub's repository `name`, which is made if need be; returns its address.
 
     `options` are keys of PushConfig, such as license=cc-by-4.0. Raises ValueError for a folder that is no pipeline,
-    and with what the Hub says where it refuses.
+    for scores and samples of another, and with what the Hub says where it refuses.
     """
     config = load_config(PushConfig, None, options)
     folder = pipeline_folder(pipeline)
@@ -45,6 +45,16 @@ def push(pipeline: Path, name: str, options: Sequence[str] = ()) -> str:
     score, samples = config.score or run / "score" / "score.json", config.samples or run / "samples"
     if config.score is not None and not score.is_file():
         raise ValueError(f"score={score} is not a file: set score, or leave it out")
+    sampling = samples / "sample.json"
+    if config.samples is not None and not sampling.is_file():
+        raise ValueError(
+            f"samples={samples} has no sample.json: set samples to a folder of `simvq sample`"
+        )
+    scored = read_json(score) if score.is_file() else {}
+    if scored:
+        check_own(folder, scored["provenance"].get("sampling") or {}, score)
+    if sampling.is_file():
+        check_own(folder, read_json(sampling), sampling)
     try:
         validate_repo_id(name)
         if name.count("/") != 1:
@@ -54,11 +64,20 @@ def push(pipeline: Path, name: str, options: Sequence[str] = ()) -> str:
     with tempfile.TemporaryDirectory() as temporary:
         whole = Path(temporary) / "pipeline"
         shutil.copytree(folder, whole, ignore=shutil.ignore_patterns(".*"))
-        examples = save_examples(samples, whole)
-        scored = read_json(score) if score.is_file() else {}
+        examples = save_examples(samples, whole) if sampling.is_file() else []
         card = model_card(load_pipeline(folder), name, scored, examples, config.license)
         card.save(whole / "README.md")
         return uploaded(whole, name, config.private)
+
+
+def check_own(folder: Path, sampling: dict[str, Any], file: Path) -> None:
+    """Raises ValueError where samples, which `file` is of, are by other weights than the pipeline's."""
+    for part in ("tokenizer", "prior"):
+        own = sha256(folder / part / "model.safetensors")
+        if sampling.get(f"{part}_sha256", own) != own:
+            raise ValueError(
+                f"{file} is of another {part} than {folder} has: sample and score again, or set samples and score"
+            )
 
 
 def pipeline_folder(place: Path) -> Path:
@@ -73,10 +92,14 @@ def pipeline_folder(place: Path) -> Path:
 
 
 def uploaded(folder: Path, name: str, private: bool) -> str:
-    """The address of a repository that now has the files of a folder."""
+    """The address of a repository that now has the files of a folder. Raises ValueError as `push` does."""
     api = HfApi()
     try:
         address: Any = api.create_repo(name, private=private, exist_ok=True)
+        if private and not api.repo_info(name).private:
+            raise ValueError(
+                f"{name} is there already, and public: make it private on the Hub, or give private=false"
+            )
         api.upload_folder(repo_id=name, folder_path=folder, commit_message="A pipeline of SimVQ")
     except LocalTokenNotFoundError:
         raise ValueError(

@@ -53,7 +53,7 @@ def build_prior(
     architecture = prior_architecture(
         config,
         tokenizer.quantizer,
-        **lengths(config, manifest, items["train"], tokenizer.quantizer.spec.levels),
+        **lengths(config, manifest, items, tokenizer.quantizer.spec.levels),
         **condition(config, manifest, items),
     )
     torch.manual_seed(config.seed)
@@ -102,11 +102,12 @@ def check_tokenizer(
 
 
 def lengths(
-    config: TrainPriorConfig, manifest: dict[str, Any], train: Dataset, levels: int
+    config: TrainPriorConfig, manifest: dict[str, Any], items: dict[str, Dataset], levels: int
 ) -> dict[str, Any]:
     """What a prior's config says of lengths: all sequences are equally long where the codes are grids, else they end.
 
-    Raises ValueError for lengths that are set for grids.
+    Raises ValueError for lengths that are set for grids, and for held-out sequences that have more places than the
+    prior tells apart.
     """
     if "grid" in manifest:
         if (config.min_codes, config.max_codes) != (1, None):
@@ -116,13 +117,17 @@ def lengths(
             )
         height, width = manifest["grid"]
         return {"length": height * width * levels}
-    longest = max(map(len, train["codes"]))
-    half_more = -(-3 * longest // (2 * levels)) * levels
-    return {
-        "length": longest,
-        "min_codes": config.min_codes,
-        "max_codes": half_more if config.max_codes is None else config.max_codes,
-    }
+    longest = {split: max(map(len, rows["codes"])) for split, rows in items.items()}
+    half_more = -(-3 * longest["train"] // (2 * levels)) * levels
+    most = max(half_more, *longest.values()) if config.max_codes is None else config.max_codes
+    split = max(longest, key=longest.__getitem__)
+    if longest[split] > most and (config.order != "raster" or config.style == "gpt2"):
+        raise ValueError(
+            f"max_codes={most}, but a {split} item of {config.codes} has {longest[split]} codes, and order="
+            f"{config.order!r} with style={config.style!r} has places for no more: set max_codes=null, or order=raster and "
+            "style=llama"
+        )
+    return {"length": longest["train"], "min_codes": config.min_codes, "max_codes": most}
 
 
 def condition(

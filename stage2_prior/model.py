@@ -163,9 +163,10 @@ class Prior(HubModel):
         speakers: Sequence[int] | None = None,
         texts: Sequence[str] | None = None,
     ) -> Int[Tensor, "b p"]:
-        """The conditions of `count` items, as entries of condition_embedding; what is left out is none.
+        """The conditions of `count` items, as entries of condition_embedding; none where all parts are left out.
 
-        Raises ValueError for what this prior does not know.
+        Raises ValueError for what this prior does not know, and for a part without the other: training withholds
+        both or none.
         """
         config, given = self.config, {"label": labels, "speaker": speakers, "text": texts}
         for name, values in given.items():
@@ -176,6 +177,12 @@ class Prior(HubModel):
                 )
             if values is not None and len(values) != count:
                 raise ValueError(f"{len(values)} {name}s for {count} samples: give one for each")
+        without = [f"{name}s" for name in config.parts if given[name] is None]
+        if without and len(without) < len(config.parts):
+            raise ValueError(
+                f"this prior learned {' and '.join(config.parts)} together, and {' and '.join(without)} were left out: "
+                "give both, or neither"
+            )
         if texts is not None:
             characters, padding = config.characters, config.no_condition
             return torch.stack([spelled(text.lower(), characters, padding) for text in texts])

@@ -9,7 +9,7 @@ from torch import nn
 
 from common.checkpointing import recompute
 from common.checkpoints import Stateful
-from common.codes import read_codes, read_manifest
+from common.codes import code_files, read_codes, read_manifest
 from common.early_stopping import Best
 from common.sharding import shard, take_whole_states
 from common.training import Average, StepGuard, compiled
@@ -19,6 +19,9 @@ from stage2_prior.model import Prior
 from stage2_prior.ngrams import baselines
 from stage2_prior.optimizers import new_optimizers
 from stage2_prior.train_config import TrainPriorConfig
+
+SPLITS = ("train", "validation", "test")
+"""Of codes; the last, where it is there, is asked for its lengths and the characters of its texts alone."""
 
 
 @dataclass
@@ -70,7 +73,8 @@ def prepare(config: TrainPriorConfig, accelerator: Accelerator) -> Training:
     Raises ValueError for codes that do not fit the config.
     """
     manifest = read_manifest(config.codes)
-    items = {split: read_codes(config.codes, split) for split in ("train", "validation")}
+    there = [split for split in SPLITS if code_files(config.codes, split)]
+    items = {split: read_codes(config.codes, split) for split in there}
     prior = build_prior(config, manifest, items)
     if config.checkpointing:
         recompute(prior)

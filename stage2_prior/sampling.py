@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Literal, get_args
 
 import torch
@@ -24,6 +25,9 @@ GPU_PROBABILITIES_AT_ONCE = 2**26
 """The same on a GPU, where few calls are faster: half a gigabyte."""
 WINDOW = 10
 """Last codes in which repetitions are counted (VALL-E 2, arXiv 2406.05370)."""
+NUMBERS = ("guidance", "power", "temperature", "top_p")
+WHOLES = ("top_k", "min_codes", "max_codes", "repetitions")
+"""Options that are numbers, and that are whole numbers, the latter None for none but for top_k."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,13 +56,25 @@ class SamplingOptions:
         if self.schedule not in get_args(Schedule):
             known = ", ".join(get_args(Schedule))
             raise ValueError(f"schedule={self.schedule!r} must be one of {known}")
-        if not (math.isfinite(self.guidance) and math.isfinite(self.power)):
-            raise ValueError(f"guidance={self.guidance} and power={self.power} must be finite")
+        for name in (*NUMBERS, *WHOLES):
+            value, number = getattr(self, name), name in NUMBERS
+            if value is None and name in WHOLES[1:]:
+                continue
+            if isinstance(value, bool) or not isinstance(value, Real if number else Integral):
+                raise ValueError(f"{name}={value!r} must be a {'' if number else 'whole '}number")
+        if not (math.isfinite(self.guidance) and 0 <= self.power < math.inf):
+            raise ValueError(
+                f"guidance={self.guidance} must be finite and power={self.power} 0 or more"
+            )
         if not 0 <= self.temperature < math.inf:
             raise ValueError(f"temperature={self.temperature} must be 0 or more")
         if self.top_k < 0 or not 0 < self.top_p <= 1:
             raise ValueError(
                 f"top_k={self.top_k} must be 0 or more and top_p={self.top_p} above 0 and at most 1"
+            )
+        if self.repetitions is not None and self.repetitions < 0:
+            raise ValueError(
+                f"repetitions={self.repetitions} must be 0 or more, or None for no replacement"
             )
 
 

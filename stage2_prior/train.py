@@ -44,7 +44,8 @@ def train_prior(config: TrainPriorConfig) -> Path:
         loss, norm = take_step(run, batches, step)
         clock.count(run.codes_per_step)
         done = step + 1
-        if done % config.log_every == 0 or done == config.steps:
+        evaluates = ends_epoch(done, config.batch_size, len(run.train)) or done == config.steps
+        if done % config.log_every == 0 or evaluates:
             mean = float(accelerator.reduce(loss, "mean"))
             metrics = {
                 "loss/train": mean,
@@ -59,13 +60,14 @@ def train_prior(config: TrainPriorConfig) -> Path:
             progress.line(done, f"loss {mean:.3f}")
         elif progress.overdue():
             progress.line(done, f"loss {float(loss.detach()):.3f}")
-        if ends_epoch(done, config.batch_size, len(run.train)) or done == config.steps:
+        if evaluates:
             progress.line(done, in_words(validate(run, done)))
             clock.rate()  # the evaluation took none of a step's time
         last = done == config.steps or run.best.should_stop(config.patience)
         if done % config.save_every == 0 or last:
             save_checkpoint(config.run_dir, done, run.parts, config.keep_checkpoints)
             accelerator.wait_for_everyone()
+            clock.rate()  # nor did the checkpoint
         if last:
             break
     finish_run(config, accelerator, done)

@@ -1,6 +1,7 @@
-"""Samples of an exported pipeline with NumPy and onnxruntime alone: `python sample.py FOLDER LABEL SEED [GUIDANCE]`.
+"""Samples of an exported pipeline with NumPy and onnxruntime alone: `python sample.py FOLDER CONDITION SEED [GUIDANCE]`.
 
-The same label, seed and guidance give the same sample as the pipeline itself, but for ties within rounding.
+The condition is the number of a label or a speaker, or of both, as in 3,0. The same condition, seed and guidance give
+the same sample as the pipeline itself, but for ties within rounding.
 """
 
 import json
@@ -31,12 +32,13 @@ def next_code(logits, about, place, random):
     return int(np.searchsorted(cumulative, float(random) * cumulative[-1], side="right"))
 
 
-def sample(folder, label, seed, guidance=1.0):
+def sample(folder, numbers, seed, guidance=1.0):
     """The codes of one sample; the second row of the batch, without condition, is for guidance."""
     about, prior = json.loads((folder / "pipeline.json").read_text()), graph(folder, "prior")
     condition = list(about["no_condition"])
-    if "label" in about["parts"]:  # the first part of a condition
-        condition[0] += label - about["parts"]["label"]
+    if "text" not in about["parts"]:  # of a prior by text, none
+        for place, (size, number) in enumerate(zip(about["parts"].values(), numbers, strict=True)):
+            condition[place] += number - size
     layers, two, _, heads, _, size = about["past"]
     past, codes = np.zeros((layers, two, 2, heads, 0, size), np.float32), []
     together, nothing = (
@@ -66,8 +68,10 @@ def sample(folder, label, seed, guidance=1.0):
     return np.array(codes), about
 
 
-def main(folder, label, seed, guidance=1.0):
-    codes, about = sample(folder, label, seed, guidance)
+def main(folder, condition, seed, guidance=1.0):
+    codes, about = sample(
+        folder, [int(number) for number in condition.split(",") if number], seed, guidance
+    )
     levels = len(about["level_sizes"])
     shape = [*about.get("grid", [-1]), *([levels] if levels > 1 else [])]
     (output,) = graph(folder, "decoder").run(None, {"codes": codes.reshape(1, *shape)})
@@ -75,13 +79,13 @@ def main(folder, label, seed, guidance=1.0):
         from PIL import Image
 
         pixels = ((output[0] + 1) * 127.5).round().clip(0, 255).astype(np.uint8).transpose(1, 2, 0)
-        Image.fromarray(pixels.squeeze()).save(f"{label}-{seed}.png")
+        Image.fromarray(pixels.squeeze()).save(f"{condition}-{seed}.png")
     else:
         import soundfile
 
-        soundfile.write(f"{label}-{seed}.wav", output[0].clip(-1, 1), about["sample_rate"])
+        soundfile.write(f"{condition}-{seed}.wav", output[0].clip(-1, 1), about["sample_rate"])
 
 
 if __name__ == "__main__":
-    folder, label, seed, *guidance = sys.argv[1:]
-    main(Path(folder), int(label), int(seed), *map(float, guidance))
+    folder, condition, seed, *guidance = sys.argv[1:]
+    main(Path(folder), condition, int(seed), *map(float, guidance))

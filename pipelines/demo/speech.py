@@ -115,12 +115,15 @@ def speech_tabs(pipeline: SpeechGenerationPipeline) -> None:
 
 
 def controls(answers: SpeechAnswers) -> list[Any]:
-    """Label, speaker, text, seed, guidance and temperature; what the prior does not know is not shown."""
+    """Label, speaker, text, seed, guidance and temperature; what the prior does not know is not shown.
+
+    A prior that learned labels and speakers together takes no label without a speaker.
+    """
     pipeline, parts = answers.pipeline, answers.parts
     choices = {"label": [*pipeline.classes], "speaker": [*pipeline.speakers]}
     dropdowns: list[Any] = [
         gradio.Dropdown(
-            [NO_CHOICE, *(names if part in parts else [])],
+            [*([] if {part} < {*parts} else [NO_CHOICE]), *(names if part in parts else [])],
             value=names[0] if part in parts else NO_CHOICE,
             label=part.capitalize(),
             visible=part in parts,

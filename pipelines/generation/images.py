@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from common.images import to_pil, to_uint8
-from pipelines.generation.known import Beginning, beginning
+from pipelines.generation.known import Beginning, beginning, check_kinds
 from pipelines.generation.named import Named, numbers_of, seeds_of
 from pipelines.generation.pipeline_folder import GenerationPipeline
 from stage1_tokenizer import ImageTokenizer
@@ -136,8 +136,9 @@ class ImageGenerationPipeline(GenerationPipeline[ImageTokenizer]):
     ) -> Beginning:
         """What a call's codes are sampled from."""
         numbers = numbers_of(labels, self.classes, "label")
-        per_sample = next((given for given in (numbers, known) if given is not None), [0])
-        seeds = seeds_of(seeds, len(per_sample))
+        check_kinds(known, None)
+        per_sample = [len(given) for given in (numbers, known) if given is not None]
+        seeds = seeds_of(seeds, max(per_sample, default=1))
         if numbers is not None and len(numbers) == 1:
             numbers *= len(seeds)
         if known is not None and (

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
@@ -23,6 +24,18 @@ class Beginning:
     """The places of all codes, those of known ones first; None for raster order."""
 
 
+def check_kinds(
+    known: Sequence[Int[Tensor, "_ *levels"]] | None, masks: Sequence[Bool[Tensor, " _"]] | None
+) -> None:
+    """Raises ValueError for known codes that are no tensors of whole numbers, and for masks that are none of bool."""
+    for one in known if known is not None else ():
+        if not isinstance(one, Tensor) or one.dtype == torch.bool or one.is_floating_point():
+            raise ValueError("known must be tensors of whole numbers, the codes of each sample")
+    for one in masks if masks is not None else ():
+        if not isinstance(one, Tensor) or one.dtype != torch.bool:
+            raise ValueError("mask must be tensors of bool, True where codes are kept")
+
+
 def beginning(
     spec: CodeSpec,
     prior: Prior,
@@ -38,8 +51,8 @@ def beginning(
     sizes = [[] if given is None else [len(one) for one in given] for given in (known, masks)]
     if known is None or masks is None or sizes[0] != sizes[1] or len(known) != len(seeds):
         raise ValueError(
-            f"known has {in_words(sizes[0])} positions and mask {in_words(sizes[1])}, for {len(seeds)} samples: give both, "
-            "with the same positions for each sample"
+            f"known has {in_words(sizes[0])} positions and mask {in_words(sizes[1])}, for {len(sizes[0])} and "
+            f"{len(sizes[1])} of {len(seeds)} samples: give both, with the same positions for each sample"
         )
     config = prior.config
     masks = [mask.cpu() for mask in masks]

@@ -9,8 +9,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from pipelines.generation.known import beginning
-from pipelines.generation.named import Named, numbers_of, seeds_of
+from pipelines.generation.known import beginning, check_kinds
+from pipelines.generation.named import Named, listed, numbers_of, seeds_of
 from pipelines.generation.pipeline_folder import GenerationPipeline
 from stage1_tokenizer import SpeechTokenizer
 from stage2_prior import Prior
@@ -72,7 +72,7 @@ class SpeechGenerationPipeline(GenerationPipeline[SpeechTokenizer]):
         speakers: Named | Sequence[Named] | None = None,
         texts: str | Sequence[str] | None = None,
         *,
-        prompts: Sequence[Float[Tensor, " _"]] | None = None,
+        prompts: Float[Tensor, " _"] | Sequence[Float[Tensor, " _"]] | None = None,
         seeds: int | Sequence[int] | None = None,
         guidance: float = 1.0,
         temperature: float = 1.0,
@@ -86,8 +86,8 @@ class SpeechGenerationPipeline(GenerationPipeline[SpeechTokenizer]):
     ) -> SpeechOutput:
         """Samples one waveform per label, speaker, text, prompt or `known`, or else one per seed.
 
-        Labels and speakers are names or numbers. A prompt is a waveform at the tokenizer's rate: the codes of
-        its whole hops begin the sample.
+        Labels and speakers are names or numbers, and a prior that learned both takes both, or neither. A prompt is a
+        waveform at the tokenizer's rate: the codes of its whole hops begin the sample.
         The same condition and seed give the same codes in any batch. Seeds are 0, 1, 2, ... unless given.
         A sample has as many codes as its mask, and keeps the `known` ones where that is True; the others are sampled
         with those in view. Raises ValueError for a mask that this prior can't complete (see docs/completion.md).
@@ -107,15 +107,18 @@ class SpeechGenerationPipeline(GenerationPipeline[SpeechTokenizer]):
     def sample(
         self,
         arguments: dict[str, Any],
-        prompts: Sequence[Float[Tensor, " _"]] | None,
+        prompts: Float[Tensor, " _"] | Sequence[Float[Tensor, " _"]] | None,
         seeds: int | Sequence[int] | None,
         options: SamplingOptions,
         known: Sequence[Int[Tensor, "_ *levels"]] | None,
         mask: Sequence[Bool[Tensor, " _"]] | None,
     ) -> SpeechOutput:
         """What a call gives; `arguments` are those of `Prior.conditions`."""
-        per_sample = next((g for g in (*arguments.values(), prompts, known) if g is not None), [0])
-        seeds = seeds_of(seeds, len(per_sample))
+        check_kinds(known, mask)
+        prompts = None if prompts is None else waveforms_of(prompts)
+        every = (*arguments.values(), prompts, known)
+        per_sample = [len(given) for given in every if given is not None]
+        seeds = seeds_of(seeds, max(per_sample, default=1))
         arguments = {
             name: given * len(seeds) if given is not None and len(given) == 1 else given
             for name, given in arguments.items()
@@ -150,10 +153,13 @@ class SpeechGenerationPipeline(GenerationPipeline[SpeechTokenizer]):
         texts: str | Sequence[str] | None,
     ) -> dict[str, Any]:
         """The arguments of `Prior.conditions`: labels and speakers as numbers, and each of the three a list."""
+        texts = None if texts is None else listed(texts)
+        if not all(isinstance(text, str) for text in texts or ()):
+            raise ValueError(f"texts={texts} must be strings, one for each sample")
         return {
             "labels": numbers_of(labels, self.classes, "label"),
             "speakers": numbers_of(speakers, self.speakers, "speaker"),
-            "texts": [texts] if isinstance(texts, str) else texts,
+            "texts": texts,
         }
 
     def decoded(self, codes: Sequence[Int[Tensor, "_ *levels"]]) -> list[Float[Tensor, " _"]]:
@@ -173,3 +179,15 @@ class SpeechGenerationPipeline(GenerationPipeline[SpeechTokenizer]):
                 f"a prompt of {len(prompt)} samples is shorter than one code, {hop} samples: give more of it"
             )
         return self.tokenizer.encode(prompt[None, :size].to(self.device))[0]
+
+
+def waveforms_of(prompts: Any) -> list[Float[Tensor, " _"]]:
+    """One waveform or several, of arrays too, as float tensors. Raises ValueError for other shapes."""
+    one = hasattr(prompts, "ndim") and prompts.ndim == 1
+    waveforms = [torch.as_tensor(each) for each in ([prompts] if one else prompts)]
+    for waveform in waveforms:
+        if waveform.ndim != 1 or not waveform.is_floating_point():
+            raise ValueError(
+                f"a prompt of the shape {tuple(waveform.shape)} and of {waveform.dtype}: give waveforms of floats, (t,)"
+            )
+    return waveforms

@@ -35,14 +35,21 @@ class SpeechSamples:
         self.pipeline.prior.conditions(
             config.count, labels=self.labels, speakers=self.speakers, texts=self.texts
         )  # a mistake is an error before the folder is there
-        self.prompts = None if config.prompts is None else self.read_prompts(config.prompts)
+        _, high = lengths_in_codes(prior, config.min_codes, config.max_codes)
+        self.prompts: Prompts | None = None
+        if config.prompts is not None:
+            self.prompts = self.read_prompts(config.prompts, high // prior.levels)
 
-    def read_prompts(self, folder: Path) -> Prompts:
-        """The prompts, each of which leaves room for a code at least."""
+    def read_prompts(self, folder: Path, positions: int) -> Prompts:
+        """The prompts, each of which leaves room for one of so many positions at least."""
         config, tokenizer = self.config, self.pipeline.tokenizer.config
-        _, high = lengths_in_codes(self.pipeline.prior.config, config.min_codes, config.max_codes)
         return read_prompts(
-            folder, config.prompt_seconds, config.count, tokenizer.sample_rate, tokenizer.hop, high
+            folder,
+            config.prompt_seconds,
+            config.count,
+            tokenizer.sample_rate,
+            tokenizer.hop,
+            positions,
         )
 
     @property

@@ -59,7 +59,7 @@ class Handler(BaseHTTPRequestHandler):
             name = "/".join(filter(None, (asked.get("organization"), asked["name"])))
             self.hub.files.setdefault(name, {})
             private = asked.get("private") or asked.get("visibility") == "private"
-            self.hub.private[name] = bool(private)
+            self.hub.private.setdefault(name, bool(private))
             return self.json({"url": f"{self.hub.address}/{name}", "name": name, "id": name})
         if path == "/api/validate-yaml":
             return self.json({"errors": [], "warnings": []})
@@ -117,7 +117,13 @@ class Handler(BaseHTTPRequestHandler):
                 return self.json({"error": "Repository not found"}, 404)
             listed = [{"rfilename": name} for name in files]
             return self.json(
-                {"id": match[1], "modelId": match[1], "sha": COMMIT, "siblings": listed}
+                {
+                    "id": match[1],
+                    "modelId": match[1],
+                    "sha": COMMIT,
+                    "private": self.hub.private[match[1]],
+                    "siblings": listed,
+                }
             )
         if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/[^/]+", path):
             files = self.hub.files[match[1]]

@@ -13,8 +13,9 @@ from helpers.image_runs import few_digits, tokenizer_config
 from common.config import save_config
 from common.files import replaced_folder
 from pipelines import cli
+from pipelines.arguments import parser
 from pipelines.checks import check_before, keeps_codes
-from pipelines.cli import UnexpectedError, main, run_section, sentence
+from pipelines.cli import UnexpectedError, main, processes_last, run_section, sentence
 from pipelines.doctor import doctor
 from pipelines.evaluation.classifier import train_classifiers
 from pipelines.evaluation.config import TrainImageClassifierConfig
@@ -33,6 +34,12 @@ def said(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     sentences = [line for line in capsys.readouterr().err.splitlines() if "simvq run:" in line]
     assert caught.value.code == 2 and len(sentences) == 1
     return sentences[0]
+
+
+def test_keys_may_stand_after_the_number_of_processes() -> None:
+    words = ["run", "smoke", "--processes", "2", "prior.steps=1"]
+    args = parser().parse_args(processes_last(words))
+    assert (args.overrides, args.processes) == (["prior.steps=1"], 2)
 
 
 def test_a_file_in_the_way_is_told_first(
@@ -89,6 +96,24 @@ def test_a_speaker_to_sample_that_no_clip_has_is_told_first() -> None:
         ROOT / "configs/spoken_digits.yaml", ["samples.speakers=[0,nobody]"]
     )
     with pytest.raises(ValueError, match=r"speaker 'nobody' is no name.*: set samples.speakers"):
+        check_before(experiment.configs)
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        (("prior.label_dropout=0",), "with prior.label_dropout=0 the prior never learns without"),
+        (("prior.condition=none", "samples.labels=[1]"), "leave samples.labels out"),
+        (("samples.texts=[one]",), "leave samples.texts out"),
+        (("samples.prompts=absent",), "samples.prompts=absent is not a folder"),
+        (("prior.max_codes=50", "samples.max_codes=60"), "samples.max_codes=60, but prior.max"),
+    ],
+)
+def test_samples_that_the_prior_does_not_learn_are_told_first(
+    keys: tuple[str, ...], words: str
+) -> None:
+    experiment = read_experiment(ROOT / "configs/spoken_digits.yaml", [*keys])
+    with pytest.raises(ValueError, match=words):
         check_before(experiment.configs)
 
 

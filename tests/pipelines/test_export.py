@@ -136,7 +136,7 @@ def test_the_example_samples_by_depth_and_with_places(order: str, tmp_path: Path
     assert b"decoder.onnx, depth.onnx, encoder.onnx, prior.onnx, pipeline.json" in said.stdout
     for label, seed, guidance in ((0, 4, 1.0), (2, 5, 2.0)):
         expected = pipeline([label], seeds=[seed], guidance=guidance)
-        codes, _ = example().sample(tmp_path / "onnx", label, seed, guidance)
+        codes, _ = example().sample(tmp_path / "onnx", [label], seed, guidance)
         assert codes.tolist() == expected.codes.flatten().tolist()
 
 
@@ -199,7 +199,7 @@ def test_the_example_samples_the_same_without_torch(
     module = example()
     for label, seed, guidance in ((0, 4, 1.0), (2, 5, 2.0), (1, 2**40, 2.0)):
         expected = pipeline([label], seeds=[seed], guidance=guidance)
-        codes, _ = module.sample(graphs, label, seed, guidance)
+        codes, _ = module.sample(graphs, [label], seed, guidance)
         assert codes.tolist() == expected.codes.flatten().tolist()
     forbid = "import sys; sys.modules['torch'] = None; import runpy; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
     words = [sys.executable, "-c", forbid, str(EXAMPLE), str(graphs), "1", str(2**40), "2"]
@@ -222,6 +222,6 @@ def test_the_graphs_of_speech_give_the_same_codes_waveforms_and_samples(tmp_path
         (output,) = run(tmp_path / "onnx", "decoder", codes=torch.from_numpy(codes))
         decoded = pipeline.tokenizer.decode(torch.from_numpy(codes)).numpy()
         assert np.abs(output - decoded).max() < 1e-4
-    expected = pipeline([2], seeds=[7], guidance=2.0).codes[0]
-    codes, _ = example().sample(tmp_path / "onnx", 2, 7, 2.0)
+    expected = pipeline([2], [1], seeds=[7], guidance=2.0).codes[0]
+    codes, _ = example().sample(tmp_path / "onnx", [2, 1], 7, 2.0)
     assert codes.tolist() == expected.tolist()

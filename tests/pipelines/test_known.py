@@ -77,13 +77,14 @@ def test_mistakes_with_images_are_told_in_words() -> None:
     pipe = image_pipeline()
     known = grids(pipe, 1)
     for given, words in [
-        ({"known": known}, "known has 16 positions and mask no, for 1 samples: give both"),
+        ({"known": known}, "known has 16 positions and mask no, for 1 and 0 of 1 samples: give"),
         ({"mask": rows(1)}, "known has no positions and mask 16"),
         ({"known": known[:, :2], "mask": rows(1)}, r"images have \(b, 4, 4\)"),
         ({"known": known[0], "mask": rows(1)}, r"known has the shape \(4, 4\): codes of"),
         ({"known": known, "mask": rows(1).long()}, "mask must be a tensor of bool"),
         ({"known": known, "mask": rows(1).numpy()}, "mask must be a tensor of bool"),
-        ({"known": known, "mask": rows(1), "seeds": [0, 1]}, "for 2 samples"),
+        ({"known": known, "mask": rows(1), "seeds": [0, 1]}, "for 1 and 2 of 2 samples"),
+        ({"known": known.float(), "mask": rows(1)}, "known must be tensors of whole numbers"),
         ({"known": known, "mask": ~rows(1)}, "keep only the first positions"),
         ({"known": known + 40, "mask": rows(1)}, "codes from 0 to 31"),
         ({"known": known, "mask": rows(4)}, "keeps all 16 positions"),
@@ -95,6 +96,13 @@ def test_mistakes_with_images_are_told_in_words() -> None:
     assert torch.equal(
         pipe(known=unknown, mask=rows(1)).codes, pipe(known=known, mask=rows(1)).codes
     )
+
+
+def test_one_label_is_for_all_that_is_known() -> None:
+    pipe = image_pipeline()
+    known, mask = grids(pipe, 3), rows(1)
+    one, each = (pipe(labels, known=known, mask=mask).codes for labels in (1, [1, 1, 1]))
+    assert len(one) == 3 and torch.equal(one, each)
 
 
 def test_speech_between_two_prompts() -> None:
@@ -120,5 +128,9 @@ def test_speech_from_left_to_right_goes_on_from_its_first_codes_alone() -> None:
         pipe(known=known, mask=[~mask[0]])
     with pytest.raises(ValueError, match="leave prompts, min_codes and max_codes out"):
         pipe(known=known, mask=mask, max_codes=12)
+    with pytest.raises(ValueError, match="mask must be tensors of bool"):
+        pipe(known=known, mask=[mask[0].long()])
+    with pytest.raises(ValueError, match="known must be tensors of whole numbers"):
+        pipe(known=[[1, 2]], mask=mask)
     with pytest.raises(ValueError, match="at most 30 codes"):
         pipe(known=[known[0].repeat(4)], mask=[mask[0].repeat(4) & (torch.arange(40) < 4)])

@@ -46,6 +46,18 @@ def test_speakers_and_labels_by_name(speech: SpeechGenerationPipeline) -> None:
     assert torch.equal(codes("c", "y")[0], codes([2], [1])[0])
 
 
+def test_a_prompt_may_be_one_waveform_or_an_array(speech: SpeechGenerationPipeline) -> None:
+    clip = filled("waveforms", (3, 100))[0]
+    expected = speech(prompts=[clip]).codes[0]
+    for prompts in (clip, clip.numpy(), [clip.numpy()]):
+        assert torch.equal(speech(prompts=prompts).codes[0], expected)
+    assert len(speech("a", "x", prompts=[clip, clip]).codes) == 2
+    with pytest.raises(ValueError, match=r"a prompt of the shape \(1, 100\)"):
+        speech(prompts=[clip[None]])
+    with pytest.raises(ValueError, match=r"texts=\[3\] must be strings"):
+        speech(texts=3)
+
+
 @pytest.mark.parametrize(
     ("labels", "words"),
     [

@@ -17,6 +17,7 @@ from helpers.saved import restored
 from huggingface_hub import ModelCard
 from PIL import Image
 
+from common.files import sha256
 from pipelines.generation.images import ImageGenerationPipeline
 from pipelines.generation.load import load_pipeline
 from pipelines.model_card import model_card, save_examples
@@ -51,6 +52,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "samples").mkdir()
     pixels = np.random.default_rng(0).integers(0, 256, (25, 8, 8, 3), dtype=np.uint8)
     np.savez(root / "samples" / "samples.npz", pixels)
+    weights = root / "prior" / "pipeline" / "prior" / "model.safetensors"
+    (root / "samples" / "sample.json").write_text(json.dumps({"prior_sha256": sha256(weights)}))
     (root / "score").mkdir()
     (root / "score" / "score.json").write_text(json.dumps(SCORED))
     return root
@@ -107,6 +110,29 @@ def test_what_is_no_pipeline_or_no_name_is_one_sentence(run: Path, tmp_path: Pat
     assert pipeline_folder(run) == pipeline_folder(run / "prior" / "pipeline")
 
 
+def test_samples_and_scores_of_another_prior_are_not_published(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "sample.json").write_text(json.dumps({"prior_sha256": "another"}))
+    with pytest.raises(ValueError, match=r"sample.json is of another prior than .*: sample and"):
+        push(run, "me/cats", [f"samples={tmp_path}"])
+    scored = SCORED | {"provenance": {"sampling": {"prior_sha256": "another"}}}
+    (tmp_path / "score.json").write_text(json.dumps(scored))
+    with pytest.raises(ValueError, match=r"score.json is of another prior than"):
+        push(run, "me/cats", [f"score={tmp_path / 'score.json'}"])
+    with pytest.raises(ValueError, match=r"has no sample.json: set samples"):
+        push(run, "me/cats", [f"samples={tmp_path / 'none'}"])
+
+
+def test_a_card_names_no_place_of_this_machine(run: Path) -> None:
+    data = {"source": "parquet", "train": "/home/me/train.parquet", "test": "/home/me/test.parquet"}
+    scored = SCORED | {"provenance": {"config": {"data": data}}}
+    card = model_card(load_pipeline(run / "prior" / "pipeline"), "me/cats", scored, [], None)
+    assert (
+        "/home/me" not in str(card)
+        and "Trained on local data, scored on its split `test`" in card.text
+    )
+    assert card.data.datasets is None
+
+
 def command(hub: Hub, cache: Path, *words: str, token: str = "hf_test", cwd: Path = ROOT):  # type: ignore[no-untyped-def]
     """Runs Python with the stand-in in the Hub's place."""
     environment = os.environ | {
@@ -146,6 +172,9 @@ def test_a_pushed_pipeline_comes_back_by_its_name_and_samples_the_same(
         (tmp_path / "use.py").write_text(code)
         used = command(hub, tmp_path / "hub", "use.py", cwd=tmp_path)
         assert used.returncode == 0, used.stderr
+        hub.private["me/cats"] = False
+        public = command(hub, tmp_path / "hub", *words)
+        assert public.returncode == 2 and "is there already, and public" in public.stderr
         refused = command(hub, tmp_path / "hub", *words, token="hf_other")
         assert refused.returncode == 2 and "did not take me/cats" in refused.stderr
         assert len(refused.stderr.strip().splitlines()) == 1

@@ -14,6 +14,7 @@ from common.training import OptimConfig
 from pipelines.generation.images import ImageGenerationPipeline
 from stage1_tokenizer import ImageTokenizer
 from stage2_prior import Prior
+from stage2_prior.findings import prior_summary
 from stage2_prior.train import train_prior
 
 
@@ -56,9 +57,18 @@ def test_a_prior_that_does_not_fit_is_told_in_one_sentence(source: Path, tmp_pat
 
 def test_a_prior_stops_early(source: Path, tmp_path: Path) -> None:
     config = prior_config(
-        source, tmp_path / "run", optim=OptimConfig(lr=0.2, warmup_steps=4), steps=80, patience=2
+        source,
+        tmp_path / "run",
+        optim=OptimConfig(lr=0.2, warmup_steps=4),
+        steps=80,
+        patience=2,
+        log_every=1000,
     )
     train_prior(config)
+    summary = prior_summary(
+        read_metrics(config.run_dir)
+    )  # though it ended before the first such line
+    assert any("0 skipped" in line for line in summary)
     lines = [r for r in read_metrics(config.run_dir) if "heldout/nats_per_code" in r]
     nats = [line["heldout/nats_per_code"] for line in lines]
     assert len(nats) == nats.index(min(nats)) + 1 + 2 < 40

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jaxtyping
 import pytest
 import torch
 from helpers.priors import (
@@ -39,9 +40,16 @@ from stage2_prior.sampling import (
         {"top_p": 0.0},
         {"top_k": -1},
         {"guidance": float("nan")},
+        {"guidance": "2"},
+        {"power": -1.0},
+        {"temperature": None},
+        {"top_k": 2.5},
+        {"max_codes": 8.0},
+        {"repetitions": -1},
     ],
 )
-def test_options_have_bounds(wrong: dict[str, Any]) -> None:
+def test_options_have_bounds(wrong: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # types, as users have it
     with pytest.raises(ValueError, match=f"{next(iter(wrong))}="):
         SamplingOptions(**wrong)
 
