@@ -69,7 +69,8 @@ def fitting_reports(folder: Path) -> list[Callable[[Path], str]]:
 def tokenizer_report(run: Path) -> str:
     """The run's own lines, then its codebook beside its latents."""
     config = saved_config("tokenizer", run / "config.yaml")
-    summary = tokenizer_summary(result_line(read_metrics(run)))
+    line = result_line(read_metrics(run))
+    summary = tokenizer_summary(line, config.model.quantizer.method)
     try:
         modality = MODALITIES[config.modality].training(config, torch.device("cpu"))
     except ValueError as error:  # the data are not there any more

@@ -52,7 +52,7 @@ def train_tokenizer(config: TrainTokenizerConfig) -> str:
     with writing(config.run_dir):
         model = stage1_tokenizer.train.train_tokenizer(config)
         if processes().is_main_process:
-            write_training_report(config.run_dir)
+            write_training_report(config.run_dir, method_of(config))
     last = result_line(read_metrics(config.run_dir))
     key, value, _ = reconstruction_metric(last)
     codes = (
@@ -61,7 +61,7 @@ def train_tokenizer(config: TrainTokenizerConfig) -> str:
     )
     if last["codebook/size"] == 1:
         codes = "there are no codes"
-    findings = training_findings(last)
+    findings = training_findings(last, method_of(config))
     text = f"{model}: held-out {NAMES.get(key, key)} {value:.2f}; {codes}" + bad_items(
         last["data/bad"]
     )
@@ -189,10 +189,16 @@ def run_findings(tokenizer_run: Path | None, prior_run: Path | None) -> list[str
     return findings
 
 
+def method_of(config: Any) -> str:
+    """The method of the quantizer that a training's tokenizer has."""
+    method: str = config.model.quantizer.method
+    return method
+
+
 def summaries(config: Any) -> list[str]:
     """Three lines on a training that is done, ok or warning; none for other verbs."""
     if isinstance(config, TrainTokenizerConfig):
-        return tokenizer_summary(result_line(read_metrics(config.run_dir)))
+        return tokenizer_summary(result_line(read_metrics(config.run_dir)), method_of(config))
     if isinstance(config, TrainPriorConfig):
         return prior_summary(read_metrics(config.run_dir))
     return []

@@ -14,6 +14,8 @@ WINDOW = 65_536
 """Codes over which `used` and `perplexity` are stated in the log."""
 DUPLICATE = 1e-10
 """Two codes are the same where their squared distance is below this share of the codebook's variance."""
+ONE_NORM = 1e-5
+"""Norms are the same where they differ by less than this share: a rounding."""
 SAMPLED = 8192
 """Latents and codes between which distances are looked for."""
 
@@ -57,7 +59,11 @@ def effective_rank(codebook: Float[Tensor, "k d"]) -> float:
 
 @torch.no_grad()
 def quantization_error(quantizer: Quantizer, latents: Float[Tensor, "b n d"]) -> float:
-    """Mean squared difference of vectors and their codes' vectors, in units of the vectors' variance."""
+    """Mean squared difference of vectors and their codes' vectors, in units of the vectors' variance.
+
+    It says little of a quantizer that brings vectors to a sphere or a grid first (FC, BSQ, SQ-VAE's vMF, FSQ): these
+    are the vectors before.
+    """
     chosen = quantizer(latents).latents
     centred = latents.float() - latents.float().mean((0, 1))
     return float((latents - chosen).square().mean() / centred.square().mean().clamp_min(1e-20))
@@ -175,6 +181,8 @@ class CodebookHealth:
     where there is no such code."""
     duplicates: float
     """Share of the codes that equal an earlier one."""
+    one_norm: bool
+    """Whether all codes have one norm, so that which one is nearest depends on a latent's direction alone."""
     position: float | None = None
     """Share of the latents' variance by position alone; None where positions are unknown."""
 
@@ -194,6 +202,7 @@ def codebook_health(
     scale = (latents - centre).square().sum(1).mean().sqrt().clamp_min(1e-20)
     spread = (codebook - codebook.mean(0)).square().sum(1).mean().sqrt()
     distances = (latents - codebook[codes]).square().sum(1)
+    norms = codebook.norm(dim=1)
     return CodebookHealth(
         vectors=len(latents),
         size=len(codebook),
@@ -208,6 +217,7 @@ def codebook_health(
         error=float(distances.mean() / scale.square()),
         dead_distance=_dead_distance(latents, codebook[counts == 0], scale),
         duplicates=_duplicates(codebook),
+        one_norm=bool(norms.max() - norms.min() <= ONE_NORM * norms.max()),
         position=position,
     )
 

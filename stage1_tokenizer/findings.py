@@ -7,6 +7,7 @@ from typing import Any
 
 from common.findings import Finding, Topic, step_findings, steps_in_words, summary, verdict
 from common.metrics import NAMES
+from stage1_tokenizer.advice import DENSE, UNKNOWN, UNUSED
 from stage1_tokenizer.codebook_usage import WINDOW, CodebookHealth
 
 USED = 0.5
@@ -17,6 +18,8 @@ BETTER = 0.05
 """Share of the best constant output's error by which a reconstruction must be better."""
 PSNR_GAIN = 1.0
 """The same for a PSNR, in dB, which alone of the metrics is better where it is higher."""
+NEAR = 2.0
+"""Unused codes lie among the latents where they are less than so many times as far from one as used codes are."""
 CONSTANT = 1e-6
 """Latents that vary less do not vary."""
 BEST_STEP = "best/step"
@@ -29,16 +32,17 @@ def causes(
 ) -> list[Finding]:
     """Which causes of collapse fit, the likeliest first; none for a healthy codebook.
 
-    `by_distance` says that latents choose the nearest code; else the scales of both say nothing. `method` is the
-    quantizer's, where it is one of these.
+    `by_distance` says that latents choose the nearest code; else the scales of both say nothing, nor do they where a
+    quantizer brings latents to its codes' sphere or grid first. `method` is the quantizer's, where it is one of these.
     """
+    by_distance = by_distance and not health.one_norm and method != "fsq"
     if health.latents_scale < CONSTANT:  # beside which nothing else says anything
         return _latents(health)
     findings = [
         *_latents(health),
         *(_scales(health) if by_distance else []),
         *_geometry(health),
-        *_few_used(health, method),
+        *_few_used(health, by_distance, method),
     ]
     return findings or (_error(health) if by_distance else [])
 
@@ -116,25 +120,26 @@ def _geometry(health: CodebookHealth) -> list[Finding]:
                 "Initialise them apart: from data, or at random; codes that are equal get the same updates.",
             )
         )
-    if (finding := rank_finding(health.rank, health.dim)) is not None:
+    if (finding := rank_finding(health.rank, health.dim, health.size)) is not None:
         findings.append(finding)
     return findings
 
 
-def rank_finding(rank: float, dim: int) -> Finding | None:
-    """A codebook in far fewer dimensions than it has."""
-    if dim < 4 or rank >= max(dim / 8, 1.5):
+def rank_finding(rank: float, dim: int, size: float) -> Finding | None:
+    """A codebook in far fewer dimensions than it has, and than so many codes can span."""
+    most = min(dim, int(size) - 1)
+    if most < 4 or rank >= max(most / 8, 1.5):
         return None
     return codes_finding(
         "the codebook has collapsed in dimension",
-        f"effective rank {rank:.1f} of {dim}",
-        f"{max(dim / 8, 1.5):.1f} or more",
+        f"effective rank {rank:.1f} of {most}",
+        f"{max(most / 8, 1.5):.1f} or more",
         "Lower tokenizer.model.quantizer.weight, or set tokenizer.model.quantizer.code_dim to what is used; "
-        "gram_penalty=1e-3 keeps dimensions apart.",
+        "SimVQ's gram_penalty=1e-3 keeps dimensions apart.",
     )
 
 
-def _few_used(health: CodebookHealth, method: str | None) -> list[Finding]:
+def _few_used(health: CodebookHealth, by_distance: bool, method: str | None) -> list[Finding]:
     if health.vectors < 4 * health.size:
         return [
             codes_finding(
@@ -146,31 +151,20 @@ def _few_used(health: CodebookHealth, method: str | None) -> list[Finding]:
         ]
     if health.used >= USED:
         return []
-    far = health.dead_distance is not None and health.dead_distance > 0.5
-    where = (
-        f"; the others lie {health.dead_distance:.2g} times the latents' spread away from any latent"
-        if health.dead_distance is not None
-        else ""
-    )
-    advice = (
-        "The codes lie among the latents but too dense for them: lower the codebook_size, or raise "
-        "the loss weight of the quantizer (tokenizer.model.quantizer.weight)."
-    )
-    if far and method == "simvq":
-        advice = "They move with W alone: raise tokenizer.quantizer_lr, train longer, or set tokenizer.model.quantizer.rescale=true."
-    elif far:
-        advice = (
-            "Only codes that are chosen move, and these are never near: use simvq, or ema with reset=state, or "
-            "initialise from data."
-        )
-    name, measured = "few codes are used", f"{health.used:.1%} of {health.size:,}{where}"
+    name, measured = "few codes are used", f"{health.used:.1%} of {health.size:,}"
+    advice = UNUSED.get(method or "", UNKNOWN)
+    if by_distance and health.dead_distance is not None:
+        measured += f"; the others lie {health.dead_distance:.2g} times the latents' spread away from any latent"
+        if health.dead_distance < NEAR * math.sqrt(health.error):
+            advice = DENSE
     return [codes_finding(name, measured, f"over {USED:.0%}", advice)]
 
 
 def result_line(metrics: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The last line of a tokenizer's metrics, and in it the evaluation and the codes of the step whose model is kept.
 
-    Where no evaluation was finite there is no such step.
+    Where no evaluation was finite there is no such step. Where a line has no measures of codes, as of weights that a
+    run started from, they are the last line's.
     """
     last = metrics[-1]
     step = last.get(BEST_STEP, last["step"])
@@ -179,15 +173,19 @@ def result_line(metrics: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return last | {key: value for key, value in kept.items() if key.startswith(measured)}
 
 
-def training_findings(line: dict[str, float]) -> list[Finding]:
-    """What a line of a tokenizer's metrics says against it, worst first."""
+def training_findings(line: dict[str, float], method: str | None = None) -> list[Finding]:
+    """What a line of a tokenizer's metrics says against it, worst first; `method` is its quantizer's."""
     position = line.get("latents/position_share", 0)
     has_codes = "codebook/dim" in line and line["codebook/size"] > 1
     findings = [
         constant_finding(line),
         position_finding(position) if position > POSITION else None,
-        used_finding(line),
-        rank_finding(line["codebook/effective_rank"], int(line["codebook/dim"]))
+        used_finding(line, method),
+        rank_finding(
+            line["codebook/effective_rank"],
+            int(line["codebook/dim"]),
+            line["codebook/size"] / line.get("codebook/levels", 1),
+        )
         if has_codes
         else None,
         *step_findings(line, "tokenizer"),
@@ -236,8 +234,8 @@ def usual_share(size: float, choices: float) -> float:
     return -USED * math.expm1(-choices / size)
 
 
-def used_finding(line: dict[str, float]) -> Finding | None:
-    """A codebook of which little is used, for so many positions."""
+def used_finding(line: dict[str, float], method: str | None = None) -> Finding | None:
+    """A codebook of which little is used, for so many positions; what to change depends on the method."""
     size, positions = line.get("codebook/size", 0), line.get("codebook/positions", 0)
     usual = usual_share(size, positions * line.get("codebook/levels", 1))
     if line.get("codebook/used", 1) >= usual:
@@ -247,8 +245,7 @@ def used_finding(line: dict[str, float]) -> Finding | None:
         f"{line['codebook/used']:.1%} of {size:,.0f} over {positions:,.0f} positions, perplexity "
         f"{line['codebook/perplexity']:,.0f}",
         f"over {usual:.0%}",
-        "Raise tokenizer.model.quantizer.weight or tokenizer.quantizer_lr, or lower "
-        "tokenizer.model.quantizer.codebook_size; `simvq doctor` looks for the cause.",
+        f"{UNUSED.get(method or '', UNKNOWN)} `simvq doctor` looks for the cause.",
     )
 
 
@@ -272,7 +269,7 @@ def in_words(line: dict[str, float]) -> str:
     return ", ".join(parts) + (f"; {verdict(findings)}" if findings else "")
 
 
-def tokenizer_summary(line: dict[str, float]) -> list[str]:
+def tokenizer_summary(line: dict[str, float], method: str | None = None) -> list[str]:
     """Three lines on a tokenizer: what it reconstructs, its codes, its training."""
     key, value, constant = reconstruction_metric(line)
     beside = math.nan if constant is None else constant
@@ -288,4 +285,4 @@ def tokenizer_summary(line: dict[str, float]) -> list[str]:
         "codes": codes,
         "training": steps_in_words(line),
     }
-    return summary("tokenizer", topics, training_findings(line))
+    return summary("tokenizer", topics, training_findings(line, method))

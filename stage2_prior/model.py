@@ -177,11 +177,9 @@ class Prior(HubModel):
                 )
             if values is not None and len(values) != count:
                 raise ValueError(f"{len(values)} {name}s for {count} samples: give one for each")
-        without = [f"{name}s" for name in config.parts if given[name] is None]
-        if without and len(without) < len(config.parts):
+        if {given[name] is None for name in config.parts} == {True, False}:
             raise ValueError(
-                f"this prior learned {' and '.join(config.parts)} together, and {' and '.join(without)} were left out: "
-                "give both, or neither"
+                f"this prior learned {' and '.join(config.parts)} together: give both, or neither"
             )
         if texts is not None:
             characters, padding = config.characters, config.no_condition

@@ -17,10 +17,10 @@ from stage1_tokenizer.findings import (
 )
 
 
-def write_training_report(run_dir: Path) -> Path:
-    """Writes run_dir/report.html of a tokenizer's training and returns its path."""
+def write_training_report(run_dir: Path, method: str | None = None) -> Path:
+    """Writes run_dir/report.html of the training of a tokenizer with this quantizer, and returns its path."""
     last = result_line(read_metrics(run_dir))
-    findings = training_findings(last)
+    findings = training_findings(last, method)
     figures = [*example_figures(run_dir), *curve_figures("tokenizer", run_dir)]
     words = f"{tokenizer_words(last)} {next_step(findings, 'simvq encode, then simvq train-prior')}"
     return write_run_report(run_dir, words, figures, findings)

@@ -136,18 +136,18 @@ class ImageGenerationPipeline(GenerationPipeline[ImageTokenizer]):
     ) -> Beginning:
         """What a call's codes are sampled from."""
         numbers = numbers_of(labels, self.classes, "label")
-        check_kinds(known, None)
-        per_sample = [len(given) for given in (numbers, known) if given is not None]
+        grids = None if known is None else [*known]
+        check_kinds(grids, None)
+        every: tuple[Sequence[object] | None, ...] = (numbers, grids)
+        per_sample = [len(given) for given in every if given is not None]
         seeds = seeds_of(seeds, max(per_sample, default=1))
         if numbers is not None and len(numbers) == 1:
             numbers *= len(seeds)
-        if known is not None and (
-            known.ndim != 1 + len(self.shape) or known.shape[1:] != self.shape
-        ):
-            shape = ", ".join(map(str, self.shape))
-            raise ValueError(
-                f"known has the shape {tuple(known.shape)}: codes of this pipeline's images have (b, {shape})"
-            )
+        for grid in grids or ():
+            if grid.shape != self.shape:
+                raise ValueError(
+                    f"known has codes of the shape {tuple(grid.shape)}: those of this pipeline's images have {self.shape}"
+                )
         if mask is not None and not (
             isinstance(mask, Tensor) and mask.dtype == torch.bool and mask.ndim in (2, 3)
         ):
@@ -161,7 +161,7 @@ class ImageGenerationPipeline(GenerationPipeline[ImageTokenizer]):
             self.prior,
             self.prior.conditions(len(seeds), labels=numbers),
             seeds,
-            None if known is None else [*known.flatten(1, 2)],
+            None if grids is None else [grid.flatten(0, 1) for grid in grids],
             None if mask is None else [*mask.flatten(1)],
         )
 

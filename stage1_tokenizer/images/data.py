@@ -1,5 +1,6 @@
 """Images from the Hub, a folder, Parquet files or scikit-learn's digits, decoded on demand; their views."""
 
+import contextlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -70,7 +71,7 @@ class ImageDataset(ItemDataset):
                 if max(image.size) > LONGEST * min(image.size):
                     raise ValueError("a strip would be enlarged to very many pixels")
                 return upright(image, self.channels)
-        except (OSError, ValueError, SyntaxError, TypeError, Image.DecompressionBombError):
+        except Exception:  # of a damaged file Pillow raises any, by its format
             raise BadItemError(
                 str((stored or {}).get("path") or "an image without a name")
             ) from None
@@ -92,11 +93,20 @@ def upright(image: Image.Image, channels: int) -> Image.Image:
 
     Raises ValueError as `in_bytes` does.
     """
-    image = ImageOps.exif_transpose(in_bytes(image))
+    image = turned(in_bytes(image))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("L" if channels == 1 else "RGB")
+
+
+def turned(image: Image.Image) -> Image.Image:
+    """A copy of the image as its camera was held; as it is stored, where its EXIF can't be read."""
+    image = image.copy()
+    # all of the EXIF is read, and written again after the pixels are turned: what is damaged in it is not in them
+    with contextlib.suppress(Exception):
+        ImageOps.exif_transpose(image, in_place=True)
+    return image
 
 
 def in_bytes(image: Image.Image) -> Image.Image:
@@ -203,8 +213,10 @@ def augmented(
     """A random view in [-1, 1]: the shorter side resized, then a random or the centre crop, perhaps mirrored."""
     image = resize(image, size)
     where = torch.rand(3, generator=generator)
-    y, x = (where[:2] if crop else torch.tensor([0.5, 0.5])).tolist()
-    top, left = round(y * (image.height - size)), round(x * (image.width - size))
+    free = image.height - size, image.width - size
+    top, left = free[0] // 2, free[1] // 2  # as in `cut_view`
+    if crop:
+        top, left = round(where[0].item() * free[0]), round(where[1].item() * free[1])
     return to_tensor(image, top, left, size, flip=flip and bool(where[2] < 0.5))
 
 

@@ -35,6 +35,11 @@ class PatchDiscriminator(nn.Module):
         return self.net(images)
 
 
+def smallest_side(layers: int) -> int:
+    """Of the images that a discriminator of so many layers takes: each halves it, and 3 patches must be left."""
+    return 3 * 2**layers
+
+
 def _init(module: nn.Module) -> None:
     if isinstance(module, nn.Conv2d):
         nn.init.normal_(module.weight, 0.0, 0.02)

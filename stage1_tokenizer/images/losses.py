@@ -30,6 +30,10 @@ class ImageLossConfig(AdversarialLossConfig):
     """Strided convolutions; it classifies patches, so small images need fewer."""
 
 
+PERCEPTUAL_SIDE = 16
+"""Of the smallest images that LPIPS takes: VGG16 halves it four times."""
+
+
 def perceptual_distance() -> nn.Module:
     """LPIPS with VGG16 of torchmetrics, for images in [-1, 1], frozen.
 

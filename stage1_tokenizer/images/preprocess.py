@@ -53,13 +53,15 @@ def from_array(
             f"images of shape {shape} must have the shape {form} or (y, x) with c = {channels}: say "
             f"channels_first={not channels_first}, or give {'grey' if channels == 1 else 'colour'} images"
         )
+    if not batch.numel():
+        raise ValueError(f"images of shape {shape} hold no pixels: give at least one image")
     batch = batch if channels_first else batch.movedim(-1, 1)
     if batch.dtype == torch.uint8:
         return batch.float() / 127.5 - 1
     low, high = value_range
     if not batch.is_floating_point():
         raise ValueError(f"images of type {batch.dtype}: give bytes (uint8), or floats")
-    if not (batch.numel() and low <= float(batch.min()) and float(batch.max()) <= high):
+    if not (low <= float(batch.min()) and float(batch.max()) <= high):
         raise ValueError(
             f"images from {float(batch.min()):g} to {float(batch.max()):g} must lie in "
             f"value_range={value_range}: set value_range, to (0, 1) or (0, 255) for instance"

@@ -20,8 +20,9 @@ from stage1_tokenizer.codebook_usage import position_share, quantization_error
 from stage1_tokenizer.config import TrainTokenizerConfig
 from stage1_tokenizer.data import held_out_items
 from stage1_tokenizer.images.data import ImageAugmentConfig, ImageDataConfig, load_images
-from stage1_tokenizer.images.discriminator import PatchDiscriminator
+from stage1_tokenizer.images.discriminator import PatchDiscriminator, smallest_side
 from stage1_tokenizer.images.losses import (
+    PERCEPTUAL_SIDE,
     ImageLossConfig,
     discriminator_hinge,
     generator_hinge,
@@ -41,6 +42,21 @@ class TrainImageTokenizerConfig(TrainTokenizerConfig):
     augment: ImageAugmentConfig = field(default_factory=ImageAugmentConfig)
     model: ImageTokenizerConfig = field(default_factory=ImageTokenizerConfig)
     loss: ImageLossConfig = field(default_factory=ImageLossConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        size, loss = self.model.image_size, self.loss
+        if loss.perceptual_weight and size < PERCEPTUAL_SIDE:
+            raise ValueError(
+                f"image_size={size} is less than the {PERCEPTUAL_SIDE} pixels that LPIPS needs: set "
+                "loss.perceptual_weight=0, or model.image_size"
+            )
+        least = smallest_side(loss.discriminator_layers)
+        if loss.adversarial and loss.adversarial_start < self.steps and size < least:
+            raise ValueError(
+                f"image_size={size} is less than the {least} pixels that loss.discriminator_layers="
+                f"{loss.discriminator_layers} need: set fewer of them, loss.adversarial_weight=0, or model.image_size"
+            )
 
 
 HELD_OUT = 64

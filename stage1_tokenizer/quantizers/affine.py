@@ -96,7 +96,8 @@ class Affine(Quantizer):
         if config.inner_steps:
             means = sums / counts[:, None].clamp_min(1)
             frequencies = counts / counts.sum().clamp_min(1)
-            self.table.lerp_(self._unmoved(means), self._inner_way(frequencies))
+            way = self._inner_way(frequencies).to(self.table)
+            self.table.lerp_(self._unmoved(means).to(self.table), way)
         self.idle.add_(1).mul_(counts == 0)
         if config.replace_after:
             unused = (self.idle >= config.replace_after) & (counts.sum() > 0)
@@ -111,6 +112,7 @@ class Affine(Quantizer):
         if self.config.start != "normal":
             choose = sample_vectors if self.config.start == "data" else k_means
             self.table.copy_(choose(vectors, self.config.codebook_size))
+            self.idle.zero_()
 
     def _inner_way(self, frequencies: Float[Tensor, " k"]) -> Float[Tensor, "k d"]:
         """How far towards the mean of its vectors the steps take each code, from 0 to 1.

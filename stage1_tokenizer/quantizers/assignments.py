@@ -8,6 +8,9 @@ from torch import Tensor, nn
 from common.processes import gather_over_processes, sum_over_processes
 from common.seeding import generator_at
 
+NO_BATCH = (
+    "after_step has no batch to learn from: call accumulate(out.inputs, out.input_codes) first"
+)
 SEED = 1
 """Of the random choices of resets, which are a function of the step alone: alike on all processes."""
 
@@ -48,13 +51,26 @@ class Assignments:
         chosen = vectors[last.where(last >= 0, last[-1])]
         return chosen.where(finite.any(), torch.inf)
 
-    def counts_and_sums(self, size: int) -> tuple[Float[Tensor, " k"], Float[Tensor, "k d"]]:
-        """How many vectors each code has, and their sum, over all processes, with one reduction."""
+    def counts_and_sums(
+        self, size: int, dtype: torch.dtype = torch.float32
+    ) -> tuple[Float[Tensor, " k"], Float[Tensor, "k d"]]:
+        """How many vectors each code has, and their sum, over all processes, with one reduction.
+
+        In the type of the averages that they go into. Raises ValueError for half precision, and without a batch.
+        """
+        if dtype in (torch.float16, torch.bfloat16):
+            raise ValueError(
+                f"a quantizer in {dtype} would lose the small steps of its averages: train it in float32, under "
+                "autocast for mixed precision"
+            )
+        if not self._inputs:
+            raise ValueError(NO_BATCH)
         vectors, codes = torch.cat(self._inputs), torch.cat(self._codes)
         ones = vectors.isfinite().all(1, keepdim=True).float()
         sums = vectors.new_zeros(size, vectors.shape[1] + 1)
         sums.index_add_(0, codes, torch.cat([vectors.where(ones > 0, 0), ones], 1))
         sum_over_processes(sums)
+        sums = sums.to(dtype)
         return sums[:, -1], sums[:, :-1]
 
     def sample(self, count: int, step: int) -> Float[Tensor, "k d"]:

@@ -25,12 +25,9 @@ class Attachment:
             return quantizer.training and torch.is_grad_enabled()
 
         def before_forward(module: Any, inputs: tuple[Any, ...]) -> None:
-            if learns(module) and not (self.begun or quantizer.loaded):
+            if learns(module) and not self.begun:
                 self.begun = True
-                with torch.no_grad():
-                    quantizer.init_from(inputs[0].detach().float())
-                    for value in quantizer.state_dict().values():
-                        broadcast_from_first(value)
+                begin(quantizer, inputs[0].detach())
 
         def after_forward(module: Any, _: Any, out: Any) -> None:
             if learns(module):
@@ -48,6 +45,17 @@ class Attachment:
             quantizer.register_forward_hook(after_forward),
             optimizer.register_step_post_hook(after_step),
         ]
+
+
+@torch.no_grad()
+def begin(quantizer: Any, latents: torch.Tensor) -> None:
+    """Initialises the codes by the first batch, unless the first process has loaded some; alike on all processes."""
+    if broadcast_from_first(torch.tensor(int(quantizer.loaded), device=latents.device)):
+        quantizer.start_from_table()
+    else:
+        quantizer.init_from(latents.float())
+    for value in quantizer.state_dict().values():
+        broadcast_from_first(value)
 
 
 def unattached(quantizer: Any) -> dict[str, Any]:

@@ -276,6 +276,9 @@ class Quantizer(nn.Module):
     def initialize(self, vectors: Float[Tensor, "n d"]) -> None:
         """What `init_from` makes of the vectors. Nothing, unless overridden."""
 
+    def start_from_table(self) -> None:
+        """Brings averages in line with codes that are loaded. Nothing, unless overridden."""
+
     def attach(self, optimizer: Optimizer, *, resumed: bool = False) -> None:
         """From now on in training mode, calls by itself what a training loop would have to call.
 
@@ -290,8 +293,8 @@ class Quantizer(nn.Module):
             ...     optimizer.zero_grad()
 
         `init_from` before the first batch, unless `resumed`; after every step of the optimizer `accumulate` of each
-        batch since the last one, and `after_step`. On several processes all begin as the first one does. Weights that
-        are loaded, before or after, stay as `resumed` ones do. Attaching to another optimizer later ends this, and does not begin anew;
-        a copy is attached to none.
+        batch since the last one, and `after_step`. On several processes all begin as the first one does. Codes that
+        are loaded, before or after, stay, and averages begin at them; `resumed` ones go on as they were. Attaching to
+        another optimizer later ends this, and does not begin anew; a copy is attached to none.
         """
         attach(self, optimizer, resumed=resumed)

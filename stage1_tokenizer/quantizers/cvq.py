@@ -96,7 +96,7 @@ class CVQ(Quantizer):
     def after_step(self) -> None:
         """The running usage, and each code's way to its anchor, which is short where the usage is not 0."""
         size, decay = self.config.codebook_size, self.config.decay
-        counts, _ = self._assignments.counts_and_sums(size)
+        counts, _ = self._assignments.counts_and_sums(size, self.usage.dtype)
         self.usage.lerp_(counts / counts.sum().clamp_min(1), 1 - decay)
         way = torch.exp(-10 * size * self.usage / (1 - decay) - 1e-3)
         anchors = torch.where(counts.sum() > 0, self._anchors(), self.table)
@@ -108,6 +108,7 @@ class CVQ(Quantizer):
         """With `start=data`, K of the vectors, at random."""
         if self.config.start == "data":
             self.table.copy_(sample_vectors(vectors, self.config.codebook_size))
+            self.usage.zero_()
 
     def _anchors(self) -> Float[Tensor, "k d"]:
         if self.config.anchor == "closest":

@@ -99,7 +99,7 @@ class EMA(Quantizer):
     def after_step(self) -> None:
         """The averages of counts and sums, the codes made of them, and the resets."""
         config = self.config
-        counts, sums = self._assignments.counts_and_sums(config.codebook_size)
+        counts, sums = self._assignments.counts_and_sums(config.codebook_size, self.counts.dtype)
         self.counts.lerp_(counts, 1 - config.decay)
         self.sums.lerp_(sums, 1 - config.decay)
         threshold = config.reset_share * counts.sum() / config.codebook_size
@@ -121,6 +121,7 @@ class EMA(Quantizer):
         if self.config.start == "data":
             self.table.copy_(sample_vectors(vectors, self.config.codebook_size))
             self.sums.copy_(self.table)
+            self.counts.fill_(1)
 
     @torch.no_grad()
     def start_from_table(self) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from common.bounds import Count, NonNegative
@@ -91,21 +91,27 @@ class LC(Quantizer):
         if self.config.features is None:
             self.basis.copy_(k_means(vectors, self.config.codebook_size))
             return
-        self.basis.copy_(read_features(Path(self.config.features), self.basis.shape))
+        self.basis.copy_(read_features(Path(self.config.features).expanduser(), self.basis.shape))
         if self.config.rescale:
             match_moments(self.projection, self.basis, vectors)
 
 
 def read_features(path: Path, shape: torch.Size) -> Tensor:
-    """The tensor "features" of a safetensors file. Raises ValueError where its shape is not `shape`."""
+    """The tensor "features" of a safetensors file. Raises ValueError for another file, and another shape than `shape`."""
     if not path.is_file():
         raise ValueError(
             f"{path} is not a file: set model.quantizer.features to a safetensors file"
         )
-    with safe_open(path, framework="pt") as file:
-        if "features" not in file.keys():  # noqa: SIM118
-            raise ValueError(f'{path} has no tensor "features": model.quantizer.features needs one')
-        features = file.get_tensor("features")
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = file.keys()
+            features = file.get_tensor("features") if "features" in names else None
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path} can't be read ({error}): set model.quantizer.features to a safetensors file"
+        ) from None
+    if features is None:
+        raise ValueError(f'{path} has no tensor "features": model.quantizer.features needs one')
     if features.shape != shape:
         raise ValueError(
             f"{path} has features of shape {tuple(features.shape)}, not {tuple(shape)}: set "

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from common.bounds import AtLeastTwo, Count, NonNegative
 from common.seeding import generator_at
@@ -121,7 +122,7 @@ class QINCo(ResidualQuantizer):
     ) -> Float[Tensor, "*b d"]:
         """The level's code vectors, after the first level changed by its network."""
         vectors = F.embedding(codes, self.tables[level].float())
-        return self.networks[level - 1](vectors, sums) if level else vectors
+        return self._changed(level, vectors, sums) if level else vectors
 
     def best(
         self, level: int, left: Float[Tensor, "n d"], sums: Float[Tensor, "n d"]
@@ -134,7 +135,7 @@ class QINCo(ResidualQuantizer):
         if level == 0:
             return nearest(left, table)
         if torch.compiler.is_exporting():  # a graph for any number of vectors has no tiles
-            vectors = self.networks[level - 1](table, sums[:, None])
+            vectors = self._changed(level, table, sums[:, None])
             return (vectors - left[:, None]).square().sum(-1).argmin(1)
         width = max(self.config.code_dim, self.config.hidden)
         pairs = max(scores_at_once(left.device) // width, 1)
@@ -144,7 +145,7 @@ class QINCo(ResidualQuantizer):
             least = part.new_full((len(part),), torch.inf)
             codes = torch.zeros(len(part), dtype=torch.int64, device=part.device)
             for first in range(0, len(table), columns):
-                vectors = self.networks[level - 1](table[first : first + columns], beside[:, None])
+                vectors = self._changed(level, table[first : first + columns], beside[:, None])
                 distances = (vectors - part[:, None]).square().sum(-1)
                 values, indices = distances.min(1)
                 better = values < least
@@ -152,3 +153,11 @@ class QINCo(ResidualQuantizer):
                 codes = torch.where(better, indices + first, codes)
             best.append(codes)
         return torch.cat(best)
+
+    def _changed(
+        self, level: int, codes: Float[Tensor, "*#b d"], sums: Float[Tensor, "*#b d"]
+    ) -> Float[Tensor, "*b d"]:
+        """What a level's network makes of codes; in float32, whatever the weights' type."""
+        network = self.networks[level - 1]
+        weights = {name: value.float() for name, value in network.named_parameters()}
+        return functional_call(network, weights, (codes, sums))

@@ -108,6 +108,11 @@ class RQ(LevelQuantizers):
         for level in range(len(self.tables)):
             self.level(level).after_step()
 
+    def start_from_table(self) -> None:
+        """That of each codebook."""
+        for level in range(len(self.tables)):
+            self.level(level).start_from_table()
+
     def initialize(self, vectors: Float[Tensor, "n d"]) -> None:
         """Each codebook begins as vectors of what is left before its level, a shared one of all levels'."""
         seen: list[Tensor] = []

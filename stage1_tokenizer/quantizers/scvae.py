@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from common.bounds import Count, NonNegative
 from common.processes import gather_over_processes
+from stage1_tokenizer.quantizers.assignments import NO_BATCH
 from stage1_tokenizer.quantizers.base import CodeSpec, Quantized, Quantizer, keywords_of
 from stage1_tokenizer.quantizers.chunks import scores_at_once
 
@@ -130,6 +131,8 @@ class SCVAE(Quantizer):
     @torch.no_grad()
     def after_step(self) -> None:
         """Moves the largest coefficient of late towards that of the step, of all processes."""
+        if not self._largest:
+            raise ValueError(NO_BATCH)
         mine = torch.stack(self._largest).amax()
         largest = gather_over_processes(mine.reshape(1, 1)).amax()
         self.largest.lerp_(largest.where(largest.isfinite(), self.largest), 1 - self.DECAY)

@@ -79,8 +79,11 @@ def test_mistakes_with_images_are_told_in_words() -> None:
     for given, words in [
         ({"known": known}, "known has 16 positions and mask no, for 1 and 0 of 1 samples: give"),
         ({"mask": rows(1)}, "known has no positions and mask 16"),
-        ({"known": known[:, :2], "mask": rows(1)}, r"images have \(b, 4, 4\)"),
-        ({"known": known[0], "mask": rows(1)}, r"known has the shape \(4, 4\): codes of"),
+        (
+            {"known": known[:, :2], "mask": rows(1)},
+            r"shape \(2, 4\): those of this pipeline's images have \(4, 4\)",
+        ),
+        ({"known": known[0], "mask": rows(1)}, r"known has codes of the shape \(4,\): those of"),
         ({"known": known, "mask": rows(1).long()}, "mask must be a tensor of bool"),
         ({"known": known, "mask": rows(1).numpy()}, "mask must be a tensor of bool"),
         ({"known": known, "mask": rows(1), "seeds": [0, 1]}, "for 1 and 2 of 2 samples"),

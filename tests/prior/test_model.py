@@ -117,7 +117,11 @@ def test_samples_may_be_shorter_than_what_is_learned(style: str) -> None:
     ("condition", "given", "words"),
     [
         ("label", {"labels": [3]}, "label 3: this prior has 3 labels"),
-        ("label+speaker", {"labels": [0], "speakers": [-1]}, "speaker -1: this prior has 2 speakers"),
+        (
+            "label+speaker",
+            {"labels": [0], "speakers": [-1]},
+            "speaker -1: this prior has 2 speakers",
+        ),
         ("label", {"speakers": [0]}, "this prior's condition is 'label'"),
         ("text", {"texts": ["two"]}, "has the character 'w'"),
         ("text", {"texts": ["three threes"]}, "has the character 's'"),
@@ -138,7 +142,7 @@ def test_each_part_of_a_condition_has_a_last_entry_for_none() -> None:
     assert prior.condition_embedding.num_embeddings == (3 + 1) + (2 + 1)
     assert prior.conditions(1).tolist() == [[3, 6]]
     assert prior.conditions(1, labels=[2], speakers=[1]).tolist() == [[2, 5]]
-    with pytest.raises(ValueError, match="label and speaker together, and speakers were left out"):
+    with pytest.raises(ValueError, match="label and speaker together: give both"):
         prior.conditions(1, labels=[2])  # training withholds both or none
     assert speech_prior("text").conditions(2, texts=["ten", "THREE"]).tolist() == [
         [7, 7, 6, 1, 3],

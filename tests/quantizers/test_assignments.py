@@ -5,7 +5,7 @@ import torch
 from helpers.codebook_upkeep import is_one_of, upkeep_step, vectors
 from helpers.quantizer_cases import LargestTensor
 
-from stage1_tokenizer.quantizers import CVQ, EMA, Affine, Quantizer
+from stage1_tokenizer.quantizers import CVQ, EMA, RQ, SCVAE, Affine, Quantizer
 from stage1_tokenizer.quantizers.assignments import Assignments
 
 UPKEEP: list[tuple[type[Quantizer], dict[str, object]]] = [
@@ -73,3 +73,9 @@ def test_a_step_without_a_finite_vector_moves_no_code(
     before = quantizer.codebook.detach().clone()
     upkeep_step(quantizer, torch.full((20, 4), torch.nan))
     torch.testing.assert_close(quantizer.codebook.detach(), before)
+
+
+@pytest.mark.parametrize("kind", [EMA, CVQ, Affine, RQ, SCVAE])
+def test_a_step_without_a_batch_says_what_to_call(kind: type[Quantizer]) -> None:
+    with pytest.raises(ValueError, match=r"no batch to learn from: call accumulate\(out\.inputs"):
+        kind(code_dim=4).after_step()

@@ -8,7 +8,7 @@ import torch
 from accelerate import Accelerator
 from helpers.quantizer_cases import CASES, DIM, Case, vectors
 
-from stage1_tokenizer.quantizers import EMA, Quantizer, SimVQ
+from stage1_tokenizer.quantizers import EMA, RQ, Quantizer, SimVQ
 
 
 def trained(case: Case, attached: bool) -> dict[str, torch.Tensor]:
@@ -157,3 +157,24 @@ def test_a_further_optimizer_takes_the_place_of_the_earlier_one() -> None:
     assert all(torch.equal(state[name], value) for name, value in before.items())
     second.step()
     assert not torch.equal(quantizer.codebook, before["table"])
+
+
+@pytest.mark.parametrize("kind", [EMA, RQ])
+def test_averages_begin_at_codes_that_are_loaded_and_go_on_where_resumed(
+    kind: type[Quantizer],
+) -> None:
+    """The table of a saved tokenizer is an average over steps, its sums are not."""
+    source = kind(codebook_size=8, code_dim=DIM, reset="none")
+    optimizer = loop(source)
+    source(vectors())
+    optimizer.step()
+    (key,) = (name for name in source.state_dict() if name.endswith("table"))
+    saved = {name: value.clone() for name, value in source.state_dict().items()}
+    averaged = saved | {key: saved[key] + 0.5}
+    for resumed, expected in ((False, averaged[key]), (True, saved[key])):
+        quantizer = kind(codebook_size=8, code_dim=DIM, reset="none", decay=0.9999)
+        quantizer.load_state_dict(averaged)
+        optimizer = loop(quantizer, resumed=resumed)
+        quantizer(vectors())
+        optimizer.step()
+        assert (quantizer.state_dict()[key] - expected).abs().max() < 0.1

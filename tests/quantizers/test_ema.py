@@ -1,12 +1,14 @@
 """EMA: averages and resets, against closed forms and independent code."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
 import vector_quantize_pytorch as library
 from helpers.codebook_upkeep import FAR, is_one_of, upkeep_step, vectors
 
-from stage1_tokenizer.quantizers import EMA, Affine, CVQConfig, EMAConfig
+from stage1_tokenizer.quantizers import CVQ, EMA, RQ, Affine, CVQConfig, EMAConfig, Quantizer
 
 
 def test_ema_is_the_library_of_others_after_ten_steps() -> None:
@@ -145,3 +147,33 @@ def test_training_goes_on_from_a_table_that_is_an_average_over_steps(reset: str)
     ema.start_from_table()
     upkeep_step(ema, averaged)
     torch.testing.assert_close(ema.table, averaged)
+
+
+@pytest.mark.parametrize("kind", [EMA, RQ, CVQ, Affine])
+def test_an_initialisation_anew_forgets_what_was_before(kind: type[Quantizer]) -> None:
+    """But for the steps, of which random choices are a function."""
+    options = {} if kind is RQ else {"start": "data"}
+    old, new = (kind(codebook_size=8, code_dim=4, **options) for _ in range(2))
+    old.init_from(vectors(50) + 9)
+    for seed in range(20):
+        upkeep_step(old, vectors(50, seed=seed) + 9)
+    for quantizer in (old, new):
+        quantizer.init_from(vectors(50))
+    expected = new.state_dict()
+    for name, value in old.state_dict().items():
+        assert torch.equal(value, expected[name]) or name.endswith("steps"), name
+
+
+@pytest.mark.parametrize("kind", [EMA, RQ, CVQ])
+def test_averages_follow_a_model_in_float64_and_refuse_half_precision(
+    kind: type[Quantizer],
+) -> None:
+    torch.manual_seed(0)
+    single = kind(codebook_size=8, code_dim=4)
+    double, half = copy.deepcopy(single).double(), copy.deepcopy(single).bfloat16()
+    for quantizer in (single, double):
+        quantizer.init_from(vectors(50))
+        upkeep_step(quantizer, vectors(50))
+    torch.testing.assert_close(double.codebook, single.codebook)
+    with pytest.raises(ValueError, match=r"a quantizer in torch\.bfloat16 would lose .* float32"):
+        upkeep_step(half, vectors(50))

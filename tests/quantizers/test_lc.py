@@ -36,7 +36,7 @@ def test_lc_reads_features_and_learns_the_projector_alone(tmp_path: Path) -> Non
     assert torch.equal(twin.codebook, lc.codebook)
 
 
-def test_mistakes_of_lc_are_told_in_words(tmp_path: Path) -> None:
+def test_mistakes_of_lc_are_told_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match=r"model\.quantizer\.feature_dim"):
         LCConfig(features="f.safetensors")
     with pytest.raises(ValueError, match=r"is not a file"):
@@ -45,6 +45,12 @@ def test_mistakes_of_lc_are_told_in_words(tmp_path: Path) -> None:
     save_file({"features": torch.zeros(5, 3)}, path)
     with pytest.raises(ValueError, match=r"\(5, 3\), not \(1024, 3\)"):
         LC(features=str(path), feature_dim=3).init_from(torch.zeros(9, 8))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(ValueError, match=r"\(5, 3\), not \(1024, 3\)"):
+        LC(features="~/f.safetensors", feature_dim=3).init_from(torch.zeros(9, 8))
     save_file({"other": torch.zeros(5, 3)}, path)
     with pytest.raises(ValueError, match=r'no tensor "features"'):
+        LC(features=str(path), feature_dim=3).init_from(torch.zeros(9, 8))
+    path.write_text("no safetensors file, but a longer text")
+    with pytest.raises(ValueError, match=r"can't be read .*: set model\.quantizer\.features"):
         LC(features=str(path), feature_dim=3).init_from(torch.zeros(9, 8))

@@ -201,3 +201,12 @@ def test_rqs_rare_codes_come_back_as_what_is_left_before_a_level() -> None:
     step(quantizer, latents)
     assert (last.table[0] - left).abs().sum(1).min() < 1e-5
     assert torch.isfinite(quantizer(latents).loss)
+
+
+def test_codes_of_qinco_in_half_precision_decode_in_float32() -> None:
+    quantizer = away_from_zero(qinco())
+    codes = quantizer.encode(vectors())
+    expected = quantizer.lookup(codes)
+    actual = quantizer.bfloat16().lookup(codes)
+    assert actual.dtype == torch.float32
+    torch.testing.assert_close(actual, expected, atol=0.1, rtol=0.05)

@@ -1,5 +1,6 @@
 """Two processes with different vectors keep one codebook: that of one process with all the vectors."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -79,3 +80,32 @@ def test_two_processes_keep_the_codebook_of_one_with_all_vectors(tmp_path: Path)
     for name, value in first.items():
         assert torch.equal(value, second[name]), name
         torch.testing.assert_close(value, alone[name], atol=1e-5, rtol=1e-5, msg=name)
+
+
+def with_weights_on_the_first(rank: int, folder: Path) -> None:
+    """What each process runs: the first alone has read a file."""
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        "gloo",
+        f"file://{folder}/meeting",
+        rank=rank,
+        world_size=2,
+        timeout=timedelta(seconds=30),
+    )
+    torch.manual_seed(rank)
+    quantizer = EMA(codebook_size=SIZE, code_dim=DIM)
+    if rank == 0:
+        quantizer.load_state_dict(torch.load(folder / "weights.pt", weights_only=True))
+    quantizer.attach(torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))]))
+    quantizer(vectors(0)[rank][None])
+    torch.save(quantizer.state_dict(), folder / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_weights_that_the_first_process_alone_has_loaded_are_those_of_both(tmp_path: Path) -> None:
+    loaded = EMA(codebook_size=SIZE, code_dim=DIM).state_dict()
+    torch.save(loaded, tmp_path / "weights.pt")
+    torch.multiprocessing.spawn(with_weights_on_the_first, (tmp_path,), nprocs=2)
+    for rank in (0, 1):
+        state = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        torch.testing.assert_close(state, loaded)

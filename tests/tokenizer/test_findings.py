@@ -1,14 +1,17 @@
 """Measures of a codebook against brute force, and each known cause of collapse by an example that has it alone."""
 
 import math
+import re
 
 import numpy as np
 import pytest
 import torch
+from helpers.quantizer_cases import CASES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.doctor import arrays_report
+from pipelines.doctor import arrays_report, quantizer_health
+from stage1_tokenizer.advice import UNUSED
 from stage1_tokenizer.codebook_usage import CodebookHealth, codebook_health, position_share
 from stage1_tokenizer.findings import (
     BEST_STEP,
@@ -17,6 +20,9 @@ from stage1_tokenizer.findings import (
     result_line,
     training_findings,
 )
+from stage1_tokenizer.quantizers import METHODS, Continuous, Quantizer
+
+FEW = "few codes are used"
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -93,7 +99,7 @@ def test_a_healthy_codebook_has_no_cause_of_collapse() -> None:
         (normal(100, 8), normal(64, 8, seed=1), "too few vectors to tell"),
         (
             normal(4000, 8),
-            5.2 * torch.eye(8)[:1] + 1.5 * torch.cat([torch.eye(8)[1:3], -torch.eye(8)[1:3]]),
+            5.2 * torch.eye(8)[:1] + 1.5 * torch.cat([torch.eye(8)[1:3], -2 * torch.eye(8)[1:3]]),
             "the codes say less than one code at the mean",
         ),
     ],
@@ -104,19 +110,48 @@ def test_each_cause_is_named(latents: torch.Tensor, codebook: torch.Tensor, caus
 
 def test_codes_far_from_all_latents_are_told_from_codes_too_dense_among_them() -> None:
     codebook = torch.cat([normal(16, 8, seed=1), normal(48, 8, seed=2) + 4])
-    (far,) = [
-        f
-        for f in causes(codebook_health(normal(4000, 8), codebook))
-        if f.name == "few codes are used"
-    ]
-    assert "Only codes that are chosen move" in far.change
-    of_simvq = causes(codebook_health(normal(4000, 8), codebook), method="simvq")
-    assert any("They move with W alone" in f.change for f in of_simvq)
-    dense = torch.cat([normal(16, 8, seed=1), 0.01 * normal(48, 8, seed=2) + normal(1, 8, seed=9)])
-    few = [
-        f for f in causes(codebook_health(normal(1000, 8), dense)) if f.name == "few codes are used"
-    ]
-    assert few == [] or "too dense" in few[0].change
+    health = codebook_health(normal(4000, 8), codebook)
+    for method, words in UNUSED.items():
+        (change,) = (f.change for f in causes(health, method=method) if f.name == FEW)
+        assert change == words
+    (change,) = (f.change for f in causes(health) if f.name == FEW)
+    assert change.startswith("Where only codes that are chosen move")
+
+
+def test_codes_too_dense_among_the_latents_are_told_in_many_dimensions() -> None:
+    """There all vectors are far apart: these codes are no farther from the latents than those that are used."""
+    centres = normal(40, 128)
+    latents = centres.repeat(100, 1) + 0.5 * normal(4000, 128, seed=1)
+    codebook = torch.cat([centres, centres.repeat(2, 1) + 0.7 * normal(80, 128, seed=2)])
+    (change,) = (f.change for f in causes(codebook_health(latents, codebook)) if f.name == FEW)
+    assert "too dense" in change
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_is_said_of_unused_codes_names_keys_that_the_method_has(
+    method: type[Quantizer],
+) -> None:
+    config = method.config_class()
+    if method is Continuous:
+        return
+    keys = re.findall(r"tokenizer\.model\.quantizer\.(\w+)", UNUSED[config.method])
+    assert all(hasattr(config, key) for key in keys)
+
+
+@pytest.mark.parametrize("name", ["fc", "sqvae-vmf", "lfq", "bsq", "fsq"])
+@pytest.mark.parametrize("scale", [0.09, 3])
+def test_the_scale_of_latents_says_nothing_where_they_are_normalised(
+    name: str, scale: float
+) -> None:
+    torch.manual_seed(0)
+    quantizer = CASES[name].make().eval()
+    _, findings = quantizer_health(quantizer, scale * normal(8000, 6), None)
+    told = {finding.name for finding in findings}
+    assert not told & {
+        "codes and latents have other scales",
+        "the latents have drifted away from the codes",
+        "the codes say less than one code at the mean would",
+    }
 
 
 def test_latents_by_position_come_first() -> None:
@@ -126,8 +161,9 @@ def test_latents_by_position_come_first() -> None:
 
 
 def test_a_rank_is_told_only_far_below_d() -> None:
-    assert rank_finding(2.1, 8) is None and rank_finding(1.2, 2) is None
-    assert rank_finding(1.1, 8) is not None and rank_finding(3.0, 128) is not None
+    assert rank_finding(2.1, 8, 64) is None and rank_finding(1.2, 2, 64) is None
+    assert rank_finding(1.1, 8, 64) is not None and rank_finding(3.0, 128, 64) is not None
+    assert rank_finding(6.9, 128, 8) is None, "8 codes span no more than 7 dimensions"
 
 
 LINE = {
@@ -197,6 +233,12 @@ def test_collapse_is_told_of_codebooks_that_the_counted_choices_cannot_fill(
     assert found.name == "few codes are used"
     uniform = 1 - (1 - 1 / size) ** (positions * levels)
     assert training_findings(line | {"codebook/used": uniform}) == []
+
+
+def test_few_codes_are_told_with_what_changes_them() -> None:
+    few = LINE | {"codebook/used": 0.062}
+    (of_fsq,) = training_findings(few, "fsq")
+    assert of_fsq.change == f"{UNUSED['fsq']} `simvq doctor` looks for the cause."
 
 
 def test_mel_distances_are_held_against_the_best_constant_sound() -> None:

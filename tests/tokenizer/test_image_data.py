@@ -56,7 +56,6 @@ def parquet(
     return ImageDataConfig(
         source="parquet",
         train=str(folder / "data.parquet"),
-        validation=str(folder / "data.parquet"),
         image_column="picture",
         label_column="kind" if labels else None,
     )
@@ -303,3 +302,33 @@ def test_transparent_pixels_are_white(mode: str) -> None:
         image = Image.open(file)
     pixels = np.asarray(upright(image.convert(mode) if mode == "LA" else image, 3))
     assert (pixels[1:] == 255).all() and (pixels[0, 0] != 255).any()
+
+
+def photograph(exif: bytes) -> io.BytesIO:
+    """A JPEG of 4 x 2 pixels with such EXIF data."""
+    file = io.BytesIO()
+    Image.new("RGB", (4, 2), "red").save(file, "JPEG", exif=exif)
+    return file
+
+
+def test_exif_that_is_damaged_stops_no_image() -> None:
+    """Turned where the orientation can be read, and else as it is stored."""
+    exif = Image.Exif()
+    exif[0x112], exif[0x11A] = 6, 1.5
+    whole = exif.tobytes()
+    cases = {
+        whole: (2, 4),
+        whole.replace(b"\x01\x1a", b"\x01\x00"): (2, 4),  # a width of 1.5, which can't be written
+        whole.replace(b"MM\0*", b"XX\0*"): (4, 2),
+    }
+    for data, size in cases.items():
+        assert upright(Image.open(photograph(data)), 3).size == size
+
+
+@pytest.mark.parametrize("longer", range(8, 16))
+def test_the_centre_of_training_is_that_which_is_encoded(longer: int) -> None:
+    """Also where an odd number of pixels is left over."""
+    noise = np.random.default_rng(0).integers(0, 256, (longer, 8), dtype=np.uint8)
+    for image in (Image.fromarray(noise), Image.fromarray(noise.T.copy())):
+        trained = augmented(image, 8, generator_at(0, 0), crop=False, flip=False)
+        assert torch.equal(trained, view(image, 8, "centre"))

@@ -78,9 +78,10 @@ def test_what_import_refuses_is_told_in_words(tmp_path: Path) -> None:
         torch.save(content, path)
         with pytest.raises(ValueError, match=words):
             import_official(path, tmp_path / "model")
-    path.write_bytes(b"not a checkpoint")
-    with pytest.raises(ValueError, match="damaged"):
-        import_official(path, tmp_path / "model")
+    for damaged in (b"", b"not a checkpoint", b"text\n", b"\x80\x02]q\x00.", b"cos\nsystem\n."):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="damaged"):
+            import_official(path, tmp_path / "model")
     with pytest.raises(ValueError, match="is not a file"):
         import_official(tmp_path / "absent.ckpt", tmp_path / "model")
     assert not (tmp_path / "model").exists()

@@ -1,15 +1,17 @@
 """The training of an image tokenizer, apart from its loop: losses, gradients, what is held out, weights that lack."""
 
+import dataclasses
 from pathlib import Path
 from urllib.error import URLError
 
 import pytest
 import torch
-from helpers.image_runs import tokenizer_config
+from helpers.image_runs import MODEL, tokenizer_config
 
 from common.training import TrainingDivergedError
 from stage1_tokenizer.codebook_usage import position_share, quantization_error
 from stage1_tokenizer.images.data import load_images
+from stage1_tokenizer.images.discriminator import PatchDiscriminator, smallest_side
 from stage1_tokenizer.images.losses import ImageLossConfig
 from stage1_tokenizer.images.training import ImageTraining, psnr
 from stage1_tokenizer.train import train_tokenizer
@@ -74,7 +76,28 @@ def test_lpips_without_its_weights_names_the_file_and_the_key(
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
     with pytest.raises(ValueError, match=r"vgg16-397923af\.pth .* set loss\.perceptual_weight=0"):
-        train_tokenizer(tokenizer_config(tmp_path / "run", loss=ImageLossConfig()))
+        loss, model = ImageLossConfig(), dataclasses.replace(MODEL, image_size=32)
+        train_tokenizer(tokenizer_config(tmp_path / "run", loss=loss, model=model))
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_images_that_are_too_small_for_a_loss_are_refused_before_the_run(
+    tmp_path: Path, layers: int
+) -> None:
+    side = smallest_side(layers)
+    discriminator = PatchDiscriminator(1, 8, layers).eval()
+    discriminator(torch.zeros(1, 1, side, side))
+    with pytest.raises(RuntimeError):
+        discriminator(torch.zeros(1, 1, side - 2, side - 2))
+    model = dataclasses.replace(MODEL, image_size=side - 2)
+    loss = ImageLossConfig(perceptual_weight=0, discriminator_layers=layers)
+    with pytest.raises(ValueError, match=f"{side} pixels that loss.discriminator_layers={layers}"):
+        tokenizer_config(tmp_path, model=model, loss=loss)
+    late = dataclasses.replace(loss, adversarial_start=8)
+    assert tokenizer_config(tmp_path, model=model, loss=late, steps=8).loss == late
+    loss = ImageLossConfig(adversarial_weight=0)
+    with pytest.raises(ValueError, match=r"LPIPS needs: set loss\.perceptual_weight=0, or model"):
+        tokenizer_config(tmp_path, loss=loss)
 
 
 def test_psnr_is_known_for_a_constant_error() -> None:

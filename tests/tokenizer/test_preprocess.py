@@ -95,6 +95,8 @@ def test_a_file_is_seen_as_in_training(images: ImageTokenizer, tmp_path: Path) -
         (PIXELS.astype(np.int64), "images of type torch.int64: give bytes (uint8), or floats"),
         (PIXELS / 255 * 2, "must lie in value_range=(-1, 1): set value_range, to (0, 1)"),
         (np.full((16, 16, 3), np.nan), "images from nan to nan must lie in"),
+        (PIXELS[None][:0], "images of shape (0, 16, 16, 3) hold no pixels: give at least one"),
+        (EXACT[:0], "images of shape (0, 3, 16, 16) hold no pixels: give at least one"),
         ([PIXELS, PIXELS[:8]], "are no batch: give one size alone"),
         ([], "there are no images"),
         (3, "int is no image: give a PIL image"),
