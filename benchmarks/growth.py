@@ -94,14 +94,15 @@ def encoding(images: int) -> Work:
     random = np.random.default_rng(0)
     write_images(root / "few.parquet", IMAGES_AT_ONCE, random)
     write_images(root / "many.parquet", images, random)
+    write_images(root / "held_out.parquet", IMAGES_AT_ONCE, random)
     quantizer = SimVQConfig(codebook_size=256, code_dim=16)
     architecture = ImageTokenizerConfig(
         image_size=SIDE, width=32, multipliers=(1, 2), blocks_per_level=1, quantizer=quantizer
     )
     ImageTokenizer(architecture).save_pretrained(root / "model")
-    few, many = (str(root / f"{name}.parquet") for name in ("few", "many"))
+    few, many, held_out = (str(root / f"{name}.parquet") for name in ("few", "many", "held_out"))
     data = ImageDataConfig(
-        source="parquet", train=few, validation=few, label_column=None, streaming=True
+        source="parquet", train=few, validation=held_out, label_column=None, streaming=True
     )
     config = EncodeImagesConfig(
         tokenizer=root / "model",

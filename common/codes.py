@@ -7,6 +7,7 @@ from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow.compute as pc
 from datasets import Dataset
 
 from common.files import OWN_HASH, damaged_files, hashed, read_json, sha256, write_text
@@ -54,8 +55,11 @@ def write_index(folder: Path, splits: Sequence[str]) -> None:
 
 def code_sequences(items: Dataset) -> Iterator[np.ndarray[Any, Any]]:
     """The codes of each item; of more than MOST_CODES codes only those of every n-th item."""
-    items = items.select_columns(["codes"]).with_format("numpy")
-    stride = max(1, -(-len(items) * len(items[0]["codes"]) // MOST_CODES))
+    items = items.select_columns(["codes"])
+    batches = items.with_format("arrow").iter(10_000)
+    total = sum(pc.sum(pc.list_value_length(some["codes"])).as_py() for some in batches)
+    stride = max(1, -(-total // MOST_CODES))
+    items = items.with_format("numpy")
     for batch in items.select(range(0, len(items), stride)).iter(10_000):
         yield from batch["codes"]
 

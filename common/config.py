@@ -17,6 +17,7 @@ import os
 import types
 import typing
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -55,6 +56,8 @@ def read_values(path: Path | None, overrides: Sequence[str] = ()) -> dict[str, A
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
+    from common.plain_yaml import load_yaml
+
     if path is not None and not path.is_file():
         raise ValueError(
             f"{path} is not a file: give a recipe's file, or a name that `simvq recipes` lists"
@@ -64,8 +67,12 @@ def read_values(path: Path | None, overrides: Sequence[str] = ()) -> dict[str, A
             raise ValueError(f"override {override!r} must have the form key=value")
     where = path or "defaults"
     try:
-        parts: list[Any] = [OmegaConf.load(path) if path else OmegaConf.create()]
-        parts.append(OmegaConf.from_dotlist(list(overrides)))
+        with path.open(encoding="utf-8") if path else nullcontext("") as text:
+            said = load_yaml(text)
+        parts: list[Any] = [OmegaConf.create({} if said is None else said), OmegaConf.create()]
+        for override in overrides:
+            key, _, value = override.partition("=")
+            OmegaConf.update(parts[1], key, load_yaml(value))
         left_out = [key for part in parts for key in sorted(map(str, OmegaConf.missing_keys(part)))]
         is_group = isinstance(parts[0], DictConfig)
         merged = OmegaConf.merge(*parts) if is_group and not left_out else parts[0]
@@ -166,6 +173,8 @@ def _convert(hint: Any, value: Any, key: str, default: Any = None) -> Any:
     quotes = ""
     if type(value) is bool and str in options:
         quotes = ", and a name such as no, yes, on or off in quotes"
+    elif type(value) is float and str in options:
+        quotes = ", and a number with a point or an exponent in quotes"
     raise ValueError(
         f"{key}={value!r} must be {' or '.join(map(_type_name, options))}{quotes}: set {key}"
     )
@@ -179,7 +188,8 @@ def _fits(base: type, value: Any) -> bool:
         return type(value) in (int, float)
     if base is Path and value == "":
         return False
-    return not isinstance(value, list | Mapping | bool) and value is not None
+    # a float is not always written again as it was
+    return not isinstance(value, list | Mapping | bool | float) and value is not None
 
 
 def _length(items: tuple[Any, ...]) -> int | None:

@@ -270,4 +270,5 @@ def refuse_writing(folder: Path) -> NoReturn:
 def remove_left(folder: Path) -> None:
     """Removes what dead processes left half-written in a folder."""
     for left in folder.rglob(".*.tmp"):
-        shutil.rmtree(left) if left.is_dir() else left.unlink()
+        # another process may remove its lock at this moment
+        shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)

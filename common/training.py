@@ -16,6 +16,8 @@ from common.bounds import Count, NonNegative, Positive, Share, Whole
 from common.sharding import part_like
 
 Precision = Literal["fp32", "bf16", "fp16"]
+GAIN = "parametrizations.weight.original0"
+"""The end of the name of what torch's weight_norm scales a weight by, which has as many dimensions as the weight."""
 COMPILER = "inductor"
 """The backend of torch.compile."""
 
@@ -87,24 +89,24 @@ def learning_rate(step: int, total_steps: int, optim: OptimConfig) -> float:
 
 def embeddings(module: nn.Module) -> set[str]:
     """The names of the parameters that are looked up, not multiplied by."""
-    of_kind = {
+    return {
         f"{name}.weight".lstrip(".")
         for name, each in module.named_modules()
         if isinstance(each, nn.Embedding)
     }
-    return of_kind | {name for name, _ in module.named_parameters() if "embed" in name}
 
 
 def decay_groups(
     module: nn.Module, weight_decay: float, leave_out: Collection[str] = ()
 ) -> list[dict[str, Any]]:
-    """Two groups of the module's trained parameters, the second without weight decay: vectors and embeddings."""
+    """Two groups of the module's trained parameters, the second without weight decay: vectors, gains and embeddings."""
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
-    exempt = embeddings(module)
+    looked_up = embeddings(module)
     for name, parameter in module.named_parameters():
         if parameter.requires_grad and name not in leave_out:
-            (plain if parameter.ndim < 2 or name in exempt else decayed).append(parameter)
+            exempt = parameter.ndim < 2 or name in looked_up or name.endswith(GAIN)
+            (plain if exempt else decayed).append(parameter)
     return [
         {"params": decayed, "weight_decay": weight_decay},
         {"params": plain, "weight_decay": 0.0},

@@ -168,7 +168,7 @@ def with_default_paths(
     """Each section, and its keys that have defaults from where the others are made."""
 
     def place(section: str, key: str) -> Path:
-        return Path(sections.get(section, {}).get(key, run_dir / section))
+        return Path(str(sections.get(section, {}).get(key, run_dir / section)))
 
     def made(section: str, result: Path) -> Path | None:
         return result if section in sections else None

@@ -62,11 +62,19 @@ def train_tokenizer(config: TrainTokenizerConfig) -> str:
     if last["codebook/size"] == 1:
         codes = "there are no codes"
     findings = training_findings(last, method_of(config))
-    text = f"{model}: held-out {NAMES.get(key, key)} {value:.2f}; {codes}" + bad_items(
-        last["data/bad"]
-    )
+    text = f"{model}: held-out {NAMES.get(key, key)} {value:.2f}; {codes}{left_out(last)}"
     refuse_failed(findings, text, config.allow_failed)
     return "\n".join([text, *lines(findings)])
+
+
+def left_out(line: dict[str, Any]) -> str:
+    """A note on items that were not trained on, each counted as often as it was met, where there were any."""
+    bad, unfit = line["data/bad"], line.get("data/unfit", 0)
+    notes = {
+        f"; {bad:,} times an item could not be decoded": bad,
+        f"; {unfit:,} times a clip was left out as silent (tokenizer.augment.silence_db)": unfit,
+    }
+    return "".join(note for note, count in notes.items() if count)
 
 
 def bad_items(count: int) -> str:

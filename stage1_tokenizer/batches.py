@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, default_collate
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import IterableDataset as TorchIterableDataset
 
-from common.processes import processes
+from common.processes import processes, sum_over_processes
 from common.seeding import EndlessSampler, generator_at
 from stage1_tokenizer.data import BadItemError, ItemDataset, Row, UnfitItemError
 
@@ -27,21 +27,26 @@ SPARE = 8
 
 
 class BadItems:
-    """Counts the items that could not be decoded, and stops the run when an epoch has over 1 % of them, and more than one."""
+    """Counts the items that could not be decoded, and stops the run when an epoch has over 1 % of them, and more than one.
+
+    An item counts again in each epoch. Those that are unfit are counted beside them, and stop nothing.
+    """
 
     def __init__(self, epoch_size: float | None) -> None:
         self.epoch_size = epoch_size
         """Items of an epoch that one process sees; None for a stream."""
-        self.epoch = self.in_epoch = self.seen = self.total = 0
+        self.epoch = self.in_epoch = self.seen = 0
         self.first = ""
+        self.own, self.before = torch.zeros(2, dtype=torch.long), torch.zeros(2, dtype=torch.long)
+        """Bad and unfit items: this process's since all were last summed, and those of all processes before."""
 
-    def count(self, names: list[str], epoch: int, items: int) -> None:
+    def count(self, names: list[str], epoch: int, items: int, unfit: int = 0) -> None:
         """Takes in one batch of `items`; raises ValueError with the count and the first item's name."""
         if epoch != self.epoch:
             self.epoch, self.in_epoch, self.seen = epoch, 0, 0
         self.first = self.first or next(iter(names), "")
         self.in_epoch += len(names)
-        self.total += len(names)
+        self.own += torch.tensor([len(names), unfit])
         self.seen += items
         size = self.epoch_size or max(self.seen, 1000)
         if self.in_epoch > max(BAD_LIMIT * size, 1):
@@ -49,6 +54,22 @@ class BadItems:
                 f"{self.in_epoch} items of an epoch of {size:.0f} can't be decoded, over {BAD_LIMIT:.0%}; "
                 f"the first is {self.first}: fix or remove them, or set data.source"
             )
+
+    def totals(self, device: torch.device) -> list[int]:
+        """How many items were bad, and how many unfit, in all processes, which must ask together."""
+        self.before += sum_over_processes(self.own.to(device)).cpu()
+        self.own.zero_()
+        return self.before.tolist()
+
+    def state_dict(self) -> dict[str, Any]:
+        """That of a run whose processes have just been summed; of an epoch this process's part."""
+        kept = ("epoch", "in_epoch", "seen", "first", "before")
+        return {name: getattr(self, name) for name in kept}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes the part of the epoch that is saved, the first process's, for this process's."""
+        for name, value in state_dict.items():
+            setattr(self, name, value)
 
 
 def bad_items_of(dataset: ItemDataset, readers: int | None = None) -> BadItems:
@@ -60,18 +81,20 @@ def bad_items_of(dataset: ItemDataset, readers: int | None = None) -> BadItems:
 def first_usable_item(
     rows: Iterable[Row], load: LoadItem, seed: int, position: int, epoch: int
 ) -> Item:
-    """The first of `rows` that can be trained on, and the names of undecodable ones that it stands in for.
+    """The first of `rows` that can be trained on, and what it stands in for: the names of undecodable ones, and how many unfit.
 
     Its place in the endless stream of training items, `position`, decides its augmentation. Raises ValueError where none can.
     """
     bad: list[str] = []
-    tried = 0
+    tried = unfit = 0
     for row in rows:
         tried += 1
         try:
-            return load(row, generator_at(seed, position)) | {"epoch": epoch, "bad": bad}
+            item = load(row, generator_at(seed, position))
+            return item | {"epoch": epoch, "bad": bad, "unfit": unfit}
         except UnfitItemError as error:
             last = str(error)
+            unfit += 1
         except BadItemError as error:
             last = str(error)
             bad.append(last)
@@ -140,10 +163,12 @@ def streamed_rows(
 
 
 def collate(items: list[Item]) -> Batch:
-    """The items' values stacked, the last item's epoch, and all names of bad items."""
-    values = [{k: v for k, v in item.items() if k not in ("epoch", "bad")} for item in items]
+    """The items' values stacked, the last item's epoch, all names of bad items, and the number of unfit ones."""
+    about = ("epoch", "bad", "unfit")
+    values = [{k: v for k, v in item.items() if k not in about} for item in items]
     bad = [name for item in items for name in item["bad"]]
-    return default_collate(values) | {"epoch": items[-1]["epoch"], "bad": bad}
+    unfit = sum(item["unfit"] for item in items)
+    return default_collate(values) | {"epoch": items[-1]["epoch"], "bad": bad, "unfit": unfit}
 
 
 def item_loader(

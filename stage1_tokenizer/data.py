@@ -5,6 +5,7 @@ import io
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
@@ -60,11 +61,13 @@ class DataConfig:
     """Items among which a stream is shuffled."""
 
     def __post_init__(self) -> None:
-        if self.test == self.validation and share_of("test", self.test) is None:
-            raise ValueError(
-                f"validation={self.validation!r} and test={self.test!r} are one split, which would score what "
-                "was chosen by it: set data.test to another, or to null"
-            )
+        for first, second in combinations(("train", "validation", "test"), 2):
+            where = getattr(self, second)
+            if getattr(self, first) == where and share_of(second, where) is None:
+                raise ValueError(
+                    f"{first}={where!r} and {second}={where!r} are one split, which would measure what was trained on "
+                    f"it or chosen by it: set data.{second} to another{', or to null' * (second == 'test')}"
+                )
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -163,6 +166,12 @@ def read_split(
         if where not in SPLITS:
             raise ValueError(
                 f"data.{split}={where!r} is no split of {config.source}, which has {', '.join(SPLITS)}: set data.{split}"
+            )
+        if {config.validation, config.test} == {"validation", "test"}:
+            raise ValueError(
+                f"data.validation={config.validation!r} and data.test={config.test!r} of {config.source} are the same "
+                "items, which would score what was chosen by them: set data.validation to a share, such as 10%, or "
+                "data.test to null"
             )
         return embedded[config.source](where)
     try:

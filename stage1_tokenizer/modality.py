@@ -46,8 +46,8 @@ class ModalityTraining(Protocol):
     ) -> Iterator[Batch]:
         """Endless batches of this process, on its device, after `done` items of all processes.
 
-        `batch_size` is over all processes. Beside its tensors a batch has `epoch` and the names of the items
-        that are `bad`.
+        `batch_size` is over all processes. Beside its tensors a batch has `epoch`, the names of the items that
+        are `bad`, and how many were `unfit`.
         """
 
     def latents(self, batch: Batch) -> Tensor:

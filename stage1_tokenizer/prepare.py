@@ -69,6 +69,7 @@ class Training:
             "average": self.average,
             "use": self.use,
             "guard": self.guard,
+            "bad_items": self.bad_items,
             "best": self.best,
         }
         if self.modality.discriminator is not None and self.discriminator_optimizer is not None:

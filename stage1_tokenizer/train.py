@@ -58,12 +58,13 @@ def train_tokenizer(config: TrainTokenizerConfig) -> Path:
             }
             accelerator.log(metrics | speed, step=done)
             progress.line(done, in_words(metrics | {"step": done}))
-            clock.rate()  # the evaluation took none of a step's time
+            clock.rate()  # the evaluation took none of a step's time,
         elif progress.overdue():
             progress.line(done, f"loss {float(total(losses).detach()):.3f}")
         last = done == config.steps or run.best.should_stop(config.patience)
         if done % config.save_every == 0 or last:
             save(run, done)
+            clock.rate()  # nor did the checkpoint
         if last:
             break
     if accelerator.is_main_process:
@@ -108,7 +109,8 @@ def take_step(
     config, world = run.config, run.accelerator.num_processes
     with part("data"):
         batch = next(batches)
-    run.bad_items.count(batch["bad"], batch["epoch"], config.batch_size // world)
+    items = config.batch_size // world
+    run.bad_items.count(batch["bad"], batch["epoch"], items, batch["unfit"])
     seed_step(config.seed, step, run.accelerator.process_index)
     if step == 0 and config.init_from is None:
         init_codebook(run, batch)
@@ -136,7 +138,7 @@ def log_line(run: Training, losses: dict[str, Tensor], norm: Tensor) -> dict[str
     """What a line of metrics.jsonl says: losses over all processes, the codebook's use."""
     means = run.accelerator.reduce(torch.stack([v.detach() for v in losses.values()]), "mean")
     metrics = {f"loss/{k}": v for k, v in zip(losses, means.tolist(), strict=True)}
-    tokenizer = run.modality.tokenizer
+    tokenizer, (bad, unfit) = run.modality.tokenizer, run.bad_items.totals(run.accelerator.device)
     return {
         **metrics,
         "loss/total": sum(v for k, v in metrics.items() if k != "loss/discriminator"),
@@ -145,7 +147,8 @@ def log_line(run: Training, losses: dict[str, Tensor], norm: Tensor) -> dict[str
         "codebook/levels": tokenizer.quantizer.spec.levels,
         "codebook/dim": tokenizer.quantizer.config.code_dim,
         "codebook/effective_rank": effective_rank(tokenizer.codebook.detach()),
-        "data/bad": run.bad_items.total,
+        "data/bad": bad,
+        "data/unfit": unfit,
         "optim/lr": run.optimizer.param_groups[0]["lr"],
         "optim/grad_norm": float(norm),
         "optim/clipped": run.guard.clipped_share(),
@@ -213,6 +216,7 @@ def save_model(run: Training) -> None:
 
 def save(run: Training, done: int) -> None:
     """Held-out items as the averaged model reconstructs them, and then a checkpoint, so that none is without."""
+    run.bad_items.totals(run.accelerator.device)  # what the other processes have met is kept, too
     if run.accelerator.is_main_process:
         with averaged(run) as modality:
             modality.save_examples(run.config.run_dir / "examples" / f"step-{done:08d}")

@@ -1,7 +1,7 @@
 """Folders of audio files as rows; the reader that `datasets` has for them needs TorchCodec."""
 
 import csv
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,17 @@ def audio_folder_rows(folder: Path, where: str) -> Dataset:
 
     `where` names a subfolder, or, where there are no such subfolders, must be `train`, for all
     files; a part in brackets may follow, as in `train[:95%]`. A file's label is the name of its
-    folder in the split. Raises ValueError for a folder without audio files and for a split that is
-    not there.
+    folder in the split. Raises ValueError for a folder without audio files, for a split that is
+    not there, and for links to folders.
     """
     split, bracket, _ = where.partition("[")
     root = folder / split
     has_splits = any((folder / name).is_dir() for name in ("validation", "test"))
     if not root.is_dir() and split == "train" and not has_splits:
         root = folder
+    for path in visible(root):
+        if path.is_symlink() and path.is_dir():
+            raise ValueError(f"{path} is a link to a folder: put the folder itself there")
     files = sorted(files_of(root, SUFFIXES))
     if not files and files_of(folder, SUFFIXES):
         raise ValueError(f"{folder} has no audio files in a subfolder {split!r}")
@@ -39,20 +42,28 @@ def audio_folder_rows(folder: Path, where: str) -> Dataset:
 
 
 def files_of(folder: Path, suffixes: Collection[str]) -> list[Path]:
-    """The files under a folder that have one of the suffixes and are not hidden, as those that macOS adds are."""
-    return [
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in suffixes
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    ]
+    """The files under a folder that have one of the suffixes."""
+    return [path for path in visible(folder) if path.suffix.lower() in suffixes]
+
+
+def visible(folder: Path) -> Iterator[Path]:
+    """What is under a folder and not hidden, as what macOS adds is."""
+    for path in folder.rglob("*"):
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts):
+            yield path
 
 
 def _rows(root: Path, files: list[Path]) -> Dataset:
+    """Raises ValueError for files without a folder beside those whose folder is their label, and as `_metadata` does."""
     columns: dict[str, list[Any]] = {"audio": [{"bytes": None, "path": str(p)} for p in files]}
-    if any(path.parent != root for path in files):
+    metadata, alone = _metadata(root, files), [path for path in files if path.parent == root]
+    if len(alone) < len(files) and "label" not in metadata:
+        if alone:
+            raise ValueError(
+                f"{alone[0]} is beside the folders whose names are the labels: move it into one of them"
+            )
         columns["label"] = [path.parent.name for path in files]
-    columns |= _metadata(root, files)
+    columns |= metadata
     features = Features({name: Value("string") for name in columns})
     features["audio"] = {"bytes": Value("binary"), "path": Value("string")}
     return Dataset.from_dict(columns, features=features)
@@ -106,4 +117,6 @@ def _table(table: Path) -> list[dict[str, str]]:
             f"{table} has no column file_name, its first line is {','.join(names)!r}: name the columns there, with commas "
             "between them"
         )
+    if "audio" in names:
+        raise ValueError(f"{table} has a column audio, which the files themselves are: rename it")
     return rows

@@ -1,5 +1,7 @@
 """Clips with labels, speakers and texts, from many sources, decoded on demand."""
 
+import functools
+import re
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -36,10 +38,13 @@ soundfile, soxr = Extra("soundfile"), Extra("soxr")
 
 STORED = {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}
 """What datasets.Audio stores of a clip; of a stream it would itself ask for a package to encode audio by."""
-LOUDEST = 1e6
-"""Samples beyond it are damage: full scale is 1, and 32,768 in floats that somebody forgot to divide."""
+LOUDEST = 4.0
+"""Samples beyond it are damage, or floats that somebody forgot to divide by 32,768: full scale is 1, and what a lossy
+coding or a mix of floats overshoots it by is less than these 12 dB."""
 LEAST_RATE = 1_000
 """Samples per second below which a file is damage, and would be resampled to very many samples."""
+TEXTS = re.compile("string|large_string|u?int|float|double")
+"""Beginnings of the names of types whose values are texts, or numbers that stand for them."""
 TRIES = 8
 """Random parts of one clip that are tried, until one is not silent."""
 
@@ -122,8 +127,13 @@ class SpeechDataset(ItemDataset):
         return self.value_index(row, self.config.speaker_column, self.speakers)
 
     def text(self, row: Row) -> str:
-        """What is said, empty where that is not known."""
-        return str(row[self.config.text_column]) if self.config.text_column else ""
+        """What is said, empty where that is not known; of a ClassLabel its name."""
+        column = self.config.text_column
+        if column is None or row[column] is None:
+            return ""
+        feature = self.rows.features[column]
+        named = isinstance(feature, datasets.ClassLabel)
+        return feature.int2str(row[column]) if named else str(row[column])
 
     def name(self, row: Row) -> str:
         """The name of a row's file."""
@@ -169,8 +179,10 @@ def read_audio(
             samples = file.read(count, dtype="float32", always_2d=True)
     except (OSError, TypeError, ValueError, soundfile.SoundFileError):
         raise BadItemError(file_name(stored)) from None
-    if len(samples) == 0 or not bool((abs(samples) <= LOUDEST).all()):  # false for nan, too
+    if len(samples) == 0:
         raise BadItemError(file_name(stored))
+    if not (loudest := float(abs(samples).max())) <= LOUDEST:  # true for nan, too
+        raise BadItemError(f"{file_name(stored)} (a sample of {loudest:g}, where full scale is 1)")
     mono = samples.mean(1)
     if rate != sample_rate:
         mono = soxr.resample(mono, rate, sample_rate)
@@ -205,9 +217,10 @@ def decibels(waveform: Float[Tensor, " t"]) -> float:
 def load_clips(config: SpeechDataConfig, split: str, *, sample_rate: int) -> SpeechDataset:
     """A split of the config: `train`, `validation` or `test`.
 
-    Raises ValueError, in one sentence, for a source, split or column that is not there.
+    Raises ValueError, in one sentence, for a source, split or column that is not there, and for texts that are none.
     """
 
+    @functools.cache
     def train_rows() -> Rows:
         return rows if split == "train" else clip_rows(config, "train")
 
@@ -224,6 +237,7 @@ def load_clips(config: SpeechDataConfig, split: str, *, sample_rate: int) -> Spe
     if isinstance(feature, datasets.Audio):
         stored = datasets.Audio(decode=False) if isinstance(rows, Dataset) else STORED
         rows = rows.cast_column(config.audio_column, stored)
+    refuse_other_texts(config, rows)
     return SpeechDataset(
         rows,
         config,
@@ -232,6 +246,18 @@ def load_clips(config: SpeechDataConfig, split: str, *, sample_rate: int) -> Spe
         sample_rate,
         names("speaker_column"),
     )
+
+
+def refuse_other_texts(config: SpeechDataConfig, rows: Rows) -> None:
+    """Raises ValueError for a column of texts whose values are neither texts nor numbers."""
+    if config.text_column is None:
+        return
+    feature = rows.features[config.text_column]
+    if not TEXTS.match(getattr(feature, "dtype", "")):
+        raise ValueError(
+            f"data.text_column={config.text_column!r} has values of the type {feature}: set data.text_column to a "
+            "column of texts or numbers, or to null for none"
+        )
 
 
 def clip_rows(config: SpeechDataConfig, split: str) -> Rows:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import cast
+from typing import Annotated, cast
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from common.bounds import Count
+from common.bounds import Count, Within
 
 DiscriminatorOutput = tuple[Tensor, list[Tensor]]
 """Scores, one per patch, and the feature maps before them."""
@@ -32,11 +32,11 @@ class SpeechDiscriminatorConfig:
     """Widths of the matrices that the first kind folds a waveform into."""
     period_width: Count = 32
     """Channels of their first layer, of up to 32 times as many."""
-    resolutions: tuple[Count, ...] = (1024, 2048, 512)
+    resolutions: tuple[Annotated[int, Within(4)], ...] = (1024, 2048, 512)
     """STFT windows of the second kind, which sees magnitudes."""
     resolution_width: Count = 64
     """Channels of their layers."""
-    bands: tuple[Count, ...] = (2048, 1024, 512)
+    bands: tuple[Annotated[int, Within(18)], ...] = (2048, 1024, 512)
     """STFT windows of the third kind, which sees five bands of complex values."""
     band_width: Count = 32
     """Channels of their layers."""

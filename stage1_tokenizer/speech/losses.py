@@ -33,6 +33,14 @@ class SpeechLossConfig(AdversarialLossConfig):
     """Weight of the distance between the discriminators' features of clip and reconstruction."""
     discriminator: SpeechDiscriminatorConfig = field(default_factory=SpeechDiscriminatorConfig)
 
+    def __post_init__(self) -> None:
+        kinds = self.discriminator
+        if self.adversarial and not (kinds.periods or kinds.resolutions or kinds.bands):
+            raise ValueError(
+                "periods, resolutions and bands of the discriminator are all empty: set one of them in "
+                "loss.discriminator, or loss.adversarial_weight=0"
+            )
+
 
 @dataclass(frozen=True)
 class MelScale:

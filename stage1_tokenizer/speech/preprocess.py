@@ -63,6 +63,7 @@ def from_file(path: Path, wanted: int) -> Float[Tensor, " t"]:
         from stage1_tokenizer.speech.data import read_audio
     try:
         return read_audio({"bytes": None, "path": str(path)}, wanted)
-    except BadItemError:
+    except BadItemError as error:
         what = "can't be read as audio" if path.is_file() else "is not a file"
-        raise ValueError(f"{path} {what}") from None
+        reason = str(error).removeprefix(str(path))
+        raise ValueError(f"{path} {what}{reason}") from None

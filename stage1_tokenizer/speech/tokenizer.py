@@ -10,7 +10,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from common.bounds import Count, Whole
+from common.bounds import Count
 from stage1_tokenizer.quantizers import (
     PADDING,
     Quantized,
@@ -40,7 +40,7 @@ class SpeechTokenizerConfig:
     starts with the last."""
     width: Count = 32
     """Channels of the encoder at full rate, even; each ratio doubles them."""
-    lstm_layers: Whole = 2
+    lstm_layers: Count = 2
     """Layers of the LSTM at the end of the encoder."""
     causal: bool = True
     """Pad the encoder's convolutions on the left only. The decoder is never causal."""
@@ -189,7 +189,7 @@ class SpeechTokenizer(Tokenizer):
     def preprocess(
         self, clip: Any, sample_rate: int | None = None, *, channels_first: bool | None = None
     ) -> Float[Tensor, "1 t"]:
-        """A clip in [-1, 1] at the tokenizer's rate on its device: mixed down to one channel and resampled.
+        """A clip in [-1, 1], but for the overshoot of a file, at the tokenizer's rate on its device: mixed down and resampled.
 
         `clip` is a path, or samples (t,) or with channels: int16, or floats in [-1, 1], at `sample_rate`, which
         is the tokenizer's unless given. Channels come last in an array and first in a tensor, unless

@@ -3,8 +3,10 @@
 import torch
 from torch import nn
 from torch.amp import GradScaler
+from torch.nn.utils.parametrizations import weight_norm
 
 from common.optimizing import clipped_norm, step_and_clear
+from common.training import decay_groups
 
 INPUTS = torch.randn(16, 8, generator=torch.Generator().manual_seed(0))
 
@@ -50,3 +52,14 @@ def test_a_step_that_overflows_is_left_out_and_halves_the_scale() -> None:
     clipped_norm(network, 1.0, [optimizer], scaler)
     step_and_clear([optimizer], scaler, torch.zeros(()))
     assert torch.equal(network.weight, before) and scaler.get_scale() == 2.0**15
+
+
+def test_gains_are_not_decayed_and_kernels_are_whatever_they_are_called() -> None:
+    network = nn.ModuleDict(
+        {"embed": nn.Conv1d(2, 3, 3), "scaled": weight_norm(nn.Conv1d(2, 3, 3))}
+    )
+    names = {parameter: name for name, parameter in network.named_parameters()}
+    decayed, plain = ({names[p] for p in group["params"]} for group in decay_groups(network, 0.1))
+    assert decayed == {"embed.weight", "scaled.parametrizations.weight.original1"}
+    gain = "scaled.parametrizations.weight.original0"
+    assert plain == {"embed.bias", "scaled.bias", gain}

@@ -72,7 +72,7 @@ def test_images_are_what_they_show_or_are_bad(stored_as: str, tmp_path: Path, ta
 
 @pytest.mark.parametrize("stored_as", ["bytes", "path"])
 def test_clips_are_what_they_play_or_are_bad(stored_as: str, tmp_path: Path, tally: Tally) -> None:
-    data = load_clips(SpeechDataConfig(test="test"), "test", sample_rate=RATE)
+    data = load_clips(SpeechDataConfig(), "validation", sample_rate=RATE)
     for name, content, samples, tolerance in CLIPS:
         (tmp_path / "item").write_bytes(content)
         whole = {"bytes": content, "path": name}
@@ -115,7 +115,7 @@ def test_what_is_no_file_is_bad_and_not_waited_for(kind: str, tmp_path: Path, ta
 
         socket.socket(socket.AF_UNIX).bind(str(path))
     images = load_images(ImageDataConfig(), "train", channels=3, size=16)
-    clips = load_clips(SpeechDataConfig(test="test"), "test", sample_rate=RATE)
+    clips = load_clips(SpeechDataConfig(), "validation", sample_rate=RATE)
     stored = {"bytes": None, "path": str(path)}
     for name, decode in (
         ("image file", lambda: images.decode({"image": stored})),

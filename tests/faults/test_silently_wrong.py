@@ -133,11 +133,12 @@ def test_too_many_bad_items_are_refused_also_by_the_command_that_goes_on(
     tmp_path: Path, whole: Path
 ) -> None:
     data = few_digits(tmp_path, train=120, validation=12)
-    rows = list(datasets.Dataset.from_parquet(data.train).cast_column("image", STORED))
+    digits = datasets.Dataset.from_parquet(data.train).cast_column("image", STORED)
+    rows = list(digits)
     for index in (3, 100):
         rows[index]["image"] = {"bytes": b"no image", "path": f"{index}.png"}
     bad = str(tmp_path / "bad.parquet")
-    datasets.Dataset.from_list(rows).to_parquet(bad)
+    datasets.Dataset.from_list(rows, features=digits.features).to_parquet(bad)
     config = EncodeImagesConfig(
         tokenizer=whole / "model",
         out=tmp_path / "codes",
@@ -168,7 +169,7 @@ def test_images_of_16_bits_keep_their_range_and_those_of_32_are_refused(tmp_path
     Image.fromarray((ramp / 65535).astype(np.float32)).save(tmp_path / "b.tif")
     Image.fromarray(ramp.astype(np.int32)).save(tmp_path / "c.tif")
     Image.fromarray(ramp.astype(np.uint16)).save(tmp_path / "d.pgm")
-    config = ImageDataConfig(source=str(tmp_path), validation="train", label_column=None)
+    config = ImageDataConfig(source=str(tmp_path), label_column=None)
     for channels in (1, 3):
         images = load_images(config, "train", channels=channels, size=16)
         for place in (0, 3):
@@ -233,7 +234,7 @@ def test_labels_that_can_be_no_index_are_told(
 
 def test_a_strip_is_not_enlarged(tmp_path: Path) -> None:
     Image.new("L", (60_000, 1)).save(tmp_path / "strip.png")
-    config = ImageDataConfig(source=str(tmp_path), validation="train", label_column=None)
+    config = ImageDataConfig(source=str(tmp_path), label_column=None)
     images = load_images(config, "train", channels=1, size=256)
     with pytest.raises(ValueError, match=r"strip\.png"):
         images.decode(images[0])

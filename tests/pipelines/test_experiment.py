@@ -104,6 +104,7 @@ def test_a_run_that_shares_anothers_tokenizer_asks_for_the_very_same(tmp_path: P
             "samples.labels[0]=[3] must be a whole number or text",
         ),
         ("run_dir: r\nsamples: {count: 0}\n", "section samples: samples.count=0"),
+        ("run_dir: r\nprior: {run_dir: [a]}\n", "prior.run_dir=['a'] must be a path"),
         ("run_dir: [\n", "a.yaml: while parsing"),
     ],
 )
@@ -114,6 +115,14 @@ def test_mistakes_are_told_with_the_file_the_key_and_what_it_may_be(
         read_experiment(write(tmp_path, text))
     assert words in str(caught.value) and str(caught.value).startswith(str(tmp_path / "a.yaml"))
     assert "\n" not in str(caught.value)
+
+
+def test_a_folder_may_have_a_number_for_a_name(tmp_path: Path) -> None:
+    configs = read_experiment(
+        write(tmp_path, "run_dir: r\nprior: {run_dir: 7}\nsamples:\n")
+    ).configs
+    assert configs["prior"].run_dir == Path("7")
+    assert configs["samples"].pipeline == Path("7/pipeline")
 
 
 def test_a_runs_own_config_is_read_by_its_modality(tmp_path: Path) -> None:

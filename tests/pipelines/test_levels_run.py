@@ -100,7 +100,7 @@ def test_a_prior_learns_the_codes_and_draws_pictures(
 def test_a_score_counts_each_level(encoded: tuple[Path, tuple[int, ...]]) -> None:
     folder, sizes = encoded
     tokenizer = ImageTokenizer.from_pretrained(folder / "runs/smoke/tokenizer/model")
-    data = ImageDataConfig(source="digits", test="test")
+    data = ImageDataConfig(source="digits", validation="10%", test="test")
     images = load_images(data, "test", channels=1, size=8)
     reconstructor = Reconstructor(tokenizer)
     batches = image_batches(images, 256)

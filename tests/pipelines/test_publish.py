@@ -175,6 +175,7 @@ def test_a_pushed_pipeline_comes_back_by_its_name_and_samples_the_same(
         hub.private["me/cats"] = False
         public = command(hub, tmp_path / "hub", *words)
         assert public.returncode == 2 and "is there already, and public" in public.stderr
+        hub.private["me/cats"] = True
         refused = command(hub, tmp_path / "hub", *words, token="hf_other")
         assert refused.returncode == 2 and "did not take me/cats" in refused.stderr
         assert len(refused.stderr.strip().splitlines()) == 1

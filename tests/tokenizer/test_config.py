@@ -7,10 +7,11 @@ from helpers.image_runs import tokenizer_config
 from helpers.speech_runs import run_config, words
 from omegaconf import OmegaConf
 
-from common.config import save_config
+from common.config import build, save_config
 from common.training import OptimConfig
 from pipelines.evaluation.config import TrainSpeechClassifierConfig
 from pipelines.experiment import read_experiment
+from stage1_tokenizer import SpeechTokenizerConfig
 from stage1_tokenizer.config import load_saved_config
 from stage1_tokenizer.images.losses import ImageLossConfig
 
@@ -23,6 +24,11 @@ def test_a_name_that_yaml_reads_as_true_or_false_is_to_be_quoted() -> None:
             read_experiment(ROOT / "configs" / "digits.yaml", [override])
     quoted = read_experiment(ROOT / "configs" / "digits.yaml", ["samples.labels=['no']"])
     assert quoted.config("samples").labels == ("no",)
+
+
+def test_an_encoder_has_a_layer_of_its_lstm() -> None:
+    with pytest.raises(ValueError, match=r"lstm_layers=0 must be at least 1: set lstm_layers"):
+        build(SpeechTokenizerConfig, {"lstm_layers": 0})
 
 
 def test_configs_of_older_runs_are_read(tmp_path: Path) -> None:

@@ -216,7 +216,11 @@ def test_speech_starts_from_speech_and_takes_other_clip_lengths(tmp_path: Path) 
             r"has width=32 \(here 64\), multipliers=\[1, 1\] \(here \[1, 2\]\): set the same here",
         ),
         (
-            {"loss": ImageLossConfig(perceptual_weight=0, discriminator_width=16)},
+            {
+                "loss": ImageLossConfig(
+                    perceptual_weight=0, discriminator_width=16, discriminator_layers=1
+                )
+            },
             "discriminator is a discriminator of another architecture: set the keys loss.discrim",
         ),
         ({"init_from": Path("nowhere")}, "nowhere is neither a folder nor the name of a Hub"),

@@ -290,9 +290,7 @@ def test_a_table_with_a_byte_order_mark_is_read_and_one_of_another_form_is_told(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "a.wav").write_bytes(encoded(tone(0.1, 8000), 8000))
-    config = SpeechDataConfig(
-        source=str(tmp_path), validation="train", label_column=None, speaker_column=None
-    )
+    config = SpeechDataConfig(source=str(tmp_path), label_column=None, speaker_column=None)
     table = tmp_path / "metadata.csv"
     table.write_text("file_name,text\na.wav,one\n", encoding="utf-8-sig")
     assert load_clips(config, "train", sample_rate=8000).rows["text"] == ["one"]

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torchaudio.transforms import MelSpectrogram
 
+from common.config import build
 from stage1_tokenizer.speech.discriminator import (
     SpeechDiscriminator,
     SpeechDiscriminatorConfig,
@@ -13,6 +14,7 @@ from stage1_tokenizer.speech.discriminator import (
 from stage1_tokenizer.speech.losses import (
     SCALES,
     MelDistance,
+    SpeechLossConfig,
     discriminator_losses,
     feature_matching,
     generator_losses,
@@ -182,3 +184,21 @@ def test_spectra_stay_in_float32_under_bf16() -> None:
         assert torch.equal(distance(x, y), MelDistance(8000)(x, y))
         mixed = distance(x, y)
     assert torch.equal(mixed, distance(x, y))
+
+
+@pytest.mark.parametrize(
+    ("discriminator", "said"),
+    [
+        ({"bands": [17]}, r"discriminator\.bands\[0\]=17 must be at least 18"),
+        ({"resolutions": [3]}, r"discriminator\.resolutions\[0\]=3 must be at least 4"),
+        ({"periods": [], "resolutions": [], "bands": []}, "are all empty: set one of them"),
+    ],
+)
+def test_discriminators_that_can_not_be_are_told(discriminator: dict, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        build(SpeechLossConfig, {"discriminator": discriminator})
+
+
+def test_the_smallest_windows_are_enough() -> None:
+    config = build(SpeechDiscriminatorConfig, {"periods": [], "resolutions": [4], "bands": [18]})
+    assert [*SpeechDiscriminator(config)(noise(1, 400))] == ["resolution", "band"]

@@ -10,9 +10,10 @@ import pytest
 import soundfile
 import torch
 from accelerate import Accelerator
-from helpers.runs import assert_same_run, without_times
+from helpers.runs import PowerCut, assert_same_run, cut_in_step, without_times
 from helpers.speech_runs import LOSS, MODEL, RATE, run_config, words
 
+import stage1_tokenizer.train
 from common.codes import code_files, read_codes
 from common.files import read_json
 from stage1_tokenizer import SpeechTokenizer
@@ -160,6 +161,25 @@ def test_silent_clips_are_left_out_and_broken_ones_stop_the_run(tmp_path: Path) 
         epoch("d", broken=(3, 4))
     with pytest.raises(ValueError, match=r"9 items tried .* set augment\.silence_db"):
         epoch("c", silent=tuple(range(12)))
+
+
+def test_bad_and_silent_clips_are_counted_on_after_a_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two epochs of three steps, of which the second is cut."""
+    data = words(tmp_path / "data", silent=(4, 8, 10), broken=(2,))
+    whole, cut = (
+        dataclasses.replace(run_config(tmp_path / name, data), steps=6, loss=WITHOUT_DISCRIMINATOR)
+        for name in ("whole", "cut")
+    )
+    train_tokenizer(whole)
+    with monkeypatch.context() as patch, pytest.raises(PowerCut):
+        cut_in_step(patch, stage1_tokenizer.train, 5)
+        train_tokenizer(cut)
+    train_tokenizer(cut)
+    assert_same_run(cut.run_dir, whole.run_dir, "model/model.safetensors")
+    last = without_times(cut.run_dir)[-1]
+    assert last["data/bad"] == 2 and last["data/unfit"] == 6
 
 
 @pytest.mark.parametrize("kind", ["arrow", "parquet"])

@@ -8,7 +8,7 @@ from datasets import Dataset
 from helpers.speech_runs import RATE, words
 
 from stage1_tokenizer.images.data import ImageDataConfig, load_images
-from stage1_tokenizer.speech.data import load_clips
+from stage1_tokenizer.speech.data import SpeechDataConfig, load_clips
 from stage1_tokenizer.split import hold_out, share_of
 
 
@@ -42,6 +42,19 @@ def test_a_share_of_labels_of_one_item_each_is_refused(tmp_path: Path) -> None:
         load_images(data, "train", channels=1, size=8)
 
 
+def test_the_only_item_of_a_label_stays_whatever_the_share() -> None:
+    items = Dataset.from_dict({"label": [0, 1, 1, 1, 2, 2], "speaker": [*"aaabbb"]})
+    assert {*hold_out(items, 0.6, "label", "speaker")[0]["label"]} == {0, 1, 2}
+
+
+def test_values_that_are_no_names_are_told_before_a_share_is_held_out(tmp_path: Path) -> None:
+    rows = {"image": [{"bytes": b"", "path": str(i)} for i in range(5)], "label": [[0]] * 5}
+    Dataset.from_dict(rows).to_parquet(tmp_path / "data.parquet")
+    data = ImageDataConfig(source="parquet", train=str(tmp_path / "data.parquet"), validation="20%")
+    with pytest.raises(ValueError, match=r"label_column='label' has values of the type List"):
+        load_images(data, "train", channels=1, size=8)
+
+
 def test_shares_are_told_from_splits() -> None:
     assert share_of("validation", "10%") == 0.1 and share_of("test", "2.5%") == 0.025
     assert [share_of("test", where) for where in (None, "validation", "train[:10%]")] == [None] * 3
@@ -50,11 +63,23 @@ def test_shares_are_told_from_splits() -> None:
             share_of("test", wrong)
 
 
-def test_one_split_can_not_be_chosen_by_and_scored() -> None:
+def test_one_split_can_not_be_trained_on_chosen_by_or_scored_twice() -> None:
     with pytest.raises(ValueError, match=r"one split.*set data\.test"):
         ImageDataConfig(validation="test", test="test")
+    with pytest.raises(ValueError, match=r"one split.*set data\.validation to another$"):
+        ImageDataConfig(validation="train")
+    with pytest.raises(ValueError, match=r"one split.*set data\.test to another, or to null$"):
+        ImageDataConfig(test="train")
     assert ImageDataConfig(validation="10%", test="10%").scored == "test"
     assert ImageDataConfig().scored == "validation"
+
+
+def test_embedded_items_that_are_in_two_splits_are_not_both_chosen_by_and_scored() -> None:
+    images, clips = ImageDataConfig(test="test"), SpeechDataConfig(test="test")
+    with pytest.raises(ValueError, match=r"of digits are the same items.*set data\.validation"):
+        load_images(images, "train", channels=1, size=8)
+    with pytest.raises(ValueError, match=r"of spoken_digits are the same items"):
+        load_clips(clips, "test", sample_rate=RATE)
 
 
 def test_both_modalities_hold_shares_out(tmp_path: Path) -> None:

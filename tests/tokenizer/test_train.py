@@ -134,6 +134,7 @@ def test_a_run_folder_holds_what_it_should(trained: Path) -> None:
         "speed/peak_memory_gib",
         "optim/skipped",
         "data/bad",
+        "data/unfit",
     ]:
         assert key in row, key
     validated = [row for row in read_metrics(trained / "prior") if "heldout/nats_per_code" in row]
