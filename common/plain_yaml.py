@@ -1,4 +1,7 @@
-"""YAML in which numbers are those that are plainly written: 0100 and 12:30 are text, which YAML 1.1 takes for 64 and 750."""
+"""YAML in which numbers are those that are plainly written: 0100 and 12:30 are text, which YAML 1.1 takes for 64 and 750.
+
+10_000 is ten thousand, as it is there and in Python.
+"""
 
 import re
 from typing import IO, Any
@@ -6,7 +9,7 @@ from typing import IO, Any
 import yaml
 from omegaconf._yaml import get_yaml_loader
 
-WHOLE = re.compile(r"(?:0|-?[1-9][0-9]*)$")
+WHOLE = re.compile(r"(?:0|-?[1-9][0-9]*|-?[1-9][0-9]{0,2}(?:_[0-9]{3})+)$")
 FRACTION = re.compile(
     r"""(?:[-+]?[0-9]+\.[0-9]*(?:[eE][-+]?[0-9]+)?
         |[-+]?[0-9]+[eE][-+]?[0-9]+

@@ -42,7 +42,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study of two rows that nothing happened to."""
     root = tmp_path_factory.mktemp("study")
     values = read_values(ROOT / "configs/compare/smoke.yaml")
-    values["experiment"] = str(ROOT / values["experiment"])
     values["out"] = str(root / "study")
     values["rows"] = [values["rows"][0], values["rows"][-1]]
     (root / "study.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(values)))

@@ -222,7 +222,7 @@ def test_speech_ends_after_whole_positions_alone(levels_by: str, options: dict) 
 def test_speech_goes_on_with_a_prompt_of_several_levels(levels_by: str) -> None:
     prior = speech(levels_by)
     prompts = [random_codes(1)[0, :6], random_codes(1)[0, :11]]
-    conditions = prior.conditions(2, labels=[2, 0])
+    conditions = prior.conditions(2, labels=[2, 0], speakers=[1, 0])
     samples = sampled(prior, conditions, [5, 6], prompts=prompts, temperature=0.0)
     for condition, codes, prompt in zip(conditions, samples, prompts, strict=True):
         assert torch.equal(codes[: len(prompt)], prompt) and len(codes) % 3 == 0
