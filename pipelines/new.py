@@ -121,11 +121,11 @@ def prior_seconds(architecture: PriorConfig, config: TrainPriorConfig) -> float:
         start = time.perf_counter()
         loss = prior(conditions, codes)
         loss.backward()
-        float(loss)
+        float(loss.detach())
         middle = time.perf_counter()
         for optimizer in optimizers:
             optimizer.step()
-        float(next(prior.parameters()).sum())
+        float(next(prior.parameters()).detach().sum())
         parts = config.batch_size / PART
         seconds = parts * (middle - start) + time.perf_counter() - middle
     return seconds

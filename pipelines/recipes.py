@@ -211,7 +211,7 @@ def per_code(positions: float) -> str:
     return (
         f"{POSITIONS} or more positions for each code"
         if each >= POSITIONS
-        else "few, as the data are"
+        else "the fewest, as there are few data"
     )
 
 
