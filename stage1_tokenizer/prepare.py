@@ -20,7 +20,6 @@ from stage1_tokenizer.batches import BadItems, bad_items_of
 from stage1_tokenizer.codebook_usage import CodebookUse
 from stage1_tokenizer.config import TrainTokenizerConfig
 from stage1_tokenizer.modality import MODALITIES, ModalityTraining
-from stage1_tokenizer.quantizers import EMA
 from stage1_tokenizer.tokenizer import Tokenizer
 
 DISCRIMINATOR = "discriminator"
@@ -144,9 +143,8 @@ def start_weights(config: TrainTokenizerConfig, modality: ModalityTraining) -> N
     if config.init_from is not None and not list_checkpoints(config.run_dir):
         folder = source_folder(config.init_from, "tokenizer")
         start_from(modality.tokenizer, folder, MAY_DIFFER)
-        for part in modality.tokenizer.modules():
-            if isinstance(part, EMA) and "codebook" not in config.freeze:
-                part.start_from_table()
+        if "codebook" not in config.freeze:
+            modality.tokenizer.quantizer.start_from_table()
         beside = folder.parent / DISCRIMINATOR
         if modality.discriminator is not None and beside.is_dir():
             start_discriminator(modality.discriminator, beside)

@@ -58,7 +58,7 @@ def train_tokenizer(config: TrainTokenizerConfig) -> Path:
             }
             accelerator.log(metrics | speed, step=done)
             progress.line(done, in_words(metrics | {"step": done}))
-            clock.rate()  # the evaluation took none of a step's time,
+            clock.rate()  # the evaluation took none of a step's time
         elif progress.overdue():
             progress.line(done, f"loss {float(total(losses).detach()):.3f}")
         last = done == config.steps or run.best.should_stop(config.patience)
