@@ -46,18 +46,9 @@ def train_prior(config: TrainPriorConfig) -> Path:
         done = step + 1
         evaluates = ends_epoch(done, config.batch_size, len(run.train)) or done == config.steps
         if done % config.log_every == 0 or evaluates:
-            mean = float(accelerator.reduce(loss, "mean"))
-            metrics = {
-                "loss/train": mean,
-                "optim/lr": run.optimizers[0].param_groups[0]["lr"],
-                "optim/grad_norm": float(norm),
-                "optim/clipped": run.guard.clipped_share(),
-                "optim/skipped": run.guard.check(),
-                "speed/codes_per_second": clock.rate(),
-                "speed/peak_memory_gib": peak_memory(accelerator.device),
-            }
+            metrics = log_line(run, loss, norm, clock)
             accelerator.log(metrics, step=done)
-            progress.line(done, f"loss {mean:.3f}")
+            progress.line(done, f"loss {metrics['loss/train']:.3f}")
         elif progress.overdue():
             progress.line(done, f"loss {float(loss.detach()):.3f}")
         if evaluates:
@@ -112,6 +103,19 @@ def take_step(run: Training, batches: Iterator[Batch], step: int) -> tuple[Tenso
     with part("optimizer"):
         run.average.update(step)
     return loss.detach(), norm
+
+
+def log_line(run: Training, loss: Tensor, norm: Tensor, clock: Throughput) -> dict[str, float]:
+    """What a line of metrics.jsonl says of the steps since the last one."""
+    return {
+        "loss/train": float(run.accelerator.reduce(loss, "mean")),
+        "optim/lr": run.optimizers[0].param_groups[0]["lr"],
+        "optim/grad_norm": float(norm),
+        "optim/clipped": run.guard.clipped_share(),
+        "optim/skipped": run.guard.check(),
+        "speed/codes_per_second": clock.rate(),
+        "speed/peak_memory_gib": peak_memory(run.accelerator.device),
+    }
 
 
 def start_line(run: Training) -> str:
