@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from common.codes import read_codes, read_manifest
+from common.codes import read_codes
 from common.images import to_uint8
 from pipelines.evaluation.controls import code_tables, control_sequences, share_of_the_way
 from pipelines.evaluation.features import Features, limited
@@ -41,13 +41,16 @@ class Shares:
         device = torch.device("cpu")
         self.tokenizer = ImageTokenizer.from_pretrained(tokenizer).eval()
         self.extractor = ClassifierExtractor(classifier, device)
-        config, levels = self.tokenizer.config, self.tokenizer.quantizer.spec.levels
+        config = self.tokenizer.config
         shape = {"channels": config.in_channels, "size": config.image_size}
         train = limited(load_images(data, "train", **shape), REFERENCE, seed=0)
         self.real = reference("train", train, self.extractor, 256, cache)
-        self.grid = [*read_manifest(codes)["grid"], *([levels] if levels > 1 else [])]
         kept = read_codes(codes, "validation").select(range(count)).with_format("torch")
-        controls = dict(control_sequences(code_tables(codes, levels), count, seed=0))
+        controls = dict(
+            control_sequences(
+                code_tables(codes, self.tokenizer.quantizer.spec.levels), count, seed=0
+            )
+        )
         self.sets = {
             "reconstruction": self.features(kept["codes"][:]),
             "bigrams": self.features(torch.stack(controls["bigrams"])),
@@ -60,7 +63,9 @@ class Shares:
 
         def batches() -> Iterator[Batch]:
             for part in codes.split(AT_ONCE):
-                images = to_uint8(self.tokenizer.decode(part.unflatten(1, self.grid)))
+                images = to_uint8(
+                    self.tokenizer.decode(part.unflatten(1, self.tokenizer.codes_shape))
+                )
                 none = torch.zeros(len(part), dtype=torch.int64)
                 yield Batch(images, none, none)
 

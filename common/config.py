@@ -16,7 +16,7 @@ import math
 import os
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
@@ -134,6 +134,15 @@ def save_config(config: Any, path: Path) -> None:
         from omegaconf import OmegaConf
 
         write_text(path, OmegaConf.to_yaml(OmegaConf.create(plain)))
+
+
+def differences(then: Any, now: Any, at: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Key, value then and value now, wherever both have a key and its values differ."""
+    if isinstance(then, dict) and isinstance(now, dict):
+        for key in [key for key in now if key in then]:
+            yield from differences(then[key], now[key], f"{at}.{key}".lstrip("."))
+    elif then != now:
+        yield at, then, now
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:

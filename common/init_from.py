@@ -5,10 +5,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Literal
 
-from common.config import to_plain
+from common.config import differences, to_plain
 from common.files import read_json
 from common.hub import HubModel, local_folder
-from common.runs import differences
 
 
 def source_folder(init_from: Path, part: Literal["tokenizer", "prior"]) -> Path:

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from common.config import differences
 from common.files import hashed, read_json, write_text
-from common.runs import differences
 
 OTHERS = {
     "encoding_sha256": "tokenizer",

@@ -21,10 +21,9 @@ from accelerate.utils import (
     LoggerType,
     parse_flag_from_env,
 )
-from omegaconf import OmegaConf
 
 from common.checkpoints import list_checkpoints, step_of
-from common.config import save_config, to_plain
+from common.config import differences, read_values, save_config, to_plain
 from common.files import hashed, is_sealed, locked, read_json, sha256, write_text
 from common.processes import processes
 from common.tracking import DONE, METRICS, JSONLTracker
@@ -35,20 +34,12 @@ INPUTS = "inputs.json"
 PACKAGES = ("torch", "transformers", "accelerate", "datasets", "torch-fidelity", "numpy")
 
 
-def finish_trackers(accelerator: Accelerator) -> None:
-    """Flushes the trackers; `end_training` would also end the process group, which the next verb needs."""
-    for tracker in accelerator.trackers:
-        tracker.finish()
-
-
 MAY_CHANGE = {
     *("steps", "log_every", "save_every", "keep_checkpoints", "patience"),
     *("accumulation", "checkpointing", "compile", "shard", "trackers"),
     *("workers", "run_dir", "allow_failed"),
 }
 """Top-level keys that may differ when a run is resumed."""
-
-
 PLACES = ("codes", "tokenizer", "init_from")
 """Top-level keys that are paths, which may be written otherwise as long as they lead to the same from the run's folder."""
 
@@ -193,7 +184,7 @@ def refuse_other_config(config: Any) -> None:
     if not (path.exists() and is_begun(run_dir)):
         return
     now = to_plain(config)
-    then: Any = OmegaConf.to_container(OmegaConf.load(path))
+    then = read_values(path)
     moved = [key for key in PLACES if key in now and is_same_place(key, then, now)]
     kept = {key: now[key] for key in now if key not in MAY_CHANGE and key not in moved}
     for key, was, is_now in differences(then, kept):
@@ -201,6 +192,12 @@ def refuse_other_config(config: Any) -> None:
             f"{run_dir} holds a run with {key}={was}, now it is {is_now}: "
             "set run_dir to another folder, or remove that one"
         )
+
+
+def finish_trackers(accelerator: Accelerator) -> None:
+    """Flushes the trackers; `end_training` would also end the process group, which the next verb needs."""
+    for tracker in accelerator.trackers:
+        tracker.finish()
 
 
 def is_same_place(key: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
@@ -234,15 +231,6 @@ def keep_inputs(run_dir: Path, hashes: Mapping[str, str]) -> None:
     """Writes the hashes of what a run is trained on to run_dir/inputs.json."""
     if processes().is_main_process:
         write_text(run_dir / INPUTS, json.dumps(hashed(hashes)) + "\n")
-
-
-def differences(then: Any, now: Any, at: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Key, value then and value now, wherever both have a key and its values differ."""
-    if isinstance(then, dict) and isinstance(now, dict):
-        for key in [key for key in now if key in then]:
-            yield from differences(then[key], now[key], f"{at}.{key}".lstrip("."))
-    elif then != now:
-        yield at, then, now
 
 
 def environment() -> dict[str, Any]:

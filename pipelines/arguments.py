@@ -35,29 +35,31 @@ def parser() -> argparse.ArgumentParser:
     lines["run"] = "do all of it in order, skipping what is done"
     lines["compare"] = "send several quantizers through both stages"
     for verb, line in lines.items():
-        one = verbs.add_parser(verb, help=line, add_help=False)
-        one.add_argument("-h", "--help", action="store_true", help="show the file's keys")
-        one.add_argument("config", type=config_path, help="a file, or the name of a recipe")
-        one.add_argument(
-            "overrides", nargs="*", default=[], metavar="key=value", help="prior.steps=100"
-        )
-        one.add_argument(
-            "--processes",
-            type=int,
-            default=1,
-            help="number of processes on this machine (default: 1)",
-        )
+        one = verbs.add_parser(verb, help=line)
+        add_experiment(one)
+        if verb != "compare":  # which starts a process for each of its rows
+            one.add_argument(
+                "--processes",
+                type=int,
+                default=1,
+                help="number of processes on this machine (default: 1)",
+            )
     profiled = verbs.add_parser(
         "profile",
         help="show where the time of a training's steps goes; its run folder stays as it is",
     )
     profiled.add_argument("profiled", metavar="VERB", help="train-tokenizer or train-prior")
-    profiled.add_argument("config", type=config_path, help="a file, or the name of a recipe")
-    profiled.add_argument(
-        "overrides", nargs="*", default=[], metavar="key=value", help="prior.batch_size=8"
-    )
+    add_experiment(profiled)
     add_tools(verbs)
     return top
+
+
+def add_experiment(verb: argparse.ArgumentParser) -> None:
+    """Adds the arguments that name an experiment, and those that change its keys."""
+    verb.add_argument("config", type=config_path, help="a file, or the name of a recipe")
+    verb.add_argument(
+        "overrides", nargs="*", default=[], metavar="key=value", help="prior.steps=100"
+    )
 
 
 def add_tools(verbs: Any) -> None:
@@ -97,9 +99,12 @@ def help_of(arguments: Sequence[str]) -> str | None:
     if not {"-h", "--help"} & set(rest) or verb not in (*VERBS, "run", "compare"):
         return None
     rest = [argument for argument in rest if argument not in ("-h", "--help")]
-    usage = f"usage: simvq {verb} CONFIG [key=value ...] [--processes N]\n\n"
+    usage = f"usage: simvq {verb} CONFIG [key=value ...]"
     if verb == "compare":
-        return usage + class_help("CompareConfig", Path(__file__).parent / "compare" / "config.py")
+        return f"{usage}\n\n" + class_help(
+            "CompareConfig", Path(__file__).parent / "compare" / "config.py"
+        )
+    usage += " [--processes N]\n\n"
     if verb in VERBS:
         return usage + section_help(VERBS[verb][0], rest)
     sections = [f"  {section:<11}simvq {verb:<17}{line}" for verb, (section, line) in VERBS.items()]

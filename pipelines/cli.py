@@ -59,9 +59,8 @@ def run_section(section: str, config: Any) -> str:
 
 def output_folder(config: Any) -> Path:
     """Where a section's results go."""
-    return next(
-        getattr(config, key) for key in ("run_dir", "folder", "out") if hasattr(config, key)
-    )
+    folder: Path = config.run_dir if hasattr(config, "run_dir") else config.out
+    return folder
 
 
 def call_verb(section: str, config: Any) -> str:
@@ -261,10 +260,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def processes_last(words: list[str]) -> list[str]:
     """The words with `--processes N` after all others: argparse takes no key=value after an option."""
-    if "--processes" not in words:
-        return words
-    place = words.index("--processes")
-    return [*words[:place], *words[place + 2 :], *words[place : place + 2]]
+    option = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    option.add_argument("--processes", nargs="?", const="")
+    known, others = option.parse_known_args(words)
+    return others if known.processes is None else [*others, f"--processes={known.processes}"]
 
 
 def leave_processes() -> None:

@@ -23,9 +23,8 @@ from pipelines.export_graphs import (
     SpeechEncoding,
     first_entries,
 )
-from pipelines.generation.load import Pipeline, load_pipeline
+from pipelines.generation.load import Pipeline, find_pipeline, load_pipeline
 from pipelines.generation.speech import SpeechGenerationPipeline
-from pipelines.publish import pipeline_folder
 from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
 from stage1_tokenizer.quantizers import SimVQ
 from stage2_prior import Prior
@@ -44,7 +43,7 @@ def export(place: Path, out: Path) -> str:
     Raises ValueError for a folder that is no pipeline and for a part that ONNX can't express, and MissingExtraError where
     the extra `export` is missing.
     """
-    folder = pipeline_folder(place)
+    folder = find_pipeline(place)
     with named_extras():
         import onnxscript  # noqa: F401
     pipeline = load_pipeline(folder)
@@ -71,21 +70,21 @@ def with_fixed_codebooks(tokenizer: Any) -> Any:
 
 def write_tokenizer(tokenizer: ImageTokenizer | SpeechTokenizer, folder: Path) -> None:
     """Writes encoder.onnx and decoder.onnx."""
-    levels = tokenizer.quantizer.spec.levels
-    last = (levels,) if levels > 1 else ()
     encoding: nn.Module
     decoding: nn.Module
     if isinstance(tokenizer, SpeechTokenizer):
         kind, free = "waveform", {0: FREE, 1: FREE}
         encoding, decoding = SpeechEncoding(tokenizer), SpeechDecoding(tokenizer)
         items = torch.zeros(2, 2 * SHORTEST * tokenizer.config.hop)
-        codes = torch.zeros(2, 2 * SHORTEST, *last, dtype=torch.int64)
+        levels = tokenizer.quantizer.spec.levels
+        shape: tuple[int, ...] = (2 * SHORTEST, levels) if levels > 1 else (2 * SHORTEST,)
     else:
         kind, free = "images", {0: FREE}
         encoding, decoding = ImageEncoding(tokenizer), ImageDecoding(tokenizer)
         side = tokenizer.config.image_size
         items = torch.zeros(2, tokenizer.config.in_channels, side, side)
-        codes = torch.zeros(2, *tokenizer.config.grid, *last, dtype=torch.int64)
+        shape = tokenizer.codes_shape
+    codes = torch.zeros(2, *shape, dtype=torch.int64)
     write(encoding, [items], folder / "encoder.onnx", [kind], ["codes"], [free])
     write(decoding, [codes], folder / "decoder.onnx", ["codes"], [kind], [free])
 

@@ -2,11 +2,11 @@
 
 import contextlib
 import math
-import re
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from string import Template
@@ -15,6 +15,8 @@ from typing import Any
 import torch
 
 import stage1_tokenizer.train
+from common.bounds import Positive
+from common.config import load_config
 from common.files import write_text
 from common.processes import processes
 from pipelines.data_facts import ImageFacts, SpeechFacts, look
@@ -34,14 +36,17 @@ PART = 8
 """Items of a step of the prior that is timed."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class NewConfig:
+    """What new reads beside the data."""
+
+    minutes: Positive = 30.0
+    """What training may take, on this machine."""
+
+
 def new(data: str, options: Sequence[str]) -> str:
     """The recipe, as YAML. Raises ValueError for data that can't be read and for another option than minutes."""
-    minutes = 30.0
-    for option in options:
-        found = re.fullmatch(r"minutes=(\d+(?:\.\d+)?)", option)
-        if not found or not float(found[1]):
-            raise ValueError(f"{option!r} is no option: give minutes=30, or another number")
-        minutes = float(found[1])
+    minutes = load_config(NewConfig, None, options).minutes
     with contextlib.redirect_stdout(sys.stderr):  # standard output is for the recipe alone
         facts = look(data)
         return with_steps(recipe(facts, minutes), facts, minutes)

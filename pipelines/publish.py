@@ -14,8 +14,7 @@ from huggingface_hub.utils import validate_repo_id
 
 from common.config import load_config
 from common.files import read_json, sha256
-from pipelines.generation.load import load_pipeline
-from pipelines.generation.pipeline_folder import read_pipeline
+from pipelines.generation.load import find_pipeline, load_pipeline
 from pipelines.model_card import model_card, save_examples
 
 
@@ -40,7 +39,8 @@ def push(pipeline: Path, name: str, options: Sequence[str] = ()) -> str:
     for scores and samples of another, and with what the Hub says where it refuses.
     """
     config = load_config(PushConfig, None, options)
-    folder = pipeline_folder(pipeline)
+    folder = find_pipeline(pipeline)
+    loaded = load_pipeline(folder)
     run = folder.parents[1]
     score, samples = config.score or run / "score" / "score.json", config.samples or run / "samples"
     if config.score is not None and not score.is_file():
@@ -65,7 +65,7 @@ def push(pipeline: Path, name: str, options: Sequence[str] = ()) -> str:
         whole = Path(temporary) / "pipeline"
         shutil.copytree(folder, whole, ignore=shutil.ignore_patterns(".*"))
         examples = save_examples(samples, whole) if sampling.is_file() else []
-        card = model_card(load_pipeline(folder), name, scored, examples, config.license)
+        card = model_card(loaded, name, scored, examples, config.license)
         card.save(whole / "README.md")
         return uploaded(whole, name, config.private)
 
@@ -78,17 +78,6 @@ def check_own(folder: Path, sampling: dict[str, Any], file: Path) -> None:
             raise ValueError(
                 f"{file} is of another {part} than {folder} has: sample and score again, or set samples and score"
             )
-
-
-def pipeline_folder(place: Path) -> Path:
-    """The folder of a pipeline, or that of a run. Raises ValueError for another, and for damaged weights."""
-    for folder in (place, place / "pipeline", place / "prior" / "pipeline"):
-        if (folder / "pipeline.json").is_file():
-            read_pipeline(folder)
-            return folder.resolve()
-    raise ValueError(
-        f"{place} is not the folder of a pipeline: give the folder `prior/pipeline` of a run"
-    )
 
 
 def uploaded(folder: Path, name: str, private: bool) -> str:

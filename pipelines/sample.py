@@ -11,7 +11,8 @@ from common.hub import local_folder
 from common.manifest import start_manifest, write_manifest
 from common.processes import processes
 from common.runs import environment
-from pipelines.guidance import Samples, guidance_distances, new_samples
+from pipelines.generation.samples import Samples, new_samples, sampling_pipeline
+from pipelines.guidance import guidance_distances
 from pipelines.sample_config import SampleImagesConfig, SampleSpeechConfig
 
 
@@ -19,12 +20,13 @@ def sample(config: SampleImagesConfig | SampleSpeechConfig) -> Path:
     """Writes out/000000.png or .wav ..., and out/sample.json; returns `out`. Images also fill samples.npz."""
     state = processes()
     folder = local_folder(config.pipeline)
+    pipeline = sampling_pipeline(config, folder).to(state.device)
     distances = None
     if isinstance(config.guidance, tuple):
         with state.main_process_first():
-            distances = guidance_distances(config, folder, state.device)
+            distances = guidance_distances(config, folder, pipeline)
         config = replace(config, guidance=min(distances, key=distances.__getitem__))
-    samples = new_samples(config, folder, state.device)
+    samples = new_samples(config, pipeline)
     request = request_of(config, folder, samples) | {"guidance_distances": distances}
     with state.main_process_first():
         manifest = start_manifest(

@@ -41,7 +41,7 @@ class SampleConfig:
     @property
     def options(self) -> dict[str, Any]:
         """The keys that say how codes are sampled, for a pipeline."""
-        assert isinstance(self.guidance, float), "a list is chosen from before"
+        assert not isinstance(self.guidance, tuple), "a list is chosen from before"
         names = {field.name for field in fields(SamplingOptions)}
         return {name: value for name, value in vars(self).items() if name in names}
 

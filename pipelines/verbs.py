@@ -164,7 +164,9 @@ def sample(config: SampleImagesConfig | SampleSpeechConfig) -> str:
 
 
 def compare(config: CompareConfig) -> str:
-    """Runs a study of several quantizers."""
+    """Runs a study of several quantizers. Raises ValueError on several processes."""
+    if processes().num_processes > 1:
+        raise ValueError("compare starts a process for each row: run it on one, and set at_once")
     with writing(config.out):
         table = pipelines.compare.study.compare(config)
     return f"{table.read_text()}\ntable: {table}"
@@ -178,7 +180,7 @@ def score(config: ScoreImagesConfig | ScoreSpeechConfig) -> str:
     if report is None:
         findings = run_findings(config.tokenizer_run, config.prior_run)
         further = prior_metrics(config.prior_run, config.codes)
-        with writing(config.folder):
+        with writing(config.out):
             report = pipelines.evaluation.score.score(config, findings, further)
     table = pipelines.evaluation.score.score_table(report)
     note = "" if config.data.test else f"\n{pipelines.evaluation.score.NO_TEST}\n"

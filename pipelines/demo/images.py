@@ -63,7 +63,7 @@ class ImageAnswers:
         steps = self.pipeline.stream(
             self.labels(label, count), seeds=seeds, options=options, **kept
         )
-        every = max(math.prod(self.pipeline.shape) // FRAMES, 1)
+        every = max(math.prod(self.pipeline.tokenizer.codes_shape) // FRAMES, 1)
         for i, codes in enumerate(steps):
             if i % every == 0:
                 yield several(self.decoded(codes))

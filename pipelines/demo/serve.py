@@ -11,7 +11,7 @@ from pathlib import Path
 
 from common.hub import local_folder
 from common.processes import processes
-from pipelines.generation.load import Pipeline, load_pipeline
+from pipelines.generation.load import Pipeline, find_pipeline, load_pipeline
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,4 @@ def serve(place: str, words: Sequence[str], say: Callable[[str], None]) -> None:
 
 def opened(place: str) -> Pipeline:
     """The pipeline of a folder or of the Hub, on this process's device."""
-    folder = local_folder(place)
-    if not (folder / "pipeline.json").is_file():
-        raise ValueError(
-            f"{place} has no pipeline.json: give the folder `pipeline/` that train-prior wrote"
-        )
-    return load_pipeline(folder).to(processes().device)
+    return load_pipeline(find_pipeline(local_folder(place))).to(processes().device)

@@ -34,23 +34,12 @@ class ScoreConfig:
     scores, of speech also its bits per second."""
     reference_count: Annotated[int, Within(4)] | None = None
     """Training items to compare with, chosen at random by the seed; null for all."""
-    out: Path | None = None
-    """Where score.json and report.html are written; null for the folder `samples`."""
+    out: Path
+    """Where score.json and report.html are written."""
     cache: Path = Path("runs/.cache")
     """Where features of real items are kept."""
     seed: Whole = 0
     """Seed of random subsets in the metrics, of the training items chosen, and of the controls."""
-
-    def __post_init__(self) -> None:
-        if self.samples is None and self.out is None:
-            raise ValueError("samples=None leaves no folder for the scores: set samples or out")
-
-    @property
-    def folder(self) -> Path:
-        """Where score.json and report.html are written."""
-        folder = self.out or self.samples
-        assert folder is not None
-        return folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +68,6 @@ class ScoreImagesConfig(ScoreConfig):
     """Images at a time."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if self.paper is not None and not self.protocols:
             raise ValueError(
                 f"paper={self.paper} is explained by other protocols: set protocols=true"
@@ -107,7 +95,6 @@ class ScoreSpeechConfig(ScoreConfig):
     """Whether the file of utmos is trusted: TorchScript is a program, which can read and overwrite files."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if self.utmos is not None and not self.trust:
             raise ValueError(
                 f"utmos={self.utmos} is TorchScript, a program that can overwrite files of yours: set trust=true if you "

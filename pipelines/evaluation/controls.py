@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -122,12 +123,11 @@ def control_sequences(
 
 def scrambled_image(image: Tensor, index: int) -> Tensor:
     """A real image (c, y, x) cut into 4 x 4 blocks, which change places; a side's remainder stays where it is."""
-    side = image.shape[-1] // BLOCKS
-    inner = image[:, : side * BLOCKS, : side * BLOCKS]
-    blocks = inner.unfold(1, side, side).unfold(2, side, side).flatten(1, 2)
-    mixed = blocks[:, epoch_order(BLOCKS**2, index, 0)].unflatten(1, (BLOCKS, BLOCKS))
+    side = image.shape[-1] // BLOCKS * BLOCKS
+    blocks = rearrange(image[:, :side, :side], "c (h y) (w x) -> (h w) c y x", h=BLOCKS, w=BLOCKS)
+    mixed = blocks[epoch_order(BLOCKS**2, index, 0)]
     scrambled = image.clone()
-    scrambled[:, : side * BLOCKS, : side * BLOCKS] = mixed.transpose(2, 3).flatten(3).flatten(1, 2)
+    scrambled[:, :side, :side] = rearrange(mixed, "(h w) c y x -> c (h y) (w x)", h=BLOCKS)
     return scrambled
 
 

@@ -79,7 +79,7 @@ def score(
     for row in rows:
         row.metrics.update((further or {}).get(row.name, {}))
     if isinstance(evaluation, ImageEvaluation) and evaluation.config.save_statistics:
-        evaluation.write_statistics(config.folder / "statistics")
+        evaluation.write_statistics(config.out / "statistics")
     about = provenance(config, evaluation, sampling)
     figures = [*evaluation.figures(), *run_figures(config, reconstructor, histogram, evaluation)]
     if config.data.test is None:
@@ -88,11 +88,11 @@ def score(
     if isinstance(evaluation, ImageEvaluation) and evaluation.config.protocols:
         shown, protocols = by_protocols(evaluation)
         figures.append(shown)
-    report, title = config.folder / "report.html", f"Scores of {config.samples or config.tokenizer}"
+    report, title = config.out / "report.html", f"Scores of {config.samples or config.tokenizer}"
     words = score_words(rows, evaluation.items, warned=bool(findings))
     write_text(report, render(title, words, rows, figures, about, findings))
     about["report_sha256"] = sha256(report)
-    write_scores(config.folder, rows, about, protocols)  # last: `finished` reads it
+    write_scores(config.out, rows, about, protocols)  # last: `finished` reads it
     return report
 
 
@@ -142,7 +142,7 @@ def new_evaluation(
 
 def finished(config: ScoreImagesConfig | ScoreSpeechConfig) -> Path | None:
     """The report of this config over these very inputs, if there is one."""
-    report, saved = config.folder / "report.html", config.folder / "score.json"
+    report, saved = config.out / "report.html", config.out / "score.json"
     if not (report.is_file() and saved.is_file()):
         return None
     about: dict[str, Any] = read_json(saved).get("provenance", {})

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from common.files import replaced_file
@@ -19,10 +18,9 @@ from pipelines.sample_config import SampleImagesConfig
 class ImageSamples:
     """The parts of sampling images that `sample` calls."""
 
-    def __init__(self, config: SampleImagesConfig, folder: Path, device: torch.device) -> None:
-        self.config = config
-        self.pipeline = ImageGenerationPipeline.from_pretrained(folder).to(device)
-        self.labels = sample_labels(config, self.pipeline)
+    def __init__(self, config: SampleImagesConfig, pipeline: ImageGenerationPipeline) -> None:
+        self.config, self.pipeline = config, pipeline
+        self.labels = sample_labels(config, pipeline)
 
     @property
     def request(self) -> dict[str, Any]:

@@ -97,7 +97,7 @@ class ImageGenerationPipeline(GenerationPipeline[ImageTokenizer]):
         codes = sample_codes(
             self.prior, begin.conditions, begin.seeds, options, begin.prompts, begin.order
         )
-        grids = codes.unflatten(1, self.shape)
+        grids = codes.unflatten(1, self.tokenizer.codes_shape)
         pixels = to_uint8(self.tokenizer.decode(grids)).cpu()
         return GenerationOutput([to_pil(image) for image in pixels], grids.cpu(), begin.seeds)
 
@@ -119,13 +119,7 @@ class ImageGenerationPipeline(GenerationPipeline[ImageTokenizer]):
         for codes in stream:
             missing = self.prior.config.length - codes.shape[1]
             whole = F.pad(codes, (0, missing), value=IGNORED)
-            yield in_raster(whole, begin.order).unflatten(1, self.shape).cpu()
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of an image's codes: height, width and, where a position has several, levels."""
-        levels = self.prior.config.levels
-        return (*self.tokenizer.config.grid, *((levels,) if levels > 1 else ()))
+            yield in_raster(whole, begin.order).unflatten(1, self.tokenizer.codes_shape).cpu()
 
     def begin(
         self,
@@ -144,9 +138,9 @@ class ImageGenerationPipeline(GenerationPipeline[ImageTokenizer]):
         if numbers is not None and len(numbers) == 1:
             numbers *= len(seeds)
         for grid in grids or ():
-            if grid.shape != self.shape:
+            if grid.shape != self.tokenizer.codes_shape:
                 raise ValueError(
-                    f"known has codes of the shape {tuple(grid.shape)}: those of this pipeline's images have {self.shape}"
+                    f"known has codes of the shape {tuple(grid.shape)}: those of this pipeline's images have {self.tokenizer.codes_shape}"
                 )
         if mask is not None and not (
             isinstance(mask, Tensor) and mask.dtype == torch.bool and mask.ndim in (2, 3)

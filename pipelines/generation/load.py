@@ -9,6 +9,16 @@ from pipelines.generation.speech import SpeechGenerationPipeline
 Pipeline = ImageGenerationPipeline | SpeechGenerationPipeline
 
 
+def find_pipeline(place: Path) -> Path:
+    """The folder of a pipeline, which may be that of its run. Raises ValueError for another."""
+    for folder in (place, place / "pipeline", place / "prior" / "pipeline"):
+        if (folder / "pipeline.json").is_file():
+            return folder.resolve()
+    raise ValueError(
+        f"{place} is not the folder of a pipeline: give the folder `prior/pipeline` of a run"
+    )
+
+
 def load_pipeline(folder: Path) -> Pipeline:
     """The pipeline of a folder, on the CPU."""
     if "speakers" in read_json(folder / "pipeline.json"):

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -19,20 +18,16 @@ from stage2_prior.sampling import lengths_in_codes
 class SpeechSamples:
     """The parts of sampling speech that `sample` calls."""
 
-    def __init__(self, config: SampleSpeechConfig, folder: Path, device: torch.device) -> None:
-        self.config = config
-        self.pipeline = SpeechGenerationPipeline.from_pretrained(folder).to(device)
-        prior = self.pipeline.prior.config
-        labels = written_numbers(config.labels, self.pipeline.classes, "label") or range(
-            prior.classes
-        )
-        named = written_numbers(config.speakers, self.pipeline.speakers, "speaker")
+    def __init__(self, config: SampleSpeechConfig, pipeline: SpeechGenerationPipeline) -> None:
+        self.config, self.pipeline, prior = config, pipeline, pipeline.prior.config
+        labels = written_numbers(config.labels, pipeline.classes, "label") or range(prior.classes)
+        named = written_numbers(config.speakers, pipeline.speakers, "speaker")
         speakers = named or range(prior.speakers)
         indices = range(config.count)
         self.labels = in_turn(labels, indices)
         self.speakers = in_turn(speakers, (i // max(len(labels), 1) for i in indices))
         self.texts = in_turn(config.texts, indices)
-        self.pipeline.prior.conditions(
+        pipeline.prior.conditions(
             config.count, labels=self.labels, speakers=self.speakers, texts=self.texts
         )  # a mistake is an error before the folder is there
         _, high = lengths_in_codes(prior, config.min_codes, config.max_codes)

@@ -95,6 +95,12 @@ class ImageTokenizer(Tokenizer):
         """The reconstruction, and the quantizer's output with positions in raster order."""
         return self._quantized_and_decoded(self.latents(images))
 
+    @property
+    def codes_shape(self) -> tuple[int, ...]:
+        """Of an image's codes: height, width and, where a position has several, levels."""
+        levels = self.quantizer.spec.levels
+        return (*self.config.grid, *((levels,) if levels > 1 else ()))
+
     def latents(self, images: Float[Tensor, "b c y x"]) -> Float[Tensor, "b d h w"]:
         """The encoder's output, before quantization. Raises ValueError for a size it can't divide."""
         channels, height, width = images.shape[1:]

@@ -121,5 +121,3 @@ def test_a_tokenizer_alone_is_scored_without_samples(
     assert finished(alone) is None
     weights.unlink()
     assert finished(alone) == report
-    with pytest.raises(ValueError, match="set samples or out"):
-        dataclasses.replace(setting, samples=None, out=None)

@@ -37,9 +37,15 @@ def said(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 
 
 def test_keys_may_stand_after_the_number_of_processes() -> None:
-    words = ["run", "smoke", "--processes", "2", "prior.steps=1"]
-    args = parser().parse_args(processes_last(words))
-    assert (args.overrides, args.processes) == (["prior.steps=1"], 2)
+    for words in (["--processes", "2"], ["--processes=2"]):
+        args = parser().parse_args(processes_last(["run", "smoke", *words, "prior.steps=1"]))
+        assert (args.overrides, args.processes) == (["prior.steps=1"], 2)
+
+
+def test_a_study_starts_its_own_processes(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["compare", "compare/smoke", "--processes", "2"])
+    assert "unrecognized arguments: --processes" in capsys.readouterr().err
 
 
 def test_a_file_in_the_way_is_told_first(

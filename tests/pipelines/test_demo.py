@@ -42,7 +42,9 @@ def test_mistakes_on_the_command_line_are_sentences(
         assert end.value.code == 2
         return capsys.readouterr().err
 
-    assert "has no pipeline.json: give the folder `pipeline/`" in said(str(tmp_path))
+    assert "is not the folder of a pipeline: give the folder `prior/pipeline`" in said(
+        str(tmp_path)
+    )
     assert "is neither a folder nor the name of a Hub repository" in said("nowhere")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert "the page needs gradio: pip install 'simvq-pipeline[demo]'" in said(str(tmp_path))

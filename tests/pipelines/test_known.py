@@ -17,7 +17,7 @@ LEVELS = RQConfig(code_dim=4, codebook_size=16, levels=3)
 
 def grids(pipe: ImageGenerationPipeline, count: int) -> Tensor:
     generator = torch.Generator().manual_seed(1)
-    return torch.randint(0, 16, (count, *pipe.shape), generator=generator)
+    return torch.randint(0, 16, (count, *pipe.tokenizer.codes_shape), generator=generator)
 
 
 def rows(count: int) -> Tensor:

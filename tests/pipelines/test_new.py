@@ -178,7 +178,7 @@ def test_mistakes_are_told_in_a_sentence(
         ([str(tmp_path / "empty")], "is no folder with images or sound"),
         ([str(tmp_path / "phone")], r"its files are .m4a; of sound, .wav, .flac"),
         ([str(tmp_path / "text.parquet")], "text.parquet"),
-        ([str(tmp_path), "hours=3"], "'hours=3' is no option: give minutes=30"),
+        ([str(tmp_path), "hours=3"], "there is no key 'hours'"),
     ):
         with pytest.raises(SystemExit) as caught:
             main(["new", *words])

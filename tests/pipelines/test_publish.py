@@ -19,9 +19,9 @@ from PIL import Image
 
 from common.files import sha256
 from pipelines.generation.images import ImageGenerationPipeline
-from pipelines.generation.load import load_pipeline
+from pipelines.generation.load import find_pipeline, load_pipeline
 from pipelines.model_card import model_card, save_examples
-from pipelines.publish import pipeline_folder, push
+from pipelines.publish import push
 
 METRICS = {
     "FD(digits-classifier) vs train": {
@@ -107,7 +107,7 @@ def test_what_is_no_pipeline_or_no_name_is_one_sentence(run: Path, tmp_path: Pat
         push(run, "me/cats", ["licence=mit"])
     with pytest.raises(ValueError, match="not a file: set score"):
         push(run, "me/cats", [f"score={tmp_path / 'score.json'}"])
-    assert pipeline_folder(run) == pipeline_folder(run / "prior" / "pipeline")
+    assert find_pipeline(run) == find_pipeline(run / "prior" / "pipeline")
 
 
 def test_samples_and_scores_of_another_prior_are_not_published(run: Path, tmp_path: Path) -> None:

@@ -180,7 +180,7 @@ def test_samples_continue_the_clips_of_a_folder(trained: Path, tmp_path: Path) -
             written, _ = soundfile.read(folder / f"{i:06d}.wav", dtype="float32")
             assert written == pytest.approx(waveform.numpy(), abs=2**-14)
     short = dataclasses.replace(config, out=tmp_path / "short", prompt_seconds=2 * HOP / RATE)
-    prompts = SpeechSamples(short, config.pipeline, torch.device("cpu")).prompts
+    prompts = SpeechSamples(short, pipeline).prompts
     assert prompts is not None and [len(part) for part in prompts.waveforms] == [2 * HOP, 2 * HOP]
     with pytest.raises(ValueError, match="was made with prompts"):
         (tmp_path / "c.wav").write_bytes((tmp_path / "b.wav").read_bytes())

@@ -8,6 +8,7 @@ from helpers.speech_runs import run_config, words
 from omegaconf import OmegaConf
 
 from common.config import build, save_config
+from common.runs import refuse_other_config
 from common.training import OptimConfig
 from pipelines.evaluation.config import TrainSpeechClassifierConfig
 from pipelines.experiment import read_experiment
@@ -46,6 +47,13 @@ def test_configs_of_older_runs_are_read(tmp_path: Path) -> None:
             older["data"] |= augment
         OmegaConf.save(older, path)
         assert load_saved_config(type(config), path) == config
+
+
+def test_a_damaged_config_of_a_run_is_told_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("optim: {lr: 1.0e-3")
+    (tmp_path / "done.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"config\.yaml: while parsing a flow mapping"):
+        refuse_other_config(tokenizer_config(tmp_path))
 
 
 def test_a_discriminator_has_no_schedule_to_follow_at_a_learning_rate_of_zero(

@@ -157,13 +157,12 @@ class ImageEvaluation:
 
     def decoded(self, codes: Int[Tensor, "b n"]) -> Iterator[Batch]:
         """The images of sequences of codes, in bytes."""
-        tokenizer, levels = self.reconstructor.tokenizer, self.reconstructor.spec.levels
-        shape = (*tokenizer.config.grid, *((levels,) if levels > 1 else ()))
+        tokenizer = self.reconstructor.tokenizer
         indices = torch.arange(len(codes))
         for part, places in zip(
             codes.split(self.config.batch_size), indices.split(self.config.batch_size), strict=True
         ):
-            grids = part.unflatten(1, shape).to(self.reconstructor.device)
+            grids = part.unflatten(1, tokenizer.codes_shape).to(self.reconstructor.device)
             images = to_uint8(tokenizer.decode(grids))
             yield Batch(images, places, torch.zeros_like(places))
 

@@ -82,7 +82,7 @@ def test_without_labels_and_on_a_part_of_the_references(
     part = dataclasses.replace(
         setting,
         samples=tmp_path,
-        out=None,
+        out=tmp_path,
         codes=None,
         tokenizer_run=None,
         prior_run=None,

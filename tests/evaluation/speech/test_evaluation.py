@@ -66,6 +66,7 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> ScoreSpeechConfig:
     return ScoreSpeechConfig(
         tokenizer=folder / "model",
         samples=folder,
+        out=folder,
         codes=folder / "codes",
         data=source,
         classifier=classifier,
@@ -115,8 +116,6 @@ def test_a_tokenizer_without_codes_is_scored_alone(
 ) -> None:
     unquantized = replace(MODEL, quantizer=ContinuousConfig(code_dim=8))
     SpeechTokenizer(unquantized).save_pretrained(tmp_path / "model")
-    with pytest.raises(ValueError, match="set samples or out"):
-        replace(scored, samples=None)
     config = replace(
         scored,
         tokenizer=tmp_path / "model",
@@ -148,7 +147,11 @@ def test_samples_of_another_rate_or_count_are_told_in_words(
     sampling = json.loads((scored.samples / "sample.json").read_text())
     soundfile.write(tmp_path / "000000.wav", np.zeros(100), RATE, subtype="PCM_16")
     config = ScoreSpeechConfig(
-        tokenizer=scored.tokenizer, samples=tmp_path, data=scored.data, cache=scored.cache
+        tokenizer=scored.tokenizer,
+        samples=tmp_path,
+        data=scored.data,
+        cache=scored.cache,
+        out=tmp_path,
     )
     with pytest.raises(ValueError, match=r"no sample\.json"):
         score(config)
