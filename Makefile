@@ -27,7 +27,7 @@ test test-all: .venv
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS)
 
 # kills before every second change of a file, a quarter of the other faults that take a process, and all that take none;
-# EVERY=2 kills before every change, EVERY=40 tries a tenth of those that take a process
+# EVERY=2 kills before every change, EVERY=40 tries a tenth of the default's
 .PHONY: faults
 faults: export GOMP_SPINCOUNT ?= 10000
 faults: .venv

@@ -59,6 +59,7 @@ def model_card(
         summary=summary(pipeline),
         examples="\n".join(shown(path, name) for path in examples),
         code=code(pipeline, name, about.get("sampling") or {}),
+        package="simvq-pipeline[train,audio]" if speech else "simvq-pipeline[train]",
         items="clip" if speech else "image",
         parts=parts(pipeline),
         scores=scores_table(rows),
