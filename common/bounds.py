@@ -24,13 +24,15 @@ class Within:
         """In words, for messages."""
         if self.high < math.inf:
             start = f"above {self.low:g} and at most" if self.above else f"from {self.low:g} to"
-            return f"{start} {self.high:g}"
+            return f"{start} {self.high:.10g}"
         return f"above {self.low:g}" if self.above else f"at least {self.low:g}"
 
 
 Count = Annotated[int, Within(1)]
 AtLeastTwo = Annotated[int, Within(2)]
 Whole = Annotated[int, Within(0)]
+Seed = Annotated[int, Within(0, 2**32 - 1)]
+"""Of a larger one torch's generator on a CPU takes the last 32 bits, so that it would be another seed's double."""
 NonNegative = Annotated[float, Within(0)]
 Positive = Annotated[float, Within(0, above=True)]
 Share = Annotated[float, Within(0, 1)]

@@ -53,13 +53,16 @@ def write_index(folder: Path, splits: Sequence[str]) -> None:
     write_text(folder / "dataset_dict.json", json.dumps({"splits": list(splits)}))
 
 
+def code_lengths(items: Dataset) -> np.ndarray[Any, Any]:
+    """The number of codes of each item, without reading the codes."""
+    columns = items.select_columns(["codes"]).with_format("arrow")
+    return pc.list_value_length(columns[:]["codes"]).to_numpy()  # type: ignore[no-any-return]
+
+
 def code_sequences(items: Dataset) -> Iterator[np.ndarray[Any, Any]]:
     """The codes of each item; of more than MOST_CODES codes only those of every n-th item."""
-    items = items.select_columns(["codes"])
-    batches = items.with_format("arrow").iter(10_000)
-    total = sum(pc.sum(pc.list_value_length(some["codes"])).as_py() for some in batches)
-    stride = max(1, -(-total // MOST_CODES))
-    items = items.with_format("numpy")
+    stride = max(1, -(-int(code_lengths(items).sum()) // MOST_CODES))
+    items = items.select_columns(["codes"]).with_format("numpy")
     for batch in items.select(range(0, len(items), stride)).iter(10_000):
         yield from batch["codes"]
 

@@ -18,6 +18,7 @@ import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -191,10 +192,10 @@ def _convert(hint: Any, value: Any, key: str, default: Any = None) -> Any:
 
 def _fits(base: type, value: Any) -> bool:
     """Whether a value of YAML can stand for a bool, an int, a float, a string or a path."""
-    if base in (bool, int):
-        return type(value) is base
-    if base is float:
-        return type(value) in (int, float)
+    if base is bool or isinstance(value, bool):
+        return base is type(value)
+    if base in (int, float):  # those of numpy, too
+        return isinstance(value, Integral if base is int else Real)
     if base is Path and value == "":
         return False
     # a float is not always written again as it was

@@ -1,5 +1,6 @@
 """What float32 means while codes are computed, and where other precisions are slow."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,6 +24,35 @@ def is_slow(precision: str, device: torch.device) -> bool:
     return not torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
+class Float32Products:
+    """What is allowed of products of float32, which all threads share: it is set when the first enters the context of
+    `float32_products`, and set back when the last leaves it."""
+
+    def __init__(self) -> None:
+        self.lock, self.inside = threading.Lock(), 0
+        self.allowed: list[str] = []
+
+    def enter(self) -> None:
+        """Forbids TF32 and bfloat16."""
+        with self.lock:
+            if not self.inside:
+                self.allowed = [backend.fp32_precision for backend in BACKENDS]
+                for backend in BACKENDS:
+                    backend.fp32_precision = "ieee"
+            self.inside += 1
+
+    def leave(self) -> None:
+        """Allows what was allowed, where no other thread is inside."""
+        with self.lock:
+            self.inside -= 1
+            if not self.inside:
+                for backend, precision in zip(BACKENDS, self.allowed, strict=True):
+                    backend.fp32_precision = precision
+
+
+PRODUCTS = Float32Products()
+
+
 @contextmanager
 def float32_products() -> Iterator[None]:
     """A context in which products of float32 are that, though TF32 or bfloat16 is allowed outside.
@@ -32,11 +62,8 @@ def float32_products() -> Iterator[None]:
     if torch.compiler.is_compiling():
         yield
         return
-    allowed = [backend.fp32_precision for backend in BACKENDS]
+    PRODUCTS.enter()
     try:
-        for backend in BACKENDS:
-            backend.fp32_precision = "ieee"
         yield
     finally:
-        for backend, precision in zip(BACKENDS, allowed, strict=True):
-            backend.fp32_precision = precision
+        PRODUCTS.leave()

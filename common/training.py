@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from common.bounds import Count, NonNegative, Positive, Share, Whole
+from common.bounds import Count, NonNegative, Positive, Seed, Share, Whole
 from common.sharding import part_like
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -50,7 +50,7 @@ class LoopConfig:
     """A saved model to start from, of the same architecture: its folder, a pipeline's, or a name on the Hub."""
     steps: Count = 100_000
     """Optimizer steps, those of a run that is resumed included."""
-    seed: Whole = 0
+    seed: Seed = 0
     """Seed of the initial weights, the order of the items and their augmentation."""
     precision: Precision = "fp32"
     """Precision of the networks; the quantizer is always in float32."""

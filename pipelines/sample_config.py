@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from common.bounds import Count, NonNegative, Positive, Whole, Within
+from common.bounds import Count, NonNegative, Positive, Seed, Whole, Within
 from stage1_tokenizer.images.data import ImageDataConfig
 from stage1_tokenizer.speech.data import SpeechDataConfig
 from stage2_prior.sampling import SamplingOptions, Schedule
@@ -22,7 +22,7 @@ class SampleConfig:
     """Samples, in all."""
     labels: tuple[int | str, ...] | int | str | None = None
     """Names or numbers of labels: sample i gets label i modulo their count; null for every label in turn, or none where there are none."""
-    seed: Whole = 0
+    seed: Seed = 0
     """Sample i has the seed `seed + i`."""
     guidance: float | tuple[float, ...] = 1.0
     """Scale s of u + s (c - u), where c and u are the logits with and without the condition; 1 is no guidance. Of a

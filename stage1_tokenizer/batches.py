@@ -1,6 +1,7 @@
 """Batches of training items, a function of the seed and of how many items went before."""
 
 import itertools
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -147,19 +148,16 @@ def streamed_rows(
     for epoch in itertools.count():
         shuffled = dataset.rows.shuffle(seed=seed, buffer_size=dataset.config.shuffle_buffer)
         shuffled.set_epoch(epoch)
-        first = position
-        window: list[Row] = []
-        for row in itertools.chain(shuffled, [None] * SPARE):
-            window.extend([row] if row else [])
-            if row and len(window) <= SPARE:
-                continue
-            if window and position >= start and (position - start) % step == 0:
-                yield position, epoch, list(window)
-            if window:
-                window.pop(0)
-                position += 1
-        if position == first:
+        rows = iter(shuffled)
+        window = deque(itertools.islice(rows, 1 + SPARE))
+        if not window:
             raise ValueError("the stream to train on has no items: set data.train")
+        while window:
+            if position >= start and (position - start) % step == 0:
+                yield position, epoch, list(window)
+            window.popleft()
+            window.extend(itertools.islice(rows, 1))
+            position += 1
 
 
 def collate(items: list[Item]) -> Batch:

@@ -25,9 +25,9 @@ def value_names(
     column = getattr(config, key)
     if column is None:
         return ()
-    feature = rows.features[column]
+    feature, train = rows.features[column], train_rows()
     named = given_names(rows, column)
-    for number, (name, trained) in enumerate(zip_longest(named, given_names(train_rows(), column))):
+    for number, (name, trained) in enumerate(zip_longest(named, given_names(train, column))):
         if name != trained:
             raise ValueError(
                 f"data.{key}={column!r} calls {number} {name!r} in a split, and {trained!r} in the training split: give "
@@ -42,7 +42,7 @@ def value_names(
         )
     refuse_unnamed(key, column, feature)
     # not by Dataset.unique, which copies all columns of a selection
-    values = [[*set(values_of(split, column))] for split in (train_rows(), rows)]
+    values = [[*set(values_of(split, column))] for split in (train, rows)]
     check_values(values, config, key, named)
     if named:
         return named

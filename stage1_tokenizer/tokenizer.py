@@ -41,7 +41,7 @@ class Tokenizer(HubModel):
         """
         if self.dtype in (torch.float16, torch.bfloat16):
             raise ValueError(
-                f"a tokenizer in {self.dtype} would give other codes than in float32: call float() before encode"
+                f"a tokenizer in {self.dtype} would give other codes than in float32: load it again, and leave it in float32"
             )
         with self.in_float32():
             yield

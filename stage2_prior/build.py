@@ -7,6 +7,7 @@ import torch
 from datasets import Dataset
 
 from common.checkpoints import list_checkpoints
+from common.codes import code_lengths
 from common.config import load_config
 from common.hub import local_folder
 from common.init_from import source_folder, start_from
@@ -117,7 +118,7 @@ def lengths(
             )
         height, width = manifest["grid"]
         return {"length": height * width * levels}
-    longest = {split: max(map(len, rows["codes"])) for split, rows in items.items()}
+    longest = {split: int(code_lengths(rows).max()) for split, rows in items.items()}
     half_more = -(-3 * longest["train"] // (2 * levels)) * levels
     most = max(half_more, *longest.values()) if config.max_codes is None else config.max_codes
     split = max(longest, key=longest.__getitem__)

@@ -9,9 +9,10 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import BatchSampler, DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
+from common.codes import code_lengths
 from common.seeding import EndlessSampler, epoch_order, generator_at
 from stage2_prior.model import IGNORED, Prior
 from stage2_prior.orders import random_order, random_share
@@ -41,7 +42,7 @@ class CodeDataset(TorchDataset[Batch]):
         """Codes of each item where sequences end; else all have as many."""
         self.mean_codes: float = prior.config.length
         if prior.config.ends:
-            self.lengths = torch.tensor([len(codes) for codes in self.items["codes"]])
+            self.lengths = torch.from_numpy(code_lengths(items).astype(np.int64))
             self.mean_codes = float(self.lengths.float().mean())
         self.drop, self.seed = drop, seed
         self.config, self.all_items = prior.config, all_items
@@ -49,7 +50,7 @@ class CodeDataset(TorchDataset[Batch]):
     def __len__(self) -> int:
         return len(self.items)
 
-    def __getitems__(self, keys: list[tuple[int, int]]) -> Batch:
+    def __getitem__(self, keys: list[tuple[int, int]]) -> Batch:
         """The items of (position, index) keys as one batch, padded on the right with IGNORED."""
         indices = [index for _, index in keys]
         codes = [torch.from_numpy(c.astype(np.int64)) for c in self.items[indices]["codes"]]
@@ -140,18 +141,12 @@ def lacks_a_batch(items: CodeDataset, *, batch_size: int, rank: int, world: int)
     return own < first
 
 
-def _as_it_is(batch: Any) -> Batch:
-    """The batch; a function of the module, for processes that load items may be given it by its name."""
-    return batch
-
-
 def _loader(items: CodeDataset, batch_size: int, sampler: Any, workers: int) -> DataLoader[Batch]:
     return DataLoader(
         items,
-        batch_size,
-        sampler=sampler,
+        batch_size=None,  # an item of the data set is a whole batch, by its keys
+        sampler=BatchSampler(sampler, batch_size, drop_last=False),
         num_workers=workers,
-        collate_fn=_as_it_is,  # __getitems__ returns the batch
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,
     )

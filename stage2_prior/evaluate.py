@@ -10,6 +10,7 @@ from datasets import Dataset
 from jaxtyping import Int
 from torch import Tensor
 
+from common.codes import code_lengths
 from stage2_prior.data import Batch, CodeDataset, held_out_batches
 from stage2_prior.model import Prior
 from stage2_prior.ngrams import baselines
@@ -28,7 +29,7 @@ def evaluate_prior(prior: Prior, train: Dataset, held_out: Dataset) -> dict[str,
     dataset = CodeDataset(held_out, prior, 0.0, 0)
     nats = torch.cat([prior.nats(*batch) for batch in batches(dataset, prior)])
     config = prior.config
-    per_item = sum(map(len, held_out["codes"])) / len(held_out) + config.ends
+    per_item = float(code_lengths(held_out).mean()) + config.ends
     tables = baselines(train, held_out, config.level_sizes, config.ends)
     to_bits = per_item / math.log(2)
     metrics = {

@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Integer
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -42,6 +42,10 @@ class Prior(HubModel):
     vocabulary: Any
 
     def __init__(self, config: PriorConfig) -> None:
+        if config.levels_by == "depth" and type(self) is Prior:
+            raise ValueError(
+                "levels_by='depth' is of another class: use DepthPrior(config), or load_prior(folder)"
+            )
         super().__init__(config)
         self.body = new_body(config.size, config.style, config.positions, config.dropout)
         width = self.body.config.hidden_size
@@ -159,8 +163,8 @@ class Prior(HubModel):
         self,
         count: int,
         *,
-        labels: Sequence[int] | None = None,
-        speakers: Sequence[int] | None = None,
+        labels: Sequence[int] | Integer[Tensor, " b"] | None = None,
+        speakers: Sequence[int] | Integer[Tensor, " b"] | None = None,
         texts: Sequence[str] | None = None,
     ) -> Int[Tensor, "b p"]:
         """The conditions of `count` items, as entries of condition_embedding; none where all parts are left out.
@@ -186,12 +190,20 @@ class Prior(HubModel):
             return torch.stack([spelled(text.lower(), characters, padding) for text in texts])
         entries = torch.tensor(config.no_condition).repeat(count, 1)
         for place, (name, size) in enumerate(config.parts.items()):
-            values = labels if name == "label" else speakers if name == "speaker" else None
-            for value in values or ():
-                if not 0 <= value < size:
-                    raise ValueError(
-                        f"{name} {value}: this prior has {size} {name}s, counted from 0; leave {name}s out for none"
-                    )
-            if values is not None:
-                entries[:, place] = config.no_condition[place] - size + torch.tensor(list(values))
+            if given[name] is not None:
+                start = config.no_condition[place] - size
+                entries[:, place] = start + as_numbers(name, given[name], size)
         return entries
+
+
+def as_numbers(name: str, given: Any, size: int) -> Int[Tensor, " b"]:
+    """Labels or speakers as a tensor. Raises ValueError for what are no whole numbers from 0 to size - 1."""
+    numbers = torch.as_tensor(given).cpu()
+    if numbers.ndim != 1 or numbers.is_floating_point():
+        raise ValueError(f"{name}s must be one whole number for each sample, and are {given!r}")
+    outside = numbers[(numbers < 0) | (numbers >= size)].tolist()
+    if outside:
+        raise ValueError(
+            f"{name} {outside[0]}: this prior has {size} {name}s, counted from 0; leave {name}s out for none"
+        )
+    return numbers.long()

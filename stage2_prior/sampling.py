@@ -35,7 +35,8 @@ class SamplingOptions:
     """How codes are chosen."""
 
     guidance: float = 1.0
-    """The scale s of logits = u + s (c - u), where u is without condition; 1 is no guidance."""
+    """The scale s of logits = u + s (c - u), where u is without condition; 1 is no guidance. Classifier-free guidance
+    (arXiv 2207.12598), whose w is s - 1."""
     schedule: Schedule = "constant"
     power: float = 2.0
     """How the scale grows along the sequence: see `guidance_at`."""
@@ -44,7 +45,7 @@ class SamplingOptions:
     top_k: int = 0
     """Only the k likeliest codes are chosen from; 0 for all."""
     top_p: float = 1.0
-    """Only the fewest codes that together have this probability are chosen from."""
+    """Only the fewest codes that together have this probability are chosen from: nucleus sampling (arXiv 1904.09751)."""
     min_codes: int | None = None
     max_codes: int | None = None
     """Lengths of samples; null for the prior's own."""
@@ -109,6 +110,10 @@ def stream_codes(
 
     With guidance the batch is doubled, its second half without condition, in one forward.
     """
+    if prior.training:
+        raise ValueError(
+            "the prior is in training mode, in which dropout changes samples: call eval()"
+        )
     options, config = options or SamplingOptions(), prior.config
     low, high = lengths_in_codes(config, options.min_codes, options.max_codes)
     given = padded(prompts, len(seeds), high).to(conditions.device)
@@ -236,7 +241,7 @@ def choose(
         ordered, order = logits.sort(1, descending=True)
         probabilities = ordered.softmax(1)
         beyond = probabilities.cumsum(1) - probabilities >= top_p
-        logits = logits.masked_fill(beyond.gather(1, order.argsort(1)), -torch.inf)
+        logits = logits.scatter(1, order, ordered.masked_fill(beyond, -torch.inf))
     on_cpu = logits.device.type == "cpu"
     most = PROBABILITIES_AT_ONCE if on_cpu else GPU_PROBABILITIES_AT_ONCE
     height = max(most // logits.shape[1], 1)

@@ -228,6 +228,6 @@ def held_out_sums(run: Training) -> tuple[float, float]:
         totals += torch.stack([loss * count, count])
     if run.config.shard and lacks_a_batch(run.held_out, **share):
         # the others need this process's part of the weights for their last one
-        prior(*(tensor.to(accelerator.device) for tensor in run.held_out.__getitems__([(0, 0)])))
+        prior(*(tensor.to(accelerator.device) for tensor in run.held_out[[(0, 0)]]))
     total, count = accelerator.reduce(totals, "sum").tolist()
     return total, count

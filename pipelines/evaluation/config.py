@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from common.bounds import Count, Whole, Within
+from common.bounds import Count, Seed, Whole, Within
 from common.training import OptimConfig
 from stage1_tokenizer.images.data import ImageDataConfig
 from stage1_tokenizer.speech.data import SpeechDataConfig
@@ -38,7 +38,7 @@ class ScoreConfig:
     """Where score.json and report.html are written."""
     cache: Path = Path("runs/.cache")
     """Where features of real items are kept."""
-    seed: Whole = 0
+    seed: Seed = 0
     """Seed of random subsets in the metrics, of the training items chosen, and of the controls."""
 
 
@@ -118,7 +118,7 @@ class ClassifierTrainingConfig:
         )
     )
     """The optimizer."""
-    seed: Whole = 0
+    seed: Seed = 0
     """Seed of the weights, the order and the augmentation."""
     workers: Whole = 0
     """Processes that load items, beside the main process: of use on a GPU."""

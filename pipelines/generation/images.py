@@ -31,7 +31,7 @@ class GenerationOutput:
 
 
 class ImageGenerationPipeline(GenerationPipeline[ImageTokenizer]):
-    """A tokenizer and a prior that fit each other.
+    """A tokenizer and a prior that fit each other; both are put into eval mode.
 
     On disk, a folder or a Hub repository:
 

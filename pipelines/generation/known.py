@@ -29,10 +29,11 @@ def check_kinds(
 ) -> None:
     """Raises ValueError for known codes that are no tensors of whole numbers, and for masks that are none of bool."""
     for one in known if known is not None else ():
-        if not isinstance(one, Tensor) or one.dtype == torch.bool or one.is_floating_point():
+        whole = isinstance(one, Tensor) and not (one.dtype == torch.bool or one.is_floating_point())
+        if not whole or not one.ndim:
             raise ValueError("known must be tensors of whole numbers, the codes of each sample")
     for one in masks if masks is not None else ():
-        if not isinstance(one, Tensor) or one.dtype != torch.bool:
+        if not isinstance(one, Tensor) or one.dtype != torch.bool or not one.ndim:
             raise ValueError("mask must be tensors of bool, True where codes are kept")
 
 
@@ -56,7 +57,12 @@ def beginning(
         )
     config = prior.config
     masks = [mask.cpu() for mask in masks]
-    by_level = [one.reshape(len(one), config.levels).cpu() for one in known]
+    for one in known:
+        if one.numel() != len(one) * config.levels:
+            raise ValueError(
+                f"known has codes of the shape {tuple(one.shape)}: this prior has {config.levels} for each position"
+            )
+    by_level = [one.reshape(len(one), config.levels).long().cpu() for one in known]
     for codes, mask in zip(by_level, masks, strict=True):
         check_codes(codes[mask] if spec.levels > 1 else codes[mask].flatten(), spec)
     length = max(sizes[0]) * config.levels

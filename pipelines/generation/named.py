@@ -52,10 +52,10 @@ def seeds_of(given: int | Sequence[int] | None, count: int) -> list[int]:
     seeds = listed(range(count) if given is None else given)
     if not seeds:
         raise ValueError("labels or seeds are empty: give one for each sample, or None")
-    words = "seed {!r} must be a whole number from 0 to 2**64 - 1"
+    words = "seed {!r} must be a whole number from 0 to 2**32 - 1"
     wholes = [whole(seed, words.format(seed)) for seed in seeds]
     for seed in wholes:
-        if not 0 <= seed < 2**64:
+        if not 0 <= seed < 2**32:
             raise ValueError(words.format(seed))
     return wholes
 
@@ -74,10 +74,10 @@ def whole(value: Any, words: str) -> int:
 
 
 def number_of(given: Named, names: Sequence[str], kind: str) -> int:
-    """One number; digits that are no name are one, too."""
+    """One number; digits that are no name are one, too, unless all names are digits."""
     if not isinstance(given, str):
         return whole(given, f"{kind} {given!r} must be a name or a whole number")
-    if given not in names and given.isdecimal():
+    if given not in names and given.isdecimal() and not all(map(str.isdecimal, names)):
         return int(given)
     return place_of(given, names, kind)
 

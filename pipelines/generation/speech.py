@@ -29,7 +29,7 @@ class SpeechOutput:
 
 
 class SpeechGenerationPipeline(GenerationPipeline[SpeechTokenizer]):
-    """A tokenizer and a prior that fit each other.
+    """A tokenizer and a prior that fit each other; both are put into eval mode.
 
     On disk, a folder or a Hub repository:
 
@@ -183,6 +183,8 @@ class SpeechGenerationPipeline(GenerationPipeline[SpeechTokenizer]):
 
 def waveforms_of(prompts: Any) -> list[Float[Tensor, " _"]]:
     """One waveform or several, of arrays too, as float tensors. Raises ValueError for other shapes."""
+    if isinstance(prompts, str):
+        raise ValueError(f"prompts={prompts!r} are no waveforms: read the file first")
     one = hasattr(prompts, "ndim") and prompts.ndim == 1
     waveforms = [torch.as_tensor(each) for each in ([prompts] if one else prompts)]
     for waveform in waveforms:

@@ -79,6 +79,8 @@ def from_image(image: Any, channels: int, size: int) -> Float[Tensor, "c y x"]:
         try:
             image = Image.open(image)
             image.load()
+        except FileNotFoundError:
+            raise ValueError(f"{image} is not a file") from None
         except (Image.UnidentifiedImageError, SyntaxError):
             raise ValueError(f"{image} can't be read as an image") from None
     if not isinstance(image, Image.Image):

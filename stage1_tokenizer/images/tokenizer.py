@@ -157,7 +157,7 @@ class ImageTokenizer(Tokenizer):
     @torch.no_grad()
     def reconstruct(self, images: Float[Tensor, "b c y x"]) -> Float[Tensor, "b c y x"]:
         """The images after encode and decode; without a quantizer that has codes, after the networks."""
-        with self.in_float32():  # as in encode
+        with self.exactly() if self.quantizer.spec.has_codes else self.in_float32():
             latents = self.latents(images.to(self.dtype))
         return self.rebuild(latents)
 
@@ -170,11 +170,11 @@ class ImageTokenizer(Tokenizer):
 
     def _decoded(self, codes: Int[Tensor, "b h w *levels"]) -> Float[Tensor, "b c y x"]:
         latents = rearrange(self.quantizer.lookup(codes), "b h w d -> b d h w")
-        return self.decoder(latents.to(self.decoder.conv_in.weight.dtype))
+        return self.decoder(latents.to(self.dtype))
 
     def _quantized_and_decoded(
         self, latents: Float[Tensor, "b d h w"]
     ) -> tuple[Float[Tensor, "b c y x"], Quantized]:
         quantized = self.quantizer(rearrange(latents, "b d h w -> b (h w) d"))
         grid = rearrange(quantized.latents, "b (h w) d -> b d h w", h=latents.shape[2])
-        return self.decoder(grid), quantized
+        return self.decoder(grid.to(self.dtype)), quantized

@@ -110,17 +110,16 @@ def discriminator_losses(
     real: DiscriminatorOutputs, fake: DiscriminatorOutputs
 ) -> dict[str, Float[Tensor, ""]]:
     """What the discriminators minimise: hinge means, and a least-squares sum over bands."""
-    losses = {}
-    for name in real:
-        terms = []
-        for (of_real, _), (of_fake, _) in zip(real[name], fake[name], strict=True):
-            of_real, of_fake = of_real.float(), of_fake.float()
-            if name == "band":
-                terms.append((1 - of_real).square().mean() + of_fake.square().mean())
-            else:
-                terms.append(F.relu(1 - of_real).mean() + F.relu(1 + of_fake).mean())
-        losses[name] = _joined(name, terms)
-    return losses
+    return {
+        name: _joined(
+            name,
+            [
+                real_term(name, of_real) + fake_term(name, of_fake)
+                for (of_real, _), (of_fake, _) in zip(real[name], fake[name], strict=True)
+            ],
+        )
+        for name in real
+    }
 
 
 def generator_losses(
@@ -129,14 +128,22 @@ def generator_losses(
     """What the tokenizer minimises: `adversarial`, to be taken for real, and `feature` matching."""
     adversarial, feature = [], []
     for name in fake:
-        scores = [score.float() for score, _ in fake[name]]
-        if name == "band":
-            adversarial.append(_joined(name, [(1 - score).square().mean() for score in scores]))
-        else:
-            adversarial.append(_joined(name, [F.relu(1 - score).mean() for score in scores]))
+        adversarial.append(_joined(name, [real_term(name, score) for score, _ in fake[name]]))
         pairs = zip(real[name], fake[name], strict=True)
         feature.append(_joined(name, [feature_matching(*pair) for pair in pairs]))
     return {"adversarial": torch.stack(adversarial).sum(), "feature": torch.stack(feature).sum()}
+
+
+def real_term(name: str, score: Float[Tensor, "..."]) -> Float[Tensor, ""]:
+    """How far scores are from "real": by the hinge (arXiv 1705.02894), of bands by least squares (arXiv 1611.04076)."""
+    left = 1 - score.float()
+    return left.square().mean() if name == "band" else F.relu(left).mean()
+
+
+def fake_term(name: str, score: Float[Tensor, "..."]) -> Float[Tensor, ""]:
+    """How far scores are from "fake"."""
+    score = score.float()
+    return score.square().mean() if name == "band" else F.relu(1 + score).mean()
 
 
 def feature_matching(real: DiscriminatorOutput, fake: DiscriminatorOutput) -> Float[Tensor, ""]:

@@ -142,7 +142,9 @@ class SpeechTokenizer(Tokenizer):
 
     def counts(self, lengths: Lengths) -> Lengths:
         """How many codes items of so many samples have."""
-        return None if lengths is None else (lengths + self.config.hop - 1) // self.config.hop
+        return (
+            None if lengths is None else (lengths.long() + self.config.hop - 1) // self.config.hop
+        )
 
     def latents(
         self, waveform: Float[Tensor, "b t"], lengths: Lengths = None, chunk: int | None = None
@@ -227,7 +229,7 @@ class SpeechTokenizer(Tokenizer):
         """
         _check_lengths(lengths, waveform)
         chunk = CHUNK if self.quantizer.spec.has_codes else None
-        with self.in_float32():  # as in encode
+        with self.exactly() if self.quantizer.spec.has_codes else self.in_float32():
             latents = self.latents(waveform.to(self.dtype), lengths, chunk)
         return self.rebuild(latents, waveform.shape[1], lengths)
 
@@ -245,14 +247,14 @@ class SpeechTokenizer(Tokenizer):
         self, codes: Int[Tensor, "b n *levels"], lengths: Lengths, chunk: int
     ) -> Float[Tensor, "b m"]:
         latents = rearrange(self.quantizer.lookup(codes), "b n d -> b d n")
-        return self.decoder(latents.to(next(self.decoder.parameters()).dtype), lengths, chunk)
+        return self.decoder(latents.to(self.dtype), lengths, chunk)
 
     def _quantized_and_decoded(
         self, latents: Float[Tensor, "b d n"], samples: int, lengths: Lengths
     ) -> tuple[Float[Tensor, "b t"], Quantized]:
         counts = self.counts(lengths)
         quantized = self._quantized(latents, counts)
-        decoded = self.decoder(quantized.latents, counts)
+        decoded = self.decoder(quantized.latents.to(self.dtype), counts)
         return trimmed(decoded, samples, lengths), quantized
 
     def _quantized(self, latents: Float[Tensor, "b d n"], counts: Lengths) -> Quantized:

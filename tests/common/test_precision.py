@@ -1,11 +1,12 @@
 """Where a training's precision is slow, and that a run says so before its first step."""
 
+import threading
 from pathlib import Path
 
 import pytest
 import torch
 
-from common.precision import is_slow
+from common.precision import BACKENDS, float32_products, is_slow
 from pipelines.cli import main
 
 ROOT = Path(__file__).parents[2]
@@ -16,6 +17,23 @@ NO_BFLOAT16 = torch.backends.mkldnn.is_available() and not torch.cpu._is_avx512_
 def test_float32_is_slow_nowhere_and_nothing_on_a_gpu() -> None:
     assert not is_slow("fp32", CPU)
     assert not any(is_slow(each, torch.device("cuda")) for each in ("fp32", "bf16", "fp16"))
+
+
+def test_the_last_thread_that_leaves_brings_the_precision_back() -> None:
+    before = [backend.fp32_precision for backend in BACKENDS]
+    BACKENDS[0].fp32_precision = "tf32"
+    try:
+        outer, inner = float32_products(), float32_products()
+        with outer:
+            other = threading.Thread(target=inner.__enter__)
+            other.start()
+            other.join()
+        assert BACKENDS[0].fp32_precision == "ieee"  # the other thread is inside still
+        inner.__exit__(None, None, None)
+        assert BACKENDS[0].fp32_precision == "tf32"
+    finally:
+        for backend, precision in zip(BACKENDS, before, strict=True):
+            backend.fp32_precision = precision
 
 
 @pytest.mark.skipif(not NO_BFLOAT16, reason="this processor has instructions for bfloat16")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pipelines.generation.image_samples import sample_labels
 from pipelines.generation.images import ImageGenerationPipeline
-from pipelines.generation.named import written_numbers
+from pipelines.generation.named import numbers_of, written_numbers
 from pipelines.generation.speech import SpeechGenerationPipeline
 from pipelines.sample_config import SampleImagesConfig
 
@@ -54,6 +54,8 @@ def test_a_prompt_may_be_one_waveform_or_an_array(speech: SpeechGenerationPipeli
     assert len(speech("a", "x", prompts=[clip, clip]).codes) == 2
     with pytest.raises(ValueError, match=r"a prompt of the shape \(1, 100\)"):
         speech(prompts=[clip[None]])
+    with pytest.raises(ValueError, match=r"prompts='a.wav' are no waveforms: read the file first"):
+        speech(prompts="a.wav")
     with pytest.raises(ValueError, match=r"texts=\[3\] must be strings"):
         speech(texts=3)
 
@@ -110,7 +112,7 @@ def test_seeds_are_whole_numbers_of_any_kind_and_one_label_is_for_all(
     assert torch.equal(one.codes, expected[1:]) and one.seeds == [4]
     for given in (torch.tensor(1), np.array(1)):
         assert torch.equal(images(labels=given, seeds=torch.tensor(4)).codes, expected[1:])
-    for wrong in ([1.0], "3", [True], [-1], [2**64]):
+    for wrong in ([1.0], "3", [True], [-1], [2**32]):
         with pytest.raises(ValueError, match=r"seed .* must be a whole number"):
             images(labels=1, seeds=wrong)
     with pytest.raises(ValueError, match="label True must be a name or a whole number"):
@@ -118,6 +120,12 @@ def test_seeds_are_whole_numbers_of_any_kind_and_one_label_is_for_all(
     for empty in ({"labels": []}, {"labels": 1, "seeds": []}):
         with pytest.raises(ValueError, match="are empty: give one for each sample, or None"):
             images(**empty)
+
+
+def test_where_all_names_are_digits_other_digits_are_no_label() -> None:
+    assert numbers_of(["5", 2], ("3", "5", "8"), "label") == [1, 2]
+    with pytest.raises(ValueError, match="label '0' is no name of a label"):
+        numbers_of("0", ("3", "5", "8"), "label")
 
 
 def test_in_a_recipe_a_number_that_is_a_name_is_that_name() -> None:

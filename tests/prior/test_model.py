@@ -20,6 +20,7 @@ from helpers.priors import (
 
 import stage2_prior.cross_entropy
 from stage2_prior import Prior, PriorConfig
+from stage2_prior.model import as_numbers
 from stage2_prior.sampling import sample_codes
 
 
@@ -153,9 +154,23 @@ def test_each_part_of_a_condition_has_a_last_entry_for_none() -> None:
 def test_labels_alone_are_entries_before_none() -> None:
     prior = image_prior()
     assert prior.conditions(2).tolist() == [[3], [3]]
-    assert prior.conditions(2, labels=[2, 0]).tolist() == [[2], [0]]
+    for labels in ([2, 0], torch.tensor([2, 0]), torch.tensor([2, 0], dtype=torch.uint8)):
+        assert prior.conditions(2, labels=labels).tolist() == [[2], [0]]
+    with pytest.raises(ValueError, match="labels must be one whole number for each sample"):
+        as_numbers("label", torch.tensor([0.5]), 3)
     config = PriorConfig(codebook_size=K, code_dim=6, length=LENGTH, size="1m")
     assert not config.parts and Prior(config).conditions(1).tolist() == [[0]]
+
+
+def test_a_prior_by_depth_and_one_in_training_mode_are_told_in_words() -> None:
+    config = PriorConfig(
+        codebook_size=K, code_dim=6, length=LENGTH, sizes=(K, 3), levels_by="depth", size="1m"
+    )
+    with pytest.raises(ValueError, match=r"use DepthPrior\(config\), or load_prior\(folder\)"):
+        Prior(config)
+    prior = image_prior().train()
+    with pytest.raises(ValueError, match=r"in training mode.* call eval\(\)"):
+        sample_codes(prior, prior.conditions(1), [0])
 
 
 def test_a_new_prior_is_about_as_good_as_guessing() -> None:

@@ -154,14 +154,14 @@ def test_training_shuffles_half_of_the_items_by_position_in_any_batch() -> None:
         assert torch.equal(codes, again) and torch.equal(order, places)
         assert torch.equal(codes, order[:12])  # the codes say where they come from
     assert 20 < sum(codes.tolist() != list(range(12)) for codes, _ in pairs) < 44
-    assert len(CodeDataset(rows, prior, 0.1, 7).__getitems__([(0, 0)])) == 2  # held-out ones aren't
+    assert len(CodeDataset(rows, prior, 0.1, 7)[[(0, 0)]]) == 2  # held-out ones aren't
 
 
 def test_sequences_that_end_are_shuffled_up_to_their_ends() -> None:
     prior = speech_prior("none", order="random")
     rows = Dataset.from_dict({"codes": [list(range(size)) for size in (3, 9, 12, 5)]})
     items = CodeDataset(rows, prior, 0.0, 1, 10**6)
-    conditions, codes, order = items.__getitems__([(i, i) for i in range(4)])
+    conditions, codes, order = items[[(i, i) for i in range(4)]]
     assert codes.shape == (4, 12) and order.shape == (4, 13)
     for row, places, size in zip(codes, order, (3, 9, 12, 5), strict=True):
         assert torch.equal(row[:size], places[:size]) and (row[size:] == IGNORED).all()

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers.image_runs import tokenizer_config
 from helpers.speech_runs import run_config, words
@@ -30,6 +31,8 @@ def test_a_name_that_yaml_reads_as_true_or_false_is_to_be_quoted() -> None:
 def test_an_encoder_has_a_layer_of_its_lstm() -> None:
     with pytest.raises(ValueError, match=r"lstm_layers=0 must be at least 1: set lstm_layers"):
         build(SpeechTokenizerConfig, {"lstm_layers": 0})
+    config = build(SpeechTokenizerConfig, {"lstm_layers": np.int64(2)})
+    assert type(config.lstm_layers) is int and config.lstm_layers == 2
 
 
 def test_configs_of_older_runs_are_read(tmp_path: Path) -> None:

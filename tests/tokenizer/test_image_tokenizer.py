@@ -165,4 +165,7 @@ def test_half_precision_weights_still_search_in_float32() -> None:
     codes, latents = tokenizer.quantizer.encode(latents), latents.float()
     distances = torch.cdist(latents.flatten(0, 2).double(), tokenizer.codebook.double())
     assert torch.equal(codes.flatten(), distances.argmin(1))
-    assert tokenizer.decode(codes).dtype == torch.bfloat16
+    assert tokenizer.decode(codes).dtype == tokenizer(images)[0].dtype == torch.bfloat16
+    for call in (tokenizer.encode, tokenizer.reconstruct):  # their codes would be others
+        with pytest.raises(ValueError, match="load it again, and leave it in float32"):
+            call(images)

@@ -163,6 +163,8 @@ def test_weights_in_half_precision_decode(dtype: torch.dtype, count: int) -> Non
     expected, found = MODEL.decode(codes), copy.deepcopy(MODEL).to(dtype).decode(codes)
     assert found.dtype == torch.float32
     assert (found - expected).abs().mean() < 0.05 * expected.abs().mean()
+    half = copy.deepcopy(MODEL).to(dtype)
+    assert half(speechlike(1, 3 * HOP).to(dtype))[0].isfinite().all()
 
 
 def test_reconstruct_is_decode_of_encode_under_autocast() -> None:
@@ -236,3 +238,5 @@ def test_wrong_calls_are_told_in_words() -> None:
         MODEL.decode(torch.tensor([[0, 64]]))
     with pytest.raises(ValueError, match=r"lengths=\[9\] must be 1 integers from 1 to 8"):
         MODEL.encode(torch.zeros(1, 8), torch.tensor([9]))
+    many = torch.tensor([2**15 - 1], dtype=torch.int16)
+    assert MODEL.counts(many).tolist() == [-(-(2**15 - 1) // HOP)]
