@@ -120,7 +120,7 @@ def place_vectors(prior: Prior) -> Float[Tensor, "m w"] | None:
     places = config.longest // config.codes_per_input
     inputs = len(config.no_condition) + places - 1  # the last code is no input
     zeros = torch.zeros(1, inputs, prior.condition_embedding.embedding_dim)
-    return prior.placed(zeros, None, (places - 1) * config.codes_per_input)[0]
+    return prior.add_order_embeddings(zeros, None, (places - 1) * config.codes_per_input)[0]
 
 
 class PriorStep(nn.Module):

@@ -43,7 +43,9 @@ class PriorConfig:
     max_codes: int | None = None
     """Every sample ends when it has so many codes; null for sequences that all have `length` codes and no end."""
     size: Size = "3m"
+    """Parameters of the transformer, without its vocabulary."""
     style: Style = "llama"
+    """Whose layers the transformer has."""
     head: Literal["learned", "codebook"] = "learned"
     """`learned`: two vectors for each code. `codebook`: the tokenizer's frozen codebook, with a learned linear map
     to the width at the input and one back at the output."""

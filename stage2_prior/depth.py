@@ -59,7 +59,7 @@ class DepthPrior(Prior):
         """The state from which each code of each position is predicted."""
         vectors, prefix = self.vocabulary.embed(self.by_position(codes)), self.prefix(conditions)
         inputs = torch.cat([prefix, vectors[:, :-1].sum(2)], dim=1)
-        inputs = self.placed(inputs, order, codes.shape[1] - self.config.levels)
+        inputs = self.add_order_embeddings(inputs, order, codes.shape[1] - self.config.levels)
         out = self.body(inputs_embeds=self.dropout(inputs), use_cache=False).last_hidden_state
         states = out[:, prefix.shape[1] - 1 :]
         sums = vectors[:, :, :-1].cumsum(2)

@@ -118,14 +118,14 @@ class Prior(HubModel):
         """The state from which each code is predicted, the one after the last included."""
         prefix = self.prefix(conditions)
         inputs = torch.cat([prefix, self.first_inputs(codes)], dim=1)
-        inputs = self.placed(inputs, order, codes.shape[1])
+        inputs = self.add_order_embeddings(inputs, order, codes.shape[1])
         out = self.body(inputs_embeds=self.dropout(inputs), use_cache=False).last_hidden_state
         return out[:, prefix.shape[1] - 1 :]
 
-    def placed(
+    def add_order_embeddings(
         self, inputs: Float[Tensor, "b m w"], order: Places, last: int
     ) -> Float[Tensor, "b m w"]:
-        """The inputs with the embeddings of their places and of the places predicted from them, where the prior has such.
+        """The inputs plus the embeddings of their places and of the places predicted from them, where the prior has such.
 
         `last` is the index, in `order`, of the code that the last input predicts.
         """

@@ -41,13 +41,13 @@ class Muon(torch.optim.Muon):
         mean.lerp_(gradient, 1 - group["momentum"])
         ahead = gradient.lerp(mean, group["momentum"])
         dtype = PRODUCTS.get(matrix.device.type, torch.float32)
-        change = orthogonal(ahead.to(dtype), group["ns_coefficients"], group["ns_steps"])
+        change = newton_schulz(ahead.to(dtype), group["ns_coefficients"], group["ns_steps"])
         moved = matrix * (1 - group["lr"] * group["weight_decay"])
         moved.add_(change, alpha=-0.2 * group["lr"] * math.sqrt(max(matrix.shape)))
         matrix.copy_(moved if skip is None else torch.where(skip > 0, matrix, moved))
 
 
-def orthogonal(matrix: Tensor, coefficients: Sequence[float], steps: int) -> Tensor:
+def newton_schulz(matrix: Tensor, coefficients: Sequence[float], steps: int) -> Tensor:
     """About U V^T of a matrix U S V^T, by Newton-Schulz iteration: all singular values come near 1.
 
     A step takes X to a X + b (X X^T) X + c (X X^T)^2 X, coefficients (a, b, c).

@@ -124,13 +124,15 @@ def stream_codes(
     conditions = with_unconditional(conditions, config) if guided else conditions
     order = torch.cat([order, order]) if guided and order is not None else order
     inputs = torch.cat([prior.prefix(conditions), doubled(prior.first_inputs(codes), guided)], 1)
-    inputs = prior.placed(inputs, order, shared)
+    inputs = prior.add_order_embeddings(inputs, order, shared)
     body = prior.cached_body(len(inputs))
     ended = torch.zeros(len(seeds), dtype=torch.bool, device=conditions.device)
     for place in range(shared, high):
-        states = mixed(body(inputs), place // config.levels, high // config.levels, options)
+        states = classifier_free_guidance(
+            body(inputs), place // config.levels, high // config.levels, options
+        )
         logits = prior.logits(states, place)
-        rule_out(logits, config, place, low)
+        mask_logits(logits, config, place, low)
         chosen = next_codes(logits, random[:, place], codes, config.levels, options)
         if place < given.shape[1]:
             chosen = given[:, place].where(given[:, place] != IGNORED, chosen)
@@ -142,7 +144,7 @@ def stream_codes(
         if place + 1 == high or (config.ends and ended.all()):
             return
         inputs = doubled(prior.next_input(codes.clamp_min(0)), guided)
-        inputs = prior.placed(inputs, order, place + 1)
+        inputs = prior.add_order_embeddings(inputs, order, place + 1)
 
 
 def trimmed(codes: Int[Tensor, "b n"]) -> list[Int[Tensor, " _"]]:
@@ -150,12 +152,12 @@ def trimmed(codes: Int[Tensor, "b n"]) -> list[Int[Tensor, " _"]]:
     return [sample[sample != IGNORED] for sample in codes]
 
 
-def mixed(
+def classifier_free_guidance(
     states: Float[Tensor, "_ w"], position: int, positions: int, options: SamplingOptions
 ) -> Float[Tensor, "b w"]:
     """u + s (c - u), where c is the first half of the batch and u, without condition, the second; without guidance all.
 
-    Logits are a linear map of states, so what is mixed here needs half of that map's work.
+    Logits are a linear map of states, so combined here they need half of that map's work.
     """
     if options.guidance == 1:
         return states
@@ -200,7 +202,9 @@ def uniforms(seeds: Sequence[int], length: int, per_code: int = 1) -> Float[Tens
     return torch.stack(flat).unflatten(1, (length, per_code))
 
 
-def rule_out(logits: Float[Tensor, "b k"], config: PriorConfig, place: int, min_codes: int) -> None:
+def mask_logits(
+    logits: Float[Tensor, "b k"], config: PriorConfig, place: int, min_codes: int
+) -> None:
     """Sets to -inf, in place, the logits of codes of other levels, and of an end that is early or inside a position."""
     logits[:, config.level_sizes[place % config.levels] : config.codebook_size] = -torch.inf
     if config.ends and (place < min_codes or place % config.levels):
@@ -215,15 +219,19 @@ def next_codes(
     options: SamplingOptions,
 ) -> Int[Tensor, " b"]:
     """The codes chosen after `codes`, but replacements of those that occur too often among the last of the same level."""
-    chosen = choose(logits, random[:, 0], options.temperature, options.top_k, options.top_p)
+    chosen = sample_from_logits(
+        logits, random[:, 0], options.temperature, options.top_k, options.top_p
+    )
     if options.repetitions is None:
         return chosen
     same_level = codes[:, codes.shape[1] % levels :: levels]
     count = (same_level[:, -WINDOW:] == chosen[:, None]).sum(1)
-    return choose(logits, random[:, -1], 1.0, 0, 1.0).where(count > options.repetitions, chosen)
+    return sample_from_logits(logits, random[:, -1], 1.0, 0, 1.0).where(
+        count > options.repetitions, chosen
+    )
 
 
-def choose(
+def sample_from_logits(
     logits: Float[Tensor, "b k"],
     random: Float[Tensor, " b"],
     temperature: float,
@@ -246,12 +254,10 @@ def choose(
     most = PROBABILITIES_AT_ONCE if on_cpu else GPU_PROBABILITIES_AT_ONCE
     height = max(most // logits.shape[1], 1)
     chunks = zip(logits.split(height), random.split(height), strict=True)
-    return torch.cat([invert_cumulative(*chunk) for chunk in chunks])
+    return torch.cat([inverse_cdf(*chunk) for chunk in chunks])
 
 
-def invert_cumulative(
-    logits: Float[Tensor, "b k"], random: Float[Tensor, " b"]
-) -> Int[Tensor, " b"]:
+def inverse_cdf(logits: Float[Tensor, "b k"], random: Float[Tensor, " b"]) -> Int[Tensor, " b"]:
     """The codes at which the cumulative distributions pass `random`."""
     exact = torch.float32 if logits.device.type == "mps" else torch.float64
     cumulative = logits.softmax(1, dtype=exact).cumsum_(1)

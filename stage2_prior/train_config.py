@@ -24,7 +24,7 @@ class TrainPriorConfig(LoopConfig):
     """What is given to the prior: `none`, `label`, `speaker`, `label+speaker` or `text`; null for labels where the
     data set has them."""
     label_dropout: Share = 0.1
-    """Share of the items whose condition is withheld, which is what guidance needs."""
+    """Share of the items whose condition is withheld, which is what classifier-free guidance needs."""
     min_codes: Count = 1
     """No sample ends before it has so many codes. Grids of codes, as of images, never end."""
     max_codes: Count | None = None

@@ -10,7 +10,7 @@ from transformers import GPT2Model, PreTrainedModel
 import stage2_prior.depth
 import stage2_prior.model
 from stage2_prior.decoding import CachedBody, LlamaBody, StockBody, cached, new_body
-from stage2_prior.sampling import SamplingOptions, mixed, sample_codes
+from stage2_prior.sampling import SamplingOptions, classifier_free_guidance, sample_codes
 
 
 def stock(body: PreTrainedModel, batch_size: int) -> StockBody:
@@ -53,7 +53,7 @@ def test_guidance_of_states_is_guidance_of_logits(head: Literal["learned", "code
     states = prior.cached_body(6)(inputs)
     conditional, unconditional = prior.logits(states, 0).chunk(2)
     expected = unconditional + 3.5 * (conditional - unconditional)
-    logits = prior.logits(mixed(states, 0, 12, SamplingOptions(guidance=3.5)), 0)
+    logits = prior.logits(classifier_free_guidance(states, 0, 12, SamplingOptions(guidance=3.5)), 0)
     torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
     assert not torch.allclose(logits, conditional, atol=0.1)
 

@@ -14,7 +14,7 @@ from common.config import to_plain
 from stage2_prior import DepthPrior, Prior, PriorConfig
 from stage2_prior.build import load_prior, prior_class
 from stage2_prior.model import IGNORED
-from stage2_prior.sampling import SamplingOptions, choose, sample_codes, uniforms
+from stage2_prior.sampling import SamplingOptions, sample_codes, sample_from_logits, uniforms
 
 SIZES, PLACES, CLASSES = (11, 5, 7), 6, 3
 LENGTH = PLACES * len(SIZES)
@@ -72,7 +72,7 @@ def test_sampling_with_cache_equals_the_whole_sequence_anew(levels_by: str, styl
     unconditional = logits(prior, torch.full_like(labels, CLASSES), codes)
     for i, (c, u) in enumerate(zip(conditional, unconditional, strict=True)):
         guided = (u + 2 * (c - u))[:, : SIZES[i % 3]]
-        assert torch.equal(choose(guided, random[:, i, 0], 1.0, 0, 1.0), codes[:, i]), i
+        assert torch.equal(sample_from_logits(guided, random[:, i, 0], 1.0, 0, 1.0), codes[:, i]), i
 
 
 @both

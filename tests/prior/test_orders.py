@@ -12,7 +12,7 @@ from stage2_prior import DepthPrior, Prior
 from stage2_prior.data import CodeDataset, training_batches
 from stage2_prior.model import IGNORED
 from stage2_prior.orders import as_prompts, known_first, random_order, random_share
-from stage2_prior.sampling import SamplingOptions, choose, sample_codes, uniforms
+from stage2_prior.sampling import SamplingOptions, sample_codes, sample_from_logits, uniforms
 
 SIZES, POSITIONS = (11, 5, 7), 6
 LENGTH = POSITIONS * len(SIZES)
@@ -73,7 +73,9 @@ def test_sampling_in_any_order_equals_the_whole_sequence_anew(levels_by: str, st
     unconditional = logits(prior, torch.full_like(labels, 2), sampled, order)
     for i, (c, u) in enumerate(zip(conditional, unconditional, strict=True)):
         guided = (u + 2 * (c - u))[:, : SIZES[i % 3]]
-        assert torch.equal(choose(guided, random[:, i, 0], 1.0, 0, 1.0), sampled[:, i]), i
+        assert torch.equal(
+            sample_from_logits(guided, random[:, i, 0], 1.0, 0, 1.0), sampled[:, i]
+        ), i
 
 
 @pytest.mark.parametrize("levels_by", ["flattened", "depth"])

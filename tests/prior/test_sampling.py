@@ -25,9 +25,9 @@ from stage2_prior import Prior
 from stage2_prior.sampling import (
     WINDOW,
     SamplingOptions,
-    choose,
     guidance_at,
     sample_codes,
+    sample_from_logits,
     uniforms,
 )
 
@@ -98,7 +98,7 @@ def test_sampling_with_cache_equals_the_whole_sequence_anew(style: str, head: st
     conditions, random = torch.tensor([[1], [3]]), uniforms([5, 6], LENGTH)
     codes = sample_codes(prior, conditions, [5, 6])
     logits = prior.vocabulary.logits(prior.hidden(conditions, codes[:, :-1]))
-    slow = [choose(logits[:, i], random[:, i, 0], 1.0, 0, 1.0) for i in range(LENGTH)]
+    slow = [sample_from_logits(logits[:, i], random[:, i, 0], 1.0, 0, 1.0) for i in range(LENGTH)]
     assert torch.equal(codes, torch.stack(slow, 1))
 
 
@@ -126,7 +126,7 @@ def test_choices_follow_the_distribution_and_its_truncations() -> None:
     random = torch.linspace(0, 1, 4001)[:-1]
 
     def frequencies(top_k: int = 0, top_p: float = 1.0, temperature: float = 1.0) -> list[float]:
-        chosen = choose(logits, random, temperature, top_k, top_p)
+        chosen = sample_from_logits(logits, random, temperature, top_k, top_p)
         return (chosen.bincount(minlength=4) / 4000).tolist()
 
     assert frequencies() == pytest.approx([0.5, 0.2, 0.2, 0.1], abs=1e-3)
@@ -145,14 +145,14 @@ def test_a_choice_never_has_probability_zero(seed: int, k: int) -> None:
     logits = torch.randn(8, k, generator=generator) * 5
     logits[:, 0] = -torch.inf
     random = torch.tensor([0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 0.999999, 1 - 2**-24])
-    chosen = choose(logits, random, 1.0, 0, 1.0)
+    chosen = sample_from_logits(logits, random, 1.0, 0, 1.0)
     assert (logits.gather(1, chosen[:, None]) > -torch.inf).all()
 
 
 def test_the_coldest_temperatures_take_the_likeliest() -> None:
     logits = torch.tensor([[1.0, 5.0, 2.0, -torch.inf]])
     for temperature in (0.0, 1e-39, 1e-31, 1e-29, 1e-3):
-        assert choose(logits, torch.tensor([0.99]), temperature, 0, 1.0) == 1
+        assert sample_from_logits(logits, torch.tensor([0.99]), temperature, 0, 1.0) == 1
 
 
 def test_choices_are_the_same_however_many_are_made_at_once(
@@ -164,7 +164,7 @@ def test_choices_are_the_same_however_many_are_made_at_once(
     expected = torch.searchsorted(cumulative, target, right=True)[:, 0]
     for height in (1, 7, 64):
         monkeypatch.setattr(stage2_prior.sampling, "PROBABILITIES_AT_ONCE", height * 300)
-        assert torch.equal(choose(logits, random, 1.0, 0, 1.0), expected)
+        assert torch.equal(sample_from_logits(logits, random, 1.0, 0, 1.0), expected)
 
 
 def test_guidance_schedules_end_at_the_full_scale() -> None:
