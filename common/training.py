@@ -1,9 +1,9 @@
 """What both training loops share: schedule, averaged weights, the guard of the steps."""
 
-import contextlib
 import math
 import time
 from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -134,7 +134,7 @@ class Average:
         decay = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(self.mean, [p.detach() for p in self.live], 1 - decay)
 
-    @contextlib.contextmanager
+    @contextmanager
     def swapped_in(self) -> Iterator[None]:
         """Inside, the module's parameters are the averages."""
         self._swap()
@@ -243,11 +243,11 @@ class Throughput:
         return rate
 
 
-@contextlib.contextmanager
-def unsynchronised(accelerator: Accelerator, network: nn.Module, last: bool) -> Iterator[None]:
+def unsynchronised(
+    accelerator: Accelerator, network: nn.Module, last: bool
+) -> AbstractContextManager[Any]:
     """A context for one part of an accumulated batch: gradients are averaged over processes for the `last` part alone."""
-    with contextlib.nullcontext() if last else accelerator.no_sync(network):
-        yield
+    return nullcontext() if last else accelerator.no_sync(network)
 
 
 def compiled(network: nn.Module) -> nn.Module:

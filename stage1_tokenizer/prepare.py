@@ -9,10 +9,10 @@ from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from torch import nn
 
-from common.checkpointing import recompute
 from common.checkpoints import Stateful, list_checkpoints
 from common.early_stopping import Best
 from common.files import check_seal
+from common.gradient_checkpointing import recompute
 from common.hub import load_weights
 from common.init_from import source_folder, start_from
 from common.training import Average, StepGuard, compiled, decay_groups

@@ -7,10 +7,10 @@ from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from torch import nn
 
-from common.checkpointing import recompute
 from common.checkpoints import Stateful
 from common.codes import code_files, read_codes, read_manifest
 from common.early_stopping import Best
+from common.gradient_checkpointing import recompute
 from common.sharding import shard, take_whole_states
 from common.training import Average, StepGuard, compiled
 from stage2_prior.build import build_prior

@@ -18,7 +18,7 @@ from benchmarks.traces import (
     on_meta,
     recipes,
 )
-from common.checkpointing import recompute
+from common.gradient_checkpointing import recompute
 from stage1_tokenizer.train import train_tokenizer
 from stage2_prior.train import train_prior
 
