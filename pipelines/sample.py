@@ -41,9 +41,8 @@ def sample(config: SampleImagesConfig | SampleSpeechConfig) -> Path:
     batches = [mine[i : i + config.batch_size] for i in range(0, len(mine), config.batch_size)]
     batches = [some for some in batches if not all(samples.path(i).exists() for i in some)]
     for chosen in tqdm(batches, desc="sample", disable=not state.is_main_process or None):
-        items: list[Any] = [
-            *samples.generate(chosen)
-        ]  # whole: in another batch sums are rounded otherwise
+        # the whole batch: in another one sums are rounded otherwise
+        items: list[Any] = [*samples.generate(chosen)]
         for i, item in zip(chosen, items, strict=True):
             if not samples.path(i).exists():
                 samples.save(i, item)

@@ -91,8 +91,12 @@ def sample_codes(
     """The codes of each sample, its prompt included, IGNORED after its end; seed i alone decides sample i.
 
     `order` has the places of codes, prompts' first, that are not sampled in raster order. Raises ValueError for
-    lengths that the prior does not allow and for a prompt that leaves no room.
+    lengths that the prior does not allow, for a prompt that leaves no room, and for a prior in training mode.
     """
+    if prior.training:
+        raise ValueError(
+            "the prior is in training mode, in which dropout changes samples: call eval()"
+        )
     for so_far in stream_codes(prior, conditions, seeds, options, prompts, order):
         codes = so_far
     return in_raster(codes, order)
@@ -110,10 +114,6 @@ def stream_codes(
 
     With guidance the batch is doubled, its second half without condition, in one forward.
     """
-    if prior.training:
-        raise ValueError(
-            "the prior is in training mode, in which dropout changes samples: call eval()"
-        )
     options, config = options or SamplingOptions(), prior.config
     low, high = lengths_in_codes(config, options.min_codes, options.max_codes)
     given = padded(prompts, len(seeds), high).to(conditions.device)
@@ -128,9 +128,7 @@ def stream_codes(
     body = prior.cached_body(len(inputs))
     ended = torch.zeros(len(seeds), dtype=torch.bool, device=conditions.device)
     for place in range(shared, high):
-        states = classifier_free_guidance(
-            body(inputs), place // config.levels, high // config.levels, options
-        )
+        states = classifier_free_guidance(body(inputs), place, high, config.levels, options)
         logits = prior.logits(states, place)
         mask_logits(logits, config, place, low)
         chosen = next_codes(logits, random[:, place], codes, config.levels, options)
@@ -153,15 +151,18 @@ def trimmed(codes: Int[Tensor, "b n"]) -> list[Int[Tensor, " _"]]:
 
 
 def classifier_free_guidance(
-    states: Float[Tensor, "_ w"], position: int, positions: int, options: SamplingOptions
+    states: Float[Tensor, "_ w"], place: int, length: int, levels: int, options: SamplingOptions
 ) -> Float[Tensor, "b w"]:
     """u + s (c - u), where c is the first half of the batch and u, without condition, the second; without guidance all.
+
+    The scale s is that of the position of the code at `place` of `length`, of which a position has `levels`.
 
     Logits are a linear map of states, so combined here they need half of that map's work.
     """
     if options.guidance == 1:
         return states
-    scale = guidance_at(position, positions, options.guidance, options.schedule, options.power)
+    along = place // levels, length // levels
+    scale = guidance_at(*along, options.guidance, options.schedule, options.power)
     conditional, unconditional = states.chunk(2)
     return unconditional + scale * (conditional - unconditional)
 

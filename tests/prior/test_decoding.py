@@ -53,7 +53,9 @@ def test_guidance_of_states_is_guidance_of_logits(head: Literal["learned", "code
     states = prior.cached_body(6)(inputs)
     conditional, unconditional = prior.logits(states, 0).chunk(2)
     expected = unconditional + 3.5 * (conditional - unconditional)
-    logits = prior.logits(classifier_free_guidance(states, 0, 12, SamplingOptions(guidance=3.5)), 0)
+    logits = prior.logits(
+        classifier_free_guidance(states, 0, 12, 1, SamplingOptions(guidance=3.5)), 0
+    )
     torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
     assert not torch.allclose(logits, conditional, atol=0.1)
 
