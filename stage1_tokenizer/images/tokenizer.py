@@ -150,7 +150,7 @@ class ImageTokenizer(Tokenizer):
         Their range is [-1, 1] but for a little overshoot, which `common.images.to_uint8` clips. Raises
         ValueError for what is no tensor of integers of this form, and for a code that is not in its alphabet.
         """
-        codes = check_form(codes, self.quantizer.spec, "(b, h, w)")
+        codes = check_form(codes, self.quantizer.spec, "b", "h", "w")
         check_codes(codes, self.quantizer.spec)
         return self._decoded(codes)
 

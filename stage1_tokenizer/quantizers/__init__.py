@@ -5,14 +5,7 @@ from dataclasses import asdict
 from common.config import import_object
 from stage1_tokenizer.quantizers.affine import Affine, AffineConfig
 from stage1_tokenizer.quantizers.arrangement import PADDING
-from stage1_tokenizer.quantizers.base import (
-    CodeSpec,
-    CustomQuantizerConfig,
-    Quantized,
-    Quantizer,
-    check_codes,
-    check_form,
-)
+from stage1_tokenizer.quantizers.base import CustomQuantizerConfig, Quantized, Quantizer
 from stage1_tokenizer.quantizers.continuous import Continuous, ContinuousConfig
 from stage1_tokenizer.quantizers.cvq import CVQ, CVQConfig
 from stage1_tokenizer.quantizers.ema import EMA, EMAConfig
@@ -27,6 +20,7 @@ from stage1_tokenizer.quantizers.residual_simvq import ResidualSimVQ, ResidualSi
 from stage1_tokenizer.quantizers.rq import RQ, RQConfig
 from stage1_tokenizer.quantizers.scvae import SCVAE, SCVAEConfig
 from stage1_tokenizer.quantizers.simvq import SimVQ, SimVQConfig
+from stage1_tokenizer.quantizers.spec import CodeSpec, check_codes, check_form
 from stage1_tokenizer.quantizers.sqvae import SQVAE, SQVAEConfig
 from stage1_tokenizer.quantizers.vq import VQ, VQConfig
 from stage1_tokenizer.quantizers.wae import WAE, WAEConfig

@@ -1,10 +1,9 @@
 """What every quantizer takes and gives: vectors in, codes and losses out."""
 
 import inspect
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Concatenate, Literal, ParamSpec, get_type_hints
+from typing import Any, ClassVar, Concatenate, ParamSpec, get_type_hints
 
 import torch
 import torch.nn.functional as F
@@ -19,79 +18,9 @@ from stage1_tokenizer.quantizers.attached import attach, unattached
 from stage1_tokenizer.quantizers.estimators import ESTIMATORS
 from stage1_tokenizer.quantizers.losses import codebook_and_commitment_loss
 from stage1_tokenizer.quantizers.search import nearest
+from stage1_tokenizer.quantizers.spec import CodeSpec
 
 Keys = ParamSpec("Keys")
-
-
-@dataclass(frozen=True)
-class CodeSpec:
-    """What a prior must know of the codes of one position."""
-
-    sizes: tuple[int, ...]
-    """The alphabet of each code of a position: one for most quantizers, D of them for a residual one."""
-    order: Literal["flat", "residual", "factorised"]
-    """Whether codes are alone, refine each other, or are independent factors."""
-    discrete: bool = True
-    """False where codes are all that a prior sees but not all that the decoder sees in training."""
-
-    @property
-    def bits(self) -> float:
-        """Information of one position when every code is equally likely."""
-        return sum(math.log2(size) for size in self.sizes)
-
-    @property
-    def has_codes(self) -> bool:
-        """False where a position has a single possible code: latents pass as they are."""
-        return self.alphabet > 1
-
-    @property
-    def levels(self) -> int:
-        """Codes of one position."""
-        return len(self.sizes)
-
-    @property
-    def starts(self) -> tuple[int, ...]:
-        """Where each level's alphabet begins when they are counted one after the other."""
-        return tuple(sum(self.sizes[:level]) for level in range(self.levels))
-
-    @property
-    def alphabet(self) -> int:
-        """The size of the alphabet that holds every level's codes: that of a flattened sequence."""
-        return max(self.sizes)
-
-
-def check_form(codes: object, spec: CodeSpec, form: str) -> Int[Tensor, "..."]:
-    """The codes, in 64 bits. Raises ValueError for what is no tensor of integers of the form, such as `(b, h, w)`, and
-    one dimension more for levels."""
-    wanted = form if spec.levels == 1 else f"{form[:-1]}, {spec.levels})"
-    found = type(codes).__name__
-    if isinstance(codes, Tensor):
-        found = f"{codes.dtype} of shape {tuple(codes.shape)}".removeprefix("torch.")
-        whole = not codes.is_floating_point() and not codes.is_complex()
-        if whole and codes.ndim == wanted.count(",") + 1:
-            return codes.long()
-    raise ValueError(f"codes must be a tensor of integers {wanted}, and are {found}")
-
-
-def check_codes(codes: Int[Tensor, "..."], spec: CodeSpec) -> None:
-    """Raises ValueError for codes of another number of levels, or outside their alphabets.
-
-    It waits once for the device of the codes: what comes from outside is checked, what `encode` gave is not.
-    """
-    if spec.levels > 1 and codes.shape[-1] != spec.levels:
-        raise ValueError(
-            f"codes of shape {tuple(codes.shape)}: the last dimension must be the {spec.levels} codes "
-            "of one position"
-        )
-    if not codes.numel():
-        return
-    per_level = codes.reshape(-1, spec.levels)
-    bounds = torch.stack([per_level.amin(0), per_level.amax(0)]).cpu().tolist()
-    for size, least, most in zip(spec.sizes, *bounds, strict=True):
-        if not 0 <= least <= most < size:
-            raise ValueError(
-                f"codes from {least} to {most}: this tokenizer has codes from 0 to {size - 1}"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from common.bounds import Count
-from stage1_tokenizer.quantizers.base import CodeSpec, Quantized, Quantizer, keywords_of
+from stage1_tokenizer.quantizers.base import Quantized, Quantizer, keywords_of
+from stage1_tokenizer.quantizers.spec import CodeSpec
 
 
 @dataclass(frozen=True, kw_only=True)

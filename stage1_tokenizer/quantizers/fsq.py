@@ -13,8 +13,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from common.bounds import Count, Positive
-from stage1_tokenizer.quantizers.base import CodeSpec, Quantized, Quantizer, keywords_of
+from stage1_tokenizer.quantizers.base import Quantized, Quantizer, keywords_of
 from stage1_tokenizer.quantizers.estimators import straight_through
+from stage1_tokenizer.quantizers.spec import CodeSpec
 
 MARGIN = 1e-3
 """Share by which tanh's range exceeds the end levels, so that they can be reached."""

@@ -7,7 +7,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from common.precision import float32_products
-from stage1_tokenizer.quantizers.base import CodeSpec, Quantizer
+from stage1_tokenizer.quantizers.base import Quantizer
+from stage1_tokenizer.quantizers.spec import CodeSpec
 
 
 class ResidualQuantizer(Quantizer, ABC):

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from common.bounds import Count, NonNegative
 from common.processes import gather_over_processes
 from stage1_tokenizer.quantizers.assignments import NO_BATCH
-from stage1_tokenizer.quantizers.base import CodeSpec, Quantized, Quantizer, keywords_of
+from stage1_tokenizer.quantizers.base import Quantized, Quantizer, keywords_of
 from stage1_tokenizer.quantizers.chunks import scores_at_once
+from stage1_tokenizer.quantizers.spec import CodeSpec
 
 
 @dataclass(frozen=True, kw_only=True)

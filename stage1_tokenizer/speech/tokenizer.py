@@ -210,7 +210,7 @@ class SpeechTokenizer(Tokenizer):
         and samples are zero. Raises ValueError for what is no tensor of integers of this form, for no codes, a code
         that is not in its alphabet, and lengths that do not fit.
         """
-        codes = check_form(codes, self.quantizer.spec, "(b, n)")
+        codes = check_form(codes, self.quantizer.spec, "b", "n")
         if codes.numel() == 0:
             raise ValueError(f"codes of shape {tuple(codes.shape)}: there are none to decode")
         _check_lengths(lengths, codes)

@@ -120,7 +120,7 @@ def test_what_is_no_image_is_one_sentence(
 )
 def test_what_is_no_code_is_one_sentence(images: ImageTokenizer, codes: object, words: str) -> None:
     with pytest.raises(ValueError) as caught:
-        check_form(codes, images.quantizer.spec, "(b, h, w)")
+        check_form(codes, images.quantizer.spec, "b", "h", "w")
     assert words in str(caught.value)
 
 
