@@ -1,8 +1,6 @@
-"""A quantizer that takes part in somebody else's training loop, by hooks of its module and of the optimizer."""
+"""A quantizer that takes part in somebody else's training loop: its own calls and the optimizer's steps drive it."""
 
-from collections import OrderedDict
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch.optim import Optimizer
@@ -11,40 +9,43 @@ from common.processes import broadcast_from_first
 
 
 class Attachment:
-    """The hooks that call `init_from`, `accumulate` and `after_step` of a `Quantizer` when it is their time."""
+    """What calls `init_from`, `accumulate` and `after_step` of a `Quantizer` when it is their time."""
 
     def __init__(self, quantizer: Any, optimizer: Optimizer, begun: bool) -> None:
-        self.begun = begun
-        batches: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self.quantizer, self.begun = quantizer, begun
+        self._batches: list[tuple[torch.Tensor, torch.Tensor]] = []
+        optimizer = getattr(
+            optimizer, "optimizer", optimizer
+        )  # accelerate's holds the one that steps
+        self._handle = optimizer.register_step_post_hook(self._after_step)
 
-        def learns(module: Any) -> bool:
-            if module is not quantizer and module.training:
-                raise ValueError(
-                    "DataParallel's copies of an attached quantizer can't learn: use DistributedDataParallel"
-                )
-            return quantizer.training and torch.is_grad_enabled()
+    def end(self) -> None:
+        """Leaves the optimizer's steps alone from now on."""
+        self._handle.remove()
 
-        def before_forward(module: Any, inputs: tuple[Any, ...]) -> None:
-            if learns(module) and not self.begun:
-                self.begun = True
-                begin(quantizer, inputs[0].detach())
+    @torch.compiler.disable
+    def before_forward(self, module: Any, vectors: torch.Tensor) -> None:
+        """Initialises the codes by the first batch. Raises ValueError where `module` is a copy of the quantizer."""
+        if module is not self.quantizer:
+            raise ValueError(
+                "DataParallel's copies of an attached quantizer can't learn: use DistributedDataParallel"
+            )
+        if torch.is_grad_enabled() and not self.begun:
+            self.begun = True
+            begin(self.quantizer, vectors.detach())
 
-        def after_forward(module: Any, _: Any, out: Any) -> None:
-            if learns(module):
-                batches.append((out.inputs, out.input_codes))
+    @torch.compiler.disable
+    def after_forward(self, out: Any) -> None:
+        """Keeps what was quantized until the optimizer's step."""
+        if torch.is_grad_enabled():
+            self._batches.append((out.inputs, out.input_codes))
 
-        def after_step(*_: Any) -> None:
-            if batches:
-                for inputs, codes in batches:
-                    quantizer.accumulate(inputs, codes)
-                batches.clear()
-                quantizer.after_step()
-
-        self.handles = [
-            quantizer.register_forward_pre_hook(before_forward),
-            quantizer.register_forward_hook(after_forward),
-            optimizer.register_step_post_hook(after_step),
-        ]
+    def _after_step(self, *_: Any) -> None:
+        if self._batches:
+            for inputs, codes in self._batches:
+                self.quantizer.accumulate(inputs, codes)
+            self._batches.clear()
+            self.quantizer.after_step()
 
 
 @torch.no_grad()
@@ -56,27 +57,3 @@ def begin(quantizer: Any, latents: torch.Tensor) -> None:
         quantizer.init_from(latents.float())
     for value in quantizer.state_dict().values():
         broadcast_from_first(value)
-
-
-def unattached(quantizer: Any) -> dict[str, Any]:
-    """What a copy of a quantizer consists of: all but the hooks, for it needs an optimizer of its own."""
-    state = dict(quantizer.__dict__)
-    attachment = ATTACHED.get(quantizer)
-    ids = {handle.id for handle in attachment.handles} if attachment else set()
-    for name in ("_forward_pre_hooks", "_forward_hooks"):
-        state[name] = OrderedDict((k, hook) for k, hook in state[name].items() if k not in ids)
-    return state
-
-
-ATTACHED: WeakKeyDictionary[Any, Attachment] = WeakKeyDictionary()
-"""The attachment of each quantizer; attaching again replaces it."""
-
-
-def attach(quantizer: Any, optimizer: Optimizer, *, resumed: bool) -> None:
-    """Attaches a `Quantizer` to an optimizer, and to none that it was attached to before."""
-    optimizer = getattr(optimizer, "optimizer", optimizer)  # accelerate's holds the one that steps
-    earlier = ATTACHED.pop(quantizer, None)
-    for handle in earlier.handles if earlier else ():
-        handle.remove()
-    begun = resumed or (earlier is not None and earlier.begun)
-    ATTACHED[quantizer] = Attachment(quantizer, optimizer, begun)

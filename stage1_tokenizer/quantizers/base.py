@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from common.bounds import Count
 from common.config import build
 from stage1_tokenizer.quantizers.arrangement import arrangement
-from stage1_tokenizer.quantizers.attached import attach, unattached
+from stage1_tokenizer.quantizers.attached import Attachment
 from stage1_tokenizer.quantizers.estimators import ESTIMATORS
 from stage1_tokenizer.quantizers.losses import codebook_and_commitment_loss
 from stage1_tokenizer.quantizers.search import nearest
@@ -98,6 +98,8 @@ class Quantizer(nn.Module):
     table: Tensor
     loaded = False
     """Whether weights were loaded, which the first batch must not replace."""
+    attachment: Attachment | None = None
+    """To the optimizer of a training loop; a plain attribute, for a compiled call must see that it came later."""
 
     def __init__(self, *config: Any, **options: Any) -> None:
         super().__init__()
@@ -123,14 +125,21 @@ class Quantizer(nn.Module):
         ValueError for latents of another dimension than `code_dim`, and for a mask that does not fit them.
         """
         given = arrangement(latents, self.config.code_dim, channels_first, mask)
-        out: Quantized = super().__call__(given.vectors(latents))
+        vectors = given.vectors(latents)
+        attachment = self.attachment if self.training else None
+        if attachment is not None:
+            attachment.before_forward(self, vectors)
+        out: Quantized = super().__call__(vectors)
+        if attachment is not None:
+            attachment.after_forward(out)
         if mask is None and latents.ndim == 3 and not channels_first:
             return out
         codes = given.restored_codes(out.codes)
         return replace(out, latents=given.restored(out.latents), codes=codes)
 
     def __getstate__(self) -> dict[str, Any]:
-        return unattached(self)
+        """All but the attachment: a copy needs an optimizer of its own."""
+        return {name: value for name, value in self.__dict__.items() if name != "attachment"}
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *others: Any) -> None:
         self.loaded = self.loaded or any(name.startswith(prefix) for name in state)
@@ -226,4 +235,8 @@ class Quantizer(nn.Module):
         are loaded, before or after, stay, and averages begin at them; `resumed` ones go on as they were. Attaching to
         another optimizer later ends this, and does not begin anew; a copy is attached to none.
         """
-        attach(self, optimizer, resumed=resumed)
+        earlier = self.attachment
+        if earlier is not None:
+            earlier.end()
+        begun = resumed or (earlier is not None and earlier.begun)
+        self.attachment = Attachment(self, optimizer, begun)

@@ -132,7 +132,7 @@ def test_an_attached_quantizer_can_be_pickled() -> None:
     loop(quantizer)
     other = pickle.loads(pickle.dumps(quantizer))
     assert torch.equal(other(vectors()).codes, quantizer.eval()(vectors()).codes)
-    assert quantizer._forward_hooks and not other._forward_hooks
+    assert quantizer.attachment and not other.attachment
 
 
 def test_a_forward_without_gradient_does_not_use_up_the_first_batch() -> None:
