@@ -11,9 +11,13 @@ from common.processes import broadcast_from_first
 class Attachment:
     """What calls `init_from`, `accumulate` and `after_step` of a `Quantizer` when it is their time."""
 
-    def __init__(self, quantizer: Any, optimizer: Optimizer, begun: bool) -> None:
+    def __init__(
+        self, quantizer: Any, optimizer: Optimizer, begun: bool, accumulates: bool
+    ) -> None:
         self.quantizer, self.begun = quantizer, begun
+        self.accumulates = accumulates
         self._batches: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._due = False
         optimizer = getattr(
             optimizer, "optimizer", optimizer
         )  # accelerate's holds the one that steps
@@ -36,12 +40,15 @@ class Attachment:
 
     @torch.compiler.disable
     def after_forward(self, out: Any) -> None:
-        """Keeps what was quantized until the optimizer's step."""
+        """Keeps what was quantized until the optimizer's step, where the quantizer accumulates it."""
         if torch.is_grad_enabled():
-            self._batches.append((out.inputs, out.input_codes))
+            self._due = True
+            if self.accumulates:
+                self._batches.append((out.inputs, out.input_codes))
 
     def _after_step(self, *_: Any) -> None:
-        if self._batches:
+        if self._due:
+            self._due = False
             for inputs, codes in self._batches:
                 self.quantizer.accumulate(inputs, codes)
             self._batches.clear()

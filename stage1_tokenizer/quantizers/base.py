@@ -239,4 +239,5 @@ class Quantizer(nn.Module):
         if earlier is not None:
             earlier.end()
         begun = resumed or (earlier is not None and earlier.begun)
-        self.attachment = Attachment(self, optimizer, begun)
+        accumulates = type(self).accumulate is not Quantizer.accumulate
+        self.attachment = Attachment(self, optimizer, begun, accumulates)

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import weakref
 
 import pytest
 import torch
@@ -73,6 +74,17 @@ def test_batches_before_a_step_count_together() -> None:
         optimizer.step()
         states.append(quantizer.codebook)
     torch.testing.assert_close(*states)
+
+
+def test_a_quantizer_that_accumulates_nothing_keeps_no_batch() -> None:
+    """Where the optimizer steps late or never, batches would fill the memory."""
+    for quantizer, kept in (
+        (SimVQ(codebook_size=8, code_dim=DIM), False),
+        (EMA(codebook_size=8, code_dim=DIM), True),
+    ):
+        loop(quantizer)
+        inputs = weakref.ref(quantizer(vectors()).inputs)
+        assert (inputs() is not None) == kept
 
 
 def test_a_copy_does_not_feed_the_original() -> None:
