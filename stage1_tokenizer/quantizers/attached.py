@@ -34,17 +34,24 @@ class Attachment:
             raise ValueError(
                 "DataParallel's copies of an attached quantizer can't learn: use DistributedDataParallel"
             )
-        if torch.is_grad_enabled() and not self.begun:
+        if self._counts() and not self.begun:
             self.begun = True
             begin(self.quantizer, vectors.detach())
 
     @torch.compiler.disable
     def after_forward(self, out: Any) -> None:
         """Keeps what was quantized until the optimizer's step, where the quantizer accumulates it."""
-        if torch.is_grad_enabled():
+        if self._counts():
             self._due = True
             if self.accumulates:
                 self._batches.append((out.inputs, out.input_codes))
+
+    def _counts(self) -> bool:
+        """Whether a forward is one of a batch: with a gradient; where the quantizer accumulates, also without one,
+        for it learns of latents alone, but not when checkpointing runs it again in the backward pass."""
+        if self.accumulates:
+            return torch._C._current_graph_task_id() == -1
+        return torch.is_grad_enabled()
 
     def _after_step(self, *_: Any) -> None:
         if self._due:

@@ -231,9 +231,10 @@ class Quantizer(nn.Module):
             ...     optimizer.zero_grad()
 
         `init_from` before the first batch, unless `resumed`; after every step of the optimizer `accumulate` of each
-        batch since the last one, and `after_step`. On several processes all begin as the first one does. Codes that
-        are loaded, before or after, stay, and averages begin at them; `resumed` ones go on as they were. Attaching to
-        another optimizer later ends this, and does not begin anew; a copy is attached to none.
+        batch since the last one, and `after_step`. A forward without gradient is a batch where `accumulate` is
+        overridden, and only there. On several processes all begin as the first one does. Codes that are loaded,
+        before or after, stay, and averages begin at them; `resumed` ones go on as they were. Attaching to another
+        optimizer later ends this, and does not begin anew; a copy is attached to none.
         """
         earlier = self.attachment
         if earlier is not None:

@@ -8,6 +8,8 @@ import pytest
 import torch
 from accelerate import Accelerator
 from helpers.quantizer_cases import CASES, DIM, Case, vectors
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from stage1_tokenizer.quantizers import EMA, RQ, Quantizer, SimVQ
 
@@ -154,6 +156,40 @@ def test_a_forward_without_gradient_does_not_use_up_the_first_batch() -> None:
         quantizer(torch.zeros(1, 5, DIM))
     quantizer(vectors() + 50)
     assert 40 < quantizer.codebook.mean() < 60
+
+
+def test_a_quantizer_that_accumulates_learns_without_a_gradient() -> None:
+    """Of frozen features, say."""
+    quantizer = EMA(codebook_size=8, code_dim=DIM)
+    optimizer = loop(quantizer)
+    with torch.no_grad():
+        quantizer(vectors() + 50)
+    optimizer.step()
+    assert quantizer.counter.steps == 1 and quantizer.codebook.mean() > 40
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+@pytest.mark.parametrize("kind", [EMA, SimVQ])
+def test_a_batch_counts_once_where_checkpointing_runs_it_twice(
+    kind: type[Quantizer], reentrant: bool
+) -> None:
+    def state(checkpointed: bool) -> dict[str, Tensor]:
+        torch.manual_seed(0)
+        quantizer = kind(codebook_size=8, code_dim=DIM)
+        optimizer, latents = loop(quantizer), vectors().requires_grad_()
+
+        def energy(x: Tensor) -> Tensor:
+            return quantizer(x).latents.square().sum()
+
+        if checkpointed:
+            checkpoint(energy, latents, use_reentrant=reentrant).backward()
+        else:
+            energy(latents).backward()
+        optimizer.step()
+        return quantizer.state_dict()
+
+    expected = state(checkpointed=False)
+    assert all(torch.equal(value, expected[name]) for name, value in state(True).items())
 
 
 def test_a_further_optimizer_takes_the_place_of_the_earlier_one() -> None:
