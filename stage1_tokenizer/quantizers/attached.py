@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from common.processes import broadcast_from_first
+from common.processes import broadcast_from_first, sum_over_processes
 
 
 class Attachment:
@@ -35,13 +35,12 @@ class Attachment:
                 "DataParallel's copies of an attached quantizer can't learn: use DistributedDataParallel"
             )
         if self._counts() and not self.begun:
-            self.begun = True
-            begin(self.quantizer, vectors.detach())
+            self.begun = begin(self.quantizer, vectors.detach().float())
 
     @torch.compiler.disable
     def after_forward(self, out: Any) -> None:
         """Keeps what was quantized until the optimizer's step, where the quantizer accumulates it."""
-        if self._counts():
+        if self._counts() and self.begun:
             self._due = True
             if self.accumulates:
                 self._batches.append((out.inputs, out.input_codes))
@@ -63,11 +62,17 @@ class Attachment:
 
 
 @torch.no_grad()
-def begin(quantizer: Any, latents: torch.Tensor) -> None:
-    """Initialises the codes by the first batch, unless the first process has loaded some; alike on all processes."""
+def begin(quantizer: Any, latents: torch.Tensor) -> bool:
+    """Initialises the codes by a batch, unless the first process has loaded some; alike on all processes.
+
+    Returns whether it did: not where a process has no finite vector.
+    """
     if broadcast_from_first(torch.tensor(int(quantizer.loaded), device=latents.device)):
         quantizer.start_from_table()
+    elif sum_over_processes((~latents.isfinite().all(-1).any()).long()):
+        return False
     else:
-        quantizer.init_from(latents.float())
+        quantizer.init_from(latents)
     for value in quantizer.state_dict().values():
         broadcast_from_first(value)
+    return True

@@ -199,9 +199,9 @@ class Quantizer(nn.Module):
     @torch.no_grad()
     def init_from(self, latents: Float[Tensor, "..."], *, channels_first: bool = False) -> None:
         """An initialization from latents (..., d), or (b, d, ...) with `channels_first`: the first batch of all
-        processes. Without gradient and in float32.
+        processes. Without gradient and in float32; vectors that are not finite are left out.
 
-        Raises ValueError for latents of another dimension than `code_dim`.
+        Raises ValueError for latents of another dimension than `code_dim`, and where no vector is finite.
         """
         vectors = latents.movedim(1, -1) if channels_first else latents
         if vectors.shape[-1] != self.config.code_dim:
@@ -209,10 +209,17 @@ class Quantizer(nn.Module):
                 f"latents of shape {tuple(latents.shape)} with channels_first={channels_first}: d must be "
                 f"code_dim={self.config.code_dim}"
             )
-        self.initialize(vectors.flatten(0, -2).float())
+        vectors = vectors.reshape(-1, self.config.code_dim).float()
+        finite = vectors[vectors.isfinite().all(1)]
+        if not len(finite):
+            raise ValueError(
+                f"latents of shape {tuple(latents.shape)} hold no finite vector: codes begin from at least one"
+            )
+        with torch.autocast(vectors.device.type, enabled=False):
+            self.initialize(finite)
 
     def initialize(self, vectors: Float[Tensor, "n d"]) -> None:
-        """What `init_from` makes of the vectors. Nothing, unless overridden."""
+        """What `init_from` makes of the vectors, which are finite and at least one. Nothing, unless overridden."""
 
     def start_from_table(self) -> None:
         """Brings averages in line with codes that are loaded. Nothing, unless overridden."""
@@ -230,11 +237,11 @@ class Quantizer(nn.Module):
             ...     optimizer.step()
             ...     optimizer.zero_grad()
 
-        `init_from` before the first batch, unless `resumed`; after every step of the optimizer `accumulate` of each
-        batch since the last one, and `after_step`. A forward without gradient is a batch where `accumulate` is
-        overridden, and only there. On several processes all begin as the first one does. Codes that are loaded,
-        before or after, stay, and averages begin at them; `resumed` ones go on as they were. Attaching to another
-        optimizer later ends this, and does not begin anew; a copy is attached to none.
+        `init_from` before the first batch with a finite vector, unless `resumed`; after every step of the optimizer
+        `accumulate` of each batch since the last one, and `after_step`. A forward without gradient is a batch where
+        `accumulate` is overridden, and only there. On several processes all begin as the first one does. Codes that
+        are loaded, before or after, stay, and averages begin at them; `resumed` ones go on as they were. Attaching to
+        another optimizer later ends this, and does not begin anew; a copy is attached to none.
         """
         earlier = self.attachment
         if earlier is not None:

@@ -192,6 +192,19 @@ def test_a_batch_counts_once_where_checkpointing_runs_it_twice(
     assert all(torch.equal(value, expected[name]) for name, value in state(True).items())
 
 
+@pytest.mark.parametrize("kind", [EMA, SimVQ])
+def test_a_batch_without_finite_vectors_is_passed_over(kind: type[Quantizer]) -> None:
+    quantizer, other = (kind(codebook_size=8, code_dim=DIM) for _ in range(2))
+    other.load_state_dict(quantizer.state_dict())
+    optimizer = loop(quantizer)
+    quantizer(vectors() * torch.nan)
+    optimizer.step()
+    quantizer(vectors())
+    other.init_from(vectors())
+    states = quantizer.state_dict(), other.state_dict()
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
 def test_a_further_optimizer_takes_the_place_of_the_earlier_one() -> None:
     quantizer = EMA(codebook_size=8, code_dim=DIM, start="data")
     first = loop(quantizer)

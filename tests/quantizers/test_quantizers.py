@@ -1,5 +1,6 @@
 """What holds for every quantizer: the contract of `contract.py`, and what concerns this package alone."""
 
+import copy
 from collections.abc import Callable
 
 import pytest
@@ -20,6 +21,23 @@ every = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 def test_the_contract_holds(case: Case, check: Callable) -> None:
     check(case.make)
+
+
+@every
+def test_vectors_that_are_not_finite_are_left_out_of_the_first_batch(case: Case) -> None:
+    torch.manual_seed(0)
+    clean = case.make()
+    other = copy.deepcopy(clean)
+    latents = vectors()
+    clean.init_from(latents[:, 2:])
+    latents[:, 0] = torch.nan
+    latents[:, 1, 0] = torch.inf
+    other.init_from(latents)
+    for name, value in clean.state_dict().items():
+        assert torch.equal(value, other.state_dict()[name]), name
+    for none in (latents[:, :2], latents[:, :0]):
+        with pytest.raises(ValueError, match="hold no finite vector: codes begin from at least"):
+            other.init_from(none)
 
 
 @every

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch import distributed as dist
 
 from stage1_tokenizer.quantizers import CVQ, EMA, LC, RQ, SCVAE, VQ, Affine, QINCo, Quantizer
+from stage1_tokenizer.quantizers.codebook_init import k_means
 
 STEPS, SIZE, DIM = 5, 24, 4
 ROWS = (50, 30)
@@ -82,8 +83,8 @@ def test_two_processes_keep_the_codebook_of_one_with_all_vectors(tmp_path: Path)
         torch.testing.assert_close(value, alone[name], atol=1e-5, rtol=1e-5, msg=name)
 
 
-def with_weights_on_the_first(rank: int, folder: Path) -> None:
-    """What each process runs: the first alone has read a file."""
+def attached(rank: int, folder: Path) -> None:
+    """What each process runs: the first alone has read a file, and the first alone has a finite first batch."""
     torch.set_num_threads(1)
     dist.init_process_group(
         "gloo",
@@ -96,16 +97,26 @@ def with_weights_on_the_first(rank: int, folder: Path) -> None:
     quantizer = EMA(codebook_size=SIZE, code_dim=DIM)
     if rank == 0:
         quantizer.load_state_dict(torch.load(folder / "weights.pt", weights_only=True))
-    quantizer.attach(torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))]))
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))])
+    quantizer.attach(optimizer)
     quantizer(vectors(0)[rank][None])
     torch.save(quantizer.state_dict(), folder / f"{rank}.pt")
+    centres = LC(codebook_size=SIZE, code_dim=DIM)
+    centres.attach(optimizer)
+    for step, factor in enumerate((torch.inf if rank else 1, 1)):
+        centres(factor * vectors(step)[rank][None])
+    torch.save(centres.basis, folder / f"centres{rank}.pt")
     dist.destroy_process_group()
 
 
-def test_weights_that_the_first_process_alone_has_loaded_are_those_of_both(tmp_path: Path) -> None:
+def test_attached_both_begin_with_the_weights_or_the_batch_of_the_first(tmp_path: Path) -> None:
     loaded = EMA(codebook_size=SIZE, code_dim=DIM).state_dict()
     torch.save(loaded, tmp_path / "weights.pt")
-    torch.multiprocessing.spawn(with_weights_on_the_first, (tmp_path,), nprocs=2)
+    torch.multiprocessing.spawn(attached, (tmp_path,), nprocs=2)
     for rank in (0, 1):
         state = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         torch.testing.assert_close(state, loaded)
+    # the second process has no finite vector in its first batch: both begin with the next
+    expected = k_means(vectors(1)[0], SIZE)
+    for rank in (0, 1):
+        assert torch.equal(torch.load(tmp_path / f"centres{rank}.pt", weights_only=True), expected)
