@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import torch
 from datasets import Features, List, Value
+from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -85,8 +86,12 @@ class ImageEncoding:
 def encoded(
     tokenizer: ImageTokenizer, images: Float[Tensor, "b c y x"]
 ) -> Int[Tensor, "b h w *levels"]:
-    """The codes of a batch; on a CPU in parts whose activations stay in its cache."""
+    """The codes of a batch, as `tokenizer.encode` gives them; on a CPU the encoder sees parts whose activations stay
+    in its cache."""
     part = len(images)
     if images.device.type == "cpu":
         part = max(CACHED // (tokenizer.config.width * images[0, 0].numel()), 1)
-    return torch.cat([tokenizer.encode(some) for some in images.split(part)])
+    with tokenizer.exactly():
+        parts = images.to(tokenizer.dtype).split(part)
+        latents = torch.cat([tokenizer.latents(some) for some in parts])
+        return tokenizer.quantizer.encode(rearrange(latents, "b d h w -> b h w d"))

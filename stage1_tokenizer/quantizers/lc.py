@@ -14,7 +14,7 @@ from common.bounds import Count, NonNegative
 from stage1_tokenizer.quantizers.base import Quantizer, keywords_of
 from stage1_tokenizer.quantizers.codebook_init import k_means
 from stage1_tokenizer.quantizers.estimators import Estimator
-from stage1_tokenizer.quantizers.projection import ProjectedCodebook, match_moments, project
+from stage1_tokenizer.quantizers.projection import match_moments, project
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,17 +73,14 @@ class LC(Quantizer):
         else:
             nn.init.normal_(self.projection.weight, std=config.code_dim**-0.5)
         nn.init.zeros_(self.projection.bias)
-        self._projected = ProjectedCodebook()
 
     @property
     def codebook(self) -> Float[Tensor, "k d"]:
         """The projected features, in float32."""
-        return self._projected(self.projection, self.basis)
+        return project(self.projection, self.basis)
 
     def lookup(self, codes: Int[Tensor, "*b"]) -> Float[Tensor, "*b d"]:
-        """Entries of the codebook; in training only these are projected."""
-        if not self.training and not torch.is_grad_enabled():
-            return F.embedding(codes, self.codebook)
+        """Entries of the codebook; only these are projected."""
         return project(self.projection, F.embedding(codes, self.basis))
 
     def initialize(self, vectors: Float[Tensor, "n d"]) -> None:

@@ -44,39 +44,6 @@ def project(projection: nn.Module, vectors: Float[Tensor, "*k m"]) -> Float[Tens
         return functional_call(projection, weights, (vectors.float(),))
 
 
-class ProjectedCodebook:
-    """The projected basis; in eval mode on a CPU computed once, and again when the basis or the map changes.
-
-    On other devices it is computed each time, a small part of the search that follows: to compare the map's
-    weights, which fused optimizers change without a trace, would be to wait for the device.
-    """
-
-    def __init__(self) -> None:
-        self._cache: tuple[list[Tensor], tuple[object, ...], Tensor, int] | None = None
-
-    def __call__(self, projection: nn.Module, basis: Float[Tensor, "k m"]) -> Float[Tensor, "k d"]:
-        """The codebook, in float32; with a gradient to the map in training mode alone."""
-        # fused optimizers change a trained basis without a trace; a graph can't ask what it was made of
-        if projection.training or basis.requires_grad or torch.compiler.is_compiling():
-            return project(projection, basis)
-        weights = [p.detach() for p in projection.parameters()]
-        if basis.device.type != "cpu" or any(t.is_inference() for t in (basis, *weights)):
-            with torch.no_grad():
-                return project(projection, basis)
-        identity = (basis.data_ptr(), basis._version)
-        if self._cache is not None:
-            old_weights, old_identity, codebook, version = self._cache
-            unchanged = old_identity == identity and version == codebook._version
-            pairs = zip(old_weights, weights, strict=True)
-            if unchanged and all(a.dtype == b.dtype and torch.equal(a, b) for a, b in pairs):
-                return codebook
-        # no inference tensor: what is kept may serve a backward later
-        with torch.inference_mode(False), torch.no_grad():
-            codebook = project(projection, basis)
-            self._cache = [w.clone() for w in weights], identity, codebook, codebook._version
-        return codebook
-
-
 FLAT = 1e-4
 """Spread of vectors, in units of the codebook's, below which it says nothing of the data."""
 

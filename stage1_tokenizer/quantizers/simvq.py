@@ -12,12 +12,7 @@ from common.bounds import AtLeastTwo, Count, NonNegative
 from stage1_tokenizer.quantizers.base import Quantized, Quantizer, keywords_of
 from stage1_tokenizer.quantizers.estimators import rotation_trick, straight_through
 from stage1_tokenizer.quantizers.losses import gaussian_wasserstein
-from stage1_tokenizer.quantizers.projection import (
-    ProjectedCodebook,
-    build_projection,
-    match_moments,
-    project,
-)
+from stage1_tokenizer.quantizers.projection import build_projection, match_moments, project
 from stage1_tokenizer.quantizers.search import nearest
 
 
@@ -91,12 +86,11 @@ class SimVQ(Quantizer):
         else:
             self.register_buffer("basis", basis)
         self.projection = build_projection(config.map, config.code_dim, config.bias)
-        self._projected = ProjectedCodebook()
 
     @property
     def codebook(self) -> Float[Tensor, "k d"]:
         """The effective codebook C W + b, in float32."""
-        return self._projected(self.projection, self.basis)
+        return project(self.projection, self.basis)
 
     def forward(self, latents: Float[Tensor, "b n d"]) -> Quantized:
         """Codes, quantized latents and losses (Algorithm 1); in float32, whatever the autocast."""
@@ -120,8 +114,6 @@ class SimVQ(Quantizer):
 
         The gradient goes through the chosen entries of C, not through all K.
         """
-        if not self.training and not torch.is_grad_enabled():
-            return F.embedding(codes, self.codebook)
         return project(self.projection, F.embedding(codes, self.basis))
 
     def losses(
@@ -135,11 +127,9 @@ class SimVQ(Quantizer):
             "commitment": config.weight * config.beta * F.mse_loss(latents, chosen.detach()),
         }
         if config.gram_penalty:
-            codebook = project(self.projection, self.basis)  # with a gradient in eval mode too
-            losses["gram"] = config.gram_penalty * off_diagonal_gram(codebook)
+            losses["gram"] = config.gram_penalty * off_diagonal_gram(self.codebook)
         if config.w2_penalty:
-            codebook = project(self.projection, self.basis)
-            distance = gaussian_wasserstein(latents.flatten(0, 1), codebook)
+            distance = gaussian_wasserstein(latents.flatten(0, 1), self.codebook)
             losses["w2"] = config.weight * config.w2_penalty * distance
         return losses
 

@@ -1,4 +1,4 @@
-"""SimVQ and its parts: gradients, losses, the cache, precision."""
+"""SimVQ and its parts: gradients, losses, precision."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch.nn.functional as F
 import vector_quantize_pytorch as library
 from helpers.quantizer_cases import normal, seeded
 
-from stage1_tokenizer.quantizers import SimVQ, SimVQConfig
+from stage1_tokenizer.quantizers import LC, SimVQ, SimVQConfig
 from stage1_tokenizer.quantizers.losses import gaussian_wasserstein
 from stage1_tokenizer.quantizers.simvq import off_diagonal_gram
 
@@ -125,25 +125,24 @@ def test_codes_are_the_same_under_bf16_autocast() -> None:
     assert torch.equal(plain.loss, mixed.loss)
 
 
-def test_the_cached_codebook_is_never_stale() -> None:
-    quantizer = seeded(codebook_size=20, code_dim=4).eval()
+@pytest.mark.parametrize("kind", [SimVQ, LC])
+def test_a_write_to_the_data_of_basis_or_map_is_seen(kind: type[SimVQ | LC]) -> None:
+    quantizer = kind(codebook_size=20, code_dim=4).eval()
+    latents, codes = torch.randn(30, 4), torch.arange(20)
+    for tensor in (quantizer.basis, quantizer.projection.weight, quantizer.projection.bias):
+        with torch.no_grad():
+            quantizer.encode(latents)  # of what may be kept
+            tensor.data.mul_(-2).add_(1)
+            fresh = quantizer.basis @ quantizer.projection.weight.T + quantizer.projection.bias
+            torch.testing.assert_close(quantizer.codebook, fresh)
+            torch.testing.assert_close(quantizer.lookup(codes), fresh)
+            assert torch.equal(quantizer.encode(latents), torch.cdist(latents, fresh).argmin(1))
 
-    def fresh() -> torch.Tensor:
-        return quantizer.basis @ quantizer.projection.weight.T + quantizer.projection.bias
 
-    first = quantizer.codebook
-    assert quantizer.codebook is first
-    quantizer.projection.weight.data.mul_(2)  # escapes the version counter
-    torch.testing.assert_close(quantizer.codebook, fresh())
-    with torch.no_grad():
-        quantizer.projection.bias.add_(1)
-        torch.testing.assert_close(quantizer.codebook, fresh())
-        quantizer.basis.add_(1)
-    torch.testing.assert_close(quantizer.codebook, fresh())
-    quantizer.load_state_dict(seeded(codebook_size=20, code_dim=4).state_dict())
-    torch.testing.assert_close(quantizer.codebook, fresh())
-    quantizer.double()
-    torch.testing.assert_close(quantizer.codebook.double(), fresh(), atol=1e-6, rtol=1e-6)
+def test_the_codebook_of_a_module_in_float64_is_in_float32() -> None:
+    quantizer = seeded(codebook_size=20, code_dim=4)
+    codebook = quantizer.codebook
+    assert torch.equal(quantizer.double().codebook, codebook)
 
 
 def test_it_starts_with_the_mean_and_scale_of_the_latents() -> None:
@@ -199,27 +198,3 @@ def test_it_is_made_and_used_in_inference_mode() -> None:
         quantizer = SimVQ(codebook_size=16, code_dim=4).eval()
         codes = quantizer.encode(torch.randn(5, 4))
         assert quantizer.lookup(codes).shape == (5, 4)
-    plain = SimVQ(codebook_size=16, code_dim=4).eval()
-    with torch.inference_mode():
-        plain.encode(torch.randn(5, 4))
-    x = torch.randn(5, 4, requires_grad=True)
-    (x @ plain.codebook.T).sum().backward()  # what inference mode has kept serves a backward
-    assert x.grad is not None
-
-
-def test_a_codebook_that_was_changed_in_place_is_not_the_tokenizer_s() -> None:
-    quantizer = SimVQ(codebook_size=16, code_dim=4).eval().requires_grad_(False)
-    before = quantizer.codebook.clone()
-    quantizer.codebook.add_(1)
-    assert torch.equal(quantizer.codebook, before)
-
-
-def test_a_trained_basis_is_never_stale_with_a_fused_optimizer() -> None:
-    quantizer = SimVQ(codebook_size=16, code_dim=4, train_basis=True).eval()
-    optimizer = torch.optim.AdamW([quantizer.basis], lr=0.1, fused=True)
-    with torch.no_grad():
-        before = quantizer.codebook.clone()
-    quantizer.basis.grad = torch.ones_like(quantizer.basis)
-    optimizer.step()
-    with torch.no_grad():
-        assert not torch.equal(quantizer.codebook, before)
