@@ -60,7 +60,7 @@ def build_quantizer(config: QuantizerConfig) -> Quantizer:
         return import_object(config.method)(**asdict(config))
     for method in METHODS:
         if isinstance(config, method.config_class):
-            return method(**asdict(config))
+            return method(config)
     raise ValueError(
         f"{type(config).__name__} is no quantizer's config: a config of your own must be a subclass of "
         "CustomQuantizerConfig, with the import path of its quantizer as `method`"

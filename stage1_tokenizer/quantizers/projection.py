@@ -38,10 +38,15 @@ def build_projection(kind: str, dim: int, bias: bool) -> nn.Module:
 
 
 def project(projection: nn.Module, vectors: Float[Tensor, "*k m"]) -> Float[Tensor, "*k d"]:
-    """The vectors after the map; in float32, whatever the autocast and the weights' type."""
-    with torch.autocast(vectors.device.type, enabled=False), float32_products():
-        weights = {name: value.float() for name, value in projection.named_parameters()}
-        return functional_call(projection, weights, (vectors.float(),))
+    """The vectors after the map, in float32."""
+    return in_float32(projection, vectors)
+
+
+def in_float32(module: nn.Module, *inputs: Tensor) -> Tensor:
+    """What a module makes of the inputs; in float32, whatever the autocast and the type of weights and inputs."""
+    with torch.autocast(inputs[0].device.type, enabled=False), float32_products():
+        weights = {name: value.float() for name, value in module.named_parameters()}
+        return functional_call(module, weights, tuple(each.float() for each in inputs))
 
 
 FLAT = 1e-4

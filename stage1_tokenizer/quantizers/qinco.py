@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from common.bounds import AtLeastTwo, Count, NonNegative
 from common.seeding import generator_at
@@ -15,6 +14,7 @@ from stage1_tokenizer.quantizers.base import Quantized, keywords_of
 from stage1_tokenizer.quantizers.chunks import scores_at_once
 from stage1_tokenizer.quantizers.codebook_init import sample_vectors
 from stage1_tokenizer.quantizers.estimators import straight_through
+from stage1_tokenizer.quantizers.projection import in_float32
 from stage1_tokenizer.quantizers.residual import ResidualQuantizer
 from stage1_tokenizer.quantizers.search import nearest
 
@@ -157,7 +157,5 @@ class QINCo(ResidualQuantizer):
     def _changed(
         self, level: int, codes: Float[Tensor, "*#b d"], sums: Float[Tensor, "*#b d"]
     ) -> Float[Tensor, "*b d"]:
-        """What a level's network makes of codes; in float32, whatever the weights' type."""
-        network = self.networks[level - 1]
-        weights = {name: value.float() for name, value in network.named_parameters()}
-        return functional_call(network, weights, (codes, sums))
+        """What a level's network makes of codes."""
+        return in_float32(self.networks[level - 1], codes, sums)

@@ -9,11 +9,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from common.bounds import AtLeastTwo, Count, NonNegative
-from stage1_tokenizer.quantizers.base import Quantized, Quantizer, keywords_of
+from stage1_tokenizer.quantizers.base import Quantizer, keywords_of
 from stage1_tokenizer.quantizers.estimators import rotation_trick, straight_through
 from stage1_tokenizer.quantizers.losses import gaussian_wasserstein
 from stage1_tokenizer.quantizers.projection import build_projection, match_moments, project
-from stage1_tokenizer.quantizers.search import nearest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +58,8 @@ class SimVQConfig:
 class SimVQ(Quantizer):
     """Vectors to the nearest of K codes, and back. Every code moves when the one linear map learns.
 
-    The key `map` also offers larger and smaller maps than the paper's linear layer, for comparison. A frozen basis is a
+    Algorithm 1 is `quantize` of `Quantizer`: the nearest k of |z - (c_k W + b)| (`encode`), its vector (`lookup`), the
+    losses, and the gradient straight through (`estimated`). The key `map` also offers larger and smaller maps than the paper's linear layer, for comparison. A frozen basis is a
     persistent buffer: it belongs to the weights.
 
         >>> quantizer = SimVQ(codebook_size=1024, code_dim=16)
@@ -92,23 +92,6 @@ class SimVQ(Quantizer):
         """The effective codebook C W + b, in float32."""
         return project(self.projection, self.basis)
 
-    def forward(self, latents: Float[Tensor, "b n d"]) -> Quantized:
-        """Codes, quantized latents and losses (Algorithm 1); in float32, whatever the autocast."""
-        with torch.autocast(latents.device.type, enabled=False):
-            latents = latents.float()
-            codes = self.encode(latents)
-            chosen = self.lookup(codes)
-            losses = self.losses(latents, chosen)
-            estimator = rotation_trick if self.config.rotation else straight_through
-            return Quantized(
-                estimator(latents, chosen), codes, losses, latents.detach().flatten(0, 1)
-            )
-
-    @torch.no_grad()
-    def encode(self, latents: Float[Tensor, "*b d"]) -> Int[Tensor, "*b"]:
-        """The nearest code of each vector, without gradient: argmin over k of |z - (c_k W + b)|."""
-        return nearest(latents, self.codebook)
-
     def lookup(self, codes: Int[Tensor, "*b"]) -> Float[Tensor, "*b d"]:
         """The code vectors c_k W + b, from integers alone.
 
@@ -132,6 +115,12 @@ class SimVQ(Quantizer):
             distance = gaussian_wasserstein(latents.flatten(0, 1), self.codebook)
             losses["w2"] = config.weight * config.w2_penalty * distance
         return losses
+
+    def estimated(
+        self, latents: Float[Tensor, "b n d"], chosen: Float[Tensor, "b n d"]
+    ) -> Float[Tensor, "b n d"]:
+        """The chosen vectors, with the gradient straight through to the latents, or by the rotation trick."""
+        return (rotation_trick if self.config.rotation else straight_through)(latents, chosen)
 
     def initialize(self, vectors: Float[Tensor, "n d"]) -> None:
         """Gives the codes the mean and the spread of `vectors`, where `rescale` is on."""
