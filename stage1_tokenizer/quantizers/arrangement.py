@@ -44,6 +44,15 @@ class Arrangement(NamedTuple):
         return flat.reshape(*self.places, *codes.shape[2:])
 
 
+def check_vectors(latents: Tensor, code_dim: int) -> None:
+    """Raises ValueError for latents that do not hold vectors of `code_dim` in their last dimension."""
+    shape = tuple(latents.shape)
+    if shape[-1:] != (code_dim,):
+        raise ValueError(
+            f"latents of shape {shape} must have the shape (..., d), with d = code_dim = {code_dim}"
+        )
+
+
 def arrangement(
     latents: Tensor, code_dim: int, channels_first: bool, mask: Tensor | None
 ) -> Arrangement:

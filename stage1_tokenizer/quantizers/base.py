@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from common.bounds import Count
 from common.config import build
-from stage1_tokenizer.quantizers.arrangement import arrangement
+from stage1_tokenizer.quantizers.arrangement import arrangement, check_vectors
 from stage1_tokenizer.quantizers.attached import Attachment
 from stage1_tokenizer.quantizers.estimators import ESTIMATORS
 from stage1_tokenizer.quantizers.losses import codebook_and_commitment_loss
@@ -182,7 +182,16 @@ class Quantizer(nn.Module):
 
     @torch.no_grad()
     def encode(self, latents: Float[Tensor, "*b d"]) -> Int[Tensor, "..."]:
-        """Codes alone, of any number of vectors, without gradient: the nearest, unless overridden."""
+        """Codes alone, of any number of vectors, without gradient: what `choose` gives of latents in float32.
+
+        Raises ValueError for latents of another dimension than `code_dim`.
+        """
+        check_vectors(latents, self.config.code_dim)
+        with torch.autocast(latents.device.type, enabled=False):
+            return self.choose(latents.float())
+
+    def choose(self, latents: Float[Tensor, "*b d"]) -> Int[Tensor, "..."]:
+        """The codes of vectors: the nearest, unless overridden."""
         return nearest(latents, self.codebook)
 
     def lookup(self, codes: Int[Tensor, "..."]) -> Float[Tensor, "..."]:

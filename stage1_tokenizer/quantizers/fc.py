@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -59,9 +58,8 @@ class FC(Quantizer):
         estimated = straight_through(on_sphere, chosen)
         return Quantized(estimated, codes, losses, latents.detach().flatten(0, 1))
 
-    @torch.no_grad()
-    def encode(self, latents: Float[Tensor, "*b d"]) -> Int[Tensor, "*b"]:
-        """Codes alone; among codes of one norm the nearest has the greatest cosine."""
+    def choose(self, latents: Float[Tensor, "*b d"]) -> Int[Tensor, "*b"]:
+        """The codes of vectors; among codes of one norm the nearest has the greatest cosine."""
         return nearest(_normalised(latents), self.codebook)
 
     def lookup(self, codes: Int[Tensor, "*b"]) -> Float[Tensor, "*b d"]:

@@ -95,11 +95,9 @@ class FSQ(Quantizer):
         codes = self._codes(rounded)
         return Quantized(estimated, codes, {}, latents.detach().flatten(0, 1))
 
-    @torch.no_grad()
-    def encode(self, latents: Float[Tensor, "*b d"]) -> Int[Tensor, "*b"]:
-        """Codes alone, of any number of vectors, without gradient."""
-        with torch.autocast(latents.device.type, enabled=False):
-            return self._codes(self._bounded(latents.float()).round())
+    def choose(self, latents: Float[Tensor, "*b d"]) -> Int[Tensor, "*b"]:
+        """The codes of the nearest points."""
+        return self._codes(self._bounded(latents).round())
 
     def lookup(self, codes: Int[Tensor, "*b"]) -> Float[Tensor, "*b d"]:
         """The grid's points, from their digits."""

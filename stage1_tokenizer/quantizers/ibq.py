@@ -71,9 +71,8 @@ class IBQ(Quantizer):
         losses = {name: config.weight * loss for name, loss in losses.items()}
         return Quantized(estimated, codes, losses, flat.detach())
 
-    @torch.no_grad()
-    def encode(self, latents: Float[Tensor, "*b d"]) -> Int[Tensor, "*b"]:
-        """Codes alone, of any number of vectors, without gradient."""
+    def choose(self, latents: Float[Tensor, "*b d"]) -> Int[Tensor, "*b"]:
+        """The codes of the largest dot products."""
         return most_alike(latents, self.codebook)
 
 

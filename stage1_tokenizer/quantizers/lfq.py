@@ -98,9 +98,8 @@ class LFQ(Quantizer):
         }
         return Quantized(straight_through(latents, chosen), codes, losses, flat.detach())
 
-    @torch.no_grad()
-    def encode(self, latents: Float[Tensor, "*b d"]) -> Int[Tensor, "*b"]:
-        """Codes alone, of any number of vectors, without gradient."""
+    def choose(self, latents: Float[Tensor, "*b d"]) -> Int[Tensor, "*b"]:
+        """The codes of the corners in the same orthants."""
         return ((latents > 0) * self.strides).sum(-1)
 
     def lookup(self, codes: Int[Tensor, "*b"]) -> Float[Tensor, "*b d"]:

@@ -31,11 +31,10 @@ class ResidualQuantizer(Quantizer, ABC):
         """One code out of K for each level."""
         return CodeSpec(sizes=(self.config.codebook_size,) * self.config.levels, order="residual")
 
-    @torch.no_grad()
-    def encode(self, latents: Float[Tensor, "*b d"]) -> Int[Tensor, "*b levels"]:
-        """Codes alone, level by level, without gradient."""
-        with torch.autocast(latents.device.type, enabled=False), float32_products():
-            flat = latents.reshape(-1, latents.shape[-1]).float()
+    def choose(self, latents: Float[Tensor, "*b d"]) -> Int[Tensor, "*b levels"]:
+        """Codes level by level."""
+        with float32_products():
+            flat = latents.reshape(-1, latents.shape[-1])
             sums = torch.zeros_like(flat)
             codes = []
             for level in range(self.config.levels):

@@ -107,14 +107,12 @@ class SCVAE(Quantizer):
             sparse = shrunk(sparse + step * (left @ self.dictionary.T), step * self.config.sparsity)
         return sparse
 
-    @torch.no_grad()
-    def encode(self, latents: Float[Tensor, "*b d"]) -> Int[Tensor, "*b levels"]:
-        """Codes alone: atom, value, atom, value, ..."""
-        with torch.autocast(latents.device.type, enabled=False):
-            flat = latents.reshape(-1, self.config.code_dim).float()
-            size = max(scores_at_once(flat.device) // self.config.atoms, 1)
-            codes = [self._coded(self.coefficients(part)) for part in flat.split(size)]
-            return torch.cat(codes).reshape(*latents.shape[:-1], -1)
+    def choose(self, latents: Float[Tensor, "*b d"]) -> Int[Tensor, "*b levels"]:
+        """Codes: atom, value, atom, value, ..."""
+        flat = latents.reshape(-1, self.config.code_dim)
+        size = max(scores_at_once(flat.device) // self.config.atoms, 1)
+        codes = [self._coded(self.coefficients(part)) for part in flat.split(size)]
+        return torch.cat(codes).reshape(*latents.shape[:-1], -1)
 
     def lookup(self, codes: Int[Tensor, "*b levels"]) -> Float[Tensor, "*b d"]:
         """The sum that the codes alone tell of."""

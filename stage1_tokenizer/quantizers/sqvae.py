@@ -104,10 +104,9 @@ class SQVAE(Quantizer):
         losses = {"codes": factor * soft.divergence, "noise": factor * noise}
         return Quantized(mixed.view_as(latents), codes, losses, flat.detach())
 
-    @torch.no_grad()
-    def encode(self, latents: Float[Tensor, "*b d"]) -> Int[Tensor, "*b"]:
-        """The most probable codes alone, of any number of vectors, without gradient."""
-        return nearest(self._on_sphere(latents.float()), self.codebook)
+    def choose(self, latents: Float[Tensor, "*b d"]) -> Int[Tensor, "*b"]:
+        """The most probable codes."""
+        return nearest(self._on_sphere(latents), self.codebook)
 
     def after_step(self) -> None:
         """Counts the step, on which the temperature depends."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from helpers.quantizer_cases import CASES, Case, LargestTensor, vectors
+from helpers.quantizer_cases import CASES, DIM, Case, LargestTensor, vectors
 
 from stage1_tokenizer.quantizers.contract import (
     CHECKS,
@@ -38,6 +38,13 @@ def test_vectors_that_are_not_finite_are_left_out_of_the_first_batch(case: Case)
     for none in (latents[:, :2], latents[:, :0]):
         with pytest.raises(ValueError, match="hold no finite vector: codes begin from at least"):
             other.init_from(none)
+
+
+@every
+@pytest.mark.parametrize("shape", [(2, 5, 1), (2, DIM, 5)])
+def test_encode_refuses_vectors_of_another_dimension(case: Case, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"must have the shape \(..., d\), with d = code_dim = 6"):
+        case.make().encode(torch.randn(shape))
 
 
 @every
