@@ -112,5 +112,5 @@ class FSQ(Quantizer):
         return torch.tanh(self.config.gain * latents + torch.atanh(offset / half)) * half - offset
 
     def _codes(self, rounded: Float[Tensor, "*b d"]) -> Int[Tensor, "*b"]:
-        digits = rounded.long() + self.sizes // 2
+        digits = (rounded.long() + self.sizes // 2).clamp_min(0)  # of nan, the least integer
         return (digits * self.strides).sum(-1)

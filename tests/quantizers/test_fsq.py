@@ -39,6 +39,14 @@ def test_fsq_reaches_every_level_and_saturates_at_the_ends(levels: tuple[int, ..
     assert torch.equal(quantizer.lookup(quantizer.encode(torch.zeros(len(levels)))), 0 * least)
 
 
+def test_a_channel_that_is_nan_has_a_code_of_the_alphabet() -> None:
+    quantizer = FSQ(levels=(8, 5, 5))
+    latents = torch.tensor([[0.3, torch.nan, -0.2], [torch.nan, torch.nan, torch.nan]])
+    codes = quantizer.encode(latents)
+    assert (codes >= 0).all() and (codes < 200).all()
+    assert torch.equal(quantizer(latents[None]).codes[0], codes)
+
+
 def test_fsqs_levels_are_symmetric_about_zero_up_to_their_parity() -> None:
     """The tangent in place of the inverse tanh, as in the authors' notebook, shifts even levels."""
     quantizer = FSQ(levels=(8,))
