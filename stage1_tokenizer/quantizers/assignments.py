@@ -58,11 +58,7 @@ class Assignments:
 
         In the type of the averages that they go into. Raises ValueError for half precision, and without a batch.
         """
-        if dtype in (torch.float16, torch.bfloat16):
-            raise ValueError(
-                f"a quantizer in {dtype} would lose the small steps of its averages: train it in float32, under "
-                "autocast for mixed precision"
-            )
+        refuse_half(dtype)
         if not self._inputs:
             raise ValueError(NO_BATCH)
         vectors, codes = torch.cat(self._inputs), torch.cat(self._codes)
@@ -100,6 +96,15 @@ class Assignments:
         apart = torch.randn(sampled.shape, generator=generator).to(device)
         spread = sampled.std(0, correction=0).mean()
         return sampled + (total < count) * 0.01 * spread * apart
+
+
+def refuse_half(dtype: torch.dtype) -> None:
+    """Raises ValueError for averages in half precision."""
+    if dtype in (torch.float16, torch.bfloat16):
+        raise ValueError(
+            f"a quantizer in {dtype} would lose the small steps of its averages: train it in float32, under "
+            "autocast for mixed precision"
+        )
 
 
 class StepCounter(nn.Module):

@@ -40,7 +40,7 @@ class ResidualQuantizer(Quantizer, ABC):
             for level in range(self.config.levels):
                 codes.append(self.best(level, flat - sums, sums))
                 sums = sums + self.added(level, codes[-1], sums)
-            return torch.stack(codes, -1).reshape(*latents.shape[:-1], -1)
+            return torch.stack(codes, -1).reshape(*latents.shape[:-1], self.config.levels)
 
     def lookup(self, codes: Int[Tensor, "*b levels"]) -> Float[Tensor, "*b d"]:
         """The sum over all levels."""

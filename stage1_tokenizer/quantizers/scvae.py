@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from common.bounds import Count, NonNegative
 from common.processes import gather_over_processes
-from stage1_tokenizer.quantizers.assignments import NO_BATCH
+from stage1_tokenizer.quantizers.assignments import NO_BATCH, refuse_half
 from stage1_tokenizer.quantizers.base import Quantized, Quantizer, keywords_of
 from stage1_tokenizer.quantizers.chunks import scores_at_once
 from stage1_tokenizer.quantizers.spec import CodeSpec
@@ -84,8 +84,8 @@ class SCVAE(Quantizer):
 
     @property
     def codebook(self) -> Float[Tensor, "k d"]:
-        """The atoms."""
-        return self.dictionary
+        """The atoms, in float32."""
+        return self.dictionary.float()
 
     def quantize(self, latents: Float[Tensor, "b n d"]) -> Quantized:
         """The sums of all coefficients, in training and out of it, and codes that tell a part of them.
@@ -93,18 +93,19 @@ class SCVAE(Quantizer):
         `coding` is the mean |z - D s|^2, which moves both.
         """
         coefficients = self.coefficients(latents)
-        sums = coefficients @ self.dictionary
+        sums = coefficients @ self.codebook
         losses = {"coding": self.config.weight * F.mse_loss(sums, latents)}
         codes = self._coded(coefficients.detach())
         return Quantized(sums, codes, losses, latents.detach().flatten(0, 1))
 
     def coefficients(self, latents: Float[Tensor, "*b d"]) -> Float[Tensor, "*b k"]:
         """T steps of s <- soft(s + D'(z - D s) / c, lambda / c) from zero, c learned, at first |D|^2."""
-        step = torch.exp(-self.log_curvature)
+        dictionary = self.dictionary.to(latents.dtype)
+        step = torch.exp(-self.log_curvature.to(latents.dtype))
         sparse = latents.new_zeros(*latents.shape[:-1], self.config.atoms)
         for _ in range(self.config.iterations):
-            left = latents - sparse @ self.dictionary
-            sparse = shrunk(sparse + step * (left @ self.dictionary.T), step * self.config.sparsity)
+            left = latents - sparse @ dictionary
+            sparse = shrunk(sparse + step * (left @ dictionary.T), step * self.config.sparsity)
         return sparse
 
     def choose(self, latents: Float[Tensor, "*b d"]) -> Int[Tensor, "*b levels"]:
@@ -112,14 +113,14 @@ class SCVAE(Quantizer):
         flat = latents.reshape(-1, self.config.code_dim)
         size = max(scores_at_once(flat.device) // self.config.atoms, 1)
         codes = [self._coded(self.coefficients(part)) for part in flat.split(size)]
-        return torch.cat(codes).reshape(*latents.shape[:-1], -1)
+        return torch.cat(codes).reshape(*latents.shape[:-1], self.spec.levels)
 
     def lookup(self, codes: Int[Tensor, "*b levels"]) -> Float[Tensor, "*b d"]:
         """The sum that the codes alone tell of."""
         atoms, values = codes[..., 0::2], codes[..., 1::2]
         middle = self.config.values // 2
-        coefficients = (values - middle) * (self.largest / middle)
-        return (coefficients[..., None] * F.embedding(atoms, self.dictionary)).sum(-2)
+        coefficients = (values - middle) * (self.largest.float() / middle)
+        return (coefficients[..., None] * F.embedding(atoms, self.codebook)).sum(-2)
 
     @torch.no_grad()
     def accumulate(self, inputs: Float[Tensor, "m d"], codes: Int[Tensor, "m levels"]) -> None:
@@ -129,11 +130,15 @@ class SCVAE(Quantizer):
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """Moves the largest coefficient of late towards that of the step, of all processes."""
+        """Moves the largest coefficient of late towards that of the step, of all processes.
+
+        Raises ValueError for half precision, and without a batch.
+        """
+        refuse_half(self.largest.dtype)
         if not self._largest:
             raise ValueError(NO_BATCH)
         mine = torch.stack(self._largest).amax()
-        largest = gather_over_processes(mine.reshape(1, 1)).amax()
+        largest = gather_over_processes(mine.reshape(1, 1)).amax().to(self.largest)
         self.largest.lerp_(largest.where(largest.isfinite(), self.largest), 1 - self.DECAY)
         self._largest = []
 
@@ -144,7 +149,7 @@ class SCVAE(Quantizer):
     def _coded(self, coefficients: Float[Tensor, "*b k"]) -> Int[Tensor, "*b levels"]:
         atoms = coefficients.abs().topk(self.config.kept).indices
         middle = self.config.values // 2
-        values = coefficients.gather(-1, atoms) * (middle / self.largest)
+        values = coefficients.gather(-1, atoms) * (middle / self.largest.float())
         values = values.round().long().clamp(-middle, middle)
         atoms = atoms.masked_fill(values == 0, 0)  # a prior need not guess which atom is absent
         return torch.stack([atoms, values + middle], -1).flatten(-2)

@@ -48,6 +48,13 @@ def test_encode_refuses_vectors_of_another_dimension(case: Case, shape: tuple[in
 
 
 @every
+def test_no_vectors_have_no_codes(case: Case) -> None:
+    quantizer = case.make()
+    levels = (quantizer.spec.levels,) if quantizer.spec.levels > 1 else ()
+    assert quantizer.encode(torch.zeros(2, 0, DIM)).shape == (2, 0, *levels)
+
+
+@every
 def test_integers_alone_give_the_quantized_latents(case: Case) -> None:
     codes_decode_to_latents(case.make, case.soft)
     assert case.make().spec.discrete == case.exact

@@ -84,6 +84,34 @@ def test_gradients_are_those_of_the_search_itself() -> None:
     assert quantizer.log_curvature.grad.abs() > 0
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_module_in_another_precision_computes_in_float32(dtype: torch.dtype) -> None:
+    quantizer = scvae().to(dtype)
+    same = scvae()
+    same.load_state_dict(quantizer.state_dict())
+    latents = vectors(2)
+    out, expected = quantizer(latents), same(latents)
+    assert torch.equal(out.codes, expected.codes) and torch.equal(out.latents, expected.latents)
+    assert torch.equal(quantizer.encode(latents), out.codes)
+    assert torch.equal(quantizer.lookup(out.codes), same.lookup(out.codes))
+    for one in (quantizer, same):
+        one.accumulate(out.inputs, out.input_codes)
+    same.after_step()
+    if dtype == torch.bfloat16:
+        with pytest.raises(ValueError, match="would lose the small steps of its averages"):
+            quantizer.after_step()
+    else:
+        quantizer.after_step()
+        torch.testing.assert_close(quantizer.largest, same.largest.double())
+
+
+def test_autocast_does_not_change_the_initialisation() -> None:
+    quantizer = SCVAE(code_dim=DIM, atoms=ATOMS)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        quantizer.init_from(vectors())
+    assert torch.equal(quantizer.largest, scvae().largest)
+
+
 @pytest.mark.parametrize(
     ("options", "words"), [({"values": 8}, "values=8 must be odd"), ({"kept": 21}, "kept=21")]
 )
