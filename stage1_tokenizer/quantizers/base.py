@@ -47,7 +47,8 @@ class Quantized:
     latents: Float[Tensor, "b ..."]
     """The code vectors, with the gradient estimator's path to the encoder; arranged as they were given."""
     codes: Int[Tensor, "b ..."]
-    """A code for each position, or as many as there are levels; -1 where a mask leaves it out."""
+    """A code for each position, or as many as there are levels; -1 where a mask leaves it out, which `lookup` does not
+    take."""
     losses: dict[str, Float[Tensor, ""]]
     """Named scalars, already weighted."""
     inputs: Float[Tensor, "m d"]
@@ -196,7 +197,11 @@ class Quantizer(nn.Module):
 
     def lookup(self, codes: Int[Tensor, "..."]) -> Float[Tensor, "..."]:
         """The vectors of `codes`, from integers alone, in value those of `forward`: entries of the codebook,
-        unless overridden."""
+        unless overridden.
+
+        Codes outside the alphabet end in an error, on a GPU in one that ends the process: leave out those that are -1,
+        as in `lookup(out.codes[mask])`.
+        """
         return F.embedding(codes, self.codebook)
 
     def accumulate(self, inputs: Float[Tensor, "m d"], codes: Int[Tensor, "m *levels"]) -> None:

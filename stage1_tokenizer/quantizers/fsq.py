@@ -15,7 +15,7 @@ from torch import Tensor
 from common.bounds import Count, Positive
 from stage1_tokenizer.quantizers.base import Quantized, Quantizer, keywords_of
 from stage1_tokenizer.quantizers.estimators import straight_through
-from stage1_tokenizer.quantizers.spec import CodeSpec
+from stage1_tokenizer.quantizers.spec import CodeSpec, check_codes
 
 MARGIN = 1e-3
 """Share by which tanh's range exceeds the end levels, so that they can be reached."""
@@ -100,7 +100,8 @@ class FSQ(Quantizer):
         return self._codes(self._bounded(latents).round())
 
     def lookup(self, codes: Int[Tensor, "*b"]) -> Float[Tensor, "*b d"]:
-        """The grid's points, from their digits."""
+        """The grid's points, from their digits. Raises ValueError for codes outside the alphabet."""
+        check_codes(codes, self.spec)
         digits = codes[..., None] // self.strides % self.sizes
         half = self.sizes // 2
         return (digits - half).float() / half

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from common.bounds import Count, NonNegative, Positive, Within
@@ -18,6 +18,7 @@ from stage1_tokenizer.quantizers.base import Quantized, Quantizer, keywords_of
 from stage1_tokenizer.quantizers.estimators import straight_through
 from stage1_tokenizer.quantizers.fsq import LARGEST
 from stage1_tokenizer.quantizers.losses import entropy
+from stage1_tokenizer.quantizers.spec import check_codes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +91,7 @@ class LFQ(Quantizer):
         if self.config.spherical:
             latents = F.normalize(latents, dim=-1)
         codes = self.encode(latents)
-        chosen = self.lookup(codes)
+        chosen = self._corners(latents > 0)
         weight, flat = self.config.weight, latents.flatten(0, 1)
         losses = {
             "commitment": weight * self.config.beta * F.mse_loss(latents, chosen),
@@ -103,8 +104,12 @@ class LFQ(Quantizer):
         return ((latents > 0) * self.strides).sum(-1)
 
     def lookup(self, codes: Int[Tensor, "*b"]) -> Float[Tensor, "*b d"]:
-        """Corners, from the bits of `codes`."""
-        return ((codes[..., None] // self.strides % 2).float() * 2 - 1) * self.corner
+        """Corners, from the bits of `codes`. Raises ValueError for codes outside the alphabet."""
+        check_codes(codes, self.spec)
+        return self._corners(codes[..., None] // self.strides % 2)
+
+    def _corners(self, bits: Shaped[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
+        return (bits.float() * 2 - 1) * self.corner
 
     @property
     def corner(self) -> float:

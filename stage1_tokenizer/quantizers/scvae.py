@@ -14,7 +14,7 @@ from common.processes import gather_over_processes
 from stage1_tokenizer.quantizers.assignments import NO_BATCH, refuse_half
 from stage1_tokenizer.quantizers.base import Quantized, Quantizer, keywords_of
 from stage1_tokenizer.quantizers.chunks import scores_at_once
-from stage1_tokenizer.quantizers.spec import CodeSpec
+from stage1_tokenizer.quantizers.spec import CodeSpec, check_codes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +116,8 @@ class SCVAE(Quantizer):
         return torch.cat(codes).reshape(*latents.shape[:-1], self.spec.levels)
 
     def lookup(self, codes: Int[Tensor, "*b levels"]) -> Float[Tensor, "*b d"]:
-        """The sum that the codes alone tell of."""
+        """The sum that the codes alone tell of. Raises ValueError for codes outside their alphabets."""
+        check_codes(codes, self.spec)
         atoms, values = codes[..., 0::2], codes[..., 1::2]
         middle = self.config.values // 2
         coefficients = (values - middle) * (self.largest.float() / middle)

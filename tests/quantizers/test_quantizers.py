@@ -55,6 +55,17 @@ def test_no_vectors_have_no_codes(case: Case) -> None:
 
 
 @every
+@pytest.mark.parametrize("code", [-1, 10**6])
+def test_a_code_outside_the_alphabet_has_no_vector(case: Case, code: int) -> None:
+    quantizer = case.make()
+    for level in range(quantizer.spec.levels):
+        codes = torch.zeros(2, quantizer.spec.levels, dtype=torch.int64)
+        codes[0, level] = code
+        with pytest.raises((ValueError, IndexError)):
+            quantizer.lookup(codes if quantizer.spec.levels > 1 else codes[:, 0])
+
+
+@every
 def test_integers_alone_give_the_quantized_latents(case: Case) -> None:
     codes_decode_to_latents(case.make, case.soft)
     assert case.make().spec.discrete == case.exact
