@@ -121,17 +121,19 @@ class Affine(Quantizer):
         2 s / d (scale c + shift - mean) scale: the distance shrinks by one factor in every step.
         """
         rate = 2 * self.config.inner_rate / self.config.code_dim
-        factor = (1 - rate * frequencies[:, None] * self._scale().square()).clamp_min(0)
+        factor = (1 - rate * frequencies[:, None] * self._effective_scale().square()).clamp_min(0)
         return 1 - factor**self.config.inner_steps
 
     def _unmoved(self, codebook: Float[Tensor, "k d"]) -> Float[Tensor, "k d"]:
         """The codes that scale and shift take to `codebook`; a scale near zero counts as 1e-3."""
-        scale = self._scale()
+        scale = self._effective_scale()
         scale = torch.where(scale.abs() < 1e-3, 1e-3, scale)
         return (codebook - self.config.affine_rate * self.shift) / scale
 
     def _moved(self, codes: Float[Tensor, "*k d"]) -> Float[Tensor, "*k d"]:
-        return self._scale() * codes.float() + self.config.affine_rate * self.shift.float()
+        return (
+            self._effective_scale() * codes.float() + self.config.affine_rate * self.shift.float()
+        )
 
-    def _scale(self) -> Float[Tensor, " d"]:
+    def _effective_scale(self) -> Float[Tensor, " d"]:
         return 1 + self.config.affine_rate * self.scale.float()

@@ -94,13 +94,14 @@ class CVQ(Quantizer):
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """The running usage, and each code's way to its anchor, which is short where the usage is not 0."""
+        """The running usage u, and a step alpha = exp(-10 K u / (1 - gamma) - 0.001) of each code to its anchor, which
+        is short where u is not 0."""
         size, decay = self.config.codebook_size, self.config.decay
         counts, _ = self._assignments.counts_and_sums(size, self.usage.dtype)
         self.usage.lerp_(counts / counts.sum().clamp_min(1), 1 - decay)
-        way = torch.exp(-10 * size * self.usage / (1 - decay) - 1e-3)
+        alpha = torch.exp(-10 * size * self.usage / (1 - decay) - 1e-3)
         anchors = torch.where(counts.sum() > 0, self._anchors(), self.table)
-        self.table.lerp_(anchors, way[:, None])
+        self.table.lerp_(anchors, alpha[:, None])
         self.counter.advance()
         self._assignments.clear()
 

@@ -14,7 +14,7 @@ from stage1_tokenizer.quantizers.base import Quantized, Quantizer, keywords_of
 from stage1_tokenizer.quantizers.chunks import in_chunks
 from stage1_tokenizer.quantizers.codebook_init import random_codebook
 from stage1_tokenizer.quantizers.losses import entropy
-from stage1_tokenizer.quantizers.search import most_alike
+from stage1_tokenizer.quantizers.search import max_inner_product
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,7 @@ class IBQ(Quantizer):
 
     def choose(self, latents: Float[Tensor, "*b d"]) -> Int[Tensor, "*b"]:
         """The codes of the largest dot products."""
-        return most_alike(latents, self.codebook)
+        return max_inner_product(latents, self.codebook)
 
 
 def by_index(

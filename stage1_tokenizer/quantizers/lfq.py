@@ -122,31 +122,31 @@ class LFQ(Quantizer):
         p is proportional to exp(2 z . c / temperature): independent bits with log odds 4 z |c| / temperature,
         where |c| is the size of a corner's channels.
         """
-        odds = 4 * self.corner * latents / self.config.temperature
-        groups = odds.tensor_split(-(-odds.shape[1] // self.config.group_bits), dim=1)
+        logits = 4 * self.corner * latents / self.config.temperature
+        groups = logits.tensor_split(-(-logits.shape[1] // self.config.group_bits), dim=1)
         batch = torch.stack([entropy(average_over_processes(mean_joint(part))) for part in groups])
-        return bit_entropy(odds).sum(1).mean() - batch.sum()
+        return binary_entropy(logits).sum(1).mean() - batch.sum()
 
 
-def bit_entropy(odds: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-    """Entropy in nats of a bit with these log odds."""
-    size = odds.abs()  # of the same entropy, with exponentials that are all below 1
+def binary_entropy(logits: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    """Entropy in nats of a bit with these logits, its log odds."""
+    size = logits.abs()  # of the same entropy, with exponentials that are all below 1
     return torch.log1p(torch.exp(-size)) + size * torch.sigmoid(-size)
 
 
-def mean_joint(odds: Float[Tensor, "n g"]) -> Float[Tensor, " k"]:
+def mean_joint(logits: Float[Tensor, "n g"]) -> Float[Tensor, " k"]:
     """The mean over vectors of the joint distribution of g independent bits, the first most significant.
 
     It is the product of the first half's N x 2^(g/2) matrix with the second half's.
     """
-    first, second = (joint(part) for part in odds.tensor_split(2, dim=1))
-    return (first.T @ second).flatten() / len(odds)
+    first, second = (joint(part) for part in logits.tensor_split(2, dim=1))
+    return (first.T @ second).flatten() / len(logits)
 
 
-def joint(odds: Float[Tensor, "n g"]) -> Float[Tensor, "n k"]:
+def joint(logits: Float[Tensor, "n g"]) -> Float[Tensor, "n k"]:
     """The joint distribution of g independent bits of each vector; 1 where g is 0."""
-    probabilities = odds.new_ones(len(odds), 1)
-    for bit in odds.unbind(1):
+    probabilities = logits.new_ones(len(logits), 1)
+    for bit in logits.unbind(1):
         pair = torch.stack([torch.sigmoid(-bit), torch.sigmoid(bit)], dim=1)
         probabilities = rearrange(probabilities[:, :, None] * pair[:, None], "n k two -> n (k two)")
     return probabilities

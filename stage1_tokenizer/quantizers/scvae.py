@@ -105,7 +105,9 @@ class SCVAE(Quantizer):
         sparse = latents.new_zeros(*latents.shape[:-1], self.config.atoms)
         for _ in range(self.config.iterations):
             left = latents - sparse @ dictionary
-            sparse = shrunk(sparse + step * (left @ dictionary.T), step * self.config.sparsity)
+            sparse = soft_threshold(
+                sparse + step * (left @ dictionary.T), step * self.config.sparsity
+            )
         return sparse
 
     def choose(self, latents: Float[Tensor, "*b d"]) -> Int[Tensor, "*b levels"]:
@@ -164,6 +166,8 @@ def cosines(atoms: int, code_dim: int) -> Float[Tensor, "k d"]:
     return F.normalize(vectors, dim=1).float()
 
 
-def shrunk(values: Float[Tensor, "*b k"], threshold: Float[Tensor, ""]) -> Float[Tensor, "*b k"]:
+def soft_threshold(
+    values: Float[Tensor, "*b k"], threshold: Float[Tensor, ""]
+) -> Float[Tensor, "*b k"]:
     """Each value brought nearer to zero by the threshold, or to zero (soft thresholding)."""
     return values - values.clamp(-threshold, threshold)

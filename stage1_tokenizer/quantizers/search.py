@@ -34,7 +34,7 @@ def nearest(
 
 @part("search")
 @torch.no_grad()
-def most_alike(
+def max_inner_product(
     latents: Float[Tensor, "*b d"], codebook: Float[Tensor, "k d"], tile: int | None = None
 ) -> Int[Tensor, "*b"]:
     """The code with the largest dot product; of equal ones, but for rounding, the lowest. Always in float32."""

@@ -55,7 +55,7 @@ class WAE(Quantizer):
         """Codes, quantized latents and the transport's cost."""
         codes, flat = self.encode(latents), latents.flatten(0, 1)
         some = flat if len(flat) <= self.config.most_vectors else flat[self._some(flat)]
-        plan = transport(some, self.codebook, self.config.epsilon, self.config.iterations)
+        plan = sinkhorn(some, self.codebook, self.config.epsilon, self.config.iterations)
         cost = transport_cost(some, self.codebook, plan) / self.config.code_dim
         losses = {"transport": self.config.weight * cost}
         estimated = straight_through(latents, self.lookup(codes))
@@ -70,7 +70,7 @@ class WAE(Quantizer):
 
 
 @torch.no_grad()
-def transport(
+def sinkhorn(
     latents: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"], epsilon: float, iterations: int
 ) -> Float[Tensor, "n k"]:
     """The plan between equally heavy vectors and equally heavy codes, by Sinkhorn's algorithm in logs.

@@ -23,14 +23,14 @@ def test_cvq_moves_unused_codes_to_anchors_and_leaves_used_ones() -> None:
         upkeep_step(cvq, latents)
         usage = 0.01 * counts / 400
         torch.testing.assert_close(cvq.usage, usage)
-        way = torch.exp(-10 * 8 * usage / 0.01 - 1e-3)
-        assert way[5] > 0.99
-        assert (cvq.table - before)[way < 1e-4].abs().max() < 1e-2
-        landed = before[5] + (cvq.table[5] - before[5]) / way[5]
+        alpha = torch.exp(-10 * 8 * usage / 0.01 - 1e-3)
+        assert alpha[5] > 0.99
+        assert (cvq.table - before)[alpha < 1e-4].abs().max() < 1e-2
+        landed = before[5] + (cvq.table[5] - before[5]) / alpha[5]
         assert torch.cdist(landed[None], latents).min() < 1e-3
         if anchor == "closest":
             nearest = latents[torch.cdist(before[5:6], latents).argmin()]
-            torch.testing.assert_close(cvq.table[5], before[5].lerp(nearest, way[5]))
+            torch.testing.assert_close(cvq.table[5], before[5].lerp(nearest, alpha[5]))
 
 
 def test_the_closest_vector_is_that_of_brute_force() -> None:

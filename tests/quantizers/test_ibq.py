@@ -9,7 +9,7 @@ from torch import Tensor
 from stage1_tokenizer.quantizers import IBQ
 from stage1_tokenizer.quantizers.ibq import by_index, entropy_term
 from stage1_tokenizer.quantizers.losses import entropy
-from stage1_tokenizer.quantizers.search import most_alike
+from stage1_tokenizer.quantizers.search import max_inner_product
 
 
 def doubles(*shape: int, seed: int) -> Tensor:
@@ -47,9 +47,9 @@ def test_entropies_in_chunks_are_the_dense_ones(tile: int | None) -> None:
 def test_codes_have_the_largest_dot_product(tile: int | None) -> None:
     latents, codebook = doubles(80, 4, seed=3).detach(), doubles(50, 4, seed=4).detach()
     products = latents @ codebook.T
-    actual = products.gather(1, most_alike(latents, codebook, tile)[:, None])[:, 0]
+    actual = products.gather(1, max_inner_product(latents, codebook, tile)[:, None])[:, 0]
     torch.testing.assert_close(actual, products.amax(1), atol=1e-5, rtol=1e-5)
-    assert most_alike(torch.eye(2), torch.eye(2).repeat(3, 1), tile).tolist() == [0, 1]
+    assert max_inner_product(torch.eye(2), torch.eye(2).repeat(3, 1), tile).tolist() == [0, 1]
 
 
 def test_each_loss_is_its_formula() -> None:

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 import vector_quantize_pytorch as library
 
 from stage1_tokenizer.quantizers import LFQ, LFQConfig
-from stage1_tokenizer.quantizers.lfq import bit_entropy, mean_joint
+from stage1_tokenizer.quantizers.lfq import binary_entropy, mean_joint
 from stage1_tokenizer.quantizers.losses import entropy
 from stage1_tokenizer.quantizers.search import nearest
 
@@ -34,7 +34,7 @@ def test_lfqs_entropies_are_the_dense_ones(bits: int) -> None:
     quantizer = LFQ(codebook_size=2**bits, temperature=1.0)
     latents = torch.randn(200, bits, dtype=torch.float64).mul(0.7).requires_grad_()
     each, batch = dense_entropies(latents, quantizer)
-    torch.testing.assert_close(bit_entropy(4 * latents).sum(1).mean(), each)
+    torch.testing.assert_close(binary_entropy(4 * latents).sum(1).mean(), each)
     torch.testing.assert_close(entropy(mean_joint(4 * latents)), batch)
     (expected,) = torch.autograd.grad(each - batch, latents)
     (actual,) = torch.autograd.grad(quantizer.entropy_term(latents), latents)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from stage1_tokenizer.quantizers.search import COLUMNS, most_alike, nearest
+from stage1_tokenizer.quantizers.search import COLUMNS, max_inner_product, nearest
 
 # of the switch, on its way back
 pytestmark = pytest.mark.filterwarnings("ignore:TF32 acceleration")
@@ -100,7 +100,7 @@ def test_of_many_equal_scores_the_lowest_code_wins(
     with torch.backends.mkldnn.flags(enabled=onednn):
         assert torch.equal(nearest(latents, codebook, tile), dense(latents, codebook))
         wanted = (latents @ codebook.T).argmax(1)
-        assert torch.equal(most_alike(latents, codebook, tile), wanted)
+        assert torch.equal(max_inner_product(latents, codebook, tile), wanted)
 
 
 @pytest.mark.parametrize("dim", [8, 128, 512])
