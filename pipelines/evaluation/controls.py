@@ -13,6 +13,7 @@ from torch import Tensor
 
 from common.codes import code_sequences, read_codes
 from common.seeding import epoch_order, generator_at
+from pipelines.evaluation.comparison import Comparison, distances
 from pipelines.evaluation.features import Extractor, Features, Reference, References
 from pipelines.evaluation.fidelity import distance, metric_name
 from pipelines.evaluation.table import Metric, Metrics, Unavailable
@@ -139,23 +140,19 @@ def scrambled_clip(waveform: Float[Tensor, " t"], index: int) -> Float[Tensor, "
 
 def train_to_train(references: Sequence[References[Any]]) -> Metrics:
     """The Frechet distance of the training items to themselves, by each extractor's features: 0 but for rounding."""
-    return {
-        f"{metric_name('FID', each.extractor)} vs train": distance(
-            each.train.features, each.train, each.extractor
-        )
-        for each in references
-    }
+    return distances([Comparison(each.train.features, each) for each in references], "train")
 
 
-def shares(
-    sets: Mapping[str, Sequence[Features]], references: Sequence[References[Any]], seed: int
-) -> Metrics:
-    """The share of the way from bigrams to reconstructions, by each extractor; `sets` have features by each."""
+def shares(sets: Mapping[str, Sequence[Comparison[Any]]], seed: int) -> Metrics:
+    """The share of the way from bigrams to reconstructions, by each extractor; `sets` are compared by each."""
     return {
-        metric_name("share of the way", each.extractor): share_of_the_way(
-            {name: sides[i] for name, sides in sets.items()}, each.train, each.extractor, seed
+        metric_name("share of the way", each.real.extractor): share_of_the_way(
+            {name: by_extractor[i].features for name, by_extractor in sets.items()},
+            each.real.train,
+            each.real.extractor,
+            seed,
         )
-        for i, each in enumerate(references)
+        for i, each in enumerate(sets["samples"])
     }
 
 

@@ -1,6 +1,6 @@
 """Distances between sets of items by their features: torch-fidelity's, where it has them, by its own functions."""
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -40,13 +40,17 @@ def frechet_distance(a: dict[str, Any], b: dict[str, Any]) -> float:
     return max(fid_statistics_to_metric(a, b, verbose=False)[KEY_METRIC_FID], 0.0)
 
 
-def metric_name(metric: str, extractor: Extractor) -> str:
-    """The metric's usual name where the network it is defined with made it, else one that names the extractor."""
+def metric_name(metric: str, extractor: Extractor, against: str | None = None) -> str:
+    """The metric's usual name where the network it is defined with made it, else one that names the extractor.
+
+    `against` names what a distance is measured to.
+    """
+    beside = "" if against is None else f" vs {against}"
     if (metric, extractor.name) == ("FID", DINO):
-        return "FDD"
-    if (metric, extractor.name) == ("CMMD", CLIP):
-        return "CMMD"
-    return metric if extractor.published else f"{metric.replace('FID', 'FD')}({extractor.name})"
+        return f"FDD{beside}"
+    if extractor.published or (metric, extractor.name) == ("CMMD", CLIP):
+        return f"{metric}{beside}"
+    return f"{metric.replace('FID', 'FD')}({extractor.name}){beside}"
 
 
 def distance(items: Features, real: Reference, extractor: Extractor) -> Metric:
@@ -208,10 +212,12 @@ def provenance(items: Features, real: Reference | None, extractor: Extractor) ->
     return about
 
 
+@runtime_checkable
 class Classifier(Extractor, Protocol):
     """An extractor that also names classes."""
 
     classes: tuple[str, ...]
+    """Empty where it has not learned any."""
 
 
 def label_accuracy(

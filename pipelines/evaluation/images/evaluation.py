@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from common.images import ROUNDING, from_uint8, to_uint8
 from common.seeding import epoch_order
+from pipelines.evaluation.comparison import Comparison, distances, label_accuracies
 from pipelines.evaluation.config import ScoreImagesConfig
 from pipelines.evaluation.controls import (
     code_tables,
@@ -20,15 +22,12 @@ from pipelines.evaluation.controls import (
     train_to_train,
 )
 from pipelines.evaluation.examples import Examples
-from pipelines.evaluation.extractors import NO_CLASSIFIER
-from pipelines.evaluation.features import Extractor, Features, References, limited, statistics
+from pipelines.evaluation.features import Features, References, limited, statistics
 from pipelines.evaluation.fidelity import (
     clip_distance,
-    distance,
     distance_to_file,
     inception_score,
     kernel_distance,
-    label_accuracy,
     metric_name,
     nearest_distance,
     precision_recall,
@@ -36,6 +35,7 @@ from pipelines.evaluation.fidelity import (
 from pipelines.evaluation.images.data import Batch, image_batches, sampled_images
 from pipelines.evaluation.images.extractors import (
     ClassifierExtractor,
+    ImageExtractor,
     InceptionExtractor,
     choose_extractors,
     extract,
@@ -54,6 +54,9 @@ from pipelines.evaluation.report import Figure
 from pipelines.evaluation.statistics_files import Statistics, read_statistics, write_statistics
 from pipelines.evaluation.table import Metric, Metrics, Unavailable
 from stage1_tokenizer.images.data import load_images
+
+LABEL_ACCURACY = "label accuracy"
+ImageComparison = Comparison[ImageExtractor]
 
 
 class ImageEvaluation:
@@ -89,12 +92,10 @@ class ImageEvaluation:
         lpips = load_lpips(size, config.allow_download, reconstructor.device)
         self.reconstruction_metrics = ReconstructionMetrics(lpips)
         self.examples = Examples(SHOWN)
-        """Originals and their reconstructions; `metrics` makes these and the next."""
-        self.features: dict[str, list[Features]] = {}
-        """Of reconstructions and samples, by each extractor."""
-        self.published_side = self.side_of(self.published) if self.published else 0
+        """Originals and their reconstructions, from when `sets` is first asked for."""
+        self.published_place = self.place_of(self.published) if self.published else 0
 
-    def side_of(self, published: Statistics) -> int:
+    def place_of(self, published: Statistics) -> int:
         """The place of the first extractor that a file of statistics fits. Raises ValueError where it fits none."""
         for i, each in enumerate(self.references):
             if published.fits(each.extractor, each.train.features.features.shape[1]):
@@ -111,30 +112,35 @@ class ImageEvaluation:
 
     def metrics(self) -> dict[str, Metrics]:
         """The metrics of each row of the table."""
-        sets = {name: extract(self.extractors, batches) for name, batches in self.sets()}
-        self.features = {name: sets[name] for name in ("reconstruction", "samples") if name in sets}
-        rows = {name: self.to_train(features) for name, features in sets.items()}
+        rows = {name: self.to_train(by_extractor) for name, by_extractor in self.sets.items()}
+        rebuilt, classes = self.sets["reconstruction"], self.heldout.classes
         rows["reconstruction"] = (
             self.reconstruction_metrics.compute()
             | self.reconstructor.metrics()
-            | self.to_heldout(sets["reconstruction"])
+            | distances(rebuilt[:1], "held-out")
             | rows["reconstruction"]
-            | self.accuracies(sets["reconstruction"], self.heldout.classes)
+            | label_accuracies(rebuilt, classes, LABEL_ACCURACY)
         )
         if self.sampled:
             labelled = self.sampling["labels"] is not None
-            classes = tuple(self.sampling["classes"] or ()) if labelled else ()
-            rows["samples"] |= self.of_originals(sets["samples"], classes)
-            rows["samples"] |= shares(sets, self.references, self.config.seed)
-        real = [each.heldout.features for each in self.references]
-        rows["held-out vs train"] = self.to_train(real) | self.of_originals(
-            real, self.heldout.classes
-        )
+            sampled_classes = tuple(self.sampling["classes"] or ()) if labelled else ()
+            rows["samples"] |= self.of_originals(self.sets["samples"], sampled_classes)
+            rows["samples"] |= shares(self.sets, self.config.seed)
+        real = [Comparison(each.heldout.features, each) for each in self.references]
+        rows["held-out vs train"] = self.to_train(real) | self.of_originals(real, classes)
         rows["train vs train"] = train_to_train(self.references)
         return rows
 
-    def sets(self) -> Iterator[tuple[str, Iterator[Batch]]]:
-        """The images of each row but those of real ones; the controls of samples have as many, if so many are held out."""
+    @cached_property
+    def sets(self) -> dict[str, list[ImageComparison]]:
+        """Each set but the real images, by each extractor; the reconstructions are measured on the way."""
+        return {
+            name: [*map(Comparison, extract(self.extractors, batches), self.references)]
+            for name, batches in self.batches()
+        }
+
+    def batches(self) -> Iterator[tuple[str, Iterator[Batch]]]:
+        """The images of each set but the real ones; the controls of samples have as many, if so many are held out."""
         size, seed = self.config.batch_size, self.config.seed
         yield "reconstruction", self.reconstructions()
         if not self.sampled:
@@ -174,51 +180,48 @@ class ImageEvaluation:
             pairs = zip(batch.images, batch.indices.tolist(), strict=True)
             yield replace(batch, images=torch.stack([scrambled_image(*pair) for pair in pairs]))
 
-    def to_train(self, sides: Sequence[Features]) -> Metrics:
-        """The distances of any set to the training images, by each extractor's features of it."""
-        real, extractor, seed = self.references[0].train, self.extractors[0], self.config.seed
-        precision, recall = precision_recall(sides[0], real, extractor, seed)
-        frechet: Metrics = {
-            self.name("FID", each.extractor): distance(side, each.train, each.extractor)
-            for side, each in zip(sides, self.references, strict=True)
-        }
+    def to_train(self, by_extractor: Sequence[ImageComparison]) -> Metrics:
+        """The distances of any set to the training images."""
+        first, seed = by_extractor[0], self.config.seed
+        extractor, sides = first.real.extractor, (first.features, first.real.train)
+        precision, recall = precision_recall(*sides, extractor, seed)
         embedded: Metrics = {
-            self.name("CMMD", each.extractor): clip_distance(side, each.train, each.extractor, seed)
-            for side, each in zip(sides, self.references, strict=True)
-            if isinstance(each.extractor, HubExtractor) and each.extractor.is_clip
+            metric_name("CMMD", clip, "train"): clip_distance(
+                each.features, each.real.train, clip, seed
+            )
+            for each in by_extractor
+            if isinstance(clip := each.real.extractor, HubExtractor) and clip.is_clip
         }
         return (
-            frechet
-            | self.to_published(sides)
+            distances(by_extractor, "train")
+            | self.to_published(by_extractor)
             | embedded
             | {
-                self.name("KID", extractor): kernel_distance(sides[0], real, extractor, seed),
+                metric_name("KID", extractor, "train"): kernel_distance(*sides, extractor, seed),
                 metric_name("precision", extractor): precision,
                 metric_name("recall", extractor): recall,
             }
         )
 
-    def to_published(self, sides: Sequence[Features]) -> Metrics:
+    def to_published(self, by_extractor: Sequence[ImageComparison]) -> Metrics:
         """The distance to the Gaussian of the file that `statistics` names; nothing without one."""
         if self.published is None:
             return {}
-        items, extractor = sides[self.published_side], self.extractors[self.published_side]
-        key = self.name("FID", extractor, self.published.path.name)
-        return {key: distance_to_file(items, self.published, extractor)}
+        compared = by_extractor[self.published_place]
+        extractor = compared.real.extractor
+        key = metric_name("FID", extractor, self.published.path.name)
+        return {key: distance_to_file(compared.features, self.published, extractor)}
 
-    def to_heldout(self, sides: Sequence[Features]) -> Metrics:
-        """The Frechet distance of reconstructions to their originals."""
-        real, extractor = self.references[0].heldout, self.extractors[0]
-        return {self.name("FID", extractor, "held-out"): distance(sides[0], real, extractor)}
-
-    def of_originals(self, sides: Sequence[Features], classes: tuple[str, ...]) -> Metrics:
+    def of_originals(
+        self, by_extractor: Sequence[ImageComparison], classes: tuple[str, ...]
+    ) -> Metrics:
         """What can be said of images that are no copies of others; `classes` name their labels."""
-        real, extractor = self.references[0].train, self.extractors[0]
-        nearest = metric_name("nearest train image", extractor)
+        items, real = by_extractor[0].features, by_extractor[0].real
+        nearest = metric_name("nearest train image", real.extractor)
         return {
-            metric_name("IS", extractor): self.inception_score(sides[0]),
-            **self.accuracies(sides, classes),
-            nearest: nearest_distance(sides[0], real, extractor),
+            metric_name("IS", real.extractor): self.inception_score(items),
+            **label_accuracies(by_extractor, classes, LABEL_ACCURACY),
+            nearest: nearest_distance(items, real.train, real.extractor),
         }
 
     def inception_score(self, items: Features) -> Metric | Unavailable:
@@ -231,39 +234,27 @@ class ImageEvaluation:
     def write_statistics(self, folder: Path) -> None:
         """Writes mu and sigma of real images, reconstructions and samples by each extractor's features."""
         for i, each in enumerate(self.references):
-            sets = {name: (sides[i], statistics(sides[i])) for name, sides in self.features.items()}
-            sets |= {
+            sets = {
                 real.name: (real.features, real.statistics) for real in (each.train, each.heldout)
             }
+            for name in ("reconstruction", "samples"):
+                if name in self.sets:
+                    items = self.sets[name][i].features
+                    sets[name] = items, statistics(items)
             for name, (items, gaussian) in sets.items():
                 path = folder / f"{each.extractor.name}-{name}.npz"
                 write_statistics(path, gaussian, each.extractor, len(items))
 
-    def accuracies(self, sides: Sequence[Features], classes: tuple[str, ...]) -> Metrics:
-        """Label accuracy by each classifier."""
-        metrics: Metrics = {}
-        for extractor, side in zip(self.extractors, sides, strict=True):
-            if isinstance(extractor, ClassifierExtractor):
-                name = "label accuracy" + (f" ({extractor.name})" if metrics else "")
-                metrics[name] = label_accuracy(extractor, side, classes)
-        missing = NO_CLASSIFIER if classes else Unavailable("there are no labels")
-        return metrics or {"label accuracy": missing}
-
-    def name(self, metric: str, extractor: Extractor, against: str = "train") -> str:
-        """The name of a distance in the table."""
-        return f"{metric_name(metric, extractor)} vs {against}"
-
     def figures(self) -> list[Figure]:
         """Samples, reconstructions, and the samples' nearest training images."""
+        sets = self.sets  # which fills the examples
         reconstructions = reconstructions_figure(self.examples.chosen())
         if self.sampled is None:
             return [reconstructions]
         return [
             samples_figure(self.sampled, self.sampling),
             reconstructions,
-            neighbours_figure(
-                self.sampled, self.features["samples"][0], self.references[0], self.train
-            ),
+            neighbours_figure(self.sampled, sets["samples"][0], self.train),
         ]
 
     def data(self) -> dict[str, dict[str, Any]]:

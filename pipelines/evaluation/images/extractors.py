@@ -193,11 +193,11 @@ def extract(
     for batch in tqdm(batches, desc="features", total=total, leave=False, disable=None):
         for extractor, own in zip(extractors, parts, strict=True):
             own.append((*extractor.extract(batch.images), batch.indices, batch.labels))
-    sides = []
+    by_extractor = []
     for own in parts:
         features, logits, *places = (torch.cat(part).cpu() for part in zip(*own, strict=True))
-        sides.append(Features(features.float(), logits.float(), *places))
-    return sides
+        by_extractor.append(Features(features.float(), logits.float(), *places))
+    return by_extractor
 
 
 def reference(

@@ -9,7 +9,8 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from common.images import from_uint8, save_grid
-from pipelines.evaluation.features import Features, References
+from pipelines.evaluation.comparison import Comparison
+from pipelines.evaluation.features import Features
 from pipelines.evaluation.fidelity import nearest
 from pipelines.evaluation.images.data import SampledImages, image_batches, select
 from pipelines.evaluation.images.extractors import ImageExtractor
@@ -58,12 +59,10 @@ def reconstructions_figure(
 
 
 def neighbours_figure(
-    sampled: SampledImages,
-    features: Features,
-    real: References[ImageExtractor],
-    train: ImageDataset,
+    sampled: SampledImages, compared: Comparison[ImageExtractor], train: ImageDataset
 ) -> Figure:
     """The first samples above the training images nearest to them in feature space."""
+    features, real = compared.features, compared.real
     count = min(SHOWN, len(features))
     first = Features(**{name: value[:count] for name, value in vars(features).items()})
     wide = min(NEIGHBOURS, len(real.train.features))

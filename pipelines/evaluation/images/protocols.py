@@ -17,6 +17,7 @@ from torchvision.transforms.v2 import functional as TF
 from common.images import from_uint8, to_pil
 from common.seeding import generator_at
 from pipelines.evaluation.features import Reference, statistics
+from pipelines.evaluation.fidelity import metric_name
 from pipelines.evaluation.images.data import Batch, image_batches
 from pipelines.evaluation.images.evaluation import ImageEvaluation
 from pipelines.evaluation.images.extractors import ImageExtractor, InceptionExtractor, extract
@@ -61,7 +62,7 @@ def subjects(evaluation: ImageEvaluation) -> Iterator[Subject]:
         "reconstruction",
         lambda: rebuilt(evaluation, lambda x: x.round()),
         lambda: rebuilt(evaluation, torch.floor),
-        evaluation.features["reconstruction"][0].features,
+        evaluation.sets["reconstruction"][0].features.features,
         real.heldout,
         real.train,
     )
@@ -71,7 +72,7 @@ def subjects(evaluation: ImageEvaluation) -> Iterator[Subject]:
             "samples",
             lambda: sampled.batches(size),
             lambda: changed(sampled.batches(size), lowered),
-            evaluation.features["samples"][0].features,
+            evaluation.sets["samples"][0].features.features,
             real.train,
             real.heldout,
         )
@@ -80,7 +81,7 @@ def subjects(evaluation: ImageEvaluation) -> Iterator[Subject]:
 def outcomes(subject: Subject, evaluation: ImageEvaluation) -> Iterator[Outcome]:
     """The distance as scored, then by each protocol that differs in one thing."""
     extractor, seed = evaluation.extractors[0], evaluation.config.seed
-    metric = evaluation.name("FID", extractor, subject.real.name)
+    metric = metric_name("FID", extractor, subject.real.name)
     target = Target.of(subject.real.statistics)
     base = distances(subject.features, target, seed)
 
@@ -129,7 +130,7 @@ def gaussians(
         f"compared with {len(real) // 2:,} of {len(real):,} {subject.real.name} images",
         statistics(half_real),
     )
-    if evaluation.published is not None and evaluation.published_side == 0:
+    if evaluation.published is not None and evaluation.published_place == 0:
         published = evaluation.published
         yield f"compared with {published.path.name}", published.gaussian
     dataset = evaluation.train if subject.real.name == "train" else evaluation.heldout

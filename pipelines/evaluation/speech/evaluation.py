@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from common.seeding import epoch_order
+from pipelines.evaluation.comparison import Comparison, distances
 from pipelines.evaluation.config import ScoreSpeechConfig
 from pipelines.evaluation.controls import (
     code_tables,
@@ -44,11 +45,9 @@ from pipelines.evaluation.speech.figures import (
 from pipelines.evaluation.speech.packages import MissingPackageError
 from pipelines.evaluation.speech.rows import (
     ClipSet,
-    Comparison,
     as_set,
     bitrate,
     closeness,
-    distances,
     heldout_bits,
     sound,
     to_train,
@@ -106,14 +105,14 @@ class SpeechEvaluation:
 
     def extracted(self, clips: Clips) -> ClipSet:
         """Clips and their features by each extractor."""
-        sides = (Comparison(real.extractor.extract(clips), real) for real in self.references)
-        return ClipSet(clips, tuple(sides))
+        compared = (Comparison(real.extractor.extract(clips), real) for real in self.references)
+        return ClipSet(clips, tuple(compared))
 
     def metrics(self) -> dict[str, Metrics]:
         """The metrics of each row of the table."""
         config, networks = self.config, (self.utmos, self.whisper, self.config.slow_count)
-        sides = tuple(Comparison(each.heldout.features, each) for each in self.references)
-        real, train = ClipSet(self.real["held-out"], sides), self.real["train"]
+        compared = tuple(Comparison(each.heldout.features, each) for each in self.references)
+        real, train = ClipSet(self.real["held-out"], compared), self.real["train"]
         rebuilt = self.extracted(self.reconstructions)
         rows = {
             "ground truth": sound(real, *networks),
@@ -121,19 +120,19 @@ class SpeechEvaluation:
             | bitrate(self.reconstructor)
             | self.reconstructor.metrics()
             | sound(rebuilt, *networks)
-            | distances(rebuilt, "held-out")
+            | distances(rebuilt.by_extractor, "held-out")
             | to_train(rebuilt, config.seed),
         }
         if self.sampled:
             samples = self.extracted(self.sampled)
             controls = {name: self.extracted(clips) for name, clips in self.controls()}
             sets = {"samples": samples, "reconstruction": rebuilt} | controls
-            features = {name: each.features for name, each in sets.items()}
+            by_extractor = {name: each.by_extractor for name, each in sets.items()}
             rows["samples"] = (
                 {"held-out bits per second of audio": heldout_bits(config.prior_run)}
                 | sound(samples, *networks)
                 | as_set(samples, train, config.seed)
-                | shares(features, self.references, config.seed)
+                | shares(by_extractor, config.seed)
             )
             rows |= {name: to_train(control, config.seed) for name, control in controls.items()}
         rows["held-out vs train"] = as_set(real, train, config.seed)

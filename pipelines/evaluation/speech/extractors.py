@@ -44,9 +44,8 @@ class ClassifierExtractor:
 
     published = False
 
-    def __init__(self, model: SpeechClassifier, *, is_trained: bool) -> None:
-        self.model, self.is_trained = model.eval(), is_trained
-        self.name, self.classes = model.config.name, model.config.classes
+    def __init__(self, model: SpeechClassifier, classes: tuple[str, ...]) -> None:
+        self.model, self.name, self.classes = model.eval(), model.config.name, classes
         self.sha256 = hashlib.sha256(save(model.state_dict())).hexdigest()
 
     @torch.no_grad()
@@ -75,7 +74,7 @@ def classifiers(
             f"classifier={folder} was trained at {rate} Hz, the tokenizer at {sample_rate}: train a "
             f"classifier with sample_rate={sample_rate}, or set classifier"
         )
-    return [ClassifierExtractor(model, is_trained=True) for model in models]
+    return [ClassifierExtractor(model, model.config.classes) for model in models]
 
 
 def untrained(
@@ -87,7 +86,7 @@ def untrained(
     )
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return ClassifierExtractor(SpeechClassifier(config).to(device), is_trained=False)
+        return ClassifierExtractor(SpeechClassifier(config).to(device), classes=())
 
 
 class VoiceExtractor:

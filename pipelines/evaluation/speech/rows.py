@@ -9,20 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from common.tracking import read_metrics
+from pipelines.evaluation.comparison import Comparison, distances, label_accuracies
 from pipelines.evaluation.config import Voicing
-from pipelines.evaluation.extractors import NO_CLASSIFIER
-from pipelines.evaluation.features import Features, References
-from pipelines.evaluation.fidelity import (
-    audio_distance,
-    distance,
-    label_accuracy,
-    metric_name,
-    nearest_distance,
-)
+from pipelines.evaluation.features import Features
+from pipelines.evaluation.fidelity import audio_distance, metric_name, nearest_distance
 from pipelines.evaluation.reconstruction import Reconstructor
 from pipelines.evaluation.speech.data import Clips
 from pipelines.evaluation.speech.extractors import (
-    ClassifierExtractor,
     SpeechExtractor,
     Utmos,
     VoiceExtractor,
@@ -47,12 +40,7 @@ NO_VOICES = Unavailable(
 )
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """The features of a set of clips, and those of the real clips by the same extractor."""
-
-    features: Features
-    real: References[SpeechExtractor]
+SpeechComparison = Comparison[SpeechExtractor]
 
 
 @dataclass(frozen=True)
@@ -60,18 +48,13 @@ class ClipSet:
     """Clips, and what the extractors make of them."""
 
     clips: Clips
-    sides: tuple[Comparison, ...]
-    """By each extractor, the first by all metrics."""
+    by_extractor: tuple[SpeechComparison, ...]
+    """The first by all metrics."""
 
     @property
-    def features(self) -> list[Features]:
-        """Those by each extractor."""
-        return [side.features for side in self.sides]
-
-    @property
-    def by_voice(self) -> Comparison | Unavailable:
+    def by_voice(self) -> SpeechComparison | Unavailable:
         """By resemblyzer's network of voices, the last where it is installed."""
-        last = self.sides[-1]
+        last = self.by_extractor[-1]
         return last if last.real.extractor.name == VoiceExtractor.name else NO_VOICES
 
 
@@ -104,7 +87,9 @@ def closeness(originals: ClipSet, rebuilt: ClipSet, voicing: Voicing, slow_count
     }
 
 
-def likeness(a: Comparison | Unavailable, b: Comparison | Unavailable) -> Metric | Unavailable:
+def likeness(
+    a: SpeechComparison | Unavailable, b: SpeechComparison | Unavailable
+) -> Metric | Unavailable:
     """The mean cosine of pairs of clips, by their voices."""
     if isinstance(a, Unavailable):
         return a
@@ -122,7 +107,7 @@ def sound(
     return {
         **dnsmos_opinions(clips, slow_count),
         "UTMOS": utmos_opinion(utmos, clips, slow_count),
-        **accuracies(scored),
+        **label_accuracies(scored.by_extractor, clips.classes, "label accuracy (classifier)"),
         "label accuracy (pocketsphinx)": recogniser_accuracy(clips),
         "word error rate (Whisper)": word_error_rate(whisper, clips, slow_count),
         "duration (s)": over_clips(clips.seconds),
@@ -152,18 +137,6 @@ def utmos_opinion(
     waveforms = spread(clips.waveforms, slow_count)
     opinions = (utmos.opinion(waveform, clips.sample_rate) for waveform in waveforms)
     return over_clips(opinions, extractor=utmos)
-
-
-def accuracies(scored: ClipSet) -> Metrics:
-    """Share of the clips that each classifier gives their label."""
-    metrics: Metrics = {}
-    for side in scored.sides:
-        classifier, classes = side.real.extractor, scored.clips.classes
-        if isinstance(classifier, ClassifierExtractor) and classifier.is_trained:
-            name = f"label accuracy ({classifier.name if metrics else 'classifier'})"
-            metrics[name] = label_accuracy(classifier, side.features, classes)
-    missing = NO_CLASSIFIER if scored.clips.classes else Unavailable("there are no labels")
-    return metrics or {"label accuracy (classifier)": missing}
 
 
 def recogniser_accuracy(clips: Clips) -> Metric | Unavailable:
@@ -211,53 +184,43 @@ def heldout_bits(prior_run: Path | None) -> Metric | Unavailable:
     )
 
 
-def distances(scored: ClipSet, against: str) -> Metrics:
-    """The Frechet distance to real clips by each extractor's features: FAD's formula."""
-    metrics: Metrics = {}
-    for side in scored.sides:
-        real = side.real.train if against == "train" else side.real.heldout
-        key = f"{metric_name('FID', side.real.extractor)} vs {against}"
-        metrics[key] = distance(side.features, real, side.real.extractor)
-    return metrics
-
-
 def to_train(scored: ClipSet, seed: int) -> Metrics:
-    """The Frechet distance to the training clips, and that of KAD, by each extractor's features."""
-    return distances(scored, "train") | {
-        f"{metric_name('KAD', side.real.extractor)} vs train": audio_distance(
-            side.features, side.real.train, side.real.extractor, seed
+    """The Frechet distance to the training clips, FAD's formula, and KAD's, by each extractor's features."""
+    return distances(scored.by_extractor, "train") | {
+        metric_name("KAD", each.real.extractor, "train"): audio_distance(
+            each.features, each.real.train, each.real.extractor, seed
         )
-        for side in scored.sides
+        for each in scored.by_extractor
     }
 
 
 def as_set(scored: ClipSet, train: Clips, seed: int) -> Metrics:
     """How clips that are no copies of others lie to the training clips."""
     metrics = to_train(scored, seed)
-    for side in scored.sides:
-        extractor = side.real.extractor
+    for each in scored.by_extractor:
+        extractor = each.real.extractor
         metrics[f"nearest train clip ({extractor.name})"] = nearest_distance(
-            side.features, side.real.train, extractor
+            each.features, each.real.train, extractor
         )
     return metrics | {"speaker similarity to the speaker's mean": to_speakers(scored, train)}
 
 
 def to_speakers(scored: ClipSet, train: Clips) -> Metric | Unavailable:
     """How like the mean training voice of their speakers clips sound."""
-    side, clips = scored.by_voice, scored.clips
-    if isinstance(side, Unavailable):
-        return side
+    voices, clips = scored.by_voice, scored.clips
+    if isinstance(voices, Unavailable):
+        return voices
     if not clips.speaker_names:
         return Unavailable("the clips name no speakers")
     # held-out speakers that training lacks have indices after the others
     count = max(len(clips.speaker_names), len(train.speaker_names))
-    means = speaker_means(side.real.train.features, train, count)
+    means = speaker_means(voices.real.train.features, train, count)
     trained = (means.norm(dim=1) > 0)[clips.speakers]
     if not trained.any():
         return Unavailable("none of the speakers has training clips")
-    own = side.features.features[trained]
+    own = voices.features.features[trained]
     cosines = F.cosine_similarity(own, means[clips.speakers[trained]])
-    return over_clips(cosines.tolist(), extractor=side.real.extractor)
+    return over_clips(cosines.tolist(), extractor=voices.real.extractor)
 
 
 def speaker_means(voices: Features, clips: Clips, count: int) -> Tensor:
