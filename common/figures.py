@@ -1,10 +1,12 @@
-"""Figures as PNG files: curves over the steps and the histogram of the codes."""
+"""Figures and their PNG: curves over the steps and the histogram of the codes."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
 import numpy as np
+from jaxtyping import Int
 from torch import Tensor
 
 from common.files import replaced_file
@@ -18,8 +20,8 @@ Curves = dict[str, tuple[Sequence[float], Sequence[float]]]
 """By their names, steps and values."""
 
 
-def save_histogram(counts: Tensor, path: Path) -> None:
-    """Plots how often each code was chosen, codes sorted by use, on logarithmic axes."""
+def histogram(counts: Int[Tensor, " k"]) -> pyplot.Figure:
+    """How often each code was chosen, codes sorted by use, on logarithmic axes."""
     ordered = counts.sort(descending=True).values.cpu().numpy()
     figure, axes = pyplot.subplots(figsize=(8, 3), layout="constrained")
     axes.plot(np.arange(1, len(ordered) + 1), np.maximum(ordered, 0.5))
@@ -28,22 +30,29 @@ def save_histogram(counts: Tensor, path: Path) -> None:
     used = float((counts > 0).float().mean())
     axes.set_title(f"{len(ordered)} codes, {used:.1%} used by {int(counts.sum()):,} choices")
     axes.legend()
-    save_figure(figure, path)
+    return figure
 
 
-def save_curves(curves: Curves, path: Path, ylabel: str) -> None:
-    """Plots named (steps, values) pairs over the training steps; those called `baseline/` are dotted."""
+def plot_curves(curves: Curves, ylabel: str) -> pyplot.Figure:
+    """Named (steps, values) pairs over the training steps; those called `baseline/` are dotted."""
     figure, axes = pyplot.subplots(figsize=(5.4, 3), layout="constrained")
     for name, (steps, values) in curves.items():
         axes.plot(steps, values, ":" if name.startswith("baseline/") else "-", label=name)
     axes.set(xlabel="step", ylabel=ylabel)
     if len(curves) > 1:
         figure.legend(loc="outside upper center", ncols=3, fontsize="small", frameon=False)
-    save_figure(figure, path)
+    return figure
+
+
+def png(figure: pyplot.Figure) -> bytes:
+    """A figure as PNG; closes it."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI)
+    pyplot.close(figure)
+    return buffer.getvalue()
 
 
 def save_figure(figure: pyplot.Figure, path: Path) -> None:
     """Writes a figure as PNG, whole or not at all, and closes it."""
     with replaced_file(path) as partial:
-        figure.savefig(partial, format="png", dpi=DPI)
-    pyplot.close(figure)
+        partial.write_bytes(png(figure))

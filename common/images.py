@@ -1,5 +1,6 @@
 """Images as bytes and files: one rounding rule and fixed ranges."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from common.files import replaced_file
 
 ROUNDING = "round((x + 1) * 127.5), clipped to 0..255"
 """How [-1, 1] becomes bytes, everywhere in the project."""
+LEAST_SIDE = 64
+"""Pixels that images of a grid are enlarged to."""
 
 
 def to_uint8(images: Float[Tensor, "*b c y x"]) -> UInt8[Tensor, "*b c y x"]:
@@ -31,15 +34,27 @@ def to_pil(image: UInt8[Tensor, "c y x"]) -> Image.Image:
     return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
 
 
+def png(image: Image.Image) -> bytes:
+    """An image as PNG."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
 def save_pil(image: Image.Image, path: Path) -> None:
     """Writes a PNG, whole or not at all."""
     with replaced_file(path) as partial:
-        image.save(partial, format="PNG")
+        partial.write_bytes(png(image))
 
 
-def save_grid(lines: Sequence[Float[Tensor, "b c y x"]], path: Path, scale_to: int = 64) -> None:
-    """Writes batches of images under each other, in a fixed range, small ones enlarged by whole pixels."""
-    images = to_uint8(torch.cat(list(lines)).cpu())
-    factor = max(scale_to // images.shape[-1], 1)
+def grid(lines: Sequence[UInt8[Tensor, "b c y x"]]) -> Image.Image:
+    """Batches of images under each other, small ones enlarged by whole pixels."""
+    images = torch.cat(list(lines)).cpu()
+    factor = max(LEAST_SIDE // images.shape[-1], 1)
     images = images.repeat_interleave(factor, -1).repeat_interleave(factor, -2)
-    save_pil(to_pil(make_grid(images, nrow=len(lines[0]), padding=2, pad_value=255)), path)
+    return to_pil(make_grid(images, nrow=len(lines[0]), padding=2, pad_value=255))
+
+
+def save_grid(lines: Sequence[UInt8[Tensor, "b c y x"]], path: Path) -> None:
+    """Writes the grid of batches of images as PNG."""
+    save_pil(grid(lines), path)

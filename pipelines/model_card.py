@@ -10,7 +10,7 @@ import torch
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from tabulate import tabulate
 
-from common.images import from_uint8, save_grid
+from common.images import save_grid
 from pipelines.evaluation.table import Metric, ScoreRow, rows_of, table_lines
 from pipelines.generation.images import ImageGenerationPipeline
 from pipelines.generation.load import Pipeline
@@ -183,7 +183,7 @@ def save_examples(samples: Path, folder: Path) -> list[str]:
         with np.load(samples / "samples.npz", allow_pickle=False) as saved:
             pixels = torch.from_numpy(saved["arr_0"][:IMAGES_SHOWN]).permute(0, 3, 1, 2)
         lines = pixels[: len(pixels) // COLUMNS * COLUMNS or len(pixels)].split(COLUMNS)
-        save_grid([from_uint8(line) for line in lines], folder / "samples.png")
+        save_grid(lines, folder / "samples.png")
         return ["samples.png"]
     clips = sorted(samples.glob("*.wav"))[:CLIPS_SHOWN]
     for clip in clips:

@@ -5,23 +5,24 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from common.figures import save_figure
-from pipelines.compare.figure import PLOTTED, plot
+from pipelines.compare.figure import PLOTTED
 from pipelines.compare.lines import Line
 from pipelines.compare.table import cell, indistinguishable, legend
-from pipelines.evaluation.report import figure, page
+from pipelines.evaluation.report import page
 
 OWN = "SimVQ"
 
 
-def compare_page(lines: Sequence[Line], extractor: str, config: dict[str, Any]) -> str:
-    """The whole page; `extractor` names the network whose features the distances compare."""
+def compare_page(
+    lines: Sequence[Line], extractor: str, figure: bytes, config: dict[str, Any]
+) -> str:
+    """The whole page; `extractor` names the network whose features the distances compare, `figure` is a PNG."""
     sizes = sorted({line.codebook_size for line in lines})
     return page(
         "compare.html",
         title="Quantizers compared",
         words=compare_words(lines),
-        figure=figure("", "", lambda path: save_figure(plot(lines), path)),
+        figure=figure,
         columns=list(lines[0].values),
         tables={f"K = {size:,}": table(lines, size) for size in sizes},
         legend=legend(lines, extractor).replace("\\*", "*"),

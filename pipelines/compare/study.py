@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common.config import to_plain
-from common.figures import save_figure
-from common.files import write_text
+from common.figures import png
+from common.files import replaced_file, write_text
 from pipelines.compare.config import CompareConfig, CompareRow
 from pipelines.compare.figure import plot
 from pipelines.compare.lines import lines_of
@@ -58,8 +58,11 @@ def write_tables(config: CompareConfig, results: Sequence[Measured]) -> Path:
     write_text(config.out / "compare.csv", csv_text(results))
     write_text(config.out / "compare.md", markdown(lines, extractor))
     if results:
-        save_figure(plot(lines), config.out / "compare.png")
-        write_text(config.out / "compare.html", compare_page(lines, extractor, to_plain(config)))
+        figure = png(plot(lines))
+        with replaced_file(config.out / "compare.png") as partial:
+            partial.write_bytes(figure)
+        page = compare_page(lines, extractor, figure, to_plain(config))
+        write_text(config.out / "compare.html", page)
     return config.out / "compare.md"
 
 

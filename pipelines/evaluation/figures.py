@@ -1,17 +1,16 @@
 """The figures that reports of both modalities have: use of the codes, and curves of the runs."""
 
-from functools import partial
 from pathlib import Path
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from common.figures import Curves, save_curves, save_histogram
+from common.figures import Curves, histogram, plot_curves, png
 from common.files import read_json
 from common.tracking import read_metrics
 from pipelines.evaluation.reconstruction import Reconstructor
-from pipelines.evaluation.report import Figure, figure
+from pipelines.evaluation.report import Figure
 from stage1_tokenizer.quantizers import CodeSpec
 
 BASELINES = ("baseline/bigram_nats", "baseline/unigram_nats", "baseline/chance_nats")
@@ -58,8 +57,7 @@ def codes_figures(
         return []
     split = "held-out" if training is None else "training"
     counts = reconstructor.histogram if training is None else training
-    save = partial(save_histogram, counts)
-    return [figure("Use of the codes", f"In the {split} {items}.", save)]
+    return [Figure("Use of the codes", f"In the {split} {items}.", png(histogram(counts)))]
 
 
 def curve_figures(name: str, run_dir: Path | None) -> list[Figure]:
@@ -75,6 +73,6 @@ def curve_figures(name: str, run_dir: Path | None) -> list[Figure]:
         }
         if curves:
             caption = next(iter(curves)) if len(curves) == 1 else ""  # a legend names several
-            save = partial(save_curves, curves, ylabel=axis)
-            figures.append(figure(f"{name.capitalize()}: {axis}", caption, save, look="curve"))
+            title = f"{name.capitalize()}: {axis}"
+            figures.append(Figure(title, caption, png(plot_curves(curves, axis)), "curve"))
     return figures

@@ -10,10 +10,10 @@ from jaxtyping import Float
 from matplotlib import pyplot
 from tabulate import tabulate
 
-from common.figures import save_figure
+from common.figures import png
 from common.files import read_json
 from pipelines.evaluation.jackknife import half_interval
-from pipelines.evaluation.report import Figure, figure
+from pipelines.evaluation.report import Figure
 
 USUAL_COUNT = 50_000
 """Samples of a published FID."""
@@ -141,14 +141,14 @@ def read_protocols(folder: Path) -> str:
 
 def protocols_figure(outcomes: Sequence[Outcome], sentences: Sequence[str]) -> Figure:
     """The differences of each set's distance, with their intervals."""
-    return figure("Protocols", " ".join(sentences), lambda path: plot(outcomes, path))
+    return Figure("Protocols", " ".join(sentences), png(plot(outcomes)))
 
 
-def plot(outcomes: Sequence[Outcome], path: Path) -> None:
-    """Writes the figure: a panel for each set, a line for each protocol."""
+def plot(outcomes: Sequence[Outcome]) -> pyplot.Figure:
+    """A panel for each set, a line for each protocol."""
     rows = list(dict.fromkeys(each.row for each in outcomes))
     counts = [sum(each.row == row for each in outcomes) for row in rows]
-    whole, panels = pyplot.subplots(
+    figure, panels = pyplot.subplots(
         len(rows),
         figsize=(8, 0.8 * len(rows) + 0.3 * len(outcomes)),
         layout="constrained",
@@ -162,4 +162,4 @@ def plot(outcomes: Sequence[Outcome], path: Path) -> None:
         axes.axvline(own[-1].value, linestyle=":", color="grey")
         axes.set_yticks(range(len(own)), [each.protocol for each in own])
         axes.set_title(f"{own[0].metric.split(' vs ')[0]}, {row}", loc="left")
-    save_figure(whole, path)
+    return figure

@@ -2,10 +2,8 @@
 
 import base64
 import json
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -26,14 +24,6 @@ class Figure:
     caption: str
     png: bytes
     look: Look = "plot"
-
-
-def figure(title: str, caption: str, save: Callable[[Path], None], look: Look = "plot") -> Figure:
-    """The figure that `save` writes to the path it is given."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "figure.png"
-        save(path)
-        return Figure(title, caption, path.read_bytes(), look)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from common.images import save_grid
+from common.images import save_grid, to_uint8
 from common.metrics import psnr
 from common.stopwatch import part
 from stage1_tokenizer.batches import Batch, training_batches
@@ -149,4 +149,5 @@ class ImageTraining:
     def save_examples(self, path: Path) -> None:
         """Held-out originals above their reconstructions."""
         originals = self.held_out[:: -(-len(self.held_out) // EXAMPLES)]
-        save_grid([originals, self.tokenizer.reconstruct(originals)], path.with_suffix(".png"))
+        lines = [to_uint8(originals), to_uint8(self.tokenizer.reconstruct(originals))]
+        save_grid(lines, path.with_suffix(".png"))

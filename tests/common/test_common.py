@@ -247,7 +247,7 @@ def test_bytes_round_trip_and_are_rounded_not_truncated(tmp_path: Path) -> None:
         [[0, 0, 255, 255]]
     ]
     save_pil(to_pil(levels), tmp_path / "a.png")
-    save_grid([torch.zeros(4, 3, 8, 8)] * 2, tmp_path / "grid.png")
+    save_grid([torch.zeros(4, 3, 8, 8, dtype=torch.uint8)] * 2, tmp_path / "grid.png")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "grid.png"]
 
 

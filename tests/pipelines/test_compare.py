@@ -254,7 +254,7 @@ def test_the_page_says_what_is_best_and_how_sure_that_is() -> None:
     assert "Next, set seeds" not in words and "Next, set seeds" in compare_words(
         lines_of(found[3:4])
     )
-    page = compare_page(lines_of(found), "net", {"out": "runs/x"})
+    page = compare_page(lines_of(found), "net", b"", {"out": "runs/x"})
     assert "&lt;b&gt;" in page and "<b>90.0 ± 0.0 %</b>" in page and "runs/x" in page
 
 

@@ -1,30 +1,24 @@
 """The figures of the report on images."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from common.images import from_uint8, save_grid
+from common.images import grid, png
 from pipelines.evaluation.comparison import Comparison
 from pipelines.evaluation.features import Features
 from pipelines.evaluation.fidelity import nearest
 from pipelines.evaluation.images.data import SampledImages, image_batches, select
 from pipelines.evaluation.images.extractors import ImageExtractor
-from pipelines.evaluation.report import Figure, figure
+from pipelines.evaluation.report import Figure
 from stage1_tokenizer.images.data import ImageDataset
 
 SHOWN = 10
 """Originals, reconstructions and samples in a figure."""
 MOST_CLASSES, PER_CLASS, NEIGHBOURS = 20, 10, 3
-
-
-def grid(lines: Sequence[UInt8[Tensor, "b c y x"]], path: Path) -> None:
-    """Writes lines of images under each other."""
-    save_grid([from_uint8(line) for line in lines], path)
 
 
 def samples_figure(sampled: SampledImages, sampling: dict[str, Any]) -> Figure:
@@ -42,7 +36,7 @@ def samples_figure(sampled: SampledImages, sampling: dict[str, Any]) -> Figure:
         names = sampling["classes"] or ()
         named = [names[label] if label < len(names) else str(label) for label in shown]
         caption += f" From top to bottom: {', '.join(named)}."
-    return figure("Samples", caption, lambda path: grid(images.split(columns), path), "images")
+    return Figure("Samples", caption, png(grid(images.split(columns))), "images")
 
 
 def reconstructions_figure(
@@ -50,10 +44,10 @@ def reconstructions_figure(
 ) -> Figure:
     """Originals and reconstructions."""
     lines = [torch.stack(line) for line in zip(*examples, strict=True)]
-    return figure(
+    return Figure(
         "Reconstructions",
         "Held-out images above their reconstructions, the first of each class as far as there is room; uncurated.",
-        lambda path: grid(lines, path),
+        png(grid(lines)),
         "images",
     )
 
@@ -71,10 +65,10 @@ def neighbours_figure(
     neighbours = select(batches, places.T.flatten().tolist())
     lines = [select(sampled.batches(256), list(range(count))), *neighbours.split(count)]
     listed = ", ".join(f"{distance:.3g}" for distance in distances[:, 0].tolist())
-    return figure(
+    return Figure(
         "Nearest training images",
         f"The first samples above the {wide} training images nearest to each by the features of "
         f"{real.extractor.name}. Distances to the nearest: {listed}.",
-        lambda path: grid(lines, path),
+        png(grid(lines)),
         "images",
     )

@@ -1,14 +1,14 @@
 """The sounds and figures of the report on speech."""
 
-from functools import partial
+import tempfile
 from pathlib import Path
 
 from matplotlib import pyplot
 from torch import Tensor
 
-from common.figures import save_figure
+from common.figures import png
 from pipelines.evaluation.examples import varied
-from pipelines.evaluation.report import AudioPlayers, Figure, figure
+from pipelines.evaluation.report import AudioPlayers, Figure
 from pipelines.evaluation.speech.data import Clips
 from stage1_tokenizer.speech.figures import save_spectrograms, wav_bytes
 
@@ -56,11 +56,19 @@ def players_and_spectrograms(
 ) -> list[Figure | AudioPlayers]:
     """Players of named waveforms, and the spectrograms of the first columns of them."""
     wavs = {name: wav_bytes(waveform, sample_rate) for name, waveform in players.items()}
-    save = partial(save_spectrograms, columns[:SHOWN], sample_rate)
+    shown = spectrograms_png(columns[:SHOWN], sample_rate)
     return [
         AudioPlayers(title, caption, wavs),
-        figure(f"Spectrograms of {title.lower()}", SCALE, save),
+        Figure(f"Spectrograms of {title.lower()}", SCALE, shown),
     ]
+
+
+def spectrograms_png(columns: list[dict[str, Tensor]], sample_rate: int) -> bytes:
+    """Named waveforms of each column under each other, on one scale."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "spectrograms.png"
+        save_spectrograms(columns, sample_rate, path)
+        return path.read_bytes()
 
 
 def description(clips: Clips, index: int) -> str:
@@ -76,13 +84,13 @@ def description(clips: Clips, index: int) -> str:
 def durations_figure(sets: dict[str, Clips]) -> Figure:
     """How long the clips of the named sets are."""
     caption = f"Of {', '.join(sets)} clips, as shares of each set."
-    return figure("Durations", caption, partial(save_durations, sets))
+    return Figure("Durations", caption, png(durations(sets)))
 
 
-def save_durations(sets: dict[str, Clips], path: Path) -> None:
-    """Plots histograms of the named sets over common bins."""
+def durations(sets: dict[str, Clips]) -> pyplot.Figure:
+    """Histograms of the named sets over common bins."""
     longest = max(max(clips.seconds) for clips in sets.values())
-    plot, axis = pyplot.subplots(figsize=(8, 3), layout="constrained")
+    figure, axis = pyplot.subplots(figsize=(8, 3), layout="constrained")
     for name, clips in sets.items():
         axis.hist(
             clips.seconds,
@@ -94,4 +102,4 @@ def save_durations(sets: dict[str, Clips], path: Path) -> None:
         )
     axis.set(xlabel="seconds", ylabel="share of clips")
     axis.legend()
-    save_figure(plot, path)
+    return figure
