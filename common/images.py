@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Shaped, UInt8
 from PIL import Image
 from torch import Tensor
 from torchvision.utils import make_grid
@@ -47,12 +47,17 @@ def save_pil(image: Image.Image, path: Path) -> None:
         partial.write_bytes(png(image))
 
 
+def enlarged(images: Shaped[Tensor, "*b y x"], factor: int) -> Shaped[Tensor, "*b v u"]:
+    """Images or masks, each pixel made a square of `factor` pixels a side."""
+    return images.repeat_interleave(factor, -1).repeat_interleave(factor, -2)
+
+
 def grid(lines: Sequence[UInt8[Tensor, "b c y x"]]) -> Image.Image:
     """Batches of images under each other, small ones enlarged by whole pixels."""
     images = torch.cat(list(lines)).cpu()
     factor = max(LEAST_SIDE // images.shape[-1], 1)
-    images = images.repeat_interleave(factor, -1).repeat_interleave(factor, -2)
-    return to_pil(make_grid(images, nrow=len(lines[0]), padding=2, pad_value=255))
+    large = enlarged(images, factor)
+    return to_pil(make_grid(large, nrow=len(lines[0]), padding=2, pad_value=255))
 
 
 def save_grid(lines: Sequence[UInt8[Tensor, "b c y x"]], path: Path) -> None:

@@ -16,6 +16,7 @@ from page import HERE, markdown
 from torch import Tensor
 
 from common.codes import read_codes
+from common.images import enlarged
 from pipelines import ImageGenerationPipeline
 from pipelines.experiment import Experiment, read_experiment
 from stage1_tokenizer.images.data import load_images
@@ -72,7 +73,7 @@ def fillings(
 def errors(pipe: ImageGenerationPipeline, images: Tensor, codes: Tensor, mask: Tensor) -> Tensor:
     """The mean squared error of each image over the pixels that are not known, in [-1, 1]."""
     factor = images.shape[-1] // mask.shape[-1]
-    hidden = ~mask.repeat_interleave(factor, 0).repeat_interleave(factor, 1)
+    hidden = ~enlarged(mask, factor)
     return (pipe.tokenizer.decode(codes).clamp(-1, 1) - images)[:, 0, hidden].square().mean(1)
 
 
@@ -113,8 +114,7 @@ def figure(experiment: Experiment, pipe: ImageGenerationPipeline) -> pyplot.Figu
         known = codes[i : i + 1].expand(SHOWN, *grid)
         out = pipe([asked[i]] * SHOWN, known=known, mask=mask, guidance=GUIDANCE)
         assert torch.equal(out.codes[:, mask], known[:, mask])
-        pixels = mask.repeat_interleave(factor, 0).repeat_interleave(factor, 1)
-        kept = pipe.tokenizer.decode(known[:1])[0, 0].where(pixels, torch.nan)
+        kept = pipe.tokenizer.decode(known[:1])[0, 0].where(enlarged(mask, factor), torch.nan)
         shown = [
             images[i, 0],
             kept,

@@ -4,12 +4,12 @@ import colorsys
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image, ImageDraw
 from torch import Tensor
 from torchvision.utils import make_grid
 
-from common.images import to_pil, to_uint8
+from common.images import enlarged, to_pil, to_uint8
 
 SIDE = 256
 """Least width of a single image, in pixels."""
@@ -19,23 +19,22 @@ GREY = 0.5
 """Where there is no code yet, in [-1, 1]."""
 
 
-def enlarged(image: Image.Image, side: int = SIDE) -> Image.Image:
-    """The image by whole pixels, so that its width is about `side` or what it was."""
-    factor = max(side // image.width, 1)
-    return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+def large(pixels: UInt8[Tensor, "c y x"]) -> Image.Image:
+    """One image enlarged by whole pixels, so that its width is about SIDE or what it was."""
+    return to_pil(enlarged(pixels, max(SIDE // pixels.shape[-1], 1)))
 
 
 def one(image: Float[Tensor, "c y x"]) -> Image.Image:
     """One image in [-1, 1]."""
-    return enlarged(to_pil(to_uint8(image.cpu())))
+    return large(to_uint8(image.cpu()))
 
 
 def several(images: Float[Tensor, "b c y x"]) -> Image.Image:
     """Images in [-1, 1] in about as many rows as columns."""
     columns = int(np.ceil(np.sqrt(len(images))))
     factor = max(SIDE * 2 // (columns * images.shape[-1]), 1)
-    large = images.repeat_interleave(factor, -1).repeat_interleave(factor, -2)
-    return to_pil(to_uint8(make_grid(large.cpu(), nrow=columns, padding=4, pad_value=1.0)))
+    pixels = enlarged(images, factor).cpu()
+    return to_pil(to_uint8(make_grid(pixels, nrow=columns, padding=4, pad_value=1.0)))
 
 
 def hidden(
@@ -43,15 +42,17 @@ def hidden(
 ) -> Float[Tensor, "b c y x"]:
     """The images, grey where there is no code."""
     factor = images.shape[-1] // there.shape[-1]
-    pixels = there.repeat_interleave(factor, -1).repeat_interleave(factor, -2)[:, None]
+    pixels = enlarged(there, factor)[:, None]
     return torch.where(pixels.to(images.device), images, GREY)
 
 
 def code_map(codes: Int[Tensor, "h w *levels"]) -> Image.Image:
     """A square of a colour for each code: the same code, the same colour; of several codes of a position the first."""
     first = codes if codes.ndim == 2 else codes[..., 0]
-    colours = [[[round(255 * part) for part in colour(int(code))] for code in row] for row in first]
-    return enlarged(Image.fromarray(np.array(colours, dtype=np.uint8)))
+    colours = [
+        [[round(255 * part) for part in colour(code)] for code in row] for row in first.tolist()
+    ]
+    return large(torch.tensor(colours, dtype=torch.uint8).movedim(-1, 0))
 
 
 def colour(code: int) -> tuple[float, float, float]:

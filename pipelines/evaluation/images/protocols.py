@@ -113,7 +113,7 @@ def image_changes(subject: Subject, extractor: ImageExtractor) -> dict[str, Iter
     changes[f"bytes truncated, not rounded{exact}"] = subject.truncated()
     if isinstance(extractor, InceptionExtractor):
         changes["resized for Inception by Pillow (clean-fid)"] = changed(
-            subject.batches(), lambda image, _: enlarged(image)
+            subject.batches(), lambda image, _: for_inception(image)
         )
     return changes
 
@@ -165,7 +165,7 @@ def lowered(image: UInt8[Tensor, "c y x"], index: int) -> UInt8[Tensor, "c y x"]
     return image - (coins & (image > 0) & (image < 255)).byte()
 
 
-def enlarged(image: UInt8[Tensor, "c y x"]) -> UInt8[Tensor, "c 299 299"]:
+def for_inception(image: UInt8[Tensor, "c y x"]) -> UInt8[Tensor, "c 299 299"]:
     """The image as clean-fid resizes it for Inception, but in bytes."""
     return bicubic(image[None], INCEPTION_SIDE)[0].round().byte()
 

@@ -13,7 +13,7 @@ from PIL import Image
 from pipelines.evaluation.config import ScoreImagesConfig
 from pipelines.evaluation.images.data import image_batches
 from pipelines.evaluation.images.protocols import (
-    enlarged,
+    for_inception,
     jpeg,
     lowered,
     needs_resizing,
@@ -44,7 +44,7 @@ def test_images_are_enlarged_for_inception_by_pillows_filter() -> None:
     dull = IMAGE // 4 + 90  # nothing to be clipped between Pillow's two passes over bytes
     by_pillow = Image.fromarray(dull.permute(1, 2, 0).numpy())
     expected = np.asarray(by_pillow.resize((299, 299), Image.Resampling.BICUBIC), dtype=int)
-    assert np.abs(enlarged(dull).permute(1, 2, 0).int().numpy() - expected).max() <= 1
+    assert np.abs(for_inception(dull).permute(1, 2, 0).int().numpy() - expected).max() <= 1
 
 
 def test_images_of_another_size_are_resized_otherwise(tmp_path: Path) -> None:
