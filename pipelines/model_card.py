@@ -148,7 +148,7 @@ def eval_results(rows: list[ScoreRow], data: dict[str, Any], kind: str) -> list[
         )
         for row in rows
         for metric_name, metric in row.metrics.items()
-        if isinstance(metric, Metric) and metric.value is not None
+        if isinstance(metric, Metric)
     ]
 
 
@@ -171,7 +171,7 @@ def scores_table(rows: list[ScoreRow]) -> str:
     lines = [
         [name, *(text for _, text in cells)]
         for name, cells in table_lines(rows)
-        if any(metric and metric.value is not None for metric, _ in cells)
+        if any(isinstance(metric, Metric) for metric, _ in cells)
     ]
     header = ["metric", *(row.name for row in rows)]
     return tabulate(lines, header, tablefmt="github", disable_numparse=True) if lines else ""

@@ -14,9 +14,9 @@ from torch import Tensor
 from common.codes import code_sequences, read_codes
 from common.seeding import epoch_order, generator_at
 from pipelines.evaluation.comparison import Comparison, distances
-from pipelines.evaluation.features import Extractor, Features, Reference, References
-from pipelines.evaluation.fidelity import distance, metric_name
-from pipelines.evaluation.table import Metric, Metrics, Unavailable
+from pipelines.evaluation.features import Extractor, Features, Reference, References, statistics
+from pipelines.evaluation.fidelity import frechet_distance, metric_name
+from pipelines.evaluation.table import Metric, Metrics, Unavailable, metric
 
 NO_CODES = Unavailable(
     "the training codes are not at hand: set codes to the folder of `simvq encode`"
@@ -167,13 +167,13 @@ def share_of_the_way(
         return NO_CODES
     chosen = [sets[name] for name in ("samples", "bigrams", "reconstruction")]
     count = min(map(len, chosen))
-    samples, bigrams, best = (distance(some(each, count, seed), real, extractor) for each in chosen)
-    assert samples.value is not None and bigrams.value is not None and best.value is not None
-    if bigrams.value <= best.value:
+    samples, bigrams, best = (
+        frechet_distance(statistics(some(each, count, seed)), real.statistics) for each in chosen
+    )
+    if bigrams <= best:
         return Unavailable("bigrams lie no further away than reconstructions do")
-    share = (bigrams.value - samples.value) / (bigrams.value - best.value)
-    return Metric(
-        value=share,
+    return metric(
+        value=(bigrams - samples) / (bigrams - best),
         count=count,
         extractor=extractor.name,
         extractor_sha256=extractor.sha256,

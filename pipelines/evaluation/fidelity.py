@@ -13,7 +13,7 @@ from common.seeding import epoch_order
 from pipelines.evaluation.features import Extractor, Features, Reference, statistics
 from pipelines.evaluation.kernels import biased_mmd, cubic, gaussian, median_distance, unbiased_mmd
 from pipelines.evaluation.statistics_files import Statistics
-from pipelines.evaluation.table import Metric, Unavailable
+from pipelines.evaluation.table import Metric, Unavailable, metric
 
 NORMAL_95 = 1.96
 """Standard errors on either side of a value within which 95 % lie."""
@@ -40,34 +40,36 @@ def frechet_distance(a: dict[str, Any], b: dict[str, Any]) -> float:
     return max(fid_statistics_to_metric(a, b, verbose=False)[KEY_METRIC_FID], 0.0)
 
 
-def metric_name(metric: str, extractor: Extractor, against: str | None = None) -> str:
+def metric_name(name: str, extractor: Extractor, against: str | None = None) -> str:
     """The metric's usual name where the network it is defined with made it, else one that names the extractor.
 
     `against` names what a distance is measured to.
     """
     beside = "" if against is None else f" vs {against}"
-    if (metric, extractor.name) == ("FID", DINO):
+    if (name, extractor.name) == ("FID", DINO):
         return f"FDD{beside}"
-    if extractor.published or (metric, extractor.name) == ("CMMD", CLIP):
-        return f"{metric}{beside}"
-    return f"{metric.replace('FID', 'FD')}({extractor.name}){beside}"
+    if extractor.published or (name, extractor.name) == ("CMMD", CLIP):
+        return f"{name}{beside}"
+    return f"{name.replace('FID', 'FD')}({extractor.name}){beside}"
 
 
-def distance(items: Features, real: Reference, extractor: Extractor) -> Metric:
+def distance(items: Features, real: Reference, extractor: Extractor) -> Metric | Unavailable:
     """FID, or the Frechet distance by the other extractor's name."""
     count, dimensions = min(len(items), len(real.features)), items.features.shape[1]
     biased = f"biased upwards: {count} items are not more than the {dimensions} dimensions"
-    return Metric(
+    return metric(
         value=frechet_distance(statistics(items), real.statistics),
         note=biased if count <= dimensions else None,
         **provenance(items, real, extractor),
     )
 
 
-def distance_to_file(items: Features, file: Statistics, extractor: Extractor) -> Metric:
+def distance_to_file(
+    items: Features, file: Statistics, extractor: Extractor
+) -> Metric | Unavailable:
     """FID, or the Frechet distance by the other extractor's name, to a Gaussian that a file holds."""
     source = "" if file.extractor else "; the file does not say which network made it"
-    return Metric(
+    return metric(
         value=frechet_distance(statistics(items), file.gaussian),
         note=f"to the mu and sigma of {file.path}{source}",
         **provenance(items, None, extractor)
@@ -79,18 +81,22 @@ def distance_to_file(items: Features, file: Statistics, extractor: Extractor) ->
     )
 
 
-def kernel_distance(items: Features, real: Reference, extractor: Extractor, seed: int) -> Metric:
+def kernel_distance(
+    items: Features, real: Reference, extractor: Extractor, seed: int
+) -> Metric | Unavailable:
     """KID (arXiv 1801.01401): unbiased, hence at times a little below 0; of all items, not of subsets of them."""
     x, y, about = chosen_sides(items, real, extractor, seed)
     value, error = unbiased_mmd(x.double(), y.double(), cubic)
-    return Metric(value=value, spread=NORMAL_95 * error, note=JACKKNIFE, **about)
+    return metric(value=value, spread=NORMAL_95 * error, note=JACKKNIFE, **about)
 
 
-def clip_distance(items: Features, real: Reference, extractor: Extractor, seed: int) -> Metric:
+def clip_distance(
+    items: Features, real: Reference, extractor: Extractor, seed: int
+) -> Metric | Unavailable:
     """CMMD (arXiv 2401.09603): by a Gaussian kernel on embeddings of unit length, each paired with itself too."""
     *sides, about = chosen_sides(items, real, extractor, seed)
     x, y = (F.normalize(side.double()) for side in sides)
-    return Metric(
+    return metric(
         value=CMMD_SCALE * biased_mmd(x, y, CMMD),
         spread=CMMD_SCALE * NORMAL_95 * unbiased_mmd(x, y, CMMD)[1],
         note=JACKKNIFE,
@@ -98,12 +104,14 @@ def clip_distance(items: Features, real: Reference, extractor: Extractor, seed: 
     )
 
 
-def audio_distance(items: Features, real: Reference, extractor: Extractor, seed: int) -> Metric:
+def audio_distance(
+    items: Features, real: Reference, extractor: Extractor, seed: int
+) -> Metric | Unavailable:
     """KAD (arXiv 2502.15602): unbiased, by a Gaussian kernel as wide as the median distance of two real items."""
     *sides, about = chosen_sides(items, real, extractor, seed)
     x, y = (side.double() for side in sides)
     value, error = unbiased_mmd(x, y, gaussian(median_distance(y)))
-    return Metric(
+    return metric(
         value=KAD_SCALE * value,
         spread=KAD_SCALE * NORMAL_95 * error,
         note=JACKKNIFE,
@@ -123,7 +131,7 @@ def chosen_sides(
 
 def precision_recall(
     items: Features, real: Reference, extractor: Extractor, seed: int
-) -> tuple[Metric, Metric] | tuple[Unavailable, Unavailable]:
+) -> tuple[Metric | Unavailable, Metric | Unavailable]:
     """Share of the items near a real one, and of the real ones near an item (k = 3)."""
     x, y, about = chosen_sides(items, real, extractor, seed)
     if min(len(x), len(y)) <= NEIGHBOURHOOD:
@@ -131,7 +139,7 @@ def precision_recall(
         return none, none
     precision, recall = coverage(x, y)
     share = about | {"unit": "%"}
-    return Metric(value=precision, **share), Metric(value=recall, **share)
+    return metric(value=precision, **share), metric(value=recall, **share)
 
 
 def coverage(items: Float[Tensor, "n f"], real: Float[Tensor, "m f"]) -> tuple[float, float]:
@@ -161,11 +169,11 @@ def radii(features: Float[Tensor, "n f"]) -> Float[Tensor, " n"]:
     return torch.cat(distances)
 
 
-def inception_score(items: Features, extractor: Extractor, seed: int) -> Metric:
+def inception_score(items: Features, extractor: Extractor, seed: int) -> Metric | Unavailable:
     """Inception score: how sure and how varied the predicted classes are."""
     splits = SPLITS if len(items) >= SPLITS * SMALLEST_SPLIT else 1
     score = isc_features_to_metric(items.logits, splits=splits, shuffle=True, rng_seed=seed)
-    return Metric(
+    return metric(
         value=score["inception_score_mean"],
         spread=score["inception_score_std"] if splits > 1 else None,
         note=f"± over {splits} parts" if splits > 1 else "in one part",
@@ -189,10 +197,12 @@ def nearest(
     return offsets.norm(dim=-1), real.indices[places]
 
 
-def nearest_distance(items: Features, real: Reference, extractor: Extractor) -> Metric:
+def nearest_distance(
+    items: Features, real: Reference, extractor: Extractor
+) -> Metric | Unavailable:
     """The mean distance from an item to the nearest training item."""
     distances = nearest(items, real.features)[0]
-    return Metric(
+    return metric(
         value=float(distances.mean()),
         spread=float(distances.std()),
         note="± over the items; far below the held-out value, samples are copies",
@@ -230,4 +240,4 @@ def label_accuracy(
         return Unavailable("the classifier was trained on other classes")
     correct = items.logits.argmax(1) == items.labels
     about = provenance(items, None, classifier)
-    return Metric(value=float(correct.double().mean()), unit="%", **about)
+    return metric(value=float(correct.double().mean()), unit="%", **about)

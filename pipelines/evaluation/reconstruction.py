@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from pipelines.evaluation.table import Metric, Metrics
+from pipelines.evaluation.table import Metrics, metric
 from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
 from stage1_tokenizer.codebook_usage import code_counts, perplexity, used
 
@@ -39,9 +39,9 @@ class Reconstructor:
         note = f"of {len(counts):,} codes, over {positions:,} positions"
         sizes = " x ".join(f"{size:,}" for size in self.spec.sizes)
         return {
-            "bits per position": Metric(
+            "bits per position": metric(
                 value=self.spec.bits, note=f"the logarithm of {sizes} codes"
             ),
-            "codes used": Metric(value=used(counts), unit="%", note=note),
-            "code perplexity": Metric(value=perplexity(counts), note=note),
+            "codes used": metric(value=used(counts), unit="%", note=note),
+            "code perplexity": metric(value=perplexity(counts), note=note),
         }

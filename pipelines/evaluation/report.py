@@ -12,7 +12,7 @@ from pipelines.evaluation.table import Metric, ScoreRow, noted_table, table_line
 
 Look = Literal["images", "plot", "curve"]
 """`images` keep their pixels, a `plot` has the whole width, two `curve`s stand side by side."""
-ELSEWHERE = ("value", "spread", "unit", "reason", "note")
+ELSEWHERE = ("value", "spread", "unit", "note")
 """Fields of a metric that the table and its notes show."""
 
 

@@ -28,15 +28,14 @@ class Unavailable:
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """One measured value; a value that is not finite becomes a reason."""
+    """One measured value, which is finite, as `metric` sees to."""
 
-    value: float | None
+    value: float
     spread: float | None = None
     """Standard deviation, or half of an interval, as `note` says."""
     unit: str = ""
     """`%` for a share: the value is from 0 to 1, its text in percent."""
-    reason: str | None = None
-    """Why `value` is missing."""
+    reason: None = field(default=None, init=False)
     note: str | None = None
     count: int | None = None
     """Items that were measured."""
@@ -49,18 +48,9 @@ class Metric:
     reference_sha256: str | None = None
     """Of the reference's statistics, statistics.npz."""
 
-    def __post_init__(self) -> None:
-        if self.value is not None and not math.isfinite(self.value):
-            object.__setattr__(self, "reason", f"the value is {self.value}, not a finite number")
-            object.__setattr__(self, "value", None)
-        if self.value is None or not math.isfinite(self.spread or 0.0):
-            object.__setattr__(self, "spread", None)
-
     @property
     def text(self) -> str:
-        """Four significant digits and the spread, or percent; a dash for a missing value."""
-        if self.value is None:
-            return "-"
+        """Four significant digits and the spread, or percent."""
         if self.unit == "%":
             return f"{100 * self.value:.1f} %"
         if abs(self.value) < ROUNDING:
@@ -71,6 +61,15 @@ class Metric:
 
 Metrics = dict[str, Metric | Unavailable]
 """By their names."""
+
+
+def metric(value: float, spread: float | None = None, **about: Any) -> Metric | Unavailable:
+    """A value with what is known `about` it; one that is not finite is unavailable, such a spread is left out."""
+    if not math.isfinite(value):
+        return Unavailable(f"the value is {value}, not a finite number")
+    if spread is not None and not math.isfinite(spread):
+        spread = None
+    return Metric(value=value, spread=spread, **about)
 
 
 @dataclass(frozen=True)
@@ -124,11 +123,11 @@ def noted_table(rows: list[ScoreRow]) -> NotedTable:
     numbers: dict[str, int] = {}
     lines, missing = [], {}
     for name, cells in table_lines(rows):
-        metrics = [metric for metric, _ in cells if metric]
-        if all(metric.value is None for metric in metrics):
-            missing[name] = metrics[0].reason or ""
-        else:
+        reasons = [metric.reason for metric, _ in cells if isinstance(metric, Unavailable)]
+        if any(isinstance(metric, Metric) for metric, _ in cells):
             lines.append(with_marks(name, cells, numbers))
+        else:
+            missing[name] = reasons[0]
     return NotedTable(lines, [*numbers], missing)
 
 
@@ -205,9 +204,12 @@ def rows_of(document: dict[str, Any]) -> list[ScoreRow]:
     """The rows of a score.json, in which `metrics` were called `numbers` at first; none of an empty one."""
     rows = []
     for row in document.get("rows", []):
-        metrics: Metrics = {
-            name: Unavailable(values["reason"]) if values["value"] is None else Metric(**values)
-            for name, values in row["metrics" if "metrics" in row else "numbers"].items()
-        }
-        rows.append(ScoreRow(row["name"], row["meaning"], metrics))
+        metrics = row["metrics" if "metrics" in row else "numbers"]
+        read = {name: read_metric(**values) for name, values in metrics.items()}
+        rows.append(ScoreRow(row["name"], row["meaning"], read))
     return rows
+
+
+def read_metric(value: float | None, reason: str | None, **about: Any) -> Metric | Unavailable:
+    """What score.json has of one metric."""
+    return Metric(value=value, **about) if value is not None else Unavailable(reason or "")

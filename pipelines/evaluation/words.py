@@ -31,14 +31,14 @@ def computed_values(rows: list[ScoreRow], line: Line) -> Values:
     return {
         row.name: metric
         for row, (metric, _) in zip(rows, line[1], strict=True)
-        if isinstance(metric, Metric) and metric.value is not None
+        if isinstance(metric, Metric)
     }
 
 
 def shares(table: Mapping[str, Values], items: str) -> str:
     """How far the samples come between a table of bigrams and the tokenizer."""
     found = {
-        name.removeprefix("share of the way"): values["samples"].value or 0.0
+        name.removeprefix("share of the way"): values["samples"].value
         for name, values in table.items()
         if name.startswith("share of the way") and "samples" in values
     }
@@ -87,7 +87,7 @@ def next_step(table: Mapping[str, Values], items: str) -> str:
         return ""
     chosen = [values[row] for row in ("held-out vs train", "reconstruction", "samples")]
     counts = [metric.count or 0 for metric in chosen]
-    real, rebuilt, samples = (metric.value or 0.0 for metric in chosen)
+    real, rebuilt, samples = (metric.value for metric in chosen)
     texts = [
         f"{metric.text} ({metric.count:,} items)" if len({*counts}) > 1 else metric.text
         for metric in chosen

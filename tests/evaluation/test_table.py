@@ -9,6 +9,7 @@ from pipelines.evaluation.table import (
     Metric,
     ScoreRow,
     Unavailable,
+    metric,
     read_scores,
     text_table,
     write_scores,
@@ -16,10 +17,10 @@ from pipelines.evaluation.table import (
 
 
 def test_a_number_that_is_not_finite_is_a_dash() -> None:
-    perfect = Metric(value=float("inf"))
-    assert Metric(value=float("nan"), spread=float("nan")).spread is None
-    assert Metric(value=1.0, spread=float("nan")).spread is None
-    assert perfect.text == "-" and perfect.reason == "the value is inf, not a finite number"
+    perfect = metric(float("inf"), count=3)
+    assert perfect == Unavailable("the value is inf, not a finite number") and perfect.text == "-"
+    assert isinstance(metric(float("nan"), spread=float("nan")), Unavailable)
+    assert metric(1.0, spread=float("nan")) == Metric(value=1.0)
     table = text_table(
         [ScoreRow("a", "", {"x": Metric(value=1.23456, spread=0.1)}), ScoreRow("b", "")]
     )

@@ -13,7 +13,7 @@ from torchvision.models import AlexNet_Weights
 from common.images import from_uint8
 from common.metrics import psnr
 from pipelines.evaluation.extractors import verified_sha256
-from pipelines.evaluation.table import Metric, Metrics, Unavailable
+from pipelines.evaluation.table import Metric, Metrics, Unavailable, metric
 
 PSNR = "PSNR (dB)"
 SSIM = "SSIM (Gaussian 11 x 11, sigma 1.5)"
@@ -109,10 +109,10 @@ class ReconstructionMetrics:
             return {PSNR: self.mean(PSNR), SSIM: ssim, LPIPS: self.lpips}
         return {PSNR: self.mean(PSNR), SSIM: ssim, LPIPS: self.mean(LPIPS, self.lpips.sha256)}
 
-    def mean(self, name: str, alexnet_sha256: str | None = None) -> Metric:
+    def mean(self, name: str, alexnet_sha256: str | None = None) -> Metric | Unavailable:
         """The mean of one of them."""
         values = torch.cat(self.values[name]).cpu().double()
-        return Metric(
+        return metric(
             value=float(values.mean()),
             spread=float(values.std()),
             count=len(values),

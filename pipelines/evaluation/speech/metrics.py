@@ -24,7 +24,7 @@ from pipelines.evaluation.speech.packages import (
     package,
     resampled,
 )
-from pipelines.evaluation.table import Metric, Unavailable
+from pipelines.evaluation.table import Metric, Unavailable, metric
 from stage1_tokenizer.speech.data import decibels
 
 torchaudio = Extra("torchaudio")
@@ -161,7 +161,7 @@ def over_clips(
     note = "mean ± standard deviation over the clips"
     if len(present) < len(everyone):
         note += f"; {len(everyone) - len(present)} of {len(everyone)} left out: {missing}"
-    return Metric(
+    return metric(
         value=fmean(present),
         spread=stdev(present) if len(present) > 1 else None,
         count=len(present),
@@ -196,7 +196,7 @@ def word_error_rate(
     if len(pairs) < len(chosen):
         left_out = len(chosen) - len(pairs)
         note += f"; {left_out} of {len(chosen)} left out: longer than {LONGEST} s"
-    return Metric(
+    return metric(
         value=errors / words,
         count=len(pairs),
         note=note,

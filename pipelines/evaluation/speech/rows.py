@@ -32,7 +32,7 @@ from pipelines.evaluation.speech.metrics import (
     word_error_rate,
 )
 from pipelines.evaluation.speech.packages import NARROW, WIDE, MissingPackageError
-from pipelines.evaluation.table import Metric, Metrics, Unavailable
+from pipelines.evaluation.table import Metric, Metrics, Unavailable, metric
 from stage1_tokenizer.speech.losses import MelDistance
 
 NO_VOICES = Unavailable(
@@ -158,7 +158,7 @@ def bitrate(reconstructor: Reconstructor) -> Metrics:
     rate = reconstructor.tokenizer.config.codes_per_second
     bits = sum((size - 1).bit_length() for size in reconstructor.spec.sizes)
     note = f"{rate:g} positions per second of {bits} bits"
-    return {"bitrate (kbps)": Metric(value=rate * bits / 1000, note=note)}
+    return {"bitrate (kbps)": metric(value=rate * bits / 1000, note=note)}
 
 
 def heldout_bits(prior_run: Path | None) -> Metric | Unavailable:
@@ -177,7 +177,7 @@ def heldout_bits(prior_run: Path | None) -> Metric | Unavailable:
         over = (
             f"{best['heldout/clips']:,} validation clips of {best['heldout/codes']:,} codes in all"
         )
-    return Metric(
+    return metric(
         value=best["heldout/bits_per_second"],
         count=best.get("heldout/clips"),
         note=f"the ends of clips are paid for too; at step {best['step']:,}, whose weights are saved because it is the least, over {over}",
