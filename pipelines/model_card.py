@@ -11,14 +11,14 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from tabulate import tabulate
 
 from common.images import save_grid
-from pipelines.evaluation.table import Metric, ScoreRow, rows_of, table_lines
+from pipelines.evaluation.table import Metric, ScoredSet, sets_of, table_lines
 from pipelines.generation.images import ImageGenerationPipeline
 from pipelines.generation.load import Pipeline
 from pipelines.generation.speech import SpeechGenerationPipeline
 
 IMAGES_SHOWN, COLUMNS, CLIPS_SHOWN = 40, 10, 4
-SHOWN_ROWS = "samples", "reconstruction"
-"""Rows of score.json that say how good this pipeline is; the others are what it is compared with."""
+SETS_SHOWN = "samples", "reconstruction"
+"""Sets of score.json that say how good this pipeline is; the others are what it is compared with."""
 IMAGE_CODE = """from simvq import ImageGenerationPipeline
 
 pipe = ImageGenerationPipeline.from_pretrained("{name}")
@@ -40,7 +40,7 @@ def model_card(
     """The card of a pipeline; `scored` is its score.json, and empty without one."""
     about = scored.get("provenance", {})
     data = about.get("config", {}).get("data", {})
-    rows = [row for row in rows_of(scored) if row.name in SHOWN_ROWS]
+    sets = [each for each in sets_of(scored) if each.name in SETS_SHOWN]
     source, kind = data_name(data), task(pipeline)
     speech = isinstance(pipeline, SpeechGenerationPipeline)
     metadata = ModelCardData(
@@ -50,7 +50,7 @@ def model_card(
         pipeline_tag=kind,
         tags=["simvq", "vector-quantization", "speech" if speech else "image-generation"],
         datasets=source if "/" in source else None,
-        eval_results=eval_results(rows, data, kind) or None,
+        eval_results=eval_results(sets, data, kind) or None,
     )
     return ModelCard.from_template(
         metadata,
@@ -62,10 +62,10 @@ def model_card(
         package="simvq-pipeline[train,audio]" if speech else "simvq-pipeline[train]",
         items="clip" if speech else "image",
         parts=parts(pipeline),
-        scores=scores_table(rows),
-        notes=[f"{row.name}: {row.meaning}" for row in rows],
+        scores=scores_table(sets),
+        notes=[f"{each.name}: {each.meaning}" for each in sets],
         source=source,
-        split=scored_split(data) if rows else None,
+        split=scored_split(data) if sets else None,
         licence=licence,
     )
 
@@ -132,22 +132,22 @@ def code(pipeline: Pipeline, name: str, sampling: dict[str, Any]) -> str:
     return template.format(name=name, conditions=conditions, guidance=scale)
 
 
-def eval_results(rows: list[ScoreRow], data: dict[str, Any], kind: str) -> list[EvalResult]:
+def eval_results(sets: list[ScoredSet], data: dict[str, Any], kind: str) -> list[EvalResult]:
     """Every value of samples and reconstructions, as the Hub's model-index has it."""
     name = data_name(data)
     return [
         EvalResult(
             task_type=kind,
-            task_name=row.name,
+            task_name=each.name,
             dataset_type=name,
             dataset_name=name.rpartition("/")[2],
             dataset_split=scored_split(data),
             metric_type=re.sub(r"\W+", "-", metric_name.lower()).strip("-"),
-            metric_name=f"{metric_name}, {row.name}",
+            metric_name=f"{metric_name}, {each.name}",
             metric_value=metric.value,
         )
-        for row in rows
-        for metric_name, metric in row.metrics.items()
+        for each in sets
+        for metric_name, metric in each.metrics.items()
         if isinstance(metric, Metric)
     ]
 
@@ -166,14 +166,14 @@ def scored_split(data: dict[str, Any]) -> str:
     return part if data.get("source") == "parquet" or "/" in split else split
 
 
-def scores_table(rows: list[ScoreRow]) -> str:
+def scores_table(sets: list[ScoredSet]) -> str:
     """The metrics as a table of Markdown; empty without any."""
     lines = [
         [name, *(text for _, text in cells)]
-        for name, cells in table_lines(rows)
+        for name, cells in table_lines(sets)
         if any(isinstance(metric, Metric) for metric, _ in cells)
     ]
-    header = ["metric", *(row.name for row in rows)]
+    header = ["metric", *(each.name for each in sets)]
     return tabulate(lines, header, tablefmt="github", disable_numparse=True) if lines else ""
 
 

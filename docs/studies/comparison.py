@@ -11,7 +11,7 @@ from pathlib import Path
 from common.files import write_text
 from pipelines.compare.config import CompareRow
 from pipelines.compare.figure import plot
-from pipelines.compare.lines import Line, lines_of
+from pipelines.compare.lines import RowResult, lines_of
 from pipelines.compare.metrics import Measured
 from pipelines.compare.table import markdown
 
@@ -23,7 +23,7 @@ TAKEN = {
     "tuning.csv": ("row", "codebook_size", "code_dim", "key"),
 }
 """Files of a study, and the columns of lines that are replaced as a whole."""
-KNOBS = ("weight", "optim.lr")
+TUNED = ("weight", "optim.lr")
 SHOWN = (
     *("used", "perplexity", "rFD", "PSNR (dB)", "gFD", "share of the way"),
     *("label accuracy", "prior's bits per item", "effective rank"),
@@ -71,14 +71,14 @@ def measured(line: dict[str, str]) -> Measured:
         name=line["row"],
         codebook_size=int(line["codebook_size"]),
         quantizer={"code_dim": int(line["code_dim"])},
-        tune={knob: [float(line[knob])] for knob in KNOBS if line[knob]},
+        tune={key: [float(line[key])] for key in TUNED if line[key]},
     )
     metrics = {column: float(line[column]) if line[column] else None for column in SHOWN}
     equal, dim = line["equal_bits"] == "True", int(line["code_dim"])
     return Measured(row, int(line["seed"]), metrics, equal, dim, int(line["levels"]), EXTRACTOR)
 
 
-def study() -> list[Line]:
+def study() -> list[RowResult]:
     """The rows of the study over their seeds, by name in the order of its file."""
     return lines_of([measured(line) for line in read(HERE / "compare.csv")])
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import matplotlib
 
-from pipelines.compare.lines import Line
+from pipelines.compare.lines import RowResult
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
@@ -21,7 +21,7 @@ LABEL = 0.065
 """Height of a label beside the curves, as a share of the panel's."""
 
 
-def plot(lines: Sequence[Line]) -> pyplot.Figure:
+def plot(lines: Sequence[RowResult]) -> pyplot.Figure:
     """Above, curves over K where there are several; below, all rows at the K that has most."""
     curves = {name: own for name, own in by_name(lines).items() if len(own) > 1}
     (size, count), *_ = Counter(line.codebook_size for line in lines).most_common(1)
@@ -46,7 +46,7 @@ def plot(lines: Sequence[Line]) -> pyplot.Figure:
     return figure
 
 
-def name_rows(axes: Sequence[Axes], lines: Sequence[Line]) -> None:
+def name_rows(axes: Sequence[Axes], lines: Sequence[RowResult]) -> None:
     """Writes the names of the lines beside the first of panels, with d where a name is there twice."""
     times = Counter(line.name for line in lines)
     names = [f"{o.name}, d = {o.code_dim}" if times[o.name] > 1 else o.name for o in lines]
@@ -57,9 +57,9 @@ def name_rows(axes: Sequence[Axes], lines: Sequence[Line]) -> None:
         axis.set_yticks(range(len(names)), [])
 
 
-def by_name(lines: Sequence[Line]) -> dict[str, list[Line]]:
+def by_name(lines: Sequence[RowResult]) -> dict[str, list[RowResult]]:
     """The lines of each quantizer in the order of K, the first where there are several of one K."""
-    groups: dict[str, dict[int, Line]] = {}
+    groups: dict[str, dict[int, RowResult]] = {}
     for line in lines:
         groups.setdefault(line.name, {}).setdefault(line.codebook_size, line)
     return {name: [own[size] for size in sorted(own)] for name, own in groups.items()}
@@ -72,7 +72,7 @@ def colour(name: str) -> str:
     return VARIANTS if name.startswith("SimVQ") else OTHERS
 
 
-def plot_curves(axis: Axes, column: str, curves: dict[str, list[Line]]) -> None:
+def plot_curves(axis: Axes, column: str, curves: dict[str, list[RowResult]]) -> None:
     """A column against K, a curve for each quantizer, with its name at the right."""
     ends: dict[str, tuple[float, float]] = {}
     for name, own in curves.items():
@@ -137,7 +137,7 @@ def apart(heights: list[float]) -> list[float]:
     return moved
 
 
-def plot_rows(axis: Axes, column: str, lines: Sequence[Line]) -> None:
+def plot_rows(axis: Axes, column: str, lines: Sequence[RowResult]) -> None:
     """A column's mean and spread of each line, one under the other."""
     values = {i: value for i, line in enumerate(lines) if (value := line.mean(column)) is not None}
     for place, value in values.items():

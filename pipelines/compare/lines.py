@@ -9,7 +9,7 @@ from pipelines.compare.metrics import Measured
 
 
 @dataclass(frozen=True)
-class Line:
+class RowResult:
     """A row over its seeds."""
 
     name: str
@@ -40,7 +40,7 @@ class Line:
         return stdev(values) if len(values) > 1 else None
 
 
-def lines_of(results: Sequence[Measured]) -> list[Line]:
+def lines_of(results: Sequence[Measured]) -> list[RowResult]:
     """The rows in order, their metrics averaged over seeds; a value that is not finite is none."""
     groups: dict[tuple[str, int, int], list[Measured]] = {}
     for one in results:
@@ -57,7 +57,7 @@ def lines_of(results: Sequence[Measured]) -> list[Line]:
         }
         equal = all(one.equal_bits for one in ones)
         tuned = {key: values[0] for key, values in ones[0].row.tune.items()}
-        line = Line(name, size, dim, len(ones), equal, ones[0].levels, tuned, values)
+        line = RowResult(name, size, dim, len(ones), equal, ones[0].levels, tuned, values)
         if not line.has_learned:
             values["gFD"] = {}
         lines.append(line)

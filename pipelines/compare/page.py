@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipelines.compare.figure import PLOTTED
-from pipelines.compare.lines import Line
+from pipelines.compare.lines import RowResult
 from pipelines.compare.table import cell, indistinguishable, legend
 from pipelines.evaluation.report import page
 
@@ -14,7 +14,7 @@ OWN = "SimVQ"
 
 
 def compare_page(
-    lines: Sequence[Line], extractor: str, figure: bytes, config: dict[str, Any]
+    lines: Sequence[RowResult], extractor: str, figure: bytes, config: dict[str, Any]
 ) -> str:
     """The whole page; `extractor` names the network whose features the distances compare, `figure` is a PNG."""
     sizes = sorted({line.codebook_size for line in lines})
@@ -30,7 +30,7 @@ def compare_page(
     )
 
 
-def table(lines: Sequence[Line], size: int) -> list[dict[str, Any]]:
+def table(lines: Sequence[RowResult], size: int) -> list[dict[str, Any]]:
     """The rows of one K, as texts."""
     same = [line for line in lines if line.codebook_size == size]
     best = {column: indistinguishable(same, column) for column in same[0].values}
@@ -45,7 +45,7 @@ def table(lines: Sequence[Line], size: int) -> list[dict[str, Any]]:
     ]
 
 
-def compare_words(lines: Sequence[Line]) -> str:
+def compare_words(lines: Sequence[RowResult]) -> str:
     """Which rows are best at the K that has most, where SimVQ stands, and what to do next."""
     (size, _), *_ = Counter(line.codebook_size for line in lines).most_common(1)
     same = [line for line in lines if line.codebook_size == size]

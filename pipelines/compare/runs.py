@@ -25,8 +25,8 @@ NEEDED = ("tokenizer", "codes", "prior", "samples", "score")
 """The sections that an experiment must have for a study."""
 
 
-def row_name(row: CompareRow) -> str:
-    """What a row is called in paths."""
+def folder_name(row: CompareRow) -> str:
+    """What the folders of a row are called."""
     name = re.sub(r"[^a-z0-9]+", "-", row.name.lower()).strip("-")
     name = name or hashlib.sha256(row.name.encode()).hexdigest()[:8]  # of another script than Latin
     dim = "" if row.code_dim is None else f"-d{row.code_dim}"
@@ -55,7 +55,7 @@ def experiment_values(config: CompareConfig, settings: Mapping[str, Any]) -> dic
     return values
 
 
-def write(values: dict[str, Any], path: Path) -> None:
+def write_experiment(values: dict[str, Any], path: Path) -> None:
     """An experiment's file; one that says the same is left alone."""
     text = OmegaConf.to_yaml(OmegaConf.create(values))
     if not (path.is_file() and path.read_text() == text):

@@ -14,10 +14,10 @@ from pipelines.compare.page import compare_page
 from pipelines.compare.runs import (
     EXPERIMENT,
     experiment_values,
-    row_name,
+    folder_name,
     run_all,
     run_experiment,
-    write,
+    write_experiment,
 )
 from pipelines.compare.table import csv_text, markdown
 from pipelines.compare.tuning import tune
@@ -72,7 +72,7 @@ def classify(config: CompareConfig) -> None:
     if "classifier" in values:
         shared = ("modality", "data", "classifier")
         only = {key: values[key] for key in shared if key in values}
-        write(only | {"run_dir": str(config.out)}, config.out / EXPERIMENT)
+        write_experiment(only | {"run_dir": str(config.out)}, config.out / EXPERIMENT)
         log = config.out / "classifier.txt"
         if not run_experiment(config, config.out / EXPERIMENT, log):
             raise ValueError(
@@ -84,7 +84,7 @@ def refuse_shared_folders(config: CompareConfig) -> None:
     """Raises ValueError for two rows whose results would go to one folder."""
     names: dict[str, str] = {}
     for row in config.rows:
-        folder = row_name(row)
+        folder = folder_name(row)
         if folder in names:
             raise ValueError(
                 f"rows {names[folder]!r} and {row.name!r} would both be in {config.out / 'rows' / folder}: rename one"
@@ -94,7 +94,7 @@ def refuse_shared_folders(config: CompareConfig) -> None:
 
 def prepare(config: CompareConfig, row: CompareRow, seed: int) -> Path:
     """The row's folder, with its experiment: that of the study, its quantizer, and the classifier of all rows."""
-    folder = config.out / "rows" / f"{row_name(row)}-s{seed}"
+    folder = config.out / "rows" / f"{folder_name(row)}-s{seed}"
     values = experiment_values(config, row.settings) | {"run_dir": str(folder)}
     if values.pop("classifier", None) is not None:
         for section in ("samples", "score"):
@@ -110,5 +110,5 @@ def prepare(config: CompareConfig, row: CompareRow, seed: int) -> Path:
     if row.quantizer.get("method") == CEILING:
         for section in ("codes", "prior", "samples"):
             del values[section]
-    write(values, folder / EXPERIMENT)
+    write_experiment(values, folder / EXPERIMENT)
     return folder

@@ -7,7 +7,7 @@ from statistics import fmean, stdev
 
 from scipy.stats import ttest_1samp
 
-from pipelines.compare.lines import Line
+from pipelines.compare.lines import RowResult
 from pipelines.compare.metrics import IMAGES, RUN, SPEECH, Measured
 
 OF_ONE_CODEBOOK = ("used", "perplexity")
@@ -23,9 +23,9 @@ def csv_text(results: Sequence[Measured]) -> str:
     """A line for every row and seed, its metrics in full."""
     text = io.StringIO()
     columns = list(results[0].metrics) if results else []
-    knobs = list(dict.fromkeys(key for one in results for key in one.row.tune))
+    tuned_keys = list(dict.fromkeys(key for one in results for key in one.row.tune))
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*ABOUT, *knobs, *columns])
+    writer.writerow([*ABOUT, *tuned_keys, *columns])
     for one in results:
         values = ["" if (v := one.metrics[c]) is None else repr(v) for c in columns]
         about = [
@@ -37,24 +37,24 @@ def csv_text(results: Sequence[Measured]) -> str:
             one.levels,
             one.extractor_sha256,
         ]
-        tuned = [one.row.tune.get(key, [""])[0] for key in knobs]
+        tuned = [one.row.tune.get(key, [""])[0] for key in tuned_keys]
         writer.writerow([*about, *tuned, *values])
     return text.getvalue()
 
 
-def markdown(lines: Sequence[Line], extractor: str) -> str:
+def markdown(lines: Sequence[RowResult], extractor: str) -> str:
     """The table, a paragraph per K, and what its marks mean."""
     parts = []
-    knobs = list(dict.fromkeys(key for line in lines for key in line.tuned))
+    tuned_keys = list(dict.fromkeys(key for line in lines for key in line.tuned))
     for size in sorted({line.codebook_size for line in lines}):
         same = [line for line in lines if line.codebook_size == size]
         columns = list(same[0].values)
         best = {c: indistinguishable(same, c) for c in columns}
         parts.append(f"**K = {size:,}**\n")
-        parts.append(f"| quantizer | d | seeds | {' | '.join([*knobs, *columns])} |")
-        parts.append(f"| --- |{' ---: |' * (len(knobs) + len(columns) + 2)}")
+        parts.append(f"| quantizer | d | seeds | {' | '.join([*tuned_keys, *columns])} |")
+        parts.append(f"| --- |{' ---: |' * (len(tuned_keys) + len(columns) + 2)}")
         for line in same:
-            cells = [f"{line.tuned[key]:g}" if key in line.tuned else "-" for key in knobs]
+            cells = [f"{line.tuned[key]:g}" if key in line.tuned else "-" for key in tuned_keys]
             cells += [cell(line, c, line in best[c]) for c in columns]
             mark = "" if line.equal_bits else " \\*"
             first = f"| {line.name}{mark} | {line.code_dim} | {line.seeds} |"
@@ -63,7 +63,7 @@ def markdown(lines: Sequence[Line], extractor: str) -> str:
     return "\n".join([*parts, legend(lines, extractor), ""])
 
 
-def legend(lines: Sequence[Line], extractor: str) -> str:
+def legend(lines: Sequence[RowResult], extractor: str) -> str:
     """What distances and marks mean."""
     spread = "Bold: the best of a column"
     if any(line.seeds > 1 for line in lines):
@@ -76,8 +76,12 @@ def legend(lines: Sequence[Line], extractor: str) -> str:
             ". Rows with one seed have no spread: how much of a difference to them is chance is "
             "not known"
         )
-    knobs = ", ".join(dict.fromkeys(key for line in lines for key in line.tuned))
-    tuned = f" {knobs}: what did best in short runs, all of which tuning.csv has." if knobs else ""
+    tuned_keys = ", ".join(dict.fromkeys(key for line in lines for key in line.tuned))
+    tuned = (
+        f" {tuned_keys}: what did best in short runs, all of which tuning.csv has."
+        if tuned_keys
+        else ""
+    )
     levels = ""
     if any(line.levels > 1 for line in lines):
         levels = (
@@ -94,7 +98,7 @@ def legend(lines: Sequence[Line], extractor: str) -> str:
     )
 
 
-def indistinguishable(lines: Sequence[Line], column: str) -> list[Line]:
+def indistinguishable(lines: Sequence[RowResult], column: str) -> list[RowResult]:
     """The row with the best mean, and those that the seeds do not set apart from it.
 
     Rows with other bits do not compete, those with several codes per position not in how many codes are used, and no
@@ -117,13 +121,13 @@ def indistinguishable(lines: Sequence[Line], column: str) -> list[Line]:
     ]
 
 
-def shared_seeds(a: Line, b: Line, column: str) -> list[int]:
+def shared_seeds(a: RowResult, b: RowResult, column: str) -> list[int]:
     """The seeds that both have a value of, where there are several."""
     seeds = sorted(a.values[column].keys() & b.values[column].keys())
     return seeds if len(seeds) > 1 else []
 
 
-def paired_p(a: Line, b: Line, column: str) -> float:
+def paired_p(a: RowResult, b: RowResult, column: str) -> float:
     """The chance of paired differences as far from 0 as these, by the t distribution (two-sided)."""
     seeds = shared_seeds(a, b, column)
     differences = [a.values[column][seed] - b.values[column][seed] for seed in seeds]
@@ -141,7 +145,7 @@ def holm(chances: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def cell(line: Line, column: str, best: bool) -> str:
+def cell(line: RowResult, column: str, best: bool) -> str:
     """A value with its spread, a share as per cent, a dash where there is none."""
     value, spread = line.mean(column), line.spread(column)
     if column == "gFD" and not line.has_learned:

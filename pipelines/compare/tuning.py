@@ -14,7 +14,13 @@ from omegaconf import OmegaConf
 from common.files import hashed, read_json, write_text
 from common.tracking import read_metrics
 from pipelines.compare.config import CompareConfig, CompareRow
-from pipelines.compare.runs import EXPERIMENT, experiment_values, row_name, run_all, write
+from pipelines.compare.runs import (
+    EXPERIMENT,
+    experiment_values,
+    folder_name,
+    run_all,
+    write_experiment,
+)
 from stage1_tokenizer.findings import result_line
 from stage1_tokenizer.quantizers import QuantizerConfig
 
@@ -60,7 +66,7 @@ def tune(config: CompareConfig) -> tuple[list[CompareRow], list[str]]:
     if not config.tuning.steps:
         return [*config.rows], []
     led_by = [leader(config, row) for row in config.rows]
-    leaders = {row_name(row): row for row in led_by}
+    leaders = {folder_name(row): row for row in led_by}
     chosen: dict[str, dict[str, float]] = {name: {} for name in leaders}
     failed: list[str] = []
     groups: list[list[Tried]] = []
@@ -71,13 +77,13 @@ def tune(config: CompareConfig) -> tuple[list[CompareRow], list[str]]:
     }:
         run_missing(config, [candidate for group in now.values() for candidate in group])
         for name, group in now.items():
-            groups.append([read(one) for one in group])
+            groups.append([read_score(one) for one in group])
             if winner := best(groups[-1]):
                 chosen[name][winner.candidate.key] = winner.candidate.value
             else:
                 failed.append(name)
     write_text(config.out / "tuning.csv", csv_text(groups))
-    named = zip(config.rows, map(row_name, led_by), strict=True)
+    named = zip(config.rows, map(folder_name, led_by), strict=True)
     rows = [with_values(row, chosen[name]) for row, name in named if name not in failed]
     return rows, [f"tuning/{name}" for name in failed]
 
@@ -138,7 +144,7 @@ def candidate(config: CompareConfig, row: CompareRow, values: Mapping[str, float
         if "." not in key or OmegaConf.select(OmegaConf.create(plain["tokenizer"]), key) != value
     }
     name = "-".join(f"{key}-{value:g}" for key, value in different.items()) or "as-it-is"
-    folder = config.out / "tuning" / row_name(row) / f"{config.tuning.steps}-steps" / name
+    folder = config.out / "tuning" / folder_name(row) / f"{config.tuning.steps}-steps" / name
     one = experiment_values(config, changed.settings)
     tokenizer = one["tokenizer"] | {"seed": config.seeds[0], "steps": config.tuning.steps}
     tokenizer["model"] = tokenizer.get("model", {}) | {"quantizer": dict(changed.quantizer)}
@@ -151,9 +157,9 @@ def candidate(config: CompareConfig, row: CompareRow, values: Mapping[str, float
 
 def run_missing(config: CompareConfig, everything: Sequence[Candidate]) -> None:
     """Runs what has no score yet, and writes a score beside what came to its end."""
-    missing = [candidate for candidate in everything if read(candidate).score is None]
+    missing = [candidate for candidate in everything if read_score(candidate).score is None]
     for candidate in missing:
-        write(candidate.config, candidate.folder / EXPERIMENT)
+        write_experiment(candidate.config, candidate.folder / EXPERIMENT)
     ended = run_all(config, [candidate.folder for candidate in missing])
     for candidate, well in zip(missing, ended, strict=True):
         if well:
@@ -163,7 +169,7 @@ def run_missing(config: CompareConfig, everything: Sequence[Candidate]) -> None:
             write_text(candidate.folder / "score.json", json.dumps(hashed(saved), indent=2) + "\n")
 
 
-def read(candidate: Candidate) -> Tried:
+def read_score(candidate: Candidate) -> Tried:
     """The score that a run of this very config left."""
     path = candidate.folder / "score.json"
     saved = read_json(path) if path.is_file() else {}

@@ -111,13 +111,13 @@ class ImageAnswers:
 
     def rows(self, codes: Tensor | None, count: int) -> tuple[Any, Any, Any]:
         """Keeps the first rows."""
-        return self.shown(there(codes), self.first_rows(count))
+        return self.shown(required(codes), self.first_rows(count))
 
     def clicked(
         self, codes: Tensor | None, mask: Tensor | None, place: gradio.SelectData
     ) -> tuple[Any, Any, Any]:
         """Keeps or frees the position under a click; a prior from left to right keeps all before it."""
-        codes, mask = there(codes), there(mask)
+        codes, mask = required(codes), required(mask)
         step = kept(self.decoded(codes)[0].cpu(), mask).width // self.grid[1]
         x, y = (
             min(int(pixel) // step, side - 1)
@@ -141,13 +141,13 @@ class ImageAnswers:
         temperature: float,
     ) -> Iterator[Image.Image]:
         """Images that keep what is kept, as the rest is sampled."""
-        codes, mask = there(codes), there(mask)
+        codes, mask = required(codes), required(mask)
         count = min(max(int(count), 1), MOST_IMAGES)
         known = codes.expand(count, *codes.shape[1:])
         return self.samples(label, count, seed, guidance, temperature, known=known, mask=mask)
 
 
-def there(given: Tensor | None) -> Tensor:
+def required(given: Tensor | None) -> Tensor:
     """The codes or the mask of an image. Raises ValueError where there is none."""
     if given is None:
         raise ValueError("there is no image yet: upload one, or draw one")

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from pipelines.evaluation.table import Metric, ScoreRow, noted_table, table_lines
+from pipelines.evaluation.table import Metric, ScoredSet, noted_table, table_lines
 
 Look = Literal["images", "plot", "curve"]
 """`images` keep their pixels, a `plot` has the whole width, two `curve`s stand side by side."""
@@ -39,7 +39,7 @@ class AudioPlayers:
 def render(
     title: str,
     words: str,
-    rows: list[ScoreRow],
+    sets: list[ScoredSet],
     figures: Sequence[Figure | AudioPlayers],
     provenance: dict[str, Any],
     findings: Sequence[str] = (),
@@ -50,9 +50,9 @@ def render(
         title=title,
         words=words,
         findings=findings,
-        rows=rows,
-        table=noted_table(rows),
-        origins=origins(rows),
+        sets=sets,
+        table=noted_table(sets),
+        origins=origins(sets),
         figures=figures,
         provenance=json.dumps(provenance, indent=2, ensure_ascii=False),
     )
@@ -71,13 +71,13 @@ def page(template: str, **values: Any) -> str:
     return environment.get_template(template).render(**values)
 
 
-def origins(rows: list[ScoreRow]) -> dict[str, dict[str, list[str]]]:
-    """By metric, what its values were computed from, each with the names of the rows it is true of."""
+def origins(sets: list[ScoredSet]) -> dict[str, dict[str, list[str]]]:
+    """By metric, what its values were computed from, each with the names of the sets it is true of."""
     found: dict[str, dict[str, list[str]]] = {}
-    for name, cells in table_lines(rows):
-        for row, (metric, _) in zip(rows, cells, strict=True):
+    for name, cells in table_lines(sets):
+        for each, (metric, _) in zip(sets, cells, strict=True):
             if isinstance(metric, Metric) and (source := origin(metric)):
-                found.setdefault(name, {}).setdefault(source, []).append(row.name)
+                found.setdefault(name, {}).setdefault(source, []).append(each.name)
     return found
 
 

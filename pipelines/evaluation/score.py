@@ -26,7 +26,7 @@ from pipelines.evaluation.protocols import (
 from pipelines.evaluation.reconstruction import Reconstructor
 from pipelines.evaluation.report import Figure, render
 from pipelines.evaluation.speech.evaluation import SpeechEvaluation
-from pipelines.evaluation.table import Metrics, ScoreRow, read_scores, text_table, write_scores
+from pipelines.evaluation.table import Metrics, ScoredSet, read_scores, text_table, write_scores
 from pipelines.evaluation.words import score_words
 from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
 
@@ -41,7 +41,7 @@ MEANINGS = {
     "held-out vs train": "held-out {items} in the place of samples: what a perfect prior and tokenizer would reach",
     "train vs train": "the training {items} against themselves: 0 but for rounding, or the metric is broken",
 }
-"""What each row of the table is."""
+"""What each set of the table is."""
 PACKAGES = (
     *("torchmetrics", "pesq", "pystoi", "librosa", "torchcrepe", "speechmos", "resemblyzer"),
     "pocketsphinx",
@@ -65,19 +65,19 @@ def score(
     """Writes score.json and report.html; returns the path of the latter.
 
     `findings` are lines that stand first in the report; without a test split one more is told. `further` are
-    metrics from elsewhere, by the rows of the table that they go to. Raises ValueError for samples of another
+    metrics from elsewhere, by the sets that they are of. Raises ValueError for samples of another
     tokenizer, or where there is nothing to extract features with.
     """
     sampling = read_sampling(config) if config.samples else None
     reconstructor = Reconstructor(load_tokenizer(config).to(processes().device))
     histogram = read_histogram(config.codes, reconstructor.spec)
     evaluation = new_evaluation(config, reconstructor, sampling)
-    rows = [
-        ScoreRow(name, MEANINGS[name].format(items=evaluation.items), metrics)
+    sets = [
+        ScoredSet(name, MEANINGS[name].format(items=evaluation.items), metrics)
         for name, metrics in evaluation.metrics().items()
     ]
-    for row in rows:
-        row.metrics.update((further or {}).get(row.name, {}))
+    for each in sets:
+        each.metrics.update((further or {}).get(each.name, {}))
     if isinstance(evaluation, ImageEvaluation) and evaluation.config.save_statistics:
         evaluation.write_statistics(config.out / "statistics")
     about = provenance(config, evaluation, sampling)
@@ -89,10 +89,10 @@ def score(
         shown, protocols = by_protocols(evaluation)
         figures.append(shown)
     report, title = config.out / "report.html", f"Scores of {config.samples or config.tokenizer}"
-    words = score_words(rows, evaluation.items, warned=bool(findings))
-    write_text(report, render(title, words, rows, figures, about, findings))
+    words = score_words(sets, evaluation.items, warned=bool(findings))
+    write_text(report, render(title, words, sets, figures, about, findings))
     about["report_sha256"] = sha256(report)
-    write_scores(config.out, rows, about, protocols)  # last: `finished` reads it
+    write_scores(config.out, sets, about, protocols)  # last: `finished` reads it
     return report
 
 

@@ -73,7 +73,7 @@ def metric(value: float, spread: float | None = None, **about: Any) -> Metric | 
 
 
 @dataclass(frozen=True)
-class ScoreRow:
+class ScoredSet:
     """What was scored, and its metrics."""
 
     name: str
@@ -82,17 +82,17 @@ class ScoreRow:
 
 
 Line = tuple[str, list[tuple[Metric | Unavailable | None, str]]]
-"""A metric's name, and its values and texts in the order of the rows; None and nothing where it is not defined."""
+"""A metric's name, and its values and texts in the order of the sets; None and nothing where it is not defined."""
 
 
-def table_lines(rows: list[ScoreRow]) -> list[Line]:
+def table_lines(sets: list[ScoredSet]) -> list[Line]:
     """A line for each metric, in the order of their first appearance.
 
     Where the counts of a line's items differ, so that its values do not compare quite, each text has its own.
     """
     lines = []
-    for name in dict.fromkeys(name for row in rows for name in row.metrics):
-        metrics = [row.metrics.get(name) for row in rows]
+    for name in dict.fromkeys(name for each in sets for name in each.metrics):
+        metrics = [each.metrics.get(name) for each in sets]
         counts = {m.count for m in metrics if isinstance(m, Metric) and m.count}
         lines.append((name, [(m, cell(m, with_count=len(counts) > 1)) for m in metrics]))
     return lines
@@ -118,11 +118,11 @@ class NotedTable:
     """By the metric's name, the reason."""
 
 
-def noted_table(rows: list[ScoreRow]) -> NotedTable:
-    """The rows' metrics, a line each."""
+def noted_table(sets: list[ScoredSet]) -> NotedTable:
+    """The sets' metrics, a line each."""
     numbers: dict[str, int] = {}
     lines, missing = [], {}
-    for name, cells in table_lines(rows):
+    for name, cells in table_lines(sets):
         reasons = [metric.reason for metric, _ in cells if isinstance(metric, Unavailable)]
         if any(isinstance(metric, Metric) for metric, _ in cells):
             lines.append(with_marks(name, cells, numbers))
@@ -131,14 +131,14 @@ def noted_table(rows: list[ScoreRow]) -> NotedTable:
     return NotedTable(lines, [*numbers], missing)
 
 
-def text_table(rows: list[ScoreRow]) -> str:
-    """The table for a terminal: a line per metric, a column per row, in as many blocks as a terminal's width takes.
+def text_table(sets: list[ScoredSet]) -> str:
+    """The table for a terminal: a line per metric, a column per set, in as many blocks as a terminal's width takes.
 
     An empty cell means that the metric isn't defined there, a dash that it could not be computed. Numbers in brackets
     are those of the notes below. Metrics that nothing could be computed of are one line at the end.
     """
-    table = noted_table(rows)
-    header = ["", *(row.name for row in rows)]
+    table = noted_table(sets)
+    header = ["", *(each.name for each in sets)]
     groups = column_groups([header, *table.lines])
     parts = ["\n".join(block(header, table.lines, chosen)) for chosen in groups]
     parts.append("\n".join(f"[{i}] {text}" for i, text in enumerate(table.notes, start=1)))
@@ -180,34 +180,34 @@ def block(header: list[str], lines: list[list[str]], columns: list[int]) -> list
 
 def write_scores(
     folder: Path,
-    rows: list[ScoreRow],
+    sets: list[ScoredSet],
     provenance: dict[str, Any],
     protocols: dict[str, Any] | None = None,
 ) -> None:
     """Writes score.json: every metric with what it depends on, and what other protocols give, where they were asked for."""
-    document: dict[str, Any] = {"rows": [asdict(row) for row in rows]}
+    document: dict[str, Any] = {"rows": [asdict(each) for each in sets]}
     document |= {"protocols": protocols} if protocols else {}
     document["provenance"] = provenance
     write_text(folder / "score.json", json.dumps(hashed(document), indent=2) + "\n")
 
 
-def read_scores(folder: Path) -> list[ScoreRow]:
-    """The rows of a folder's score.json. Raises ValueError for a file that is damaged or not of this project."""
+def read_scores(folder: Path) -> list[ScoredSet]:
+    """The sets of a folder's score.json. Raises ValueError for a file that is damaged or not of this project."""
     path = folder / "score.json"
     document = read_json(path)
     if not isinstance(document["rows"], list):
         raise ValueError(f"{path} is of another version: score again")
-    return rows_of(document)
+    return sets_of(document)
 
 
-def rows_of(document: dict[str, Any]) -> list[ScoreRow]:
-    """The rows of a score.json, in which `metrics` were called `numbers` at first; none of an empty one."""
-    rows = []
+def sets_of(document: dict[str, Any]) -> list[ScoredSet]:
+    """The sets of a score.json, there `rows`, in which `metrics` were called `numbers` at first; none of an empty one."""
+    sets = []
     for row in document.get("rows", []):
         metrics = row["metrics" if "metrics" in row else "numbers"]
         read = {name: read_metric(**values) for name, values in metrics.items()}
-        rows.append(ScoreRow(row["name"], row["meaning"], read))
-    return rows
+        sets.append(ScoredSet(row["name"], row["meaning"], read))
+    return sets
 
 
 def read_metric(value: float | None, reason: str | None, **about: Any) -> Metric | Unavailable:

@@ -2,20 +2,20 @@
 
 from collections.abc import Mapping
 
-from pipelines.evaluation.table import Line, Metric, ScoreRow, table_lines
+from pipelines.evaluation.table import Line, Metric, ScoredSet, table_lines
 
-ROWS = {
+SETS = {
     "samples": "the samples",
     "reconstruction": "the reconstructions",
     "held-out vs train": "the real held-out {items}",
     "ground truth": "the real held-out {items}",
 }
-"""What rows are called in sentences; the last two are the same items, of which a table has one label accuracy."""
+"""What sets are called in sentences; the last two are the same items, of which a table has one label accuracy."""
 
 
-def score_words(rows: list[ScoreRow], items: str, warned: bool) -> str:
+def score_words(sets: list[ScoredSet], items: str, warned: bool) -> str:
     """The paragraph on a table of scores; `items` are images or clips, `warned` says that findings follow it."""
-    table = {line[0]: computed_values(rows, line) for line in table_lines(rows)}
+    table = {line[0]: computed_values(sets, line) for line in table_lines(sets)}
     sentences = [shares(table, items), labels(table, items), codes(table), next_step(table, items)]
     if warned:
         sentences.append("First look at the warnings below.")
@@ -23,14 +23,14 @@ def score_words(rows: list[ScoreRow], items: str, warned: bool) -> str:
 
 
 Values = Mapping[str, Metric]
-"""By the names of rows, those of one metric's values that could be computed."""
+"""By the names of sets, those of one metric's values that could be computed."""
 
 
-def computed_values(rows: list[ScoreRow], line: Line) -> Values:
+def computed_values(sets: list[ScoredSet], line: Line) -> Values:
     """Of one metric, the values that could be computed."""
     return {
-        row.name: metric
-        for row, (metric, _) in zip(rows, line[1], strict=True)
+        each.name: metric
+        for each, (metric, _) in zip(sets, line[1], strict=True)
         if isinstance(metric, Metric)
     }
 
@@ -58,7 +58,7 @@ def labels(table: Mapping[str, Values], items: str) -> str:
     """In which share of each set a classifier finds the label."""
     name = next((name for name in table if name.startswith("label accuracy")), "")
     values = table.get(name, {})
-    parts = {ROWS[row].format(items=items): values[row].text for row in ROWS if row in values}
+    parts = {SETS[name].format(items=items): values[name].text for name in SETS if name in values}
     if not parts:
         return ""
     first, *others = (f"{text} of {what}" for what, text in parts.items())
@@ -85,7 +85,7 @@ def next_step(table: Mapping[str, Values], items: str) -> str:
         return "There are no samples yet: next, train a prior and sample."
     if "reconstruction" not in values:
         return ""
-    chosen = [values[row] for row in ("held-out vs train", "reconstruction", "samples")]
+    chosen = [values[name] for name in ("held-out vs train", "reconstruction", "samples")]
     counts = [metric.count or 0 for metric in chosen]
     real, rebuilt, samples = (metric.value for metric in chosen)
     texts = [

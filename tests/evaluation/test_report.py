@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from pipelines.evaluation.report import AudioPlayers, render
-from pipelines.evaluation.table import Metric, ScoreRow, Unavailable
+from pipelines.evaluation.table import Metric, ScoredSet, Unavailable
 
 
 def test_the_report_is_one_well_formed_page(report: Path) -> None:
@@ -36,7 +36,7 @@ def test_the_report_is_one_well_formed_page(report: Path) -> None:
 
 def test_what_a_page_is_told_is_text_and_no_markup() -> None:
     metrics = {"x'": Unavailable('"<b>"'), "y": Metric(value=1.0, extractor="<j>", note="<k>")}
-    rows = [ScoreRow("<a>", "a & b", metrics)]
+    rows = [ScoredSet("<a>", "a & b", metrics)]
     players = AudioPlayers("<c>", "<d>", {"<e>": b"wav"})
     page = render("<f>", "<l>", rows, [players], {"<g>": "<h>"}, ["<i>"])
     text = html.unescape(re.sub(r"<[^>]*>", "", page.split("</style>")[1]))
@@ -47,6 +47,6 @@ def test_what_a_page_is_told_is_text_and_no_markup() -> None:
 
 def test_what_could_not_be_computed_is_named_once_with_its_reason() -> None:
     missing = Unavailable("set whisper")
-    rows = [ScoreRow(name, "", {"WER": missing, "PSNR": Metric(value=1.0)}) for name in "ab"]
+    rows = [ScoredSet(name, "", {"WER": missing, "PSNR": Metric(value=1.0)}) for name in "ab"]
     page = render("title", "words", rows, [], {})
     assert page.count("set whisper") == 1 and "what they need (1)" in page

@@ -1,10 +1,10 @@
 """The first paragraph of a report says what the table says."""
 
-from pipelines.evaluation.table import Metric, ScoreRow, Unavailable
+from pipelines.evaluation.table import Metric, ScoredSet, Unavailable
 from pipelines.evaluation.words import score_words
 
 
-def rows(samples: float, share: float | None = 0.8, count: int = 50) -> list[ScoreRow]:
+def rows(samples: float, share: float | None = 0.8, count: int = 50) -> list[ScoredSet]:
     """A table in which real items are at 1, reconstructions at 3, and samples where it is said."""
 
     def distance(value: float, count: int = 50) -> Metric:
@@ -12,7 +12,7 @@ def rows(samples: float, share: float | None = 0.8, count: int = 50) -> list[Sco
 
     way = Unavailable("no codes") if share is None else Metric(value=share)
     return [
-        ScoreRow(
+        ScoredSet(
             "reconstruction",
             "",
             {
@@ -21,7 +21,7 @@ def rows(samples: float, share: float | None = 0.8, count: int = 50) -> list[Sco
                 "label accuracy": Metric(value=0.9, unit="%"),
             },
         ),
-        ScoreRow(
+        ScoredSet(
             "samples",
             "",
             {
@@ -30,7 +30,7 @@ def rows(samples: float, share: float | None = 0.8, count: int = 50) -> list[Sco
                 "share of the way(net)": way,
             },
         ),
-        ScoreRow("held-out vs train", "", {"FD(net) vs train": distance(1.0)}),
+        ScoredSet("held-out vs train", "", {"FD(net) vs train": distance(1.0)}),
     ]
 
 
@@ -70,4 +70,4 @@ def test_no_stage_is_blamed_for_the_bias_of_fewer_items() -> None:
 def test_a_prior_worse_than_bigrams_and_missing_metrics() -> None:
     assert "further from real clips than" in score_words(rows(9.0, share=-0.1), "clips", False)
     assert score_words(rows(9.0, share=None), "clips", True).startswith("A classifier finds")
-    assert score_words([ScoreRow("reconstruction", "", {})], "images", warned=False) == ""
+    assert score_words([ScoredSet("reconstruction", "", {})], "images", warned=False) == ""

@@ -1,4 +1,4 @@
-"""What scoring does with images: the rows of the table, and what is shown beside it."""
+"""What scoring does with images: the sets of the table, and what is shown beside it."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -111,25 +111,25 @@ class ImageEvaluation:
         )
 
     def metrics(self) -> dict[str, Metrics]:
-        """The metrics of each row of the table."""
-        rows = {name: self.to_train(by_extractor) for name, by_extractor in self.sets.items()}
+        """The metrics of each set of the table."""
+        metrics = {name: self.to_train(by_extractor) for name, by_extractor in self.sets.items()}
         rebuilt, classes = self.sets["reconstruction"], self.heldout.classes
-        rows["reconstruction"] = (
+        metrics["reconstruction"] = (
             self.reconstruction_metrics.compute()
             | self.reconstructor.metrics()
             | distances(rebuilt[:1], "held-out")
-            | rows["reconstruction"]
+            | metrics["reconstruction"]
             | label_accuracies(rebuilt, classes, LABEL_ACCURACY)
         )
         if self.sampled:
             labelled = self.sampling["labels"] is not None
             sampled_classes = tuple(self.sampling["classes"] or ()) if labelled else ()
-            rows["samples"] |= self.of_originals(self.sets["samples"], sampled_classes)
-            rows["samples"] |= shares(self.sets, self.config.seed)
+            metrics["samples"] |= self.of_originals(self.sets["samples"], sampled_classes)
+            metrics["samples"] |= shares(self.sets, self.config.seed)
         real = [Comparison(each.heldout.features, each) for each in self.references]
-        rows["held-out vs train"] = self.to_train(real) | self.of_originals(real, classes)
-        rows["train vs train"] = train_to_train(self.references)
-        return rows
+        metrics["held-out vs train"] = self.to_train(real) | self.of_originals(real, classes)
+        metrics["train vs train"] = train_to_train(self.references)
+        return metrics
 
     @cached_property
     def sets(self) -> dict[str, list[ImageComparison]]:

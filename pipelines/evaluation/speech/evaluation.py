@@ -1,4 +1,4 @@
-"""What scoring does with speech: the rows of the table, and what is played and shown beside it."""
+"""What scoring does with speech: the sets of the table, and what is played and shown beside it."""
 
 import contextlib
 from collections.abc import Iterator
@@ -109,12 +109,12 @@ class SpeechEvaluation:
         return ClipSet(clips, tuple(compared))
 
     def metrics(self) -> dict[str, Metrics]:
-        """The metrics of each row of the table."""
+        """The metrics of each set of the table."""
         config, networks = self.config, (self.utmos, self.whisper, self.config.slow_count)
         compared = tuple(Comparison(each.heldout.features, each) for each in self.references)
         real, train = ClipSet(self.real["held-out"], compared), self.real["train"]
         rebuilt = self.extracted(self.reconstructions)
-        rows = {
+        metrics = {
             "ground truth": sound(real, *networks),
             "reconstruction": closeness(real, rebuilt, config.voicing, config.slow_count)
             | bitrate(self.reconstructor)
@@ -128,16 +128,16 @@ class SpeechEvaluation:
             controls = {name: self.extracted(clips) for name, clips in self.controls()}
             sets = {"samples": samples, "reconstruction": rebuilt} | controls
             by_extractor = {name: each.by_extractor for name, each in sets.items()}
-            rows["samples"] = (
+            metrics["samples"] = (
                 {"held-out bits per second of audio": heldout_bits(config.prior_run)}
                 | sound(samples, *networks)
                 | as_set(samples, train, config.seed)
                 | shares(by_extractor, config.seed)
             )
-            rows |= {name: to_train(control, config.seed) for name, control in controls.items()}
-        rows["held-out vs train"] = as_set(real, train, config.seed)
-        rows["train vs train"] = train_to_train(self.references)
-        return rows
+            metrics |= {name: to_train(control, config.seed) for name, control in controls.items()}
+        metrics["held-out vs train"] = as_set(real, train, config.seed)
+        metrics["train vs train"] = train_to_train(self.references)
+        return metrics
 
     def controls(self) -> Iterator[tuple[str, Clips]]:
         """What samples must be better than: as many clips as there are samples, if so many are held out."""

@@ -180,7 +180,7 @@ def word_error_rate(
         return Unavailable("the clips have neither texts nor labels")
     if isinstance(whisper, Unavailable):
         return whisper
-    chosen = spread([*zip(clips.waveforms, texts, strict=True)], count)
+    chosen = evenly_chosen([*zip(clips.waveforms, texts, strict=True)], count)
     pairs = [
         (waveform, text)
         for waveform, text in chosen
@@ -212,7 +212,7 @@ def word_errors(texts: Sequence[str], transcripts: Sequence[str]) -> tuple[int, 
     return sum(distance(*pair) for pair in pairs), sum(len(text) for text, _ in pairs)
 
 
-def spread(clips: list[T], count: int) -> list[T]:
+def evenly_chosen(clips: list[T], count: int) -> list[T]:
     """At most `count` of the clips, one at random from each of as many equal parts.
 
     Neighbours are often alike; and of samples every tenth may have the same label, so that no fixed stride is taken.

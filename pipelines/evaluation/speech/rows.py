@@ -23,10 +23,10 @@ from pipelines.evaluation.speech.extractors import (
 )
 from pipelines.evaluation.speech.metrics import (
     dnsmos,
+    evenly_chosen,
     over_clips,
     pesq,
     recognised,
-    spread,
     stoi,
     voicing_f1,
     word_error_rate,
@@ -69,7 +69,7 @@ def closeness(originals: ClipSet, rebuilt: ClipSet, voicing: Voicing, slow_count
     voice: Metric | Unavailable = Unavailable("voicing=none: set voicing to pyin or crepe")
     if voicing != "none":
         voice = over_clips(
-            (voicing_f1(a, b, rate, voicing) for a, b in spread(pairs, slow_count)),
+            (voicing_f1(a, b, rate, voicing) for a, b in evenly_chosen(pairs, slow_count)),
             "no voice in original or reconstruction",
         )
     mel = MelDistance(rate)
@@ -117,7 +117,7 @@ def sound(
 def dnsmos_opinions(clips: Clips, slow_count: int) -> Metrics:
     """The means of DNSMOS's two opinions."""
     names = "DNSMOS (P.835, overall)", "DNSMOS (P.808)"
-    waveforms = spread(clips.waveforms, slow_count)
+    waveforms = evenly_chosen(clips.waveforms, slow_count)
     try:
         opinions = [dnsmos(waveform, clips.sample_rate) for waveform in waveforms]
     except MissingPackageError as error:
@@ -134,7 +134,7 @@ def utmos_opinion(
     """The mean opinion of UTMOS."""
     if isinstance(utmos, Unavailable):
         return utmos
-    waveforms = spread(clips.waveforms, slow_count)
+    waveforms = evenly_chosen(clips.waveforms, slow_count)
     opinions = (utmos.opinion(waveform, clips.sample_rate) for waveform in waveforms)
     return over_clips(opinions, extractor=utmos)
 

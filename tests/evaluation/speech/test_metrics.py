@@ -15,7 +15,6 @@ from pipelines.evaluation.speech.metrics import (
     over_clips,
     pesq,
     recognised,
-    spread,
     stoi,
     voicing_f1,
     word_error_rate,
@@ -122,10 +121,10 @@ def test_the_rate_is_that_of_all_words_together(whisper_folder: Path) -> None:
 
 def test_what_is_chosen_is_spread_over_all_and_not_of_one_label() -> None:
     """Samples go through the labels in turn: every tenth of ten labels would be of one."""
-    chosen = spread([*range(1000)], 100)
+    chosen = evenly_chosen([*range(1000)], 100)
     assert [place // 10 for place in chosen] == [*range(100)]
     assert {place % 10 for place in chosen} == {*range(10)}
-    assert spread([*range(3)], 5) == [0, 1, 2] and spread([], 5) == []
+    assert evenly_chosen([*range(3)], 5) == [0, 1, 2] and evenly_chosen([], 5) == []
 
 
 def test_of_a_set_slow_count_clips_are_transcribed(whisper_folder: Path) -> None:

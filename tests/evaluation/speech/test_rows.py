@@ -10,7 +10,7 @@ from helpers.clips import RATE, clips_of
 from pipelines.evaluation.features import Features
 from pipelines.evaluation.speech.data import Clips
 from pipelines.evaluation.speech.extractors import Utmos
-from pipelines.evaluation.speech.metrics import spread
+from pipelines.evaluation.speech.metrics import evenly_chosen
 from pipelines.evaluation.speech.rows import heldout_bits, speaker_means, utmos_opinion
 from pipelines.evaluation.table import Metric
 
@@ -58,6 +58,6 @@ def test_opinions_are_the_mean_over_slow_count_clips(tmp_path: Path) -> None:
     waveforms = [torch.full((size,), size / 1000) for size in (100, 200, 300, 400)]
     opinion = utmos_opinion(utmos, clips_of(waveforms, 16_000), 2)
     assert isinstance(opinion, Metric)
-    opinions = [1 + len(waveform) / 1000 for waveform in spread(waveforms, 2)]
+    opinions = [1 + len(waveform) / 1000 for waveform in evenly_chosen(waveforms, 2)]
     assert opinion.value == pytest.approx(sum(opinions) / 2) and opinion.count == 2
     assert (opinion.extractor, opinion.extractor_sha256) == ("loudness.pt", utmos.sha256)
