@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import matplotlib
 
-from pipelines.compare.lines import RowResult
+from pipelines.compare.lines import RowResult, commonest_size, of_size
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
@@ -24,8 +24,9 @@ LABEL = 0.065
 def plot(lines: Sequence[RowResult]) -> pyplot.Figure:
     """Above, curves over K where there are several; below, all rows at the K that has most."""
     curves = {name: own for name, own in by_name(lines).items() if len(own) > 1}
-    (size, count), *_ = Counter(line.codebook_size for line in lines).most_common(1)
-    heights = [3.2] * bool(curves) + [1.0 + 0.2 * count]
+    size = commonest_size(lines)
+    same = of_size(lines, size)
+    heights = [3.2] * bool(curves) + [1.0 + 0.2 * len(same)]
     figure, grid = pyplot.subplots(
         len(heights),
         len(PLOTTED),
@@ -37,7 +38,6 @@ def plot(lines: Sequence[RowResult]) -> pyplot.Figure:
     if curves:
         for axis, column in zip(grid[0], PLOTTED, strict=True):
             plot_curves(axis, column, curves)
-    same = [line for line in lines if line.codebook_size == size]
     ordered = sorted(same, key=lambda line: line.mean("rFD") or 0.0, reverse=True)
     for axis, column in zip(grid[-1], PLOTTED, strict=True):
         plot_rows(axis, column, ordered)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
+from statistics import fmean, mode, stdev
 
 from pipelines.compare.metrics import Measured
 
@@ -62,3 +62,18 @@ def lines_of(results: Sequence[Measured]) -> list[RowResult]:
             values["gFD"] = {}
         lines.append(line)
     return lines
+
+
+def of_size(lines: Sequence[RowResult], size: int) -> list[RowResult]:
+    """Those of one K."""
+    return [line for line in lines if line.codebook_size == size]
+
+
+def commonest_size(lines: Sequence[RowResult]) -> int:
+    """The K that most of them have, the first of several."""
+    return mode(line.codebook_size for line in lines)
+
+
+def tuned_keys(lines: Sequence[RowResult]) -> list[str]:
+    """The keys that tuning chose for any of them."""
+    return list(dict.fromkeys(key for line in lines for key in line.tuned))

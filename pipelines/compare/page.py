@@ -1,12 +1,11 @@
 """compare.html: a study's result in words, its figure and its tables, in the design of the reports."""
 
 import json
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from pipelines.compare.figure import PLOTTED
-from pipelines.compare.lines import RowResult
+from pipelines.compare.lines import RowResult, commonest_size, of_size
 from pipelines.compare.table import cell, indistinguishable, legend
 from pipelines.evaluation.report import page
 
@@ -25,14 +24,14 @@ def compare_page(
         figure=figure,
         columns=list(lines[0].values),
         tables={f"K = {size:,}": table(lines, size) for size in sizes},
-        legend=legend(lines, extractor).replace("\\*", "*"),
+        legend=legend(lines, extractor),
         config=json.dumps(config, indent=2, ensure_ascii=False),
     )
 
 
 def table(lines: Sequence[RowResult], size: int) -> list[dict[str, Any]]:
     """The rows of one K, as texts."""
-    same = [line for line in lines if line.codebook_size == size]
+    same = of_size(lines, size)
     best = {column: indistinguishable(same, column) for column in same[0].values}
     return [
         {
@@ -47,8 +46,8 @@ def table(lines: Sequence[RowResult], size: int) -> list[dict[str, Any]]:
 
 def compare_words(lines: Sequence[RowResult]) -> str:
     """Which rows are best at the K that has most, where SimVQ stands, and what to do next."""
-    (size, _), *_ = Counter(line.codebook_size for line in lines).most_common(1)
-    same = [line for line in lines if line.codebook_size == size]
+    size = commonest_size(lines)
+    same = of_size(lines, size)
     sentences = [f"{len(same)} rows have K = {size:,}."]
     own = next((line for line in same if line.name == OWN), None)
     for column in PLOTTED:

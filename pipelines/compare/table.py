@@ -7,7 +7,7 @@ from statistics import fmean, stdev
 
 from scipy.stats import ttest_1samp
 
-from pipelines.compare.lines import RowResult
+from pipelines.compare.lines import RowResult, of_size, tuned_keys
 from pipelines.compare.metrics import IMAGES, RUN, SPEECH, Measured
 
 OF_ONE_CODEBOOK = ("used", "perplexity")
@@ -23,9 +23,9 @@ def csv_text(results: Sequence[Measured]) -> str:
     """A line for every row and seed, its metrics in full."""
     text = io.StringIO()
     columns = list(results[0].metrics) if results else []
-    tuned_keys = list(dict.fromkeys(key for one in results for key in one.row.tune))
+    keys = list(dict.fromkeys(key for one in results for key in one.row.tune))
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*ABOUT, *tuned_keys, *columns])
+    writer.writerow([*ABOUT, *keys, *columns])
     for one in results:
         values = ["" if (v := one.metrics[c]) is None else repr(v) for c in columns]
         about = [
@@ -37,7 +37,7 @@ def csv_text(results: Sequence[Measured]) -> str:
             one.levels,
             one.extractor_sha256,
         ]
-        tuned = [one.row.tune.get(key, [""])[0] for key in tuned_keys]
+        tuned = [one.row.tune.get(key, [""])[0] for key in keys]
         writer.writerow([*about, *tuned, *values])
     return text.getvalue()
 
@@ -45,22 +45,22 @@ def csv_text(results: Sequence[Measured]) -> str:
 def markdown(lines: Sequence[RowResult], extractor: str) -> str:
     """The table, a paragraph per K, and what its marks mean."""
     parts = []
-    tuned_keys = list(dict.fromkeys(key for line in lines for key in line.tuned))
+    keys = tuned_keys(lines)
     for size in sorted({line.codebook_size for line in lines}):
-        same = [line for line in lines if line.codebook_size == size]
+        same = of_size(lines, size)
         columns = list(same[0].values)
         best = {c: indistinguishable(same, c) for c in columns}
         parts.append(f"**K = {size:,}**\n")
-        parts.append(f"| quantizer | d | seeds | {' | '.join([*tuned_keys, *columns])} |")
-        parts.append(f"| --- |{' ---: |' * (len(tuned_keys) + len(columns) + 2)}")
+        parts.append(f"| quantizer | d | seeds | {' | '.join([*keys, *columns])} |")
+        parts.append(f"| --- |{' ---: |' * (len(keys) + len(columns) + 2)}")
         for line in same:
-            cells = [f"{line.tuned[key]:g}" if key in line.tuned else "-" for key in tuned_keys]
+            cells = [f"{line.tuned[key]:g}" if key in line.tuned else "-" for key in keys]
             cells += [cell(line, c, line in best[c]) for c in columns]
             mark = "" if line.equal_bits else " \\*"
             first = f"| {line.name}{mark} | {line.code_dim} | {line.seeds} |"
             parts.append(f"{first} {' | '.join(cells)} |")
         parts.append("")
-    return "\n".join([*parts, legend(lines, extractor), ""])
+    return "\n".join([*parts, legend(lines, extractor).replace("*", "\\*"), ""])
 
 
 def legend(lines: Sequence[RowResult], extractor: str) -> str:
@@ -76,12 +76,8 @@ def legend(lines: Sequence[RowResult], extractor: str) -> str:
             ". Rows with one seed have no spread: how much of a difference to them is chance is "
             "not known"
         )
-    tuned_keys = ", ".join(dict.fromkeys(key for line in lines for key in line.tuned))
-    tuned = (
-        f" {tuned_keys}: what did best in short runs, all of which tuning.csv has."
-        if tuned_keys
-        else ""
-    )
+    keys = ", ".join(tuned_keys(lines))
+    tuned = f" {keys}: what did best in short runs, all of which tuning.csv has." if keys else ""
     levels = ""
     if any(line.levels > 1 for line in lines):
         levels = (
@@ -89,7 +85,7 @@ def legend(lines: Sequence[RowResult], extractor: str) -> str:
             "not compete."
         )
     return (
-        f"{spread}.{tuned}{levels} \\*: bits that are not log2 K per position; such rows do not compete. rFD and gFD: Frechet distances on features of "
+        f"{spread}.{tuned}{levels} *: bits that are not log2 K per position; such rows do not compete. rFD and gFD: Frechet distances on features of "
         f"{extractor}, of reconstructions to held-out items and of samples to training items. Share of the way: 0 is a table of "
         "bigrams of the codes, 1 what the tokenizer allows; a prior below 0 is not learned, and has no gFD. Prior's bits: "
         "of validation items, by which its weights were chosen. "
