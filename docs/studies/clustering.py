@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from matplotlib import pyplot
 from matplotlib.figure import Figure
-from page import build, markdown, mean_sd
+from page import bars, build, markdown, mean_sd
 from sklearn.cluster import KMeans
 from torch import Tensor
 
@@ -108,19 +108,16 @@ def write() -> Figure:
     """Prints a table per data set; bars of the errors."""
     figure, axes = pyplot.subplots(1, 2, figsize=(8, 3.2), layout="constrained", sharey=True)
     for data, axis in zip(DATA, axes, strict=True):
-        lines, errors = [], []
+        lines, errors = [], {}
         for name in METHODS:
             error, share, spread = zip(*(result(name, data, seed) for seed in SEEDS), strict=True)
             percent = [100 * value for value in share]
             cells = [mean_sd(error), mean_sd(percent, 1), mean_sd(spread, 1)]
             lines.append([name, *cells])
-            errors.append(sum(error) / len(error))
+            errors[name] = sum(error) / len(error)
         print(f"\n**{data}**\n")
         print(markdown(["", "normalised MSE", "used (%)", "perplexity"], lines))
-        axis.barh(
-            list(METHODS), errors, color=["C1" if "SimVQ" in name else "C0" for name in METHODS]
-        )
-        axis.set(title=data, xlabel="MSE / variance")
+        bars(axis, data, errors)
     return figure
 
 

@@ -5,7 +5,7 @@ from clustering import DATA, SEEDS, SIZE, k_means, measured, trained
 from jaxtyping import Float, Int
 from matplotlib import pyplot
 from matplotlib.figure import Figure
-from page import build, markdown, mean_sd
+from page import bars, build, markdown, mean_sd
 from torch import Tensor
 
 from stage1_tokenizer.quantizers import SimVQ
@@ -92,9 +92,7 @@ def write() -> Figure:
     print(markdown(["", "bits of a vector", *DATA], lines))
     figure, axes = pyplot.subplots(1, 2, figsize=(9, 2.6), layout="constrained", sharey=True)
     for data, axis in zip(DATA, axes, strict=True):
-        means = [sum(errors[name, data]) / len(SEEDS) for name in METHODS]
-        axis.barh(list(METHODS), means, color=["C1" if "SimVQ" in n else "C0" for n in METHODS])
-        axis.set(title=data, xlabel="MSE / variance")
+        bars(axis, data, {name: sum(errors[name, data]) / len(SEEDS) for name in METHODS})
     return figure
 
 

@@ -66,16 +66,8 @@ class Autoencoder(nn.Module):
         )
 
 
-def trained(
-    name: str, dim: int, seed: int, steps: int = STEPS, codebook_size: int = SIZE
-) -> Autoencoder:
-    """The autoencoder after training with this method at this d."""
-    torch.manual_seed(seed)
-    if name == CEILING:
-        quantizer: Quantizer = Continuous(code_dim=dim)
-    else:
-        kind, options = METHODS[name]
-        quantizer = kind(codebook_size=codebook_size, code_dim=dim, **options)
+def train(quantizer: Quantizer, dim: int, steps: int) -> Autoencoder:
+    """The autoencoder after training with this quantizer; torch's random state gives its weights and batches."""
     model, images = Autoencoder(quantizer, dim), digits("train")
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=RATE)
     with torch.no_grad():
@@ -90,6 +82,17 @@ def trained(
         quantizer.accumulate(out.inputs, out.codes.flatten(0, 1))
         quantizer.after_step()
     return model.eval()
+
+
+def trained(
+    name: str, dim: int, seed: int, steps: int = STEPS, codebook_size: int = SIZE
+) -> Autoencoder:
+    """The autoencoder after training with this method at this d."""
+    torch.manual_seed(seed)
+    if name == CEILING:
+        return train(Continuous(code_dim=dim), dim, steps)
+    kind, options = METHODS[name]
+    return train(kind(codebook_size=codebook_size, code_dim=dim, **options), dim, steps)
 
 
 def error(model: Autoencoder) -> float:

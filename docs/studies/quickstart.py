@@ -11,7 +11,7 @@ from dimension import digits
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from page import HERE
+from page import HERE, show_grid
 from torch import Tensor
 
 from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
@@ -22,8 +22,8 @@ LABELS, SAMPLES, WORD = 10, 3, 3
 
 
 @torch.no_grad()
-def image_grid(run: Path) -> np.ndarray:
-    """Held-out digits, their reconstructions, and samples of every label, each a line of the grid."""
+def image_lines(run: Path) -> list[np.ndarray]:
+    """Held-out digits, their reconstructions, and samples of every label, each a line (y, x) of images."""
     tokenizer = ImageTokenizer.from_pretrained(run / "tokenizer" / "model")
     size = tokenizer.config.image_size
     images = digits("validation").unflatten(1, (1, size, size))[:LABELS]
@@ -34,8 +34,10 @@ def image_grid(run: Path) -> np.ndarray:
         samples = archive["arr_0"][..., 0] / 255
     of_label = np.stack([samples[labels == label][:SAMPLES] for label in range(LABELS)])
     lines += [of_label[:, i] for i in range(SAMPLES)]
-    tiles = [[np.pad(tile, 1, constant_values=1) for tile in line] for line in lines]
-    return np.block([[*line] for line in tiles])
+    return [
+        np.concatenate([np.pad(tile, 1, constant_values=1) for tile in line], axis=1)
+        for line in lines
+    ]
 
 
 @torch.no_grad()
@@ -57,15 +59,9 @@ def waveforms(run: Path) -> dict[str, Tensor]:
 
 def show_images(axis: Axes, run: Path) -> None:
     """The grid of digits, its lines named."""
-    grid = image_grid(run)
-    axis.imshow(grid, cmap="gray", vmin=0, vmax=1)
-    tile = grid.shape[0] // (2 + SAMPLES)
     names = ["held-out images", "reconstructions", *["samples by label"] * SAMPLES]
-    axis.set_yticks([tile * (line + 0.5) for line in range(len(names))], names)
+    show_grid(axis, image_lines(run), names, 1, (2,))
     axis.set_xticks([])
-    axis.axhline(2 * tile - 0.5, color="C1", lw=2)
-    axis.tick_params(length=0)
-    axis.spines[:].set_visible(False)
 
 
 def write(images: Path, speech: Path) -> Figure:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import torch
-from dimension import BATCH, RATE, Autoencoder, digits, error
+from dimension import RATE, digits, error, train
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 from page import build, markdown, mean_sd
@@ -49,22 +49,9 @@ def on_fixed_latents(size: int, seed: int) -> list[float]:
 def trained(make: Make, size: int, seed: int) -> list[float]:
     """An autoencoder of digits: ranks of codebook and latents, use, perplexity, held-out error."""
     torch.manual_seed(seed)
-    model, images = Autoencoder(make(size), DIM), digits("train")
-    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=RATE)
+    model = train(make(size), DIM, STEPS)
     with torch.no_grad():
-        model.quantizer.init_from(model.encoder(images[:BATCH]))
-    for _ in range(STEPS):
-        inputs = images[torch.randint(len(images), (BATCH,))]
-        out = model.quantizer(model.encoder(inputs))
-        loss = (model.decoder(out.latents) - inputs).square().mean() + out.loss
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        model.quantizer.accumulate(out.inputs, out.codes.flatten(0, 1))
-        model.quantizer.after_step()
-    model.eval()
-    with torch.no_grad():
-        latents = model.encoder(images)
+        latents = model.encoder(digits("train"))
         out = model.quantizer(latents)
     rank = effective_rank(latents.flatten(0, 1))
     if isinstance(model.quantizer, Continuous):

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, UInt8
 from matplotlib import pyplot
 from matplotlib.figure import Figure
-from page import HERE
+from page import HERE, show_grid
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
@@ -22,7 +22,7 @@ SAMPLES = 4
 """Of each label, with each guidance."""
 
 
-def test_images(experiment: Experiment) -> Float[Tensor, "b c y x"]:
+def first_of_each_label(experiment: Experiment) -> Float[Tensor, "b c y x"]:
     """The first test image of each label."""
     model = experiment.config("tokenizer").model
     data = load_images(
@@ -52,23 +52,17 @@ def write(experiment: Experiment, guidance: float) -> Figure:
     """Test images, their reconstructions, and samples by label without guidance and with more."""
     pipeline = experiment.config("prior").run_dir / "pipeline"
     pipe = ImageGenerationPipeline.from_pretrained(pipeline)
-    images = test_images(experiment)
+    images = first_of_each_label(experiment)
     decoded = pipe.tokenizer.decode(pipe.tokenizer.encode(images))
     lines = [to_uint8(part) for part in (images, decoded)]
     lines += sampled(pipe, 1.0) + sampled(pipe, guidance)
     names = ["test images", "reconstructions", *["samples"] * SAMPLES]
     names += [f"samples, guidance {guidance:g}"] * SAMPLES
-    grid = np.concatenate([np.concatenate(tiles(line), axis=1) for line in lines])
+    rows = [np.concatenate(tiles(line), axis=1) for line in lines]
     figure = pyplot.figure(figsize=(8, 7.2), layout="constrained")
     axis = figure.subplots()
-    axis.imshow(grid, cmap="gray", vmin=0, vmax=255)
-    tile = grid.shape[0] / len(lines)
-    axis.set_yticks([tile * (line + 0.5) for line in range(len(lines))], names)
-    axis.set_xticks([tile * (label + 0.5) for label in range(10)], pipe.classes, fontsize=8)
-    for line in (2, 2 + SAMPLES):
-        axis.axhline(line * tile - 0.5, color="C1", lw=2)
-    axis.tick_params(length=0)
-    axis.spines[:].set_visible(False)
+    show_grid(axis, rows, names, 255, (2, 2 + SAMPLES))
+    axis.set_xticks([len(rows[0]) * (label + 0.5) for label in range(10)], pipe.classes, fontsize=8)
     return figure
 
 
