@@ -73,8 +73,8 @@ def explanation(outcomes: Sequence[Outcome], paper: float | None) -> str:
     """A sentence on one set: what moves its distance most, or which protocol gives a paper's number."""
     base, *others = outcomes
     name = f"{base.metric} of the {base.row}"
-    if paper is None or not others:
-        most = max(others, key=lambda each: abs(each.difference), default=base)
+    if paper is None:
+        most = max(others, key=lambda each: abs(each.difference))
         return (
             f"{name} is {base.text} as scored (95 %, over the items); what moves it most is `{most.protocol}`: by "
             f"{most.difference:+.3g} ± {most.difference_half:.2g}, to {most.value:.4g}."

@@ -3,6 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -78,16 +79,17 @@ def score(
     ]
     for each in sets:
         each.metrics.update((further or {}).get(each.name, {}))
-    if isinstance(evaluation, ImageEvaluation) and evaluation.config.save_statistics:
-        evaluation.write_statistics(config.out / "statistics")
     about = provenance(config, evaluation, sampling)
     figures = [*evaluation.figures(), *run_figures(config, reconstructor, histogram, evaluation)]
     if config.data.test is None:
         findings = [*findings, NO_TEST]
     protocols = None
-    if isinstance(evaluation, ImageEvaluation) and evaluation.config.protocols:
-        shown, protocols = by_protocols(evaluation)
-        figures.append(shown)
+    if isinstance(evaluation, ImageEvaluation):
+        if evaluation.config.save_statistics:
+            evaluation.write_statistics(config.out / "statistics")
+        if evaluation.config.protocols:
+            shown, protocols = by_protocols(evaluation)
+            figures.append(shown)
     report, title = config.out / "report.html", f"Scores of {config.samples or config.tokenizer}"
     words = score_words(sets, evaluation.items, warned=bool(findings))
     write_text(report, render(title, words, sets, figures, about, findings))
@@ -180,7 +182,11 @@ def inputs(config: ScoreImagesConfig | ScoreSpeechConfig) -> dict[str, str | Non
 
 def packages() -> dict[str, str]:
     """The versions of the installed packages that the metrics depend on."""
-    return {name: own for name in PACKAGES if (own := version_of(name))}
+    versions = {}
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return versions
 
 
 def prior_weights(prior_run: Path) -> Path:
@@ -267,11 +273,3 @@ def compact(seeds: list[int]) -> str | list[int]:
     """`first..last` for consecutive seeds, else the seeds."""
     consecutive = seeds == list(range(seeds[0], seeds[0] + len(seeds)))
     return f"{seeds[0]}..{seeds[-1]}" if consecutive else seeds
-
-
-def version_of(package: str) -> str | None:
-    """The installed version, None where there is none."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
