@@ -29,6 +29,8 @@ DINO = "dinov2-vit-l-14"
 """The network of FDD, the Frechet distance of arXiv 2306.04675."""
 CLIP = "clip-vit-l-14-336px"
 """The network of CMMD (arXiv 2401.09603)."""
+USUAL = {("FID", DINO): "FDD", ("CMMD", CLIP): "CMMD"}
+"""Names of metrics that are defined with these networks."""
 CMMD = gaussian(bandwidth=10)
 CMMD_SCALE, KAD_SCALE = 1000, 100
 """What the squared distances are multiplied by, as in the authors' code."""
@@ -45,12 +47,9 @@ def metric_name(name: str, extractor: Extractor, against: str | None = None) -> 
 
     `against` names what a distance is measured to.
     """
-    beside = "" if against is None else f" vs {against}"
-    if (name, extractor.name) == ("FID", DINO):
-        return f"FDD{beside}"
-    if extractor.published or (name, extractor.name) == ("CMMD", CLIP):
-        return f"{name}{beside}"
-    return f"{name.replace('FID', 'FD')}({extractor.name}){beside}"
+    named = name if extractor.published else f"{name.replace('FID', 'FD')}({extractor.name})"
+    usual = USUAL.get((name, extractor.name), named)
+    return usual if against is None else f"{usual} vs {against}"
 
 
 def distance(items: Features, real: Reference, extractor: Extractor) -> Metric | Unavailable:

@@ -38,8 +38,6 @@ from stage1_tokenizer.speech.losses import MelDistance
 NO_VOICES = Unavailable(
     "resemblyzer is not installed: pip install --no-deps resemblyzer webrtcvad-wheels"
 )
-
-
 SpeechComparison = Comparison[SpeechExtractor]
 
 
