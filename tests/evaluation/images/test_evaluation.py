@@ -8,8 +8,10 @@ import pytest
 from helpers.scores import metrics_by_row
 
 from pipelines.evaluation.config import ScoreImagesConfig
+from pipelines.evaluation.images.evaluation import ImageEvaluation
 from pipelines.evaluation.images.metrics import LPIPS, SSIM
-from pipelines.evaluation.score import score
+from pipelines.evaluation.reconstruction import Reconstructor
+from pipelines.evaluation.score import load_tokenizer, score
 from stage1_tokenizer.images.data import ImageDataConfig, digits_rows
 
 
@@ -54,6 +56,18 @@ def test_the_metrics_know_the_real_images_from_noise(report: Path) -> None:
     assert metrics["held-out vs train"][key]["value"] < 0.1 * metrics["samples"][key]["value"]
     scrambled = metrics["scrambled"][key]["value"]
     assert metrics["held-out vs train"][key]["value"] < scrambled < metrics["samples"][key]["value"]
+
+
+def test_figures_and_statistics_need_no_metrics_before(
+    setting: ScoreImagesConfig, tmp_path: Path, no_weights: None
+) -> None:
+    alone = dataclasses.replace(setting, samples=None)
+    evaluation = ImageEvaluation(alone, Reconstructor(load_tokenizer(alone)), None)
+    [reconstructions] = evaluation.figures()
+    assert reconstructions.title == "Reconstructions" and reconstructions.png
+    evaluation.write_statistics(tmp_path)
+    names = {path.stem.removeprefix("digits-classifier-") for path in tmp_path.iterdir()}
+    assert names == {"train", "held-out", "reconstruction"}
 
 
 @pytest.mark.slow

@@ -5,11 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.clips import RATE, clips_of
+from helpers.clips import RATE, clips_of, noises
+from helpers.features import CPU, as_reference
 
-from pipelines.evaluation.features import Features
+from pipelines.evaluation.comparison import Comparison, label_accuracies
+from pipelines.evaluation.extractors import NO_CLASSIFIER
+from pipelines.evaluation.features import Features, References
 from pipelines.evaluation.speech.data import Clips
-from pipelines.evaluation.speech.extractors import Utmos
+from pipelines.evaluation.speech.extractors import Utmos, classifiers
 from pipelines.evaluation.speech.metrics import evenly_chosen
 from pipelines.evaluation.speech.rows import heldout_bits, speaker_means, utmos_opinion
 from pipelines.evaluation.table import Metric
@@ -43,6 +46,16 @@ def test_bits_per_second_are_those_of_the_saved_prior(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "heldout/nats_per_code": 2.0}\n')
     assert heldout_bits(tmp_path).value is None
     assert "set prior_run" in str(heldout_bits(None).reason)
+
+
+def test_networks_that_learned_nothing_find_no_labels() -> None:
+    clips = clips_of(noises(3))
+    compared = [
+        Comparison(each.extract(clips), References(each, *[as_reference(torch.eye(3))] * 2))
+        for each in classifiers(None, RATE, CPU)
+    ]
+    assert len(compared) == 2
+    assert label_accuracies(compared, ("a", "b"), "accuracy") == {"accuracy": NO_CLASSIFIER}
 
 
 class Loudness(torch.nn.Module):
