@@ -18,17 +18,18 @@ class Attachment:
         self.accumulates = accumulates
         self._batches: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._due = False
-        optimizer = getattr(
-            optimizer, "optimizer", optimizer
-        )  # accelerate's holds the one that steps
+        # here, where an optimizer has imported it: at the methods it would import torch._dynamo with this file
+        self.before_forward = torch.compiler.disable(self._before_forward)
+        self.after_forward = torch.compiler.disable(self._after_forward)
+        # accelerate's holds the one that steps
+        optimizer = getattr(optimizer, "optimizer", optimizer)
         self._handle = optimizer.register_step_post_hook(self._after_step)
 
     def end(self) -> None:
         """Leaves the optimizer's steps alone from now on."""
         self._handle.remove()
 
-    @torch.compiler.disable
-    def before_forward(self, module: Any, vectors: torch.Tensor) -> None:
+    def _before_forward(self, module: Any, vectors: torch.Tensor) -> None:
         """Initialises the codes by the first batch. Raises ValueError where `module` is a copy of the quantizer."""
         if module is not self.quantizer:
             raise ValueError(
@@ -37,8 +38,7 @@ class Attachment:
         if self._counts() and not self.begun:
             self.begun = begin(self.quantizer, vectors.detach().float())
 
-    @torch.compiler.disable
-    def after_forward(self, out: Any) -> None:
+    def _after_forward(self, out: Any) -> None:
         """Keeps what was quantized until the optimizer's step, where the quantizer accumulates it."""
         if self._counts() and self.begun:
             self._due = True
