@@ -18,7 +18,7 @@ def graph(folder, name):
 
 def uniforms(seed, count):
     """What torch.rand gives for the pipeline's generator of this seed: 24 bits of each word of MT19937."""
-    words = np.random.RandomState(seed * 1_000_003 % 2**63 % 2**32).bytes(4 * count)
+    words = np.random.RandomState(seed * 1_000_003 % 2**32).bytes(4 * count)
     return (np.frombuffer(words, "<u4") % 2**24).astype(np.float32) / 2**24
 
 
@@ -59,8 +59,8 @@ def sample(folder, numbers, seed, guidance=1.0):
             so_far = {"state": out, "entries": entries[:, 0, :-1]}
             logits = depth.run(None, so_far)[0][:, level]
         with np.errstate(invalid="ignore"):  # what neither can choose
-            mixed = logits[1] + guidance * (logits[0] - logits[1])
-        code = next_code(mixed, about, place, random[place, 0])
+            guided = logits[1] + guidance * (logits[0] - logits[1])
+        code = next_code(guided, about, place, random[place, 0])
         if code == about["codebook_size"]:  # the end
             break
         codes.append(code)

@@ -197,14 +197,14 @@ def test_the_example_samples_the_same_without_torch(
     folder, graphs = images
     pipeline = ImageGenerationPipeline.from_pretrained(folder)
     module = example()
-    for label, seed, guidance in ((0, 4, 1.0), (2, 5, 2.0), (1, 2**40, 2.0)):
+    for label, seed, guidance in ((0, 4, 1.0), (2, 5, 2.0), (1, 2**31, 2.0)):
         expected = pipeline([label], seeds=[seed], guidance=guidance)
         codes, _ = module.sample(graphs, [label], seed, guidance)
         assert codes.tolist() == expected.codes.flatten().tolist()
     forbid = "import sys; sys.modules['torch'] = None; import runpy; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
-    words = [sys.executable, "-c", forbid, str(EXAMPLE), str(graphs), "1", str(2**40), "2"]
+    words = [sys.executable, "-c", forbid, str(EXAMPLE), str(graphs), "1", str(2**31), "2"]
     subprocess.run(words, cwd=tmp_path, check=True)
-    own = np.asarray(Image.open(tmp_path / f"1-{2**40}.png"), dtype=int)
+    own = np.asarray(Image.open(tmp_path / f"1-{2**31}.png"), dtype=int)
     assert np.abs(own - np.asarray(expected.images[0], dtype=int)).max() <= 1
 
 

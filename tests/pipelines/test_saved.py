@@ -38,7 +38,7 @@ def test_a_saved_speech_tokenizer_encodes_and_decodes_as_before(tmp_path: Path) 
 def test_a_saved_image_pipeline_samples_as_before(tmp_path: Path) -> None:
     folder, expected = restored("images", tmp_path)
     pipeline = ImageGenerationPipeline.from_pretrained(folder)
-    samples = pipeline([0, 2, 1], seeds=[4, 5, 2**40], guidance=2.0, top_k=20)
+    samples = pipeline([0, 2, 1], seeds=[4, 5, 0], guidance=2.0, top_k=20)
     assert pipeline.classes == ("a", "b", "c")
     assert samples.codes.tolist() == expected["sampled_codes"]
     images = np.stack([np.asarray(image, dtype=int) for image in samples.images])
@@ -51,7 +51,7 @@ def test_a_saved_speech_pipeline_samples_as_before(tmp_path: Path) -> None:
     samples = pipeline(
         [0, 2, 1],
         [1, 0, 1],
-        seeds=[4, 5, 2**40],
+        seeds=[4, 5, 0],
         guidance=2.0,
         top_k=20,
         prompts=[*filled("prompts", (3, 100))],

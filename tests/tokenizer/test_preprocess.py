@@ -135,7 +135,7 @@ def test_files_that_are_no_image(images: ImageTokenizer, tmp_path: Path) -> None
     (tmp_path / "text.png").write_text("no image")
     with pytest.raises(ValueError, match=r"text\.png can't be read as an image"):
         images.encode(tmp_path / "text.png")
-    with pytest.raises(FileNotFoundError, match=r"missing\.png"):
+    with pytest.raises(ValueError, match=r"missing\.png is not a file"):
         images.encode(tmp_path / "missing.png")
 
 
