@@ -12,6 +12,7 @@ from helpers.features import CPU
 from pipelines.evaluation.speech.data import Clips, spoken
 from pipelines.evaluation.speech.extractors import Whisper
 from pipelines.evaluation.speech.metrics import (
+    evenly_chosen,
     over_clips,
     pesq,
     recognised,
