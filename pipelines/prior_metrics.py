@@ -4,7 +4,7 @@ from pathlib import Path
 
 from common.codes import code_files, read_codes, read_manifest
 from common.processes import processes
-from pipelines.evaluation.table import Metric, Metrics, Unavailable
+from pipelines.evaluation.table import Metric, Metrics, Unavailable, metric
 from stage2_prior.build import load_prior
 from stage2_prior.evaluate import evaluate_prior
 
@@ -28,13 +28,13 @@ def prior_metrics(prior_run: Path | None, codes: Path | None) -> dict[str, Metri
         return {"samples": {BITS: Unavailable(f"{split} items: {error}")}}
     count = int(values["items"])
 
-    def bits(key: str, what: str) -> Metric:
-        return Metric(value=values[key], count=count, note=f"of {split} items, by {what}")
+    def bits(key: str, what: str) -> Metric | Unavailable:
+        return metric(values[key], count=count, note=f"of {split} items, by {what}")
 
     samples: Metrics = {BITS: bits("bits_per_item", "the prior, given their condition")}
     if "label_accuracy" in values:
-        samples["label accuracy (the prior's own)"] = Metric(
-            value=values["label_accuracy"],
+        samples["label accuracy (the prior's own)"] = metric(
+            values["label_accuracy"],
             unit="%",
             count=int(values["labelled"]),
             note=f"share of {split} items whose label y makes p(codes | y) largest",
