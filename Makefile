@@ -20,6 +20,7 @@ quickstart: .venv
 test test-all: export GOMP_SPINCOUNT ?= 10000
 test: TESTS := -m "not slow"
 test-all: TESTS :=
+test-all: export FAULTS_EVERY ?= 16
 test test-all: .venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

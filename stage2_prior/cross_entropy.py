@@ -32,7 +32,19 @@ def linear_cross_entropy(
     """
     if torch.is_grad_enabled():
         return LinearCrossEntropy.apply(states, weight, bias, codes, ignored)
-    return summed_by_chunks(states, weight, bias, codes, ignored, [None] * 3)
+    return losses_by_chunks(states, weight, bias, codes, ignored, [None] * 3).sum()
+
+
+@torch.no_grad()
+def linear_cross_entropies(
+    states: Float[Tensor, "n w"],
+    weight: Float[Tensor, "k w"],
+    bias: Float[Tensor, " k"] | None,
+    codes: Int[Tensor, " n"],
+    ignored: int,
+) -> Float[Tensor, " n"]:
+    """The terms of `linear_cross_entropy`, one for each code, without gradient; 0 where it is `ignored`."""
+    return losses_by_chunks(states, weight, bias, codes, ignored, [None] * 3)
 
 
 class LinearCrossEntropy(torch.autograd.Function):
@@ -48,9 +60,9 @@ class LinearCrossEntropy(torch.autograd.Function):
             else None
             for x, needed in zip((states, weight, bias), ctx.needs_input_grad[:3], strict=True)
         ]
-        total = summed_by_chunks(states, weight, bias, codes, ignored, grads)
+        losses = losses_by_chunks(states, weight, bias, codes, ignored, grads)
         ctx.save_for_backward(*grads)
-        return total
+        return losses.sum()
 
     @staticmethod
     @once_differentiable
@@ -59,7 +71,7 @@ class LinearCrossEntropy(torch.autograd.Function):
         return *grads, None, None
 
 
-def summed_by_chunks(
+def losses_by_chunks(
     states: Tensor,
     weight: Tensor,
     bias: Tensor | None,
@@ -67,7 +79,7 @@ def summed_by_chunks(
     ignored: int,
     grads: list[Tensor | None],
 ) -> Tensor:
-    """The sum; adds to `grads` its gradients with respect to states, weight and bias, each unless None."""
+    """Each code's term; adds to `grads` the gradients of their sum with respect to states, weight and bias, each unless None."""
     device = states.device.type
     autocast = torch.is_autocast_enabled(device)
     low = torch.get_autocast_dtype(device) if autocast else states.dtype
@@ -77,7 +89,7 @@ def summed_by_chunks(
     # Two buffers, one where both precisions are the same: large new ones cost more than what is done in them.
     products = states.new_empty(size, len(weight), dtype=low)
     exact = products.to(at_least_float32(low))
-    total = exact.new_zeros(())
+    losses = exact.new_empty(len(states))
     for first in range(0, len(states), size):
         here = slice(first, first + size)
         chunk, targets = states[here].to(low), codes[here]
@@ -92,14 +104,14 @@ def summed_by_chunks(
         counted = targets != ignored
         places = targets.where(counted, 0)[:, None]
         at_codes = logs.gather(1, places)
-        total -= at_codes.squeeze(1).masked_fill(~counted, 0).sum()
+        losses[here] = -at_codes.squeeze(1).masked_fill(~counted, 0)
         if any(grad is not None for grad in grads):
             slope = logs.exp_().scatter_(1, places, at_codes.expm1())
             if low != slope.dtype:
                 product.copy_(slope)
             here_grads = [None if grads[0] is None else grads[0][here], *grads[1:]]
             add_gradients(here_grads, chunk, weight, slope, product, counted)
-    return total
+    return losses
 
 
 def logits_at_once(device: str) -> int:

@@ -6,9 +6,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from stage2_prior.config import PriorConfig
+from stage2_prior.cross_entropy import linear_cross_entropies
 from stage2_prior.decoding import SIZES, CachedBody, DepthBody, cached, new_body
 from stage2_prior.embeddings import LevelVocabulary
-from stage2_prior.model import Prior
+from stage2_prior.model import IGNORED, Prior
 from stage2_prior.orders import Places
 
 
@@ -52,6 +53,18 @@ class DepthPrior(Prior):
             for level, size in enumerate(self.config.level_sizes)
         ]
         return torch.stack(sums).sum()
+
+    def losses(
+        self, hidden: Float[Tensor, "b m levels w"], targets: Int[Tensor, "b t"]
+    ) -> Float[Tensor, "b t"]:
+        """The terms of `summed`, without gradient."""
+        by_level = self.by_position(targets).flatten(0, 1)
+        each = []
+        for level, size in enumerate(self.config.level_sizes):
+            states, weight, bias = self.vocabulary.linear(hidden.flatten(0, 1)[:, level], level)
+            own = by_level[:, level].clamp_max(size)
+            each.append(linear_cross_entropies(states, weight, bias, own, IGNORED))
+        return torch.stack(each, 1).view(targets.shape)
 
     def hidden(
         self, conditions: Int[Tensor, "b p"], codes: Int[Tensor, "b n"], order: Places = None

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from common.hub import HubModel
 from stage2_prior.config import Condition, PriorConfig
-from stage2_prior.cross_entropy import linear_cross_entropy
+from stage2_prior.cross_entropy import linear_cross_entropies, linear_cross_entropy
 from stage2_prior.decoding import CachedBody, cached, new_body
 from stage2_prior.embeddings import CodebookVocabulary, LearnedVocabulary
 from stage2_prior.orders import OrderEmbeddings, Places
@@ -79,8 +79,7 @@ class Prior(HubModel):
         self, conditions: Int[Tensor, "b p"], codes: Int[Tensor, "b n"], order: Places = None
     ) -> Float[Tensor, " b"]:
         """-log p(codes | condition) of each sequence, its end included."""
-        pairs = zip(*self.states_and_targets(conditions, codes, order), strict=True)
-        return torch.stack([self.summed(states[None], own[None]) for states, own in pairs])
+        return self.losses(*self.states_and_targets(conditions, codes, order)).sum(1)
 
     def states_and_targets(
         self, conditions: Int[Tensor, "b p"], codes: Int[Tensor, "b n"], order: Places = None
@@ -95,6 +94,14 @@ class Prior(HubModel):
     ) -> Float[Tensor, ""]:
         """The sum of the cross-entropies, in nats."""
         return self.summed_cross_entropy(hidden.flatten(0, 1), targets.flatten())
+
+    def losses(
+        self, hidden: Float[Tensor, "b m *levels w"], targets: Int[Tensor, "b t"]
+    ) -> Float[Tensor, "b t"]:
+        """The terms of `summed`, without gradient."""
+        states, weight, bias = self.vocabulary.linear(hidden.flatten(0, 1))
+        each = linear_cross_entropies(states, weight, bias, targets.flatten(), IGNORED)
+        return each.view(targets.shape)
 
     def targets(self, codes: Int[Tensor, "b n"]) -> Int[Tensor, "b m"]:
         """What is to be predicted: the codes and, where sequences end, K after each one's last; else IGNORED."""

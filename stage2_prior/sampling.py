@@ -93,7 +93,7 @@ def sample_codes(
     `order` has the places of codes, prompts' first, that are not sampled in raster order. Raises ValueError for
     lengths that the prior does not allow, for a prompt that leaves no room, and for a prior in training mode.
     """
-    if prior.training:
+    if prior.training and prior.config.dropout:
         raise ValueError(
             "the prior is in training mode, in which dropout changes samples: call eval()"
         )

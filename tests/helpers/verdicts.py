@@ -14,7 +14,7 @@ WRONG, TRACEBACK, CHANGED, HANG = "silently wrong", "tracebacks", "something cha
 VERDICTS = (FINE, TOLD, TRACEBACK, WRONG, CHANGED, HANG)
 EVERY = [50, pytest.param(12, marks=pytest.mark.slow)]
 """Of so many cases that take a process one is tried, of kills twice as many: in the fast part and in the slow one."""
-if "FAULTS_EVERY" in os.environ:  # make faults
+if "FAULTS_EVERY" in os.environ:  # make faults, make test-all
     EVERY = [int(os.environ["FAULTS_EVERY"])]
 SLOW_VERB = ("speech", "score")
 """Takes ten times as long as others, for its networks of opinions: of its cases only one in so many is tried."""

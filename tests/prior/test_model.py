@@ -168,7 +168,7 @@ def test_a_prior_by_depth_and_one_in_training_mode_are_told_in_words() -> None:
     )
     with pytest.raises(ValueError, match=r"use DepthPrior\(config\), or load_prior\(folder\)"):
         Prior(config)
-    prior = image_prior().train()
+    prior = image_prior(dropout=0.1).train()
     with pytest.raises(ValueError, match=r"in training mode.* call eval\(\)"):
         sample_codes(prior, prior.conditions(1), [0])
 
