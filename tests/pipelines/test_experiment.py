@@ -35,7 +35,7 @@ def test_where_things_are_and_the_data_follow_from_the_experiment(tmp_path: Path
     assert (c["codes"].tokenizer, c["codes"].out) == (model, run / "codes")
     assert (c["prior"].codes, c["prior"].tokenizer) == (run / "codes", model)
     assert (c["samples"].pipeline, c["samples"].out) == (run / "prior/pipeline", run / "samples")
-    assert c["score"].folder == run / "score" and c["score"].classifier == run / "classifier/model"
+    assert c["score"].out == run / "score" and c["score"].classifier == run / "classifier/model"
     assert c["score"].samples == run / "samples" and c["score"].prior_run == run / "prior"
     assert {c[name].data for name in ("tokenizer", "codes", "classifier", "score")} == {
         c["codes"].data
@@ -58,7 +58,7 @@ def test_what_a_section_says_itself_comes_first_and_the_others_follow_it(tmp_pat
 def test_overrides_are_of_the_whole_file(tmp_path: Path) -> None:
     overrides = ["run_dir=elsewhere", "data.label_column=null", "allow_failed=true"]
     c = read_experiment(write(tmp_path, WHOLE), overrides).configs
-    assert c["score"].folder == Path("elsewhere/score") and c["score"].data.label_column is None
+    assert c["score"].out == Path("elsewhere/score") and c["score"].data.label_column is None
     assert c["tokenizer"].allow_failed and c["prior"].allow_failed
 
 

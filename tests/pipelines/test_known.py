@@ -89,7 +89,7 @@ def test_mistakes_with_images_are_told_in_words() -> None:
         ({"known": known, "mask": rows(1), "seeds": [0, 1]}, "for 1 and 2 of 2 samples"),
         ({"known": known.float(), "mask": rows(1)}, "known must be tensors of whole numbers"),
         ({"known": known, "mask": ~rows(1)}, "keep only the first positions"),
-        ({"known": known + 40, "mask": rows(1)}, "codes from 0 to 31"),
+        ({"known": known + 40, "mask": rows(1)}, "must lie in 0 to 31"),
         ({"known": known, "mask": rows(4)}, "keeps all 16 positions"),
     ]:
         with pytest.raises(ValueError, match=words) as caught:
