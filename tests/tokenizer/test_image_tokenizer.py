@@ -104,7 +104,7 @@ def test_a_wrong_size_or_code_is_told_in_words() -> None:
         tiny().encode(torch.zeros(1, 3, 18, 16))
     with pytest.raises(ValueError, match="3 channels"):
         tiny().encode(torch.zeros(1, 1, 16, 16))
-    with pytest.raises(ValueError, match="codes from 0 to 39"):
+    with pytest.raises(ValueError, match="must lie in 0 to 39"):
         tiny().decode(torch.full((1, 4, 4), 40))
     with pytest.raises(ValueError, match=r"model\.image_size"):
         ImageTokenizerConfig(image_size=30)
