@@ -73,7 +73,11 @@ def begin(config: EncodeConfig, request: dict[str, Any]) -> dict[str, Any]:
     manifest = start_manifest(path, request, "*/shard-*")
     damaged = damaged_shards(config.out, manifest)
     for name in damaged:
-        (config.out / name).unlink(missing_ok=True)
+        shard = (
+            config.out / name
+        )  # if it was missing, a command that shares the folder may have made it since
+        if shard.is_file() and sha256(shard) != manifest["shards"][name]:
+            shard.unlink()
     if damaged:
         manifest = manifest | {"complete": False}
         write_manifest(path, manifest)

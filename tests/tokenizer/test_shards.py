@@ -4,12 +4,15 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers.fault_runs import command, copied, made
 from helpers.forked import Fault, Forked, forked
 from helpers.image_runs import few_digits
 
+import stage1_tokenizer.encode
+from common.codes import damaged_shards
 from common.files import only_one
 
 KINDS = {"arrow": "codes.format=arrow", "stream": "data.streaming=true"}
@@ -118,6 +121,26 @@ def test_damaged_shards_are_made_again_by_two_at_once(whole: Path) -> None:
     shards[1].write_bytes(b"damaged")
     shards[2].unlink()
     check_end([sharing(folder, f"log{i}") for i in range(2)], whole, folder)
+
+
+def test_a_shard_that_another_command_makes_meanwhile_stays(
+    whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = whole.parent / "meanwhile"
+    copied(whole, folder, "train-tokenizer", "encode")
+    shard = sorted((folder / "codes" / "train").glob("shard-*"))[1]
+    other = shard.rename(folder / "other")
+
+    def found_missing(out: Path, manifest: dict[str, Any]) -> list[str]:
+        missing = damaged_shards(out, manifest)
+        if other.exists():
+            other.rename(shard)
+        return missing
+
+    monkeypatch.setattr(stage1_tokenizer.encode, "damaged_shards", found_missing)
+    inode = other.stat().st_ino
+    command("encode", folder, "images", more(folder), "codes.shared=true")
+    assert shard.stat().st_ino == inode and files(folder) == files(whole)
 
 
 def test_a_folder_is_shared_or_written_by_one_alone(whole: Path) -> None:
