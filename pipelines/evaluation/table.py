@@ -210,6 +210,8 @@ def sets_of(document: dict[str, Any]) -> list[ScoredSet]:
     return sets
 
 
-def read_metric(value: float | None, reason: str | None, **about: Any) -> Metric | Unavailable:
+def read_metric(
+    value: float | None, reason: str | None = None, **about: Any
+) -> Metric | Unavailable:
     """What score.json has of one metric."""
     return Metric(value=value, **about) if value is not None else Unavailable(reason or "")
