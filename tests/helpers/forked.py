@@ -27,7 +27,7 @@ CHANGES = {
 """Events of Python's audit hooks: where their arguments have the path, and the folder that it is relative to."""
 TAKES_NO_SPACE = ("os.rename", "os.remove", "os.rmdir")
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-LONGEST = 120
+LONGEST = 300
 """Seconds after which a command is taken to hang; the slowest takes a few."""
 ROOT = Path(__file__).parents[2]
 os.environ["PYTHONPATH"] = str(
