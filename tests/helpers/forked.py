@@ -28,7 +28,7 @@ CHANGES = {
 TAKES_NO_SPACE = ("os.rename", "os.remove", "os.rmdir")
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 LONGEST = 300
-"""Seconds after which a command is taken to hang; the slowest takes a few."""
+"""Seconds after which a command is taken to hang; the slowest takes a few, a whole study on a busy machine two minutes."""
 ROOT = Path(__file__).parents[2]
 os.environ["PYTHONPATH"] = str(
     ROOT
