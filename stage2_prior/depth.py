@@ -1,15 +1,16 @@
 """DepthPrior: positions by one transformer, the codes of a position by a second, small one (arXiv 2203.01941)."""
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from stage2_prior.config import PriorConfig
-from stage2_prior.cross_entropy import linear_cross_entropies
 from stage2_prior.decoding import SIZES, CachedBody, DepthBody, cached, new_body
 from stage2_prior.embeddings import LevelVocabulary
-from stage2_prior.model import IGNORED, Prior
+from stage2_prior.model import Prior
 from stage2_prior.orders import Places
 
 
@@ -46,25 +47,24 @@ class DepthPrior(Prior):
         self, hidden: Float[Tensor, "b m levels w"], targets: Int[Tensor, "b t"]
     ) -> Float[Tensor, ""]:
         """The sum of the cross-entropies, in nats: over all levels, as a flattened prior's is."""
-        states, by_level = hidden.flatten(0, 1), self.by_position(targets).flatten(0, 1)
-        sums = [
-            # The end, K among the targets, is the one after this level's codes here.
-            self.summed_cross_entropy(states[:, level], by_level[:, level].clamp_max(size), level)
-            for level, size in enumerate(self.config.level_sizes)
-        ]
-        return torch.stack(sums).sum()
+        parts = self.by_level(hidden, targets)
+        return torch.stack([self.summed_cross_entropy(*part) for part in parts]).sum()
 
     def losses(
         self, hidden: Float[Tensor, "b m levels w"], targets: Int[Tensor, "b t"]
     ) -> Float[Tensor, "b t"]:
         """The terms of `summed`, without gradient."""
-        by_level = self.by_position(targets).flatten(0, 1)
-        each = []
+        parts = self.by_level(hidden, targets)
+        return torch.stack([self.cross_entropies(*part) for part in parts], 1).view(targets.shape)
+
+    def by_level(
+        self, hidden: Float[Tensor, "b m levels w"], targets: Int[Tensor, "b t"]
+    ) -> Iterator[tuple[Float[Tensor, "n w"], Int[Tensor, " n"], int]]:
+        """The states and the targets of each level, and its number."""
+        states, codes = hidden.flatten(0, 1), self.by_position(targets).flatten(0, 1)
         for level, size in enumerate(self.config.level_sizes):
-            states, weight, bias = self.vocabulary.linear(hidden.flatten(0, 1)[:, level], level)
-            own = by_level[:, level].clamp_max(size)
-            each.append(linear_cross_entropies(states, weight, bias, own, IGNORED))
-        return torch.stack(each, 1).view(targets.shape)
+            # The end, K among the targets, is the one after this level's codes here.
+            yield states[:, level], codes[:, level].clamp_max(size), level
 
     def hidden(
         self, conditions: Int[Tensor, "b p"], codes: Int[Tensor, "b n"], order: Places = None

@@ -99,9 +99,7 @@ class Prior(HubModel):
         self, hidden: Float[Tensor, "b m *levels w"], targets: Int[Tensor, "b t"]
     ) -> Float[Tensor, "b t"]:
         """The terms of `summed`, without gradient."""
-        states, weight, bias = self.vocabulary.linear(hidden.flatten(0, 1))
-        each = linear_cross_entropies(states, weight, bias, targets.flatten(), IGNORED)
-        return each.view(targets.shape)
+        return self.cross_entropies(hidden.flatten(0, 1), targets.flatten()).view(targets.shape)
 
     def targets(self, codes: Int[Tensor, "b n"]) -> Int[Tensor, "b m"]:
         """What is to be predicted: the codes and, where sequences end, K after each one's last; else IGNORED."""
@@ -165,6 +163,13 @@ class Prior(HubModel):
         """The sum over targets that are not IGNORED, in float32; of one level where each has a head."""
         states, weight, bias = self.vocabulary.linear(hidden, *level)
         return linear_cross_entropy(states, weight, bias, targets, IGNORED)
+
+    def cross_entropies(
+        self, hidden: Float[Tensor, "n w"], targets: Int[Tensor, " n"], *level: int
+    ) -> Float[Tensor, " n"]:
+        """The terms of `summed_cross_entropy`, without gradient."""
+        states, weight, bias = self.vocabulary.linear(hidden, *level)
+        return linear_cross_entropies(states, weight, bias, targets, IGNORED)
 
     def conditions(
         self,
