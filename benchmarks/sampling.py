@@ -25,7 +25,8 @@ from benchmarks.stock import stock_model
 from common.config import load_config
 from stage2_prior import Prior, PriorConfig
 from stage2_prior.decoding import Size
-from stage2_prior.sampling import SamplingOptions, sample_codes
+from stage2_prior.sampling import sample_codes
+from stage2_prior.sampling_options import SamplingOptions
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from common.bounds import Count, NonNegative, Positive, Seed, Whole, Within
 from stage1_tokenizer.images.data import ImageDataConfig
 from stage1_tokenizer.speech.data import SpeechDataConfig
-from stage2_prior.sampling import SamplingOptions, Schedule
+from stage2_prior.sampling_options import SamplingOptions, Schedule
 
 
 @dataclass(frozen=True, kw_only=True)

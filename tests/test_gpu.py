@@ -21,7 +21,8 @@ from common.tracking import read_metrics
 from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
 from stage1_tokenizer.quantizers.search import nearest
 from stage1_tokenizer.train import train_tokenizer
-from stage2_prior.sampling import SamplingOptions, sample_codes
+from stage2_prior.sampling import sample_codes
+from stage2_prior.sampling_options import SamplingOptions
 from stage2_prior.train import take_step as take_prior_step
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")

@@ -19,7 +19,7 @@ from pipelines.demo.limits import (
 )
 from pipelines.demo.parts import NO_CHOICE, image_source, image_view, tabs
 from pipelines.generation.images import ImageGenerationPipeline
-from stage2_prior.sampling import SamplingOptions
+from stage2_prior.sampling_options import SamplingOptions
 
 FRAMES = 16
 """Images that are shown while codes are sampled."""

@@ -17,7 +17,8 @@ from stage1_tokenizer import ImageTokenizer
 from stage2_prior import Prior
 from stage2_prior.model import IGNORED
 from stage2_prior.orders import in_raster
-from stage2_prior.sampling import SamplingOptions, Schedule, sample_codes, stream_codes
+from stage2_prior.sampling import sample_codes, stream_codes
+from stage2_prior.sampling_options import SamplingOptions, Schedule
 
 
 @dataclass

@@ -14,7 +14,8 @@ from pipelines.generation.named import Named, listed, numbers_of, seeds_of
 from pipelines.generation.pipeline_folder import GenerationPipeline
 from stage1_tokenizer import SpeechTokenizer
 from stage2_prior import Prior
-from stage2_prior.sampling import SamplingOptions, sample_codes, trimmed
+from stage2_prior.sampling import sample_codes, trimmed
+from stage2_prior.sampling_options import SamplingOptions
 
 
 @dataclass

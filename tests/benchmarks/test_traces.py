@@ -14,7 +14,8 @@ from benchmarks.traces import (
     recipes,
 )
 from stage1_tokenizer import SpeechTokenizer
-from stage2_prior.sampling import SamplingOptions, sample_codes
+from stage2_prior.sampling import sample_codes
+from stage2_prior.sampling_options import SamplingOptions
 
 RECIPES = recipes()
 FIRST = ("digits", "cifar10", "librispeech_cpu")

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from stage2_prior import Prior, PriorConfig
 from stage2_prior.build import prior_class
-from stage2_prior.sampling import SamplingOptions, sample_codes, trimmed
+from stage2_prior.sampling import sample_codes, trimmed
+from stage2_prior.sampling_options import SamplingOptions
 
 K, LENGTH, CLASSES = 50, 12, 3
 """Of `image_prior`."""

@@ -12,7 +12,8 @@ from helpers.saved import write_weights
 
 from stage2_prior import DepthPrior, PriorConfig
 from stage2_prior.build import lengths, load_prior, prior_class
-from stage2_prior.sampling import SamplingOptions, sample_codes, trimmed
+from stage2_prior.sampling import sample_codes, trimmed
+from stage2_prior.sampling_options import SamplingOptions
 from stage2_prior.train_config import TrainPriorConfig
 
 FOLDERS: dict[str, Any] = {

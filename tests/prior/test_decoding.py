@@ -10,7 +10,9 @@ from transformers import GPT2Model, PreTrainedModel
 import stage2_prior.depth
 import stage2_prior.model
 from stage2_prior.decoding import CachedBody, LlamaBody, StockBody, cached, new_body
-from stage2_prior.sampling import SamplingOptions, classifier_free_guidance, sample_codes
+from stage2_prior.logits import classifier_free_guidance
+from stage2_prior.sampling import sample_codes
+from stage2_prior.sampling_options import SamplingOptions
 
 
 def stock(body: PreTrainedModel, batch_size: int) -> StockBody:

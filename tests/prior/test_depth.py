@@ -13,8 +13,10 @@ from torch import Tensor
 from common.config import to_plain
 from stage2_prior import DepthPrior, Prior, PriorConfig
 from stage2_prior.build import load_prior, prior_class
+from stage2_prior.logits import sample_from_logits
 from stage2_prior.model import IGNORED
-from stage2_prior.sampling import SamplingOptions, sample_codes, sample_from_logits, uniforms
+from stage2_prior.sampling import sample_codes, uniforms
+from stage2_prior.sampling_options import SamplingOptions
 
 SIZES, PLACES, CLASSES = (11, 5, 7), 6, 3
 LENGTH = PLACES * len(SIZES)

@@ -10,9 +10,11 @@ from torch import Tensor
 
 from stage2_prior import DepthPrior, Prior
 from stage2_prior.data import CodeDataset, training_batches
+from stage2_prior.logits import sample_from_logits
 from stage2_prior.model import IGNORED
 from stage2_prior.orders import as_prompts, known_first, random_order, random_share
-from stage2_prior.sampling import SamplingOptions, sample_codes, sample_from_logits, uniforms
+from stage2_prior.sampling import sample_codes, uniforms
+from stage2_prior.sampling_options import SamplingOptions
 
 SIZES, POSITIONS = (11, 5, 7), 6
 LENGTH = POSITIONS * len(SIZES)

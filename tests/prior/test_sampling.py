@@ -20,16 +20,11 @@ from hypothesis import strategies as st
 from transformers import LlamaForCausalLM, SuppressTokensLogitsProcessor
 from transformers.generation import LogitsProcessorList
 
-import stage2_prior.sampling
+import stage2_prior.logits
 from stage2_prior import Prior
-from stage2_prior.sampling import (
-    WINDOW,
-    SamplingOptions,
-    guidance_at,
-    sample_codes,
-    sample_from_logits,
-    uniforms,
-)
+from stage2_prior.logits import guidance_at, sample_from_logits
+from stage2_prior.sampling import sample_codes, uniforms
+from stage2_prior.sampling_options import WINDOW, SamplingOptions
 
 
 @pytest.mark.parametrize(
@@ -163,7 +158,7 @@ def test_choices_are_the_same_however_many_are_made_at_once(
     target = random.double()[:, None] * cumulative[:, -1:]
     expected = torch.searchsorted(cumulative, target, right=True)[:, 0]
     for height in (1, 7, 64):
-        monkeypatch.setattr(stage2_prior.sampling, "PROBABILITIES_AT_ONCE", height * 300)
+        monkeypatch.setattr(stage2_prior.logits, "PROBABILITIES_AT_ONCE", height * 300)
         assert torch.equal(sample_from_logits(logits, random, 1.0, 0, 1.0), expected)
 
 
