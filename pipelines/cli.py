@@ -200,7 +200,7 @@ def answer(args: argparse.Namespace) -> None:
             say(examine(args.place, args.latents, args.codebook))
         case "new":
             with stopped_at_once():
-                from pipelines.new import new
+                from pipelines.new.command import new
             say(new(args.data, args.options))
         case "recipes":
             print(recipes())

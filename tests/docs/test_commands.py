@@ -20,7 +20,7 @@ from helpers.pipelines import speech_pipeline
 from PIL import Image
 from torch.distributed.run import get_args_parser
 
-import pipelines.new
+import pipelines.new.steps
 from common.config import load_config
 from pipelines.arguments import VERBS, parser
 from pipelines.cli import main
@@ -62,7 +62,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             Image.fromarray(image).save(root / "my_images" / label / f"{i}.png")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(root))
-        patch.setattr(pipelines.new, "MEASURED", 1)
+        patch.setattr(pipelines.new.steps, "MEASURED", 1)
         yield root
 
 

@@ -10,11 +10,13 @@ import pytest
 import soundfile
 from PIL import Image
 
-import pipelines.new
+import pipelines.new.steps
 from pipelines.cli import main
-from pipelines.data_facts import SpeechFacts, look
 from pipelines.experiment import read_experiment
-from pipelines.recipes import codebook_size
+from pipelines.new.command import new, recipe_template
+from pipelines.new.facts import SpeechFacts, look
+from pipelines.new.parts import codebook_size
+from pipelines.new.steps import filled
 from stage1_tokenizer.images.data import ImageDataConfig, load_images
 from stage1_tokenizer.speech.data import SpeechDataConfig, load_clips
 
@@ -138,7 +140,7 @@ def test_new_and_run_end_with_samples_and_a_report_without_an_edit(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(pipelines.new, "MEASURED", 1)
+    monkeypatch.setattr(pipelines.new.steps, "MEASURED", 1)
     make, expected = KINDS[kind]
     data = make(tmp_path / "data")
     facts = look(data)
@@ -161,7 +163,7 @@ def test_new_and_run_end_with_samples_and_a_report_without_an_edit(
 
 def test_a_recipe_fits_the_data(tmp_path: Path) -> None:
     facts = look(mixed_folder(tmp_path / "mixed"))
-    text = pipelines.recipes.recipe(facts, 30)
+    text = recipe_template(facts, 30)
     assert "run_dir: runs/mixed\n" in text
     assert "image_size: 16 # sides of 20 to 47 pixels" in text and "multipliers: [1, 2]" in text
     assert [codebook_size(n) for n in (10, 64 * 64, 64 * 1000, 10**9)] == [64, 64, 512, 16384]
@@ -192,8 +194,8 @@ def test_sides_of_square_images_can_be_halved_as_often_as_the_recipe_does(
 ) -> None:
     save_images(tmp_path / "square", 40, size=(side, side))
     recipe = tmp_path / "square.yaml"
-    text = pipelines.recipes.recipe(look(str(tmp_path / "square")), 30)
-    recipe.write_text(pipelines.new.filled(text, 100, 100, 100, ""))
+    text = recipe_template(look(str(tmp_path / "square")), 30)
+    recipe.write_text(filled(text, 100, 100, 100, ""))
     assert read_experiment(recipe).config("tokenizer").model.image_size == size
 
 
@@ -261,8 +263,8 @@ def test_names_with_signs_that_mean_something_elsewhere(tmp_path: Path) -> None:
     datasets.Dataset.from_list(with_nothing, features=features).to_parquet(tables / "train.parquet")
     for data, column in ((folder / "images", "image"), (tables / "train.parquet", "img #1")):
         recipe = tmp_path / "recipe.yaml"
-        text = pipelines.recipes.recipe(look(str(data)), 30)
-        recipe.write_text(pipelines.new.filled(text, 100, 100, 100, ""))
+        text = recipe_template(look(str(data)), 30)
+        recipe.write_text(filled(text, 100, 100, 100, ""))
         config = read_experiment(recipe).config("tokenizer").data
         assert config.image_column == column
         assert len(load_images(config, "train", channels=3, size=8)) > 5
@@ -317,7 +319,7 @@ def test_files_in_no_split_and_a_test_split_alone_are_told(tmp_path: Path) -> No
         (tmp_path / "named" / f"{i}.png").rename(tmp_path / "named" / f"test_{i}.png")
     facts = look(str(tmp_path / "named"))
     assert facts.train == "test" and facts.test.endswith("%") and facts.left_out == 30
-    assert "30 FILES ARE IN NO SPLIT" in pipelines.new.new(str(tmp_path / "named"), ["minutes=1"])
+    assert "30 FILES ARE IN NO SPLIT" in new(str(tmp_path / "named"), ["minutes=1"])
 
 
 def test_folders_of_splits_in_capitals_are_no_labels(tmp_path: Path) -> None:

@@ -1,12 +1,8 @@
-"""new: a recipe that fits a data set and the minutes given, every choice explained in a comment."""
+"""How many steps fit into the minutes given: each training's are timed on this machine."""
 
-import contextlib
 import math
-import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from string import Template
@@ -15,13 +11,10 @@ from typing import Any
 import torch
 
 import stage1_tokenizer.train
-from common.bounds import Positive
-from common.config import load_config
 from common.files import write_text
 from common.processes import processes
-from pipelines.data_facts import ImageFacts, SpeechFacts, look
 from pipelines.experiment import read_experiment
-from pipelines.recipes import recipe
+from pipelines.new.facts import ImageFacts, SpeechFacts
 from stage2_prior import Prior, PriorConfig
 from stage2_prior.optimizers import new_optimizers
 from stage2_prior.train_config import TrainPriorConfig
@@ -34,22 +27,6 @@ MEASURED = 3
 """Steps that are timed, after one that is not."""
 PART = 8
 """Items of a step of the prior that is timed."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class NewConfig:
-    """What new reads beside the data."""
-
-    minutes: Positive = 30.0
-    """What training may take, on this machine."""
-
-
-def new(data: str, options: Sequence[str]) -> str:
-    """The recipe, as YAML. Raises ValueError for data that can't be read and for another option than minutes."""
-    minutes = load_config(NewConfig, None, options).minutes
-    with contextlib.redirect_stdout(sys.stderr):  # standard output is for the recipe alone
-        facts = look(data)
-        return with_steps(recipe(facts, minutes), facts, minutes)
 
 
 def with_steps(text: str, facts: ImageFacts | SpeechFacts, minutes: float) -> str:

@@ -1,0 +1,1 @@
+"""A recipe for one's own data: `simvq new DATA`."""
