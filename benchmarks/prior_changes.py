@@ -87,7 +87,7 @@ def zero_residual(prior: Prior, grid: list[int]) -> None:
 
 
 def label_everywhere(prior: Prior, grid: list[int]) -> None:
-    """The condition's vector is added to every code's, beside its place before the first."""
+    """Adds a second vector of the condition to every code's, beside the one that stands before the codes."""
     embed = nn.Embedding(*prior.condition_embedding.weight.shape)
     nn.init.normal_(embed.weight, std=0.02)
     prior.everywhere = embed

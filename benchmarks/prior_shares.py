@@ -24,9 +24,9 @@ AT_ONCE, REFERENCE = 250, 10_000
 
 
 class Shares:
-    """The share of the way of priors over the same codes: `count` images each of samples, bigrams and reconstructions.
+    """Computes `share_of_the_way` of priors over the same codes, by `count` samples, bigrams and reconstructions each.
 
-    Reconstructions are of validation images, features those of a classifier, distances those to training images.
+    Reconstructions are of validation images, features are a classifier's, distances are to training images.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Shares:
         return extract([self.extractor], batches())[0]
 
     def share(self, prior: Prior) -> float:
-        """That of samples without guidance, labels in turn, seeds from 0, by the stock body, which changed networks have too."""
+        """The prior's share, by unguided samples, labels in turn, seeds from 0. StockBody runs changed networks too."""
         prior.cached_body = lambda batch_size: StockBody(prior.body)  # type: ignore[assignment, method-assign]
         parts = []
         for first in range(0, self.count, AT_ONCE):

@@ -1,16 +1,15 @@
 """A step of stage-2 training: `train-prior`'s against transformers' LlamaForCausalLM with its own loss in a plain loop.
 
-The plain loop is what its documentation shows: labels in, `loss.backward()`, clipped gradients, AdamW as torch
-gives it, the loss read each step. Both sides have the same body, the same number of predictions and the same
-precision; ours is shown with either head, for a `learned` one has the rival's two tables of K vectors, and a
-`codebook` one has none.
+The plain loop is what transformers' documentation shows: labels in, `loss.backward()`, clipped gradients, torch's
+AdamW (not fused), and the loss read at each step. Both sides have the same body, number of predictions and
+precision. Ours is shown with both heads: `learned` has two tables of K vectors, as the plain loop has, `codebook`
+has none.
 
-The least that a step costs with learned tables is 6 FLOP per token and weight of body and output; the output's
-part is three products of positions x K x width, which no way of computing the loss avoids. What can be avoided is
-the rest: the rival writes the positions x K logits, their logarithms and two gradients to memory in float32 (16
-bytes each), ours a chunk at a time, in place; and AdamW, which touches 28 bytes of each weight at least, in one
-pass instead of one for each of its operations. Where positions are few and K is large, tables of K vectors decide
-time and memory alike.
+With learned tables a step costs at least 6 FLOP per token and weight of body and output. The output's part is three
+products of positions x K x width, which no way of computing the loss avoids. The rest can be saved. The plain loop
+writes the positions x K logits, their logarithms and two gradients to memory in float32 (16 bytes per logit); ours
+works in place on a chunk at a time. AdamW touches at least 28 bytes of each weight; ours does so in one pass, not in
+one pass per operation. Where positions are few and K is large, the tables decide time and memory alike.
 """
 
 import gc

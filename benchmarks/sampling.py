@@ -1,15 +1,14 @@
 """Sampling codes with guidance: `sample_codes` against transformers' `generate(guidance_scale=...)` of the same weights.
 
-The rival is called as its documentation says: one call, with its growing and with its fixed cache, the whole
-distribution (top_k=0) and no end. It calls the model two times per code, with and without condition, where ours calls it
-once with a batch of double size.
+`generate` is called as its documentation says: in one call, with its dynamic and with its static cache, over the whole
+distribution (top_k=0) and without an end. It calls the model twice per code, with and without the condition; ours
+calls it once with a batch of double size.
 
-The least that a code costs is one product with every weight of body and output for either half: for `3m` and
-16,384 codes 2 x 2 x 6.2 M = 25 MFLOP, half of them at the output. With small batches it is not these that take the
-time but how often an operator is called: per code 510 times by ours, 1,090 and 1,154 times by `generate` with its
-growing and its fixed cache.
+A code costs at least one product with every weight of body and output, with and without the condition: for `3m` and
+16,384 codes 2 x 2 x 6.2 M = 25 MFLOP, half of them at the output. With small batches most time goes into calling
+operators instead: 510 calls per code by ours, 1,090 by `generate` with its dynamic cache and 1,154 with its static one.
 
-Defaults leave out what takes minutes: cells of more than `most_codes` codes; `most_codes=65536` has all.
+By default, cells of more than `most_codes` codes are left out, as they take minutes; `most_codes=65536` keeps all.
 """
 
 import sys

@@ -5,10 +5,10 @@ subset, precision, recall and the inception score. Features are those of a class
 weights: Inception's are not at hand, and its forward would hide everything else. "Cached" says that the
 features of the real images are in the cache of either.
 
-Of 20,000 forwards, 10,000 x 10,000 distances in 128 dimensions (three times) and KID's products (three of
-10,000 x 10,000), the first is the larger part: 5.2e11 operations against 7.7e10 and 7.7e10. What took time beyond that was
-the choice of each row's fourth smallest distance: `kthvalue` needs longer for it than the distances themselves, `topk`
-does not. The cubes of KID's 3e8 products, in float64 here and in float32 there, are left to torch-fidelity.
+The work is 20,000 forwards (5.2e11 operations), 10,000 x 10,000 distances in 128 dimensions, three times (7.7e10),
+and KID's three products of 10,000 x 10,000 (7.7e10). Most of the other time went into each row's fourth smallest
+distance: `kthvalue` takes longer to find it than the distances themselves take, `topk` does not. KID cubes 3e8
+products, in float64 here and in float32 in torch-fidelity.
 """
 
 import sys

@@ -66,7 +66,7 @@ def in_process(setting: dict[str, str], steps: int) -> float:
 
 @contextmanager
 def busy(loops: int) -> Iterator[None]:
-    """Inside, so many processes do nothing but count."""
+    """A context in which `loops` processes run endless loops."""
     running = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(loops)]
     try:
         yield

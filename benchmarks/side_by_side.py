@@ -56,10 +56,10 @@ def wait(device: torch.device) -> None:
 
 
 def weighed(make: Callable[..., Callable[[], object]], *args: Any) -> float:
-    """GiB that one run of `make(*args)` adds to what was there before it, on a CPU in a fresh process.
+    """GiB by which one run of the work that `make(*args)` returns raises the peak memory.
 
-    `make`, a function of a module, prepares the work and returns it; both must survive pickling by name. Of a GPU
-    tensors are counted, whatever the process did before: in this process, then.
+    On a CPU it is measured in a fresh process, so `make`, a module's function, and `args` must be picklable. On a GPU,
+    where only tensors count, it is measured in this process.
     """
     if DEVICE.type == "cuda":
         return added_memory(make, args)

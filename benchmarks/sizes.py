@@ -90,7 +90,7 @@ def new_size(
 
 
 def trained_bytes(module: nn.Module) -> int:
-    """Bytes of weights, gradients and both moments."""
+    """Bytes of weights, buffers, and trained weights' gradients and moments."""
     copies = ((4 if p.requires_grad else 1) * p.nbytes for p in module.parameters())
     return sum(copies) + sum(buffer.nbytes for buffer in module.buffers())
 

@@ -32,7 +32,7 @@ Count = Annotated[int, Within(1)]
 AtLeastTwo = Annotated[int, Within(2)]
 Whole = Annotated[int, Within(0)]
 Seed = Annotated[int, Within(0, 2**32 - 1)]
-"""Of a larger one torch's generator on a CPU takes the last 32 bits, so that it would be another seed's double."""
+"""On a CPU, torch's generator uses only the last 32 bits of a seed: a larger one would equal a smaller one."""
 NonNegative = Annotated[float, Within(0)]
 Positive = Annotated[float, Within(0, above=True)]
 Share = Annotated[float, Within(0, 1)]

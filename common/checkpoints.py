@@ -51,9 +51,9 @@ def is_logged(run_dir: Path, key: str) -> bool:
 
 
 def save_checkpoint(run_dir: Path, step: int, parts: dict[str, Stateful], keep: int) -> Path:
-    """Writes a checkpoint, then drops all but the newest `keep`.
+    """Writes a checkpoint and removes all but the newest `keep`; returns its folder.
 
-    For the main process only, unless each process has a part of some tensors: then for all, of which the main one writes.
+    Only the main process writes. Where weights are sharded (FSDP), all processes must call it to gather them.
     """
     final = run_dir / "checkpoints" / f"step-{step:08d}"
     tensors: dict[str, Tensor] | None = {} if processes().is_main_process else None
@@ -71,11 +71,10 @@ def save_checkpoint(run_dir: Path, step: int, parts: dict[str, Stateful], keep: 
 
 
 def resume(run_dir: Path, parts: dict[str, Stateful]) -> int:
-    """Loads the newest checkpoint that is as it was written, if any, on every process. Returns the number of steps done.
+    """Loads the newest undamaged checkpoint, if any, on every process; returns the number of steps done.
 
-    Metrics that the run has lost since, it gets back.
-
-    Raises ValueError where there are checkpoints, and all of them are damaged.
+    Lines of metrics.jsonl that were lost since are restored. Raises ValueError where all checkpoints are damaged,
+    and where the one to load is of another version or model.
     """
     checkpoints = list_checkpoints(run_dir)
     if not checkpoints:

@@ -13,7 +13,7 @@ from datasets import Dataset
 from common.files import OWN_HASH, damaged_files, hashed, read_json, sha256, write_text
 
 MOST_CODES = 2**24
-"""Codes of a data set that are counted."""
+"""About the most codes of a data set that are counted; of more, only those of every n-th item are."""
 
 
 def code_files(folder: Path, split: str) -> list[Path]:

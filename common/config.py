@@ -101,9 +101,9 @@ def refuse_nameless(values: Any, where: Path | str) -> None:
 def build(
     schema: type[Config], values: Mapping[str, Any], at: str = "", default: Any = None
 ) -> Config:
-    """The dataclass `schema` of plain containers; `at` stands before its keys in messages.
+    """An instance of `schema` made from plain containers; `at` stands before its keys in messages.
 
-    What `values` lacks is that of `default`, where it is of this very class, or else the field's own default.
+    A field that `values` lacks comes from `default`, if that is an instance of `schema`, else from the field's default.
     """
     hints = typing.get_type_hints(schema, include_extras=True)
     if unknown := [name for name in values if name not in hints]:

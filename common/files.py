@@ -19,7 +19,7 @@ OWN_HASH = "sha256"
 LEFT_BY_SYSTEMS = re.compile(
     rf"{re.escape(HASHES)}|\.DS_Store|\._.*|\.nfs.*|Thumbs\.db|desktop\.ini", re.I
 )
-"""Files of a folder that nobody misses."""
+"""Files that may get lost when a folder is replaced: its hashes, and what file managers and systems leave."""
 LOCK = ".lock"
 """In a folder that processes write: one of them alone, or several that share it."""
 HOLDER = ".lock.json"
@@ -41,9 +41,9 @@ def replaced_file(final: Path) -> Iterator[Path]:
 def replaced_folder(final: Path) -> Iterator[Path]:
     """A context in which to fill a folder that takes its final name, sealed, only when the context succeeds.
 
-    One that is there keeps another name until the new one stands; `recover` gives it back its own after a kill.
-    Links and `~` are followed. Raises ValueError for a file in its place, and for a folder that holds other files, or
-    weights that the new one has not, which would be lost.
+    An older folder of that name is renamed while the new one takes its place; after a kill, `recover` renames it back.
+    Links and `~` are followed. Raises ValueError if `final` is a file, or if weights, or files that are not sealed,
+    would be lost because the new folder lacks them.
     """
     final = Path(os.path.realpath(os.path.expanduser(final)))
     if final.is_file():
@@ -63,7 +63,7 @@ def replaced_folder(final: Path) -> Iterator[Path]:
 
 
 def refuse_loss(folder: Path, new: Path) -> None:
-    """Raises ValueError, naming it, for a file of a folder that `new` lacks: one that is not sealed, or of weights."""
+    """Raises ValueError, naming the file, if an unsealed file or a file of weights in `folder` is missing in `new`."""
     sealed = sealed_files(folder)
     for name in sorted(files_in(folder)):
         ours = name in sealed and not name.endswith(".safetensors")
@@ -74,7 +74,7 @@ def refuse_loss(folder: Path, new: Path) -> None:
 
 
 def sealed_files(folder: Path) -> set[str]:
-    """The files that the hashes of a folder list."""
+    """The files that the hashes of a folder list; all of its files if the list is damaged."""
     path = folder / HASHES
     try:
         return {*read_json(path)} if path.is_file() else set()
@@ -225,9 +225,9 @@ def locked(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def shared(folder: Path) -> Iterator[None]:
-    """A context in which processes of any machines write a folder together, and none writes it as `locked` has it.
+    """A context in which several processes, of any machines, may write a folder at once, while none has it `locked`.
 
-    Raises ValueError, naming the holder, where one does.
+    Raises ValueError, naming the process, where one has.
     """
     import fcntl
 
@@ -242,9 +242,9 @@ def shared(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def only_one(lock: Path, *, wait: bool) -> Iterator[bool]:
-    """A context that one process at a time has by a file, and whether this one has it: if not, it may `wait`.
+    """A context that yields whether this process holds the lock file, which one process at a time can.
 
-    A dead process has none.
+    With `wait` it waits until it does. A process that dies releases the lock.
     """
     from filelock import FileLock, Timeout  # not where a quantizer alone is imported
 

@@ -79,7 +79,7 @@ def step_findings(line: dict[str, float], section: str) -> list[Finding]:
         findings.append(
             Finding(
                 "every step is clipped",
-                f"{line['optim/clipped']:.0%} of the last, at a norm of {line['optim/grad_norm']:.3g}",
+                f"{line['optim/clipped']:.0%} of the latest steps, at a norm of {line['optim/grad_norm']:.3g}",
                 f"less than {CLIPPED:.0%}",
                 f"Raise {section}.optim.grad_clip above the usual norm.",
             )
@@ -90,6 +90,8 @@ def step_findings(line: dict[str, float], section: str) -> list[Finding]:
 def steps_in_words(line: dict[str, float]) -> str:
     """How many steps were taken, skipped and clipped."""
     clipped = (
-        f", {line['optim/clipped']:.0%} of the last clipped" if "optim/clipped" in line else ""
+        f", {line['optim/clipped']:.0%} of the latest steps clipped"
+        if "optim/clipped" in line
+        else ""
     )
     return f"{line['step']:,} steps, {line.get('optim/skipped', 0):,} skipped{clipped}"

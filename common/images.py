@@ -15,7 +15,7 @@ from common.files import replaced_file
 ROUNDING = "round((x + 1) * 127.5), clipped to 0..255"
 """How [-1, 1] becomes bytes, everywhere in the project."""
 LEAST_SIDE = 64
-"""Pixels that images of a grid are enlarged to."""
+"""Width in pixels up to which small images of a grid are enlarged, by whole factors: 28 becomes 56."""
 
 
 def to_uint8(images: Float[Tensor, "*b c y x"]) -> UInt8[Tensor, "*b c y x"]:

@@ -19,9 +19,9 @@ OTHERS = {
 def start_manifest(path: Path, request: dict[str, Any], parts: str) -> dict[str, Any]:
     """The manifest at `path`; where there is none, a new one of this request, not complete.
 
-    Raises ValueError when the folder was started for another request, and where there is no manifest but there are
-    files of the pattern `parts`, of which nobody knows what they are of. A key that only one of them has is of
-    another version, and not compared.
+    Raises ValueError when the folder was started for another request, and when files match the pattern `parts` but
+    no manifest says what they belong to. A key that only the manifest or only the request has is not compared: it
+    comes from another version.
     """
     if not path.exists():
         if left := next(path.parent.glob(parts), None):

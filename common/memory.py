@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 
 UNIT = 1 if sys.platform == "darwin" else 1024
-"""Bytes in which the operating system counts."""
+"""Bytes in the unit of `getrusage`."""
 STATUS = Path("/proc/self/status")
-"""Where Linux says it of this program alone; `getrusage` counts what its parent had when it started it."""
+"""Where Linux reports the peak of this program alone; `getrusage` also counts what the parent had when starting it."""
 
 
 def peak_memory(device: torch.device) -> float:

@@ -9,7 +9,7 @@ NAMES = {
     "heldout/psnr": "PSNR (dB)",
     "heldout/mel": "mel distance",
 }
-"""What the metrics of metrics.jsonl that tables and messages show are called there."""
+"""How tables and messages name these metrics of metrics.jsonl."""
 
 
 MOST_DB = 106.02

@@ -33,9 +33,10 @@ def nan_if_not_finite(loss: Tensor) -> Tensor:
 def step_and_clear(
     optimizers: Sequence[Optimizer], scaler: GradScaler | None, skip: Tensor
 ) -> None:
-    """A step of each optimizer, whose gradients are then gone; the scaler's scale follows once, after all of them.
+    """Steps each optimizer and clears its gradients; afterwards updates the scaler once.
 
-    `skip` is what they have as `found_inf`, which fused ones look at, but on MPS: there it is waited for.
+    `skip` is also the optimizers' `found_inf`, which fused ones read on the device. On MPS they do not: without a
+    scaler it is read here, which waits for the device.
     """
     for optimizer in optimizers:
         if scaler is not None:

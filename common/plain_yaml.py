@@ -1,6 +1,6 @@
-"""YAML in which numbers are those that are plainly written: 0100 and 12:30 are text, which YAML 1.1 takes for 64 and 750.
+"""YAML that reads only plainly written numbers as numbers: 0100 and 12:30 stay text (in YAML 1.1 they are 64 and 750).
 
-10_000 is ten thousand, as it is there and in Python.
+10_000 is ten thousand, as in YAML 1.1 and in Python.
 """
 
 import re

@@ -11,7 +11,7 @@ BACKENDS: tuple[Any, ...] = (
     *(torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn),  # type: ignore[attr-defined]
     *(torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv, torch.backends.mkldnn.rnn),  # type: ignore[attr-defined]
 )
-"""Whose products of float32 may be rounded to fewer bits: of a GPU's convolutions they are unless forbidden."""
+"""Where float32 products may be rounded to fewer bits (TF32, bfloat16); by default a GPU's convolutions are."""
 
 
 def is_slow(precision: str, device: torch.device) -> bool:
@@ -55,7 +55,7 @@ PRODUCTS = Float32Products()
 
 @contextmanager
 def float32_products() -> Iterator[None]:
-    """A context in which products of float32 are that, though TF32 or bfloat16 is allowed outside.
+    """A context in which float32 products keep full precision, even if TF32 or bfloat16 is allowed outside.
 
     In a graph for torch.compile or for export it does nothing: there the precision is the one outside.
     """

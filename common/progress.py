@@ -9,9 +9,9 @@ from torch import nn
 from tqdm.auto import tqdm
 
 FIRST_AFTER = 10.0
-"""Seconds until the first line, however far away the next logged step is,"""
+"""Seconds until a first line is written, even if no logged step is due yet."""
 THEN_EVERY = 60.0
-"""and between further ones that are written only because so much time has passed."""
+"""Seconds after any line until another is written, even if no logged step is due yet."""
 
 
 class Progress:

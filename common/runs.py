@@ -41,20 +41,19 @@ MAY_CHANGE = {
 }
 """Top-level keys that may differ when a run is resumed."""
 PLACES = ("codes", "tokenizer", "init_from")
-"""Top-level keys that are paths, which may be written otherwise as long as they lead to the same from the run's folder."""
+"""Top-level keys that are paths: a resumed run may write them otherwise if they are the same relative to run_dir."""
 
 
 def start_run(
     config: Any, precision: Precision, trackers: tuple[str, ...], *, together: bool = True
 ) -> Accelerator:
-    """The run folder with config.yaml and environment.json, and an accelerator that logs into it.
+    """An accelerator that logs into the run folder, where this writes config.yaml and environment.json.
 
-    `together` is false where the other processes do not take part.
+    `together` is false where the other processes do not take part. A user's accelerate config decides only processes,
+    machines and devices; the recipe alone decides what is computed.
 
-    Of a user's accelerate config the processes, machines and devices count: what is computed, the recipe alone says.
-
-    Raises ValueError when the folder holds a run of another config, for a batch that the processes can't share, and
-    for an accelerate config that shards.
+    Raises ValueError when the folder holds a run of another config, for a batch that the processes can't share, for a
+    tracker that is unknown or not installed, and for an accelerate config that shards.
     """
     run_dir: Path = config.run_dir
     refuse_sharding()

@@ -53,7 +53,7 @@ def take_whole_states(optimizer: torch.optim.Optimizer) -> None:
 
 
 def part_like(own: Any, whole: Tensor) -> Tensor:
-    """This process's part of a whole tensor, cut as its own one is; all of it, where that one is whole."""
+    """This process's part of `whole`, cut up as `own` is; all of `whole` if `own` is not cut up."""
     if not is_cut(own):
         return whole
     from torch.distributed.tensor import distribute_tensor
@@ -64,7 +64,7 @@ def part_like(own: Any, whole: Tensor) -> Tensor:
 
 
 def whole(tensor: Any) -> Tensor:
-    """The whole of a tensor of which each process has a part, for which all must ask; else the tensor."""
+    """The whole tensor, gathered if each process has only a part of it; then all processes must call this."""
     everything: Tensor = tensor.full_tensor() if is_cut(tensor) else tensor
     return everything
 

@@ -16,8 +16,8 @@ Part = Literal["data", "forward", "search", "losses", "backward", "optimizer", "
 class Stopwatch:
     """Seconds and calls of each part while it runs; an inner part's time is not the outer's.
 
-    On an accelerator the moments are events in its queue: what it needs is counted, not what it takes to
-    ask for it, and nothing waits before the end.
+    On an accelerator, times are taken by events in its queue: they measure its work, not the calls that start it,
+    and the program waits for it only at the end.
     """
 
     current: ClassVar["Stopwatch | None"] = None
@@ -75,7 +75,7 @@ def seconds_between(start: float | torch.Event, end: float | torch.Event) -> flo
 @contextmanager
 def part(name: Part) -> Iterator[None]:
     """Names what happens inside, also as a decorator; where no stopwatch runs, it does nothing."""
-    # what is compiled is one part: which stopwatch runs must not be asked there, lest it be compiled again
+    # compiled code counts as one part: if it read Stopwatch.current, it would be compiled again when that changes
     stopwatch = None if torch.compiler.is_compiling() else Stopwatch.current
     if stopwatch is None:
         yield

@@ -44,9 +44,10 @@ class JSONLTracker(GeneralTracker):
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl by step; of steps that were run again after a stop, the last.
+    """The values of metrics.jsonl, a dict for each logged step, in order; the lines of a step are merged.
 
-    Raises ValueError where they are not those that a finished run has left.
+    Of values written twice, as after a stop, the last count. Raises ValueError where a finished run's file is missing
+    or has changed.
     """
     steps: dict[int, dict[str, Any]] = {}
     path, done = run_dir / METRICS, run_dir / DONE

@@ -49,13 +49,13 @@ class LoopConfig:
     init_from: Path | None = None
     """A saved model to start from, of the same architecture: its folder, a pipeline's, or a name on the Hub."""
     steps: Count = 100_000
-    """Optimizer steps, those of a run that is resumed included."""
+    """Optimizer steps in all; a resumed run counts those that it has done already."""
     seed: Seed = 0
     """Seed of the initial weights, the order of the items and their augmentation."""
     precision: Precision = "fp32"
     """Precision of the networks; the quantizer is always in float32."""
     accumulation: Count = 1
-    """Equal parts in which a batch passes the networks one after another: nearly the same step, in less memory."""
+    """Gradient accumulation: a batch is cut into this many equal parts, for nearly the same step in less memory."""
     checkpointing: bool = False
     """Gradient checkpointing: recompute activations in the backward pass, level by level, instead of storing them."""
     compile: bool = False
@@ -69,13 +69,13 @@ class LoopConfig:
     save_every: Count = 1000
     """Steps between two checkpoints."""
     keep_checkpoints: Count = 2
-    """The last so many are kept."""
+    """Number of newest checkpoints that are kept."""
     patience: Whole = 0
-    """Training ends after so many held-out evaluations in a row without a better one; 0 lets it go on to the end."""
+    """Training ends after this many held-out evaluations in a row without a new best; 0 turns early stopping off."""
     trackers: tuple[str, ...] = ()
     """Trackers of accelerate beside metrics.jsonl: tensorboard, wandb, trackio."""
     allow_failed: bool = False
-    """Whether a training that ends no better than a constant is taken for done all the same."""
+    """Accept a training whose result is of no use (no better than a constant, say) instead of ending in an error."""
 
 
 def learning_rate(step: int, total_steps: int, optim: OptimConfig) -> float:

@@ -90,9 +90,9 @@ def check_samples(configs: Mapping[str, Any]) -> None:
 
 
 def check_results(configs: Mapping[str, Any]) -> None:
-    """Raises ValueError for a folder with the results of another config, and for what would be its maker's no more.
+    """Raises ValueError for folders with results of another config, and for codes or samples that would be outdated.
 
-    That is codes whose tokenizer, and samples whose prior, is to be trained on.
+    Codes are outdated when their tokenizer is trained further, samples when their prior is.
     """
     made = {"tokenizer": ("codes", "manifest.json"), "prior": ("samples", "sample.json")}
     for part, result in (("tokenizer", "model"), ("prior", "best")):
@@ -113,12 +113,12 @@ def check_results(configs: Mapping[str, Any]) -> None:
 
 
 def keeps_codes(config: Any) -> bool:
-    """Whether a training changes no code: of a tokenizer of which the decoder alone learns."""
+    """Whether a training leaves all codes as they are, because encoder and codebook are frozen."""
     return {"encoder", "codebook"} <= {*getattr(config, "freeze", ())}
 
 
 def key_to_go_on(config: Any) -> str | None:
-    """The key for which a run that had ended is to go on; None where it is made again as it was, or had not ended."""
+    """The key, steps or patience, that makes an ended run go on; None if it has not ended or would not go on."""
     done = config.run_dir / DONE
     if not done.exists():
         return None
@@ -130,14 +130,14 @@ def key_to_go_on(config: Any) -> str | None:
 
 
 def load(data: Any, split: str) -> ItemDataset:
-    """A split whose items are not decoded: their form does not count."""
+    """A split of the data. No item is decoded here, so rate, channels and size are arbitrary."""
     if isinstance(data, SpeechDataConfig):
         return load_clips(data, split, sample_rate=1)
     return load_images(data, split, channels=3, size=1)
 
 
 def check_shapes(configs: Mapping[str, Any]) -> None:
-    """Raises ValueError for a classifier of other images than the tokenizer's, and for lengths of grids of codes."""
+    """Raises ValueError for an image classifier of another shape than the tokenizer, and for bounds on image codes."""
     if "tokenizer" not in configs or configs["tokenizer"].modality != "images":
         return
     prior = configs.get("prior")

@@ -6,8 +6,8 @@
     tokenizer: {steps: 800}     # a section has the keys of one dataclass below
     codes:                      # empty: all its keys have their defaults
 
-What follows from the rest is not written: where a section finds what the sections before it made, the data, the
-modality. A section may say one of these keys all the same: `tokenizer: {run_dir: runs/fsdd/tokenizer}`.
+Keys that follow from the rest need not be written: a section's modality, its data, and the paths of what earlier
+sections made. A section may still set one of them: `tokenizer: {run_dir: runs/fsdd/tokenizer}`.
 """
 
 import difflib

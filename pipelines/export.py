@@ -38,7 +38,7 @@ SHORTEST = 7
 
 
 def export(place: Path, out: Path) -> str:
-    """Writes encoder.onnx, decoder.onnx, prior.onnx, for a prior by depth depth.onnx, and pipeline.json, whole or not at all.
+    """Writes encoder.onnx, decoder.onnx, prior.onnx, pipeline.json and, for a DepthPrior, depth.onnx: all or nothing.
 
     Raises ValueError for a folder that is no pipeline and for a part that ONNX can't express, and MissingExtraError where
     the extra `export` is missing.

@@ -124,10 +124,10 @@ def place_vectors(prior: Prior) -> Float[Tensor, "m w"] | None:
 
 
 class PriorStep(nn.Module):
-    """The next inputs and what the layers remember to the logits of the next code and what they remember then.
+    """Maps the next inputs and the cached keys and values to the logits of the next code and the updated cache.
 
-    An input is the sum of entries of one table: a part of the condition, or a code of a level (`first_entries`), by
-    depth all codes of a position. There the state that DepthStep takes stands in the place of logits.
+    An input is the sum of table entries: one part of the condition or one code of a level (see `first_entries`), or
+    all codes of a position for a DepthPrior. A DepthPrior returns the state for DepthStep in place of logits.
     """
 
     table: Tensor
@@ -169,9 +169,9 @@ class PriorStep(nn.Module):
 
 
 class DepthStep(nn.Module):
-    """A position's state, and its codes but the last, to the logits of its code at each level.
+    """Maps a position's state and all its codes but the last to the logits of the code at each level.
 
-    The logits of a level rest on the codes of the levels before it alone: those that are not sampled yet may be any.
+    The logits of a level depend on the codes of earlier levels only, so codes not sampled yet may have any value.
     """
 
     table: Tensor

@@ -21,12 +21,12 @@ class SampleConfig:
     count: Count = 1000
     """Samples, in all."""
     labels: tuple[int | str, ...] | int | str | None = None
-    """Names or numbers of labels: sample i gets label i modulo their count; null for every label in turn, or none where there are none."""
+    """Names or numbers of labels: sample i gets label i modulo their count; null takes all in turn, if any exist."""
     seed: Seed = 0
     """Sample i has the seed `seed + i`."""
     guidance: float | tuple[float, ...] = 1.0
-    """Scale s of u + s (c - u), where c and u are the logits with and without the condition; 1 is no guidance. Of a
-    list, that one is taken whose samples lie nearest to the validation items."""
+    """Scale s of u + s (c - u), where c and u are the logits with and without the condition; 1 is no guidance. From a
+    list, the scale whose samples lie nearest to the validation items is used."""
     classifier: Path | None = None
     """The folder `model` of `simvq train-classifier`, by whose features the guidance is chosen from a list."""
     temperature: NonNegative = 1.0
@@ -58,7 +58,7 @@ class SampleImagesConfig(SampleConfig):
     """Samples new images: `simvq sample CONFIG [key=value ...]`."""
 
     data: ImageDataConfig = field(default_factory=ImageDataConfig)
-    """The images of whose validation split the guidance is chosen from a list."""
+    """The images whose validation split chooses the guidance from a list."""
     modality: Literal["images"] = "images"
     schedule: Schedule = "constant"
     """Course of the guidance along the codes: `constant`, `linear` or `power-cosine`."""
@@ -71,16 +71,16 @@ class SampleSpeechConfig(SampleConfig):
     """Samples new speech: `simvq sample CONFIG [key=value ...]`."""
 
     data: SpeechDataConfig = field(default_factory=SpeechDataConfig)
-    """The clips of whose validation split the guidance is chosen from a list."""
+    """The clips whose validation split chooses the guidance from a list."""
     modality: Literal["speech"] = "speech"
     speakers: tuple[int | str, ...] | int | str | None = None
-    """Names or numbers of speakers: every label is spoken by speaker after speaker; null for all of them, or none where there are none."""
+    """Names or numbers of speakers: each says every label before the next begins; null takes all, if there are any."""
     texts: tuple[str, ...] | None = None
     """Sample i says text i modulo their count, where the prior's condition is text; null for none."""
     prompts: Path | None = None
-    """A folder of audio files: sample i goes on from file i, by name, modulo their count; null for none."""
+    """A folder of audio files: sample i continues file i, sorted by name, modulo their count; null for none."""
     prompt_seconds: Positive | None = None
-    """What of each prompt is gone on with, from its start; null for all of it."""
+    """Seconds from the start of each prompt that its sample continues; null for the whole prompt."""
     min_codes: Whole | None = None
     """No sample ends before it has so many codes; null for the prior's own."""
     max_codes: Count | None = None

@@ -133,7 +133,7 @@ def train_prior(config: TrainPriorConfig) -> str:
 
 
 def holds(folder: Path, best: Path, tokenizer: Path) -> bool:
-    """Whether a pipeline's folder is whole, and has the best prior of the run and this tokenizer, if it is still there."""
+    """Whether a pipeline's folder is whole and has the weights of `best` and `tokenizer`, if these still exist."""
     parts = {"prior": best, "tokenizer": tokenizer}
     pairs = [(folder / name, source) for name, source in parts.items() if source.is_dir()]
     return is_sealed(folder) and all(

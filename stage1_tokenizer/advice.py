@@ -4,16 +4,15 @@ DENSE = (
     "The codes lie among the latents but too dense for them: lower the codebook_size, or raise the loss weight of the "
     "quantizer (tokenizer.model.quantizer.weight)."
 )
-"""Where unused codes are no farther from the latents than used ones."""
+"""For unused codes that are less than twice as far from the latents as used ones (`NEAR` in findings.py)."""
 CHOSEN = "Only codes that are chosen move: use simvq, or ema with reset=state"
 W = (
     "All codes move with W alone: raise tokenizer.model.quantizer.weight or tokenizer.quantizer_lr, train longer, or "
     "set tokenizer.model.quantizer.rescale=true."
 )
 RESET = (
-    "Only codes that are chosen move, but where a reset brings the others back: set "
-    "tokenizer.model.quantizer.reset=state, or, where it is set, lower tokenizer.model.quantizer.decay, so that "
-    "resets come sooner."
+    "Only codes that are chosen move, unless a reset replaces the others: set tokenizer.model.quantizer.reset=state "
+    "or, if it is set, lower tokenizer.model.quantizer.decay, so that resets come sooner."
 )
 UNUSED = {
     "simvq": W,

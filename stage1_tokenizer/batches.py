@@ -82,9 +82,10 @@ def bad_items_of(dataset: ItemDataset, readers: int | None = None) -> BadItems:
 def first_usable_item(
     rows: Iterable[Row], load: LoadItem, seed: int, position: int, epoch: int
 ) -> Item:
-    """The first of `rows` that can be trained on, and what it stands in for: the names of undecodable ones, and how many unfit.
+    """The first of `rows` that can be trained on, with the names of undecodable rows before it and how many were unfit.
 
-    Its place in the endless stream of training items, `position`, decides its augmentation. Raises ValueError where none can.
+    `position`, its place in the endless stream of training items, and the seed decide its augmentation. Raises
+    ValueError if no row can be trained on.
     """
     bad: list[str] = []
     tried = unfit = 0

@@ -165,15 +165,15 @@ class CodebookHealth:
     """Share of the K codes that some latent chose."""
     perplexity: float
     rank: float
-    """Effective rank of the codebook, of d."""
+    """Effective rank of the codebook, at most d."""
     latents_rank: float
-    """The same of the latents."""
+    """Effective rank of the latents, at most d."""
     latents_scale: float
     """Root mean square distance of the latents from their mean."""
     scale: float
-    """That of the codes from theirs, in units of the latents'."""
+    """Root mean square distance of the codes from their mean, in units of `latents_scale`."""
     offset: float
-    """Distance of the two means, in units of the latents' scale."""
+    """Distance between the means of codes and latents, in units of `latents_scale`."""
     error: float
     """Mean squared distance of a latent to its code, in units of the latents' variance."""
     dead_distance: float | None

@@ -24,9 +24,9 @@ Rows: TypeAlias = Dataset | IterableDataset
 SPLITS = ("train", "validation", "test")
 """Of embedded data sets; validation and test are the same items."""
 SPREAD = 64
-"""Items at the least, spread over a split, from which its fingerprint is taken."""
+"""A split's fingerprint reads at least this many items, spread over it; all, if it has fewer."""
 BEGINNING = 2**20
-"""Bytes of each of them that it is taken from."""
+"""The fingerprint reads at most this many bytes of an item, from its start."""
 
 
 class BadItemError(ValueError):
@@ -133,9 +133,9 @@ def load_rows(
 ) -> Rows:
     """The rows of a split of the config: of an embedded data set, Parquet files, a folder or the Hub.
 
-    `embedded` has, by its name, what returns a split of a data set that needs no file. Shares of the training split
-    are held out of it, the test split's first, spread over labels and, if there are any, speakers. Raises
-    ValueError, in one sentence, for a source or split that is not there.
+    `embedded` maps the name of each built-in data set to a function that returns one of its splits. If data.test or
+    data.validation is a share, it is held out of the training split (test first), spread over labels and any
+    speakers. Raises ValueError, in one sentence, for a source or split that is not there.
     """
     shares = {name: share_of(name, getattr(config, name)) for name in ("test", "validation")}
     if shares.get(split) is None and split != "train":
@@ -223,9 +223,9 @@ def refuse_items(config: DataConfig, key: str, feature: object) -> NoReturn:
 
 
 def stored_file(stored: Row) -> str | io.BytesIO:
-    """What is to be opened of a struct of bytes and path.
+    """The bytes of an item as an open file, or its path if it has no bytes.
 
-    Raises OSError for a path to no file, such as a pipe, which would be waited for.
+    Raises OSError for a path that is not a regular file: opening a pipe, for instance, would block.
     """
     if stored["bytes"] is not None:
         return io.BytesIO(stored["bytes"])
@@ -235,10 +235,10 @@ def stored_file(stored: Row) -> str | io.BytesIO:
 
 
 def fingerprint(rows: Rows, config: DataConfig, split: str, item_column: str) -> str:
-    """SHA-256 of the number of rows, their kinds of labels, and 64 to 127 of them spread over all: bytes, names, labels, texts.
+    """SHA-256 of the number of rows, the types of label, speaker and text columns, and 64 to 127 rows (all, if fewer).
 
-    It does not depend on where files lie: those of a folder that was moved have the same. Of a stream, it is that
-    of the source and the split alone.
+    Of each row it covers the values of these columns and the file's name, size and first MiB. Moving a folder does not
+    change it. For a stream it covers only the names of source and split.
     """
     if not isinstance(rows, Dataset):
         return hashlib.sha256(f"{config.source} {getattr(config, split)}".encode()).hexdigest()

@@ -205,8 +205,8 @@ def missing_shards(
 ) -> Iterator[tuple[Path, Rows]]:
     """(file of a shard, its items) of the shards that this process has still to write.
 
-    In a shared folder each is this process's alone until the next is asked for. What others have taken comes last:
-    it is waited for, and what they have not written when they end is taken over.
+    In a shared folder this process holds a shard's lock until the caller asks for the next shard. Shards that others
+    hold come last: this process waits for their locks, then takes over those that were not written.
     """
 
     def missing(shard: int) -> bool:
@@ -252,7 +252,7 @@ def shards_of(items: ItemDataset, size: int) -> Iterator[tuple[int, Rows]]:
 
 @contextmanager
 def taken(path: Path, *, wait: bool) -> Iterator[bool]:
-    """A context in which a shard is this process's alone, and whether it is; its lock goes when the shard is there."""
+    """Locks a shard while inside, and yields whether that succeeded. The lock file goes once the shard exists."""
     lock = path.with_name(f".{path.stem}.lock.tmp")
     with only_one(lock, wait=wait) as alone:
         yield alone

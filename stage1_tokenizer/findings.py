@@ -15,13 +15,13 @@ USED = 0.5
 POSITION = 0.8
 """Share of the latents' variance by their position alone above which they hardly depend on the input."""
 BETTER = 0.05
-"""Share of the best constant output's error by which a reconstruction must be better."""
+"""A reconstruction's error must be lower than the best constant output's by this share of it."""
 PSNR_GAIN = 1.0
-"""The same for a PSNR, in dB, which alone of the metrics is better where it is higher."""
+"""A reconstruction's PSNR must be higher by this many dB; PSNR is the only metric for which higher is better."""
 NEAR = 2.0
-"""Unused codes lie among the latents where they are less than so many times as far from one as used codes are."""
+"""Unused codes lie among the latents if they are less than this many times as far from a latent as used codes are."""
 CONSTANT = 1e-6
-"""Latents that vary less do not vary."""
+"""Latents whose scale is below this count as constant."""
 BEST_STEP = "best/step"
 """In a line of metrics where patience is on: the step of the best evaluation until then, whose model is kept."""
 codes_finding = partial(Finding, topic="codes")
@@ -32,8 +32,8 @@ def causes(
 ) -> list[Finding]:
     """Which causes of collapse fit, the likeliest first; none for a healthy codebook.
 
-    `by_distance` says that latents choose the nearest code; else the scales of both say nothing, nor do they where a
-    quantizer brings latents to its codes' sphere or grid first. `method` is the quantizer's, where it is one of these.
+    `by_distance` says that latents choose the nearest code. If not, or if the quantizer first maps latents to a sphere
+    or grid, scales are not compared. `method` is the quantizer's `method` key, where known.
     """
     by_distance = by_distance and not health.one_norm and method != "fsq"
     if health.latents_scale < CONSTANT:  # beside which nothing else says anything
@@ -126,7 +126,7 @@ def _geometry(health: CodebookHealth) -> list[Finding]:
 
 
 def rank_finding(rank: float, dim: int, size: float) -> Finding | None:
-    """A codebook in far fewer dimensions than it has, and than so many codes can span."""
+    """A warning if the effective rank is far below what `dim` dimensions and `size` codes allow; else None."""
     most = min(dim, int(size) - 1)
     if most < 4 or rank >= max(most / 8, 1.5):
         return None

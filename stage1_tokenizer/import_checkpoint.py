@@ -43,10 +43,10 @@ def import_official(checkpoint: Path, out: Path, causal: bool = True) -> Path:
     """Writes the tokenizer of an authors' checkpoint, image or speech, to `out`.
 
     EMA weights are preferred to raw ones; what a tokenizer does not use is dropped (discriminators,
-    LPIPS, the second decoder of the speech models); the architecture is read from the tensors'
-    shapes. Only `causal`, of a speech encoder's convolutions, can't be. Raises ValueError, in
-    words, for a file that holds more than tensors and plain containers (it is never unpickled
-    freely) or that is no such checkpoint.
+    LPIPS, the second decoder of the speech models). The architecture is read from the tensors' shapes,
+    except whether the speech encoder's convolutions are causal: pass that as `causal`. Raises ValueError
+    for another kind of checkpoint, and for a file with more than tensors and plain containers, because
+    arbitrary objects are never unpickled.
     """
     state = read_checkpoint(checkpoint)
     model: ImageTokenizer | SpeechTokenizer

@@ -48,7 +48,7 @@ class Training:
     """The tokenizer as the accelerator wraps it for several processes, and torch.compile."""
     optimizer: AcceleratedOptimizer
     wrapped_discriminator: nn.Module | None
-    """The discriminator likewise; the generator meets it unwrapped, for it takes no gradient there."""
+    """The discriminator, wrapped too. The generator's loss uses it unwrapped, since it is frozen there."""
     discriminator_optimizer: AcceleratedOptimizer | None
     average: Average
     use: CodebookUse
@@ -114,9 +114,9 @@ def prepare(config: TrainTokenizerConfig, accelerator: Accelerator) -> Training:
 
 
 def parameter_groups(config: TrainTokenizerConfig, tokenizer: nn.Module) -> list[dict[str, Any]]:
-    """The optimizer's groups: one with `scale` follows the schedule, times that; one without keeps its `lr`.
+    """The optimizer's groups: the networks' follow the learning rate schedule, the quantizer's keep a constant rate.
 
-    The networks follow it, the quantizer's parameters have constant learning rates.
+    A group with the key `scale` gets the scheduled rate times `scale`; one without keeps its `lr`.
     """
     quantizer = {
         name: parameter

@@ -8,13 +8,13 @@ from typing import Any
 from datasets import ClassLabel, Dataset, IterableDataset, Value
 
 SHARE = re.compile(r"(\d+(?:\.\d+)?)%")
-"""The key data.validation or data.test, where it is a share of the training split and not a split of its own."""
+"""Matches a value of data.validation or data.test that is a share of the training split, such as `10%`."""
 
 
 def share_of(key: str, where: str | None) -> float | None:
-    """The share that data.`key` is; None where it names a split or a file, or nothing.
+    """The share of the training split that `where`, the value of data.`key`, asks for; None if it is not a share.
 
-    Raises ValueError for a share that leaves nothing on one side.
+    Raises ValueError unless the share lies between 0% and 100%.
     """
     match = SHARE.fullmatch(where or "")
     if match is None:
@@ -33,9 +33,9 @@ def hold_out(
 ) -> tuple[Dataset, Dataset]:
     """The items that stay, and those that are held out.
 
-    Of each label's n items round(share * n) are held out, of several at least one: evenly spaced in the order of
-    their speakers, or of the data set. The only item of a label or of a speaker is never held out. Raises ValueError
-    for a stream, and for columns that `refuse_unnamed` refuses.
+    Of each label's n items round(share * n) are held out, and at least one if n > 1. They are evenly spaced in the
+    order of speakers or, without speakers, of the data set. The last item of a label or speaker always stays.
+    Raises ValueError for a stream, and for columns that `refuse_unnamed` refuses.
     """
     if isinstance(items, IterableDataset):
         raise ValueError(

@@ -35,9 +35,9 @@ class Tokenizer(HubModel):
 
     @contextlib.contextmanager
     def exactly(self) -> Iterator[None]:
-        """Inside, networks compute in float32 whatever autocast and TF32, so that codes never change by them.
+        """A context in which networks compute in float32, despite autocast or TF32, so that codes never depend on them.
 
-        Raises ValueError for weights in half precision, whose codes would be others.
+        Raises ValueError for weights in half precision, which would give other codes.
         """
         if self.dtype in (torch.float16, torch.bfloat16):
             raise ValueError(
@@ -72,9 +72,9 @@ def encoding_sha256(folder: Path) -> str:
 
 
 def code_source(folder: Path, manifest: Mapping[str, Any]) -> dict[str, str]:
-    """By what a manifest of codes says whose they are: the hash of encoder and codebook of the tokenizer in `folder`.
+    """The manifest key that identifies the tokenizer in `folder`, and its value: a hash of encoder and codebook.
 
-    A manifest of an earlier version has that of all weights.
+    For a manifest of an earlier version it is the hash of all weights.
     """
     if "tokenizer_sha256" in manifest and "encoding_sha256" not in manifest:
         return {"tokenizer_sha256": sha256(folder / "model.safetensors")}

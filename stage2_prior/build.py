@@ -125,7 +125,7 @@ def lengths(
     if longest[split] > most and (config.order != "raster" or config.style == "gpt2"):
         raise ValueError(
             f"max_codes={most}, but a {split} item of {config.codes} has {longest[split]} codes, and order="
-            f"{config.order!r} with style={config.style!r} has places for no more: set max_codes=null, or order=raster and "
+            f"{config.order!r} with style={config.style!r} can't go beyond max_codes: set max_codes=null, or order=raster and "
             "style=llama"
         )
     return {"length": longest["train"], "min_codes": config.min_codes, "max_codes": most}

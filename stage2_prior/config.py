@@ -16,13 +16,13 @@ class PriorConfig:
     """The architecture: saved beside the weights, needed to rebuild the model."""
 
     codebook_size: Count
-    """Number of codes, K: the vocabulary exactly; with several codes per position, the largest of theirs."""
+    """Codebook size, K, without special codes; with several codes per position, the size of the largest codebook."""
     code_dim: Count
     """Dimension of the tokenizer's code vectors."""
     length: int
-    """Codes of the longest training sequence, all those of a position one after the other."""
+    """Codes of the longest training sequence, counting every code of a position."""
     sizes: tuple[int, ...] = ()
-    """Where a position has several codes, the number that each is out of."""
+    """The codebook size of each level; empty where a position has one code."""
     levels_by: Literal["flattened", "depth"] = "flattened"
     """How several codes of a position are predicted: `flattened`, as if each were a position; `depth`, by a
     small transformer of their own (`DepthPrior`)."""
@@ -117,11 +117,11 @@ class PriorConfig:
 
     @property
     def positions(self) -> int:
-        """Inputs of the longest sequence, condition included; nothing follows the last code where none ends."""
+        """Length of the body's longest input, condition included; the last code is in it only if an end can follow."""
         longest = max(self.length, self.longest) // self.codes_per_input
         return len(self.no_condition) + longest - (not self.ends)
 
     @property
     def places(self) -> int:
-        """Places of the longest sequence, its end's included, that the body tells apart where orders differ."""
+        """Rows of each order embedding: one for each input of codes in the longest sequence, and one for its end."""
         return max(self.length, self.longest) // self.codes_per_input + self.ends

@@ -14,7 +14,7 @@ LOGITS_AT_ONCE = 2**24
 GPU_LOGITS_AT_ONCE = 2**26
 """The same on a GPU, where few calls are faster: 256 MB."""
 LEAST_STATES = 256
-"""States of a chunk where codes are so many that fewer would fit: each chunk touches the weights' whole gradient."""
+"""Fewest states of a chunk, however many codes there are: each chunk updates the whole gradient of the weights."""
 
 
 @part("losses")
@@ -27,8 +27,8 @@ def linear_cross_entropy(
 ) -> Float[Tensor, ""]:
     """The sum of -log softmax(states weight^T + bias) at the codes that are not `ignored`.
 
-    Products are in the precision of autocast, all else in float32 or better. Gradients are made from a chunk's
-    logits while these are there, so that no product is made twice; a second derivative is not to be had.
+    Products are in the precision of autocast, all else in float32 or better. The forward pass
+    computes the gradients, too, so that no logits are computed twice; there is no second derivative.
     """
     if torch.is_grad_enabled():
         return LinearCrossEntropy.apply(states, weight, bias, codes, ignored)
@@ -129,7 +129,7 @@ def add_gradients(
 ) -> None:
     """Adds a chunk's part; `product` holds the logits' gradient `slope` in the precision of products.
 
-    What is not counted falls out where it is cheap to touch, in the states.
+    Ignored codes are masked in the states, not in the logits, which are usually larger.
     """
     of_states, of_weight, of_bias = grads
     if of_states is not None:

@@ -24,10 +24,10 @@ BLOCK = 16
 
 
 class CodeDataset(TorchDataset[Batch]):
-    """Sequences of codes with their conditions, each of which is withheld with probability `drop`, by position.
+    """Sequences of codes with their conditions; a condition is withheld with probability `drop`, by seed and position.
 
-    `all_items` is how many a whole training takes, along which the share of those in random order changes; 0 for
-    none in random order.
+    `all_items` is the number of items of a whole training, over which the share in random order changes; with 0,
+    none are in random order.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Bodies: the transformers of a prior, and their states one input after the other with earlier keys and values kept."""
+"""Bodies: the transformers of a prior, and their versions with a KV cache, for sampling one code after the other."""
 
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -118,9 +118,9 @@ class StockBody:
 
 
 class LlamaBody:
-    """Llama's layers, or Qwen 3's, on the same values in the same order, without what each step would do anew.
+    """Llama's or Qwen 3's layers with a preallocated KV cache: the computation of `StockBody`, with less work per step.
 
-    Keys and values stand in memory set aside once, as do the rotations; a single input needs no mask.
+    The sines and cosines of the rotary embedding are computed once; a single input needs no mask.
     """
 
     def __init__(self, body: LlamaModel | Qwen3Model, batch_size: int) -> None:

@@ -113,7 +113,7 @@ class LevelVocabulary(LearnedVectors):
         return self.embedding(codes + self.offsets[: codes.shape[-1]])
 
     def logits(self, hidden: Float[Tensor, "*b w"], level: int) -> Float[Tensor, "*b k"]:
-        """Those of all codes and the end at one level: -inf for those that the level has not."""
+        """The logits of all codes and the end at one level; -inf for those that the level does not have."""
         own = F.linear(*self.linear(hidden, level))
         size, end = self.level_sizes[level], self.codebook_size
         logits = own.new_full((*own.shape[:-1], end + self.ends), -torch.inf)

@@ -1,4 +1,4 @@
-"""What a prior says of held-out codes when it is asked itself: their bits, and which label they have."""
+"""Scores from a prior's own likelihoods of held-out codes: bits per item, and the accuracy of the likeliest label."""
 
 import gzip
 import math

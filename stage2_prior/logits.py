@@ -20,11 +20,10 @@ GPU_PROBABILITIES_AT_ONCE = 2**26
 def classifier_free_guidance(
     states: Float[Tensor, "_ w"], place: int, length: int, levels: int, options: SamplingOptions
 ) -> Float[Tensor, "b w"]:
-    """u + s (c - u), where c is the first half of the batch and u, without condition, the second; without guidance all.
+    """The guided states u + s (c - u): c is the batch's first half, and u, without condition, its second.
 
-    The scale s is that of the position of the code at `place` of `length`, of which a position has `levels`.
-
-    Logits are a linear map of states, so combined here they need half of that map's work.
+    Without guidance, all states as they are. The scale s is that of the position of the code at `place`: there are
+    `length` codes, `levels` to a position. Logits are linear in states: guiding the states halves the work for logits.
     """
     if options.guidance == 1:
         return states
@@ -66,7 +65,7 @@ def next_codes(
     levels: int,
     options: SamplingOptions,
 ) -> Int[Tensor, " b"]:
-    """The codes chosen after `codes`, but replacements of those that occur too often among the last of the same level."""
+    """The next code; one too frequent among the last of its level is drawn again, from the whole distribution."""
     chosen = sample_from_logits(
         logits, random[:, 0], options.temperature, options.top_k, options.top_p
     )

@@ -12,11 +12,10 @@ Symbols = np.ndarray
 
 
 def symbols_of(items: Dataset, level_sizes: tuple[int, ...], ends: bool) -> tuple[Symbols, Symbols]:
-    """Each code of the sequences, and what it follows: the code before it, or the start of a sequence.
+    """Each symbol of the sequences, and the one before it: a code, or the start of a sequence.
 
-    A code of a level stands in an alphabet of its own behind those of the levels before, so that its level
-    is known, as a prior knows it. `ends` adds each sequence's end, which such a prior predicts too. The symbols
-    are the codes, then the end, then the start.
+    The symbols are the first level's codes, those of the next levels, the end and the start: a code's level is known,
+    as it is to a prior. `ends` adds each sequence's end, which a prior of such sequences predicts, too.
     """
     offsets = np.cumsum([0, *level_sizes])
     end, start = offsets[-1], offsets[-1] + 1

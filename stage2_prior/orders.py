@@ -93,10 +93,8 @@ class OrderEmbeddings(nn.Module):
     def forward(
         self, inputs: Float[Tensor, "b m w"], order: Int[Tensor, "_ n"], last: int
     ) -> Float[Tensor, "b m w"]:
-        """The inputs with both added; the last input predicts the code at `order[:, last]`, the one before it that before.
-
-        What precedes the first code, the condition, has no place of its own.
-        """
+        """The inputs plus both embeddings. The last input predicts the code at `order[:, last]`, the input before it
+        the code at `order[:, last - 1]`, and so on. The condition has no place of its own."""
         first = max(last + 1 - inputs.shape[1], 0)
         added = self.target(order[:, first : last + 1])
         own = self.own(order[:, max(first - 1, 0) : last])

@@ -21,7 +21,7 @@ from stage2_prior.optimizers import new_optimizers
 from stage2_prior.train_config import TrainPriorConfig
 
 SPLITS = ("train", "validation", "test")
-"""Of codes; the last, where it is there, is asked for its lengths and the characters of its texts alone."""
+"""Splits of codes; `test` is optional, and only its lengths and the characters of its texts are used."""
 
 
 @dataclass

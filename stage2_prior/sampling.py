@@ -46,9 +46,9 @@ def stream_codes(
     prompts: Sequence[Int[Tensor, " _"]] | None = None,
     order: Places = None,
 ) -> Iterator[Tensor]:
-    """After each code of `sample_codes` those so far, (b, n), in the order of sampling; to be called without gradients.
+    """Yields all codes so far, (b, n), in the order of sampling, after each sampled code; call it without gradients.
 
-    With guidance the batch is doubled, its second half without condition, in one forward.
+    With guidance, one forward computes a doubled batch, whose second half has no condition.
     """
     options, config = options or SamplingOptions(), prior.config
     low, high = lengths_in_codes(config, options.min_codes, options.max_codes)

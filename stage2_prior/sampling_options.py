@@ -10,7 +10,7 @@ WINDOW = 10
 """Last codes in which repetitions are counted (VALL-E 2, arXiv 2406.05370)."""
 NUMBERS = ("guidance", "power", "temperature", "top_p")
 WHOLES = ("top_k", "min_codes", "max_codes", "repetitions")
-"""Options that are numbers, and that are whole numbers, the latter None for none but for top_k."""
+"""Options that must be numbers, and options that must be whole numbers; all WHOLES but top_k may be None."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ class CompareRow:
     name: str
     """What the line is called."""
     codebook_size: Count
-    """The K that it stands for: where its bits differ from log2 K the line is marked."""
+    """The codebook size K to compare it at; marked if a position does not carry log2 K bits."""
     quantizer: dict[str, Any] = field(default_factory=dict)
     """All keys of model.quantizer, `method` first; they replace those of the experiment."""
     tokenizer: Path | None = None
@@ -24,8 +24,8 @@ class CompareRow:
     settings: dict[str, Any] = field(default_factory=dict)
     """Further changes to the experiment, for this line alone."""
     tune: dict[str, list[float]] = field(default_factory=dict)
-    """Keys and the values that tuning tries, one key after the other, in place of `weight` and the study's: a key of
-    quantizer or, with a dot, of the experiment's section tokenizer, such as optim.lr."""
+    """Keys to tune, one after the other, and the values to try, in place of `weight` and the study's learning rates. A
+    key with a dot, such as optim.lr, is of the experiment's section tokenizer, another one of quantizer."""
 
     def __post_init__(self) -> None:
         if bool(self.quantizer) == (self.tokenizer is not None):
@@ -74,13 +74,13 @@ class CompareConfig:
     seeds: tuple[Whole, ...] = (0,)
     """Every row is run once for each, from the tokenizer's weights to the samples."""
     settings: dict[str, Any] = field(default_factory=dict)
-    """Changes to the experiment for all rows: keys of its file, in the same form. With `score.classifier`, the folder
-    `model` of a classifier that was trained elsewhere, the study trains none: distances of two studies by one
-    classifier can stand together."""
+    """Changes to the experiment for all rows, in the form of its file. Where they set `score.classifier` to the folder
+    `model` of a trained classifier, the study trains none, and its distances can be compared with those of other
+    studies that use it."""
     at_once: Count = 1
     """Rows that run at the same time, each in a process of its own with an equal share of the threads."""
     tuning: CompareTuning = field(default_factory=CompareTuning)
-    """What each row gets before its runs, at the first of the study's seeds; tuning.csv has every score."""
+    """Short trainings that tune each row before its runs, with the study's first seed; tuning.csv has every score."""
 
     def __post_init__(self) -> None:
         names = [(row.name, row.codebook_size, row.code_dim) for row in self.rows]

@@ -85,21 +85,22 @@ def legend(lines: Sequence[RowResult], extractor: str) -> str:
             "not compete."
         )
     return (
-        f"{spread}.{tuned}{levels} *: bits that are not log2 K per position; such rows do not compete. rFD and gFD: Frechet distances on features of "
-        f"{extractor}, of reconstructions to held-out items and of samples to training items. Share of the way: 0 is a table of "
-        "bigrams of the codes, 1 what the tokenizer allows; a prior below 0 is not learned, and has no gFD. Prior's bits: "
-        "of validation items, by which its weights were chosen. "
-        "Quantization error: mean squared, in units of the latents' variance. Steps are timed beside the rows "
-        "that ran at the same time."
+        f"{spread}.{tuned}{levels} *: a position does not carry log2 K bits; such rows do not "
+        "compete. rFD and gFD: Frechet distances from reconstructions to held-out items and from "
+        f"samples to training items, on features of {extractor}. Share of the way: 0 is a table of "
+        "bigrams of the codes, 1 is what the tokenizer allows; a prior below 0 counts as not "
+        "learned and has no gFD. Prior's bits: of validation items, by which its weights were "
+        "chosen. Quantization error: mean squared, in units of the latents' variance. Step times "
+        "include the effect of rows that ran at the same time."
     )
 
 
 def indistinguishable(lines: Sequence[RowResult], column: str) -> list[RowResult]:
-    """The row with the best mean, and those that the seeds do not set apart from it.
+    """The rows with the best mean, and those that a paired t-test over the seeds does not set apart from it.
 
-    Rows with other bits do not compete, those with several codes per position not in how many codes are used, and no
-    row in what a poor codebook may have much or little of. A row that shares fewer than two seeds with the best is not
-    set apart by anything, but not marked either.
+    Left out are rows that do not carry log2 K bits, and, for columns of codebook use, rows with several codes per
+    position. Columns in which neither high nor low is better have no best row. A row that shares fewer than two seeds
+    with the best is not tested.
     """
     better = BETTER.get(column, "neither")
     measured = [line for line in lines if line.equal_bits and line.mean(column) is not None]

@@ -58,10 +58,10 @@ class Tried:
 
 
 def tune(config: CompareConfig) -> tuple[list[CompareRow], list[str]]:
-    """The rows with the values that did best; and the names of tunings that all failed.
+    """The rows with their best values, and the names of the tunings in which every candidate failed.
 
-    A row is tuned by one key after the other, those before at their best. The rows of a tuning that failed are
-    left out. Writes tuning.csv. Without tuning, the rows as they are.
+    Keys are tuned one after the other, earlier ones fixed at their best values. Rows whose tuning failed are left
+    out. Writes tuning.csv. With tuning.steps=0 the rows are returned as they are.
     """
     if not config.tuning.steps:
         return [*config.rows], []
@@ -89,7 +89,7 @@ def tune(config: CompareConfig) -> tuple[list[CompareRow], list[str]]:
 
 
 def leader(config: CompareConfig, row: CompareRow) -> CompareRow:
-    """The row whose tuning a row shares: the first of its name at the size that tuning is done at; its own with `tune`."""
+    """The row whose tuning this row uses: the first of its name at tuning.codebook_size, or itself if it has `tune`."""
     size = config.tuning.codebook_size
     same = [one for one in config.rows if (one.name, one.codebook_size) == (row.name, size)]
     return same[0] if same and not row.tune else row
@@ -131,10 +131,10 @@ def candidates(
 
 
 def candidate(config: CompareConfig, row: CompareRow, values: Mapping[str, float]) -> Candidate:
-    """The training that tries the last of these values.
+    """The training that tries the last of these values, after the others were chosen.
 
-    Its folder names those that differ from the experiment, so that a learning rate which is the experiment's
-    own is the run that there is already.
+    Its folder is named after the values that differ from the experiment, so trying the experiment's own learning
+    rate reuses a run that is already there.
     """
     changed = with_values(row, values)
     plain = experiment_values(config, row.settings)

@@ -25,13 +25,13 @@ class ScoreConfig:
     classifier: Path | None = None
     """The folder `model` of `simvq train-classifier`: label accuracy, and features to compare sets by."""
     codes: Path | None = None
-    """The folder of codes: of the training codes the controls are sampled and the histogram is plotted, of all of them
-    bits per item are counted."""
+    """The folder of codes: training codes give the controls and the histogram, held-out codes the prior's bits per
+    item."""
     tokenizer_run: Path | None = None
     """The tokenizer's run folder: its curves are plotted."""
     prior_run: Path | None = None
-    """The prior's run folder: its curves are plotted, its bits per item and its own label accuracy are among the
-    scores, of speech also its bits per second."""
+    """The prior's run folder: it adds the prior's curves, bits per item and own label accuracy to the report, and for
+    speech its bits per second."""
     reference_count: Annotated[int, Within(4)] | None = None
     """Training items to compare with, chosen at random by the seed; null for all."""
     out: Path
@@ -82,7 +82,7 @@ class ScoreSpeechConfig(ScoreConfig):
     data: SpeechDataConfig = field(default_factory=SpeechDataConfig)
     """The clips that the tokenizer and the prior were trained on."""
     voicing: Voicing = "pyin"
-    """The detector of voice: `pyin`, `crepe`, a network whose thresholds are not those of published V/UV F1, or `none`."""
+    """The voicing detector: `pyin`, `none`, or `crepe`, a network with other thresholds than published V/UV F1 has."""
     slow_count: Count = 32
     """Most clips of each set that V/UV F1, opinions and word errors are computed on, spread evenly over it."""
     whisper: str | None = None
@@ -140,7 +140,7 @@ class TrainImageClassifierConfig(ClassifierTrainingConfig):
     width: Count = 16
     """Channels of the first of three stages; 32 for CIFAR-10."""
     architecture: ImageArchitecture = "residual"
-    """The classifier beside it, by which scores are checked, is of `patches`."""
+    """The network; the second classifier, which checks the scores, is always of `patches`."""
     flip: bool = False
     """Mirror half of the images."""
     crop: bool = True
@@ -155,13 +155,13 @@ class TrainSpeechClassifierConfig(ClassifierTrainingConfig):
     data: SpeechDataConfig = field(default_factory=SpeechDataConfig)
     """Labelled clips."""
     sample_rate: Count = 8000
-    """That of the tokenizer whose speech is to be scored."""
+    """Samples per second, the same as the tokenizer's whose speech is scored."""
     mels: Count = 40
     """Bands of the spectrogram."""
     width: Count = 64
     """Channels of every layer, and dimensions of the features."""
     architecture: SpeechArchitecture = "convolutional"
-    """The classifier beside it, by which scores are checked, is `recurrent`."""
+    """The network; the second classifier, which checks the scores, is always `recurrent`."""
     steps: Count = 300
     """Optimizer steps."""
     batch_size: Count = 32

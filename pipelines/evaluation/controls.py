@@ -68,11 +68,11 @@ class CodeTables:
         return [torch.from_numpy(row[:size]) for row, size in zip(codes, lengths, strict=True)]
 
     def bigrams(self, uniforms: Uniforms) -> list[Int[Tensor, " _"]]:
-        """Each code one of those that follow the code before it somewhere in training; the first begins a sequence.
+        """Sequences in which each code follows the one before it somewhere in training; the first begins a sequence.
 
-        That is a walk over the training codes: jump to any occurrence of the last code, and take what follows it.
-        Where sequences differ in length, the end is among what may follow. A code that nothing follows is
-        followed by a code of the same place.
+        It is a walk over the training codes: jump to a random occurrence of the last code and take what follows it,
+        which may be the end where sequences differ in length. If nothing follows a code, the next one is the
+        first training sequence's at that place.
         """
         ends = self.lengths.min() < self.lengths.max()
         last = np.zeros(len(self.codes), dtype=bool)

@@ -43,7 +43,7 @@ def frechet_distance(a: dict[str, Any], b: dict[str, Any]) -> float:
 
 
 def metric_name(name: str, extractor: Extractor, against: str | None = None) -> str:
-    """The metric's usual name where the network it is defined with made it, else one that names the extractor.
+    """The metric's usual name, such as FID, if its own network made the features; else one with the extractor's name.
 
     `against` names what a distance is measured to.
     """
@@ -53,7 +53,7 @@ def metric_name(name: str, extractor: Extractor, against: str | None = None) -> 
 
 
 def distance(items: Features, real: Reference, extractor: Extractor) -> Metric | Unavailable:
-    """FID, or the Frechet distance by the other extractor's name."""
+    """The Frechet distance of items to real ones by an extractor's features: FID for the published Inception."""
     count, dimensions = min(len(items), len(real.features)), items.features.shape[1]
     biased = f"biased upwards: {count} items are not more than the {dimensions} dimensions"
     return metric(

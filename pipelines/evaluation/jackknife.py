@@ -73,9 +73,10 @@ class Target:
 def distances(
     features: Float[Tensor, "n f"], target: Target, seed: int, parts: int = 1
 ) -> Float[np.ndarray, " _"]:
-    """The distance of all items, then those without each tenth; of `parts` > 1, the mean over so many parts of them.
+    """The distance of all items, then the distances without each tenth of them.
 
-    The tenths are the same items for any number of parts.
+    With `parts` > 1 the items are split into that many parts, and each value is the mean over the parts. The tenths
+    are the same items for any number of parts.
     """
     items = features.double().numpy() - target.mu  # few digits are lost in the sums
     order = epoch_order(len(items), seed, epoch=0).numpy()
@@ -90,7 +91,7 @@ def distances(
 
 
 def half_interval(values: Float[np.ndarray, " _"]) -> float:
-    """Half of the 95 % interval of a value that is followed by those without each group."""
+    """Half of the 95 % interval of `values[0]`, the value of all items; the others are without each group."""
     without = values[1:]
     error = np.sqrt((GROUPS - 1) / GROUPS * np.square(without - without.mean()).sum())
     return float(STUDENT_95 * error)

@@ -49,7 +49,7 @@ def outcome(
     values: Float[np.ndarray, " _"],
     base: Float[np.ndarray, " _"],
 ) -> Outcome:
-    """That of a distance which is followed by those without each group; `base` is the one as scored."""
+    """The outcome of a protocol: `values` are its distance and those without each group, `base` the same as scored."""
     change = values - base
     return Outcome(
         row,

@@ -35,11 +35,11 @@ MEANINGS = {
     "ground truth": "held-out {items} as they are",
     "reconstruction": "held-out {items}, encoded to integers and decoded: what the tokenizer loses",
     "samples": "what the prior makes",
-    "i.i.d. codes": "each code one of all training codes, decoded: what a prior of no use makes",
-    "marginals": "each code one of those at its place in training {items}, decoded",
-    "bigrams": "each code one of those that follow the code before it in training, decoded: what a prior must beat",
-    "scrambled": "held-out {items} whose parts have changed places: real, but in disorder",
-    "held-out vs train": "held-out {items} in the place of samples: what a perfect prior and tokenizer would reach",
+    "i.i.d. codes": "each code drawn from all training codes, decoded: what a useless prior makes",
+    "marginals": "each code drawn from those at its place in training {items}, decoded",
+    "bigrams": "each code drawn from those that follow the code before it in training, decoded: what a prior must beat",
+    "scrambled": "held-out {items} whose parts are shuffled",
+    "held-out vs train": "held-out {items} scored as samples: what a perfect prior and tokenizer would reach",
     "train vs train": "the training {items} against themselves: 0 but for rounding, or the metric is broken",
 }
 """What each set of the table is."""
@@ -201,7 +201,7 @@ def score_table(report: Path) -> str:
 
 
 def read_sampling(config: ScoreImagesConfig | ScoreSpeechConfig) -> dict[str, Any]:
-    """sample.json. Raises ValueError where it or samples are missing or damaged, or another tokenizer decoded them."""
+    """sample.json. Raises ValueError where it or samples are missing or damaged, or of another tokenizer or prior."""
     samples = config.samples
     assert samples is not None
     files = "WAV files" if config.modality == "speech" else "samples.npz"

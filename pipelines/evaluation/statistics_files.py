@@ -37,7 +37,7 @@ class Statistics:
         return {"mu": self.mu, "sigma": self.sigma}
 
     def fits(self, extractor: Extractor, dimensions: int) -> bool:
-        """Whether an extractor's features may be compared: it is the file's, or the file names none, of as many dimensions."""
+        """Whether an extractor's features have the file's dimensions, and the file names this extractor or none."""
         named = self.extractor is not None
         same = (self.extractor, self.extractor_sha256) == (extractor.name, extractor.sha256)
         return dimensions == len(self.mu) and (same or not named)

@@ -97,8 +97,8 @@ def next_step(table: Mapping[str, Values], items: str) -> str:
     fewer_of_the_larger = counts[2] < counts[1] if by_prior else counts[2] > counts[1]
     if fewer_of_the_larger:  # whose bias alone may make it the larger one
         return (
-            f"{order}. The fewer the items, the larger the distance, so that these do not say which stage loses more: "
-            f"set samples.count={counts[1]}."
+            f"{order}. Fewer items give a larger distance, so these values do not show which stage "
+            f"loses more: set samples.count={counts[1]}."
         )
     if by_prior:
         return (

@@ -27,10 +27,10 @@ def numbers_of(
 def written_numbers(
     given: Named | Sequence[Named] | None, names: Sequence[str], kind: str
 ) -> list[int] | None:
-    """The numbers of labels or speakers that a recipe names, in which a number that is a name stands for that name.
+    """The numbers of labels or speakers that a recipe gives; a number that is also a name counts as the name.
 
-    Raises ValueError as `numbers_of` does, for a number that none has, and where all names are numbers for one that is
-    none of them.
+    Raises ValueError as `numbers_of` does, and for a number out of range. Where all names are numbers, only names are
+    accepted.
     """
     if given is None:
         return None

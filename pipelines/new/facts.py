@@ -26,7 +26,7 @@ TEXTS = ("text", "sentence", "transcript", "transcription", "normalized_text")
 MOST_LABELS = 1000
 """More values than this, or than a quarter of the items, are no labels."""
 SHARE, FEWEST = 0.1, 16
-"""The share held out in the place of a split, or so many items where that is fewer, but a third at most."""
+"""The share held out where a split is missing; larger if it would be under FEWEST items, but a third at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class Facts:
     bad: int
     """Items that could not be opened, of those looked at."""
     left_out: int = 0
-    """Images of a folder that are in no split."""
+    """Images or clips of a folder that are in no split."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from pipelines.new.parts import (
 )
 
 LARGEST = {"cpu": 64, "cuda": 128}
-"""Side of images, in pixels, that a recipe trains on; half of it in less than so many minutes:"""
+"""The largest side of images, in pixels, that a recipe trains on; half of it in fewer than SHORT minutes."""
 SHORT = 20
 IMAGES = """  image_column: $column
 

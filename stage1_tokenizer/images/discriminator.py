@@ -36,7 +36,7 @@ class PatchDiscriminator(nn.Module):
 
 
 def smallest_side(layers: int) -> int:
-    """Of the images that a discriminator of so many layers takes: each halves it, and 3 patches must be left."""
+    """The smallest image side for a discriminator of `layers` layers: each halves it, and 3 patches must remain."""
     return 3 * 2**layers
 
 

@@ -114,10 +114,10 @@ class ImageTokenizer(Tokenizer):
 
     @torch.no_grad()
     def encode(self, images: Any) -> Int[Tensor, "b h w *levels"]:
-        """The codes of each image; of a quantizer with several codes per position, all of them.
+        """The codes of each image; if the quantizer has several codes per position, all of them.
 
-        Of a float tensor (b, c, y, x) in [-1, 1], or of anything that `preprocess` takes. In float32, whatever
-        the autocast; raises ValueError for weights in half precision.
+        `images` is a float tensor (b, c, y, x) in [-1, 1], or anything that `preprocess` takes. Computes in
+        float32, also under autocast; raises ValueError for weights in half precision.
         """
         if not (isinstance(images, Tensor) and images.ndim == 4 and images.is_floating_point()):
             images = self.preprocess(images)

@@ -18,9 +18,9 @@ SEED = 1
 class Assignments:
     """Vectors and their codes since the last `clear`; counts, sums and samples of them over all processes.
 
-    Vectors that are not finite count for nothing, else one overflow would stay in the averages forever. It
-    is no module and has no buffers: the wrapper for several processes copies the first one's buffers to
-    the others, and these differ by right.
+    Vectors that are not finite are ignored; otherwise one overflow would stay in the averages forever. This is
+    not a module with buffers, because DistributedDataParallel would overwrite each process's buffers with those
+    of the first process.
     """
 
     def __init__(self) -> None:
@@ -38,16 +38,15 @@ class Assignments:
 
     @property
     def inputs(self) -> Float[Tensor, "m d"]:
-        """The vectors of this process; for one that is not finite, a finite one beside it.
+        """The vectors of this process, each non-finite one replaced by the finite one before it.
 
-        All are infinite where none is finite.
+        Non-finite ones at the start become the last finite one. If none is finite, all values are infinite.
         """
         vectors = torch.cat(self._inputs)
         finite = vectors.isfinite().all(1)
         places = torch.arange(len(vectors), device=vectors.device)
-        last = (
-            places.where(finite, -1).cummax(0).values
-        )  # the last finite one up to each, -1 before the first
+        # the index of the last finite vector up to each, -1 before the first
+        last = places.where(finite, -1).cummax(0).values
         chosen = vectors[last.where(last >= 0, last[-1])]
         return chosen.where(finite.any(), torch.inf)
 
@@ -70,10 +69,10 @@ class Assignments:
         return sums[:, -1], sums[:, :-1]
 
     def sample(self, count: int, step: int) -> Float[Tensor, "k d"]:
-        """`count` of the vectors of all processes, in random order, each as often as the others.
+        """`count` vectors, spaced evenly over those of all processes from a random start, in random order.
 
-        Which ones depends on `step` and on the vectors, those of the first process first. Where they are fewer
-        than `count` each comes several times, a hundredth of their spread apart; zeros where none is finite.
+        The choice depends only on `step` and on the vectors, in the order of the processes. If there are fewer than
+        `count`, vectors repeat, with noise of a hundredth of their spread. If none is finite, the result is zeros.
         """
         generator = generator_at(SEED, step)
         vectors = self.inputs

@@ -18,10 +18,10 @@ class Attachment:
         self.accumulates = accumulates
         self._batches: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._due = False
-        # here, where an optimizer has imported it: at the methods it would import torch._dynamo with this file
+        # not decorators, which would import torch._dynamo with this file; here the optimizer has imported it
         self.before_forward = torch.compiler.disable(self._before_forward)
         self.after_forward = torch.compiler.disable(self._after_forward)
-        # accelerate's holds the one that steps
+        # accelerate's wrapper holds the optimizer that steps
         optimizer = getattr(optimizer, "optimizer", optimizer)
         self._handle = optimizer.register_step_post_hook(self._after_step)
 
@@ -46,8 +46,8 @@ class Attachment:
                 self._batches.append((out.inputs, out.input_codes))
 
     def _counts(self) -> bool:
-        """Whether a forward is one of a batch: with a gradient; where the quantizer accumulates, also without one,
-        for it learns of latents alone, but not when checkpointing runs it again in the backward pass."""
+        """Whether a forward counts as a training batch: if gradients are on. A quantizer that accumulates learns from
+        latents alone: for it every forward counts, but not one that checkpointing repeats in the backward pass."""
         if self.accumulates:
             return torch._C._current_graph_task_id() == -1
         return torch.is_grad_enabled()

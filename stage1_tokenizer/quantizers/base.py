@@ -47,14 +47,14 @@ class Quantized:
     latents: Float[Tensor, "b ..."]
     """The code vectors, with the gradient estimator's path to the encoder; arranged as they were given."""
     codes: Int[Tensor, "b ..."]
-    """A code for each position, or as many as there are levels; -1 where a mask leaves it out, which `lookup` does not
-    take."""
+    """One code per position, or one per level; -1 at positions that a mask leaves out, which `lookup` does not
+    accept."""
     losses: dict[str, Float[Tensor, ""]]
     """Named scalars, already weighted."""
     inputs: Float[Tensor, "m d"]
     """The vectors that were quantized, detached, without padding: what `accumulate` takes."""
     input_codes: Int[Tensor, "m *levels"] | None = None
-    """Their codes; `codes` in one list, unless given."""
+    """The codes of `inputs`; by default `codes` with the first two dimensions flattened."""
 
     def __post_init__(self) -> None:
         if self.input_codes is None:
@@ -87,11 +87,11 @@ def keywords_of(
 
 
 class Quantizer(nn.Module):
-    """Vectors to codes and back; every method keeps these names.
+    """Vectors to codes and back: the interface of all quantizers.
 
-    `forward` changes no state. A method with statistics of its own gathers them in `accumulate`, once per
-    batch, and changes its state in `after_step`, once per optimizer step, alike on all processes. It is made
-    from the keywords of `config_class`, a frozen dataclass, or from one of these.
+    `forward` changes no state. A quantizer with statistics of its own gathers them in `accumulate`, once per
+    batch, and changes its state in `after_step`, once per optimizer step, alike on all processes. Its constructor
+    takes a `config_class`, a frozen dataclass, or the keywords of one.
     """
 
     config_class: ClassVar[type[Any]]
@@ -100,7 +100,7 @@ class Quantizer(nn.Module):
     loaded = False
     """Whether weights were loaded, which the first batch must not replace."""
     attachment: Attachment | None = None
-    """To the optimizer of a training loop; a plain attribute, for a compiled call must see that it came later."""
+    """Set by `attach`; a plain attribute, so that a compiled call notices when it is set later."""
 
     def __init__(self, *config: Any, **options: Any) -> None:
         super().__init__()
@@ -120,9 +120,9 @@ class Quantizer(nn.Module):
         channels_first: bool = False,
         mask: Bool[Tensor, "b ..."] | None = None,
     ) -> Quantized:
-        """What `forward` makes of latents (b, ..., d), or with `channels_first` (b, d, ...), arranged as they are.
+        """Quantizes latents (b, ..., d), or (b, d, ...) with `channels_first`; the result keeps their layout.
 
-        A vector where `mask` (b, ...) is false counts for nothing: its code is -1, its latent zero. Raises
+        Vectors where `mask` (b, ...) is false are left out: their code is -1, their latent zero. Raises
         ValueError for latents of another dimension than `code_dim`, and for a mask that does not fit them.
         """
         given = arrangement(latents, self.config.code_dim, channels_first, mask)
@@ -196,11 +196,11 @@ class Quantizer(nn.Module):
         return nearest(latents, self.codebook)
 
     def lookup(self, codes: Int[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """The vectors of `codes`, from integers alone, in value those of `forward`: entries of the codebook,
+        """The vectors that `codes` stand for, equal in value to the latents of `forward`: entries of the codebook,
         unless overridden.
 
-        Codes outside the alphabet end in an error, on a GPU in one that ends the process: leave out those that are -1,
-        as in `lookup(out.codes[mask])`.
+        Codes outside the alphabet are an error, which on a GPU ends the process: leave out padding (-1), as in
+        `lookup(out.codes[mask])`.
         """
         return F.embedding(codes, self.codebook)
 
@@ -212,8 +212,8 @@ class Quantizer(nn.Module):
 
     @torch.no_grad()
     def init_from(self, latents: Float[Tensor, "..."], *, channels_first: bool = False) -> None:
-        """An initialization from latents (..., d), or (b, d, ...) with `channels_first`: the first batch of all
-        processes. Without gradient and in float32; vectors that are not finite are left out.
+        """Initialises the codes from latents (..., d), or (b, d, ...) with `channels_first`: the first batch, gathered
+        from all processes. Runs without gradient in float32, and leaves out vectors that are not finite.
 
         Raises ValueError for latents of another dimension than `code_dim`, and where no vector is finite.
         """
@@ -239,7 +239,7 @@ class Quantizer(nn.Module):
         """Brings averages in line with codes that are loaded. Nothing, unless overridden."""
 
     def attach(self, optimizer: Optimizer, *, resumed: bool = False) -> None:
-        """From now on in training mode, calls by itself what a training loop would have to call.
+        """Makes the quantizer call `init_from`, `accumulate` and `after_step` by itself in training mode.
 
             >>> from stage1_tokenizer.quantizers import EMA
             >>> quantizer, encoder = EMA(codebook_size=64, code_dim=8), torch.nn.Linear(3, 8)
@@ -251,11 +251,11 @@ class Quantizer(nn.Module):
             ...     optimizer.step()
             ...     optimizer.zero_grad()
 
-        `init_from` before the first batch with a finite vector, unless `resumed`; after every step of the optimizer
-        `accumulate` of each batch since the last one, and `after_step`. A forward without gradient is a batch where
-        `accumulate` is overridden, and only there. On several processes all begin as the first one does. Codes that
-        are loaded, before or after, stay, and averages begin at them; `resumed` ones go on as they were. Attaching to
-        another optimizer later ends this, and does not begin anew; a copy is attached to none.
+        It calls `init_from` before the first batch with a finite vector on every process. Codes loaded before or after
+        attaching are kept instead, and averages start from them; with `resumed` averages go on as they were, too. All
+        processes start from the first one's state. After each optimizer step it calls `accumulate` for every batch
+        since the last step, then `after_step`. A forward without gradient counts as a batch only if `accumulate` is
+        overridden. A later `attach` replaces this one without a new start; a copy of the quantizer is not attached.
         """
         earlier = self.attachment
         if earlier is not None:

@@ -94,8 +94,8 @@ class CVQ(Quantizer):
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """The running usage u, and a step alpha = exp(-10 K u / (1 - gamma) - 0.001) of each code to its anchor, which
-        is short where u is not 0."""
+        """Updates the running usage u, and moves each code towards its anchor by the share
+        alpha = exp(-10 K u / (1 - gamma) - 0.001), which is near 1 for an unused code and falls with use."""
         size, decay = self.config.codebook_size, self.config.decay
         counts, _ = self._assignments.counts_and_sums(size, self.usage.dtype)
         self.usage.lerp_(counts / counts.sum().clamp_min(1), 1 - decay)
@@ -125,7 +125,7 @@ class CVQ(Quantizer):
 def contrastive_loss(
     codebook: Float[Tensor, "k d"], vectors: Float[Tensor, "n d"], most: int | None = None
 ) -> Float[Tensor, ""]:
-    """How little each code tells its nearest vectors from the farther half of them; the mean over the codes.
+    """How poorly each code separates its nearest vectors from the farther half of all vectors; a mean over codes.
 
     The paper's -log(exp(s+ / T) / (exp(s+ / T) + sum over i of exp(s_i / T))) for each code, where similarities
     s are negative squared distances, s+ is the mean of the n / k largest (at least one) and s_i are the lower

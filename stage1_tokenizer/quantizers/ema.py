@@ -30,19 +30,19 @@ class EMAConfig:
     code_dim: Count = 64
     """Dimension of one code vector, d."""
     decay: Share = 0.99
-    """What of the averages stays in each step, gamma."""
+    """Decay of the moving averages in each step, gamma."""
     beta: NonNegative = 0.25
-    """Weight of the commitment loss (Jukebox: 0.02); the averages stand for a codebook loss."""
+    """Weight of the commitment loss (Jukebox: 0.02); the averages take the place of a codebook loss."""
     weight: NonNegative = 1.0
-    """Weight of the commitment loss in the total loss, once more."""
+    """A second factor on the commitment loss, after `beta`."""
     start: Literal["normal", "data"] = "data"
     """Initial codebook: N(0, 1), or vectors of the first batch."""
     reset: Literal["none", "redraw", "state"] = "none"
-    """Reset of rarely chosen codes: `redraw` makes each a new vector of the batch in every step, until its
-    averages, which go on, pass the threshold (Jukebox); `state` sets its averages too (RQ-VAE)."""
+    """How rarely chosen codes are reset: `redraw` makes each a new vector of the batch in every step, until its
+    averages, which are not reset, pass the threshold (Jukebox); `state` resets its averages too (RQ-VAE)."""
     reset_share: Share = 0.03
-    """The threshold of the averaged count, as a share of what each code has where all are chosen alike:
-    the vectors of a step over all processes, by K."""
+    """A code is rarely chosen if its averaged count is below this share of the count under uniform use:
+    the vectors of a step over all processes, divided by K."""
     estimator: Estimator = "straight-through"
     """`rotation` is the rotation trick (arXiv 2410.06424)."""
 
@@ -125,7 +125,7 @@ class EMA(Quantizer):
 
     @torch.no_grad()
     def start_from_table(self) -> None:
-        """Makes the sums those of the table, which in a saved model is an average over steps, and they are not."""
+        """Sets the sums to match the table: a saved model has the table averaged over steps, but not the sums."""
         counts = smoothed(self.counts) if self.config.reset == "none" else self.counts
         self.sums.copy_(self.table * counts[:, None])
 

@@ -1,7 +1,7 @@
 """FSQ: each channel rounded to one of a few levels; no codebook is learned (arXiv 2309.15505).
 
-iFSQ (arXiv 2601.17124) bounds a channel x by 2 sigmoid(1.6 x) - 1, by which a normal one fills all levels alike; that is
-tanh(0.8 x), FSQ with a gain of 0.8.
+iFSQ (arXiv 2601.17124) bounds a channel x by 2 sigmoid(1.6 x) - 1, so that a normally distributed x uses all levels
+equally. This is tanh(0.8 x): FSQ with a gain of 0.8.
 """
 
 import math
@@ -48,15 +48,15 @@ class FSQConfig:
 
     @property
     def code_dim(self) -> int:
-        """One channel per level: the encoder's last layer projects to so few."""
+        """One channel per entry of `levels`; the encoder's last layer projects to this few."""
         return len(self.levels)
 
 
 class FSQ(Quantizer):
     """Vectors to the nearest point of a fixed grid in [-1, 1]^d, after a tanh.
 
-    The shift that puts zero on a level of an even number of them inverts the tanh with atanh; the authors'
-    notebook has tan there. Their range of tanh is a little short of the end levels, this one exceeds them.
+    If a channel has an even number of levels, a shift puts zero on one of them. The shift is computed with atanh,
+    where the authors' notebook has tan. Their tanh stops just short of the end levels; here it goes just beyond.
 
         >>> quantizer = FSQ(levels=(8, 5, 5))
         >>> latents, codes, loss = quantizer(torch.randn(2, 5, 3))

@@ -82,7 +82,7 @@ class HQA(Quantizer):
     def quantize(self, latents: Float[Tensor, "b n d"]) -> Quantized:
         """Codes, mixtures (in eval mode the codes' vectors) and losses.
 
-        The log probabilities are squared distances; `commitment` is weighted by the probabilities.
+        Probabilities are a softmax of negative squared distances; `commitment` is the expected squared distance.
         """
         config = self.config
         codes, flat = self.encode(latents), latents.flatten(0, 1)

@@ -27,15 +27,15 @@ class IBQConfig:
     code_dim: Count = 256
     """Dimension of one code vector, d."""
     weight: NonNegative = 1.0
-    """Weight of all terms in the total loss; that of the double quantization is 1 of it."""
+    """Weight of all terms in the total loss; the double quantization loss has no other weight."""
     codebook_weight: NonNegative = 0.25
     """Weight of the codebook loss."""
     beta: NonNegative = 1.0
     """Weight of the commitment loss. The paper's text has 0.25 here and 1 for the codebook loss."""
     entropy_weight: NonNegative = 0.05
-    """Weight of the entropy term, low for each vector and high for the batch; 0 leaves it and its cost out."""
+    """Weight of the entropy term, which makes entropy low per vector and high over the batch; 0 skips computing it."""
     temperature: Positive = 0.01
-    """Temperature of the probabilities whose entropies these are."""
+    """Temperature of the code probabilities in the entropy term."""
 
 
 class IBQ(Quantizer):

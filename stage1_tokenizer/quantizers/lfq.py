@@ -36,9 +36,9 @@ class LFQConfig:
     beta: NonNegative = 0.25
     """Weight of the commitment loss, from the corners (Open-MAGVIT2)."""
     entropy_weight: NonNegative = 0.1
-    """Weight of the entropy term: low for each vector, high for the batch."""
+    """Weight of the entropy term, which makes entropy low per vector and high over the batch."""
     temperature: Positive = 0.01
-    """Temperature of the probabilities whose entropies these are."""
+    """Temperature of the code probabilities in the entropy term."""
     group_bits: Annotated[int, Within(1, 20)] = 18
     """Bits whose joint distribution the batch's entropy takes into account. Where there are more, they are
     split into groups, and the sum of the groups' entropies is an upper bound of the batch's."""

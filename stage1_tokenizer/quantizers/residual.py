@@ -58,7 +58,7 @@ class ResidualQuantizer(Quantizer, ABC):
 
 
 class LevelQuantizers(ResidualQuantizer):
-    """Each level is a quantizer of its own, which takes what is left, whatever the sums."""
+    """Each level is a quantizer of its own, which sees only the residual, not the sum so far."""
 
     @abstractmethod
     def level(self, level: int) -> Quantizer:

@@ -1,4 +1,4 @@
-"""Residual SimVQ: each code stands for what those before it leave of the vector, every level's codebook being C W + b."""
+"""Residual SimVQ: each level codes the residual of the levels before it, with a codebook C W + b of its own."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -36,9 +36,9 @@ class ResidualSimVQConfig:
 
 
 class ResidualSimVQ(LevelQuantizers):
-    """Vectors to one code per level, the nearest to what is left. Each level is a `SimVQ` of its own.
+    """Vectors to one code per level, the nearest to the residual. Each level is a `SimVQ` of its own.
 
-    A level's losses are taken on what is left before it; those before it get no gradient of them.
+    A level's losses use the residual before it, and send no gradient to earlier levels.
 
         >>> quantizer = ResidualSimVQ(codebook_size=256, code_dim=16, levels=3)
         >>> latents, codes, loss = quantizer(torch.randn(2, 10, 16))

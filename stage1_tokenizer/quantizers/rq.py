@@ -29,15 +29,15 @@ class RQConfig:
     shared: bool = True
     """Whether one codebook serves all levels, as in the paper, or each level has its own."""
     decay: Share = 0.99
-    """What of the averages stays in each step, gamma."""
+    """Decay of the moving averages in each step, gamma."""
     beta: NonNegative = 0.25
-    """Weight of the commitment loss, the mean over the sums after each level."""
+    """Weight of the commitment loss, a mean over levels of the distance to the sum up to that level."""
     weight: NonNegative = 1.0
-    """Weight of the commitment loss in the total loss, once more."""
+    """A second factor on the commitment loss, after `beta`."""
     reset: Literal["none", "redraw", "state"] = "state"
-    """Reset of rarely chosen codes, by what is left before a level of vectors of the batch; see `EMAConfig`."""
+    """How rarely chosen codes are reset, to residuals of the batch; see `EMAConfig`."""
     reset_share: Share = 0.03
-    """The threshold of the averaged count, as a share of what each code has where all are chosen alike."""
+    """A code is rarely chosen if its averaged count is below this share of the count under uniform use."""
 
 
 class RQ(LevelQuantizers):
@@ -91,9 +91,9 @@ class RQ(LevelQuantizers):
 
     @torch.no_grad()
     def accumulate(self, inputs: Float[Tensor, "m d"], codes: Int[Tensor, "m levels"]) -> None:
-        """Takes in what was left before each level, and the code that it chose.
+        """Takes in the residual before each level, and the code that it chose.
 
-        Vector by vector, so that batches one after the other count as all of them at once.
+        A shared codebook gets them vector by vector, so that several batches count the same as one joined batch.
         """
         before = [torch.zeros_like(inputs, dtype=torch.float32), *self.sums(codes)[:-1]]
         left = inputs.float()[:, None] - torch.stack(before, 1)
@@ -109,12 +109,12 @@ class RQ(LevelQuantizers):
             self.level(level).after_step()
 
     def start_from_table(self) -> None:
-        """That of each codebook."""
+        """Brings the averages of each codebook in line with its loaded codes."""
         for level in range(len(self.tables)):
             self.level(level).start_from_table()
 
     def initialize(self, vectors: Float[Tensor, "n d"]) -> None:
-        """Each codebook begins as vectors of what is left before its level, a shared one of all levels'."""
+        """Each codebook begins as residuals before its level; a shared one, as residuals before all levels."""
         seen: list[Tensor] = []
         for level in range(self.config.levels):
             ema = self.level(level)

@@ -53,7 +53,7 @@ class SCVAE(Quantizer):
     """Vectors to sparse coefficients, which the decoder sees as they are, with ordinary gradients.
 
     A prior sees the `kept` largest of them, the largest first, each rounded to one of `values` steps between
-    plus and minus the largest coefficient of late: what it samples is decoded from less than training had.
+    plus and minus the running largest coefficient. Its samples hold less than the decoder had in training.
 
     Different from the paper: the dictionary is the over-complete cosine transform of one dimension, not of
     two; of ISTA the step size alone is learned; and the weight of the loss is the same at all positions.

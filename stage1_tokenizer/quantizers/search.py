@@ -10,9 +10,9 @@ from common.stopwatch import part
 from stage1_tokenizer.quantizers.chunks import scores_at_once
 
 COLUMNS = 1024
-"""Codes of a tile, at most on a CPU: few, for then most tiles hold a new maximum for few vectors."""
+"""Most codes in a tile on a CPU: few, because then most tiles raise the maximum of few vectors."""
 BLOCKS = 4
-"""Blocks of vectors, as many as a tile has, for which a part of the codebook is centred once."""
+"""A part of the codebook is centred once for this many blocks of vectors, each of as many vectors as a tile."""
 
 
 @part("search")
@@ -115,10 +115,10 @@ def _fastest(block: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
 def _improve(
     scores: Float[Tensor, "n k"], first: int, best: Float[Tensor, " n"], codes: Int[Tensor, " n"]
 ) -> None:
-    """Changes `best` and `codes` where one of these scores, those of the codes from `first` on, is higher.
+    """Updates `best` and `codes` in place where a score of this tile, whose codes start at `first`, is higher.
 
-    Strictly: of equal codes the lowest stays. On a CPU a maximum costs ten times more with its place than
-    alone, so places are looked for only of the vectors that change: few, after the first tiles.
+    It must be strictly higher, so that the lowest of equal codes stays. On a CPU a maximum with its index costs ten
+    times as much as without, so only vectors that change get an index search: few, after the first tiles.
     """
     if first and eager_cpu(scores):
         changed = (scores.amax(1) > best).nonzero().squeeze(1)
@@ -132,5 +132,5 @@ def _improve(
 
 
 def eager_cpu(x: Tensor) -> bool:
-    """Whether what pays on a CPU can be used: a graph for torch.compile has no such layouts and sizes."""
+    """Whether x is on a CPU outside torch.compile, whose graphs can't hold oneDNN layouts or data-dependent sizes."""
     return x.device.type == "cpu" and not torch.compiler.is_compiling()

@@ -30,8 +30,8 @@ class SimVQConfig:
     code_dim: Count = 128
     """Dimension of one code vector, d (128 for the paper's images, 512 for its speech)."""
     map: Literal["full", "diagonal", "scalar", "mlp", "none"] = "full"
-    """What takes C to the codes: W; a weight for each dimension; one for all; a network of two layers; or
-    nothing, so that C itself is the codebook."""
+    """How C is mapped to the codes: by the matrix W, a weight per dimension, one weight for all, a two-layer
+    network, or not at all (C is the codebook)."""
     bias: bool = True
     """The b of C W + b, as in the authors' code; without it the codes can't follow a drifting mean."""
     beta: NonNegative = 0.25

@@ -18,7 +18,7 @@ class CodeSpec:
     order: Literal["flat", "residual", "factorised"]
     """Whether codes are alone, refine each other, or are independent factors."""
     discrete: bool = True
-    """False where codes are all that a prior sees but not all that the decoder sees in training."""
+    """False if the decoder is trained on latents that hold more than the codes, which are all that a prior sees."""
 
     @property
     def bits(self) -> float:

@@ -34,7 +34,7 @@ class WAEConfig:
 
 
 class WAE(Quantizer):
-    """Vectors to the nearest code; one cost of moving all vectors onto all codes in place of two losses.
+    """Vectors to the nearest code; an optimal transport cost replaces the codebook and the commitment loss.
 
     The plan is entropic and held constant, where the authors solve a linear program for each position of the
     grid; all positions share one plan, and each process transports its own batch. Codes have equal weights, where
@@ -73,10 +73,10 @@ class WAE(Quantizer):
 def sinkhorn(
     latents: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"], epsilon: float, iterations: int
 ) -> Float[Tensor, "n k"]:
-    """The plan between equally heavy vectors and equally heavy codes, by Sinkhorn's algorithm in logs.
+    """The transport plan between vectors and codes of equal weights, by Sinkhorn's algorithm in log space.
 
-    What the squared distance has of a vector or of a code alone changes no plan, so the score of a pair is
-    2 (z - mean) . (c - mean), and its standard deviation the unit of `epsilon`.
+    Terms of the squared distance that depend on the vector or the code alone do not change the plan. So the score
+    of a pair is 2 (z - mean) . (c - mean); the scores' standard deviation is the unit of `epsilon`.
     """
     n, k = len(latents), len(codebook)
     scores = 2 * (latents - latents.mean(0)) @ (codebook - codebook.mean(0)).T

@@ -18,7 +18,7 @@ from stage1_tokenizer.speech.data import SpeechDataConfig, load_clips
 from stage1_tokenizer.speech.tokenizer import SpeechTokenizer
 
 MOST_SAMPLES = 2**24
-"""Samples of a batch with its padding, 17 minutes at 16 kHz: one hour among short clips does not multiply."""
+"""Most samples in a padded batch, 17 minutes at 16 kHz: a clip of an hour must not pad many short ones to an hour."""
 
 
 @dataclass(frozen=True, kw_only=True)

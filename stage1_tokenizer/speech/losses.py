@@ -109,7 +109,7 @@ class MelDistance(nn.Module):
 def discriminator_losses(
     real: DiscriminatorOutputs, fake: DiscriminatorOutputs
 ) -> dict[str, Float[Tensor, ""]]:
-    """What the discriminators minimise: hinge means, and a least-squares sum over bands."""
+    """The discriminators' losses by kind: mean hinge losses; for `band`, the sum of least-squares losses."""
     return {
         name: _joined(
             name,
@@ -135,7 +135,7 @@ def generator_losses(
 
 
 def real_term(name: str, score: Float[Tensor, "..."]) -> Float[Tensor, ""]:
-    """How far scores are from "real": by the hinge (arXiv 1705.02894), of bands by least squares (arXiv 1611.04076)."""
+    """How far scores are from "real": hinge loss (arXiv 1705.02894), or least squares for `band` (arXiv 1611.04076)."""
     left = 1 - score.float()
     return left.square().mean() if name == "band" else F.relu(left).mean()
 

@@ -170,8 +170,8 @@ class Encoder(nn.Module):
     ) -> Float[Tensor, "b d n"]:
         """Latents; t is a multiple of the hop, `lengths` is in latents.
 
-        With `chunk` only so many latents' samples are in work at a time; the LSTM reads all of
-        them, in one go: its memory has no end, and one vector per latent is little.
+        With `chunk` the convolutions before the LSTM process that many latents' samples at a time. The LSTM
+        reads all latents at once: its context is unlimited, and one vector per latent takes little memory.
         """
         x = in_chunks(
             self._convolutions,

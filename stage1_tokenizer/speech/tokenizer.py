@@ -169,8 +169,8 @@ class SpeechTokenizer(Tokenizer):
     ) -> Int[Tensor, "b n *levels"]:
         """The codes of each clip, -1 past an item's end; `lengths` is in samples.
 
-        Of a float tensor (b, t) in [-1, 1], or of anything that `preprocess` takes. In float32, whatever the
-        autocast; raises ValueError for weights in half precision.
+        `waveform` is a float tensor (b, t) in [-1, 1], or anything that `preprocess` takes. Computes in float32,
+        also under autocast; raises ValueError for weights in half precision.
 
         A clip has any length, and is encoded in pieces of `chunk` codes, which changes nothing but rounding.
         Raises ValueError for a batch without samples, and for lengths that do not fit it.

@@ -140,7 +140,7 @@ class ImageEvaluation:
         }
 
     def batches(self) -> Iterator[tuple[str, Iterator[Batch]]]:
-        """The images of each set but the real ones; the controls of samples have as many, if so many are held out."""
+        """The images of each set but the real ones. Each control has min(samples, held-out images) of them."""
         size, seed = self.config.batch_size, self.config.seed
         yield "reconstruction", self.reconstructions()
         if not self.sampled:

@@ -131,10 +131,10 @@ ImageExtractor = InceptionExtractor | ClassifierExtractor | HubExtractor | Untra
 
 
 def choose_extractors(config: ScoreImagesConfig, device: torch.device) -> list[ImageExtractor]:
-    """What sets are compared by, the first by all metrics: Inception where it can be had, the classifiers, the named ones.
+    """The networks that sets are compared by: Inception if it is there, the classifiers, then config.extractors.
 
-    Where there are neither, and no download was asked for, two networks with random weights. Raises ValueError for
-    weights that can't be had.
+    Some metrics use the first one only. If there are none, and no download was asked for, they are two networks with
+    random weights. Raises ValueError for weights that can't be had.
     """
     extractors: list[ImageExtractor] = []
     inception = load_inception(config.inception_weights, config.allow_download, device)

@@ -157,9 +157,9 @@ def jpeg(quality: int, image: UInt8[Tensor, "c y x"], index: int = 0) -> UInt8[T
 
 
 def lowered(image: UInt8[Tensor, "c y x"], index: int) -> UInt8[Tensor, "c y x"]:
-    """The image with half of its values, chosen at random, one lower: what truncation does to them on average.
+    """The image with a random half of its values one lower: what truncating, not rounding, does to them on average.
 
-    What was between two bytes is lost once they are rounded. 0 and 255, where values are clipped, stay.
+    The exact values before rounding are lost. 0 and 255, where values are clipped, stay.
     """
     coins = torch.rand(image.shape, generator=generator_at(index, 0)) < 0.5
     return image - (coins & (image > 0) & (image < 255)).byte()

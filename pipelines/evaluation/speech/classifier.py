@@ -75,7 +75,7 @@ class Residual(nn.Module):
 
 
 class SpeechClassifier(HubModel):
-    """Seven convolutions, or a recurrent layer both ways, over log-mels of each clip's own mean. Waveforms are in [-1, 1]."""
+    """Seven convolutions, or a bidirectional GRU, over log-mels less each clip's mean. Waveforms are in [-1, 1]."""
 
     config_class = SpeechClassifierConfig
     config: SpeechClassifierConfig

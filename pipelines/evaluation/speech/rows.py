@@ -160,7 +160,7 @@ def bitrate(reconstructor: Reconstructor) -> Metrics:
 
 
 def heldout_bits(prior_run: Path | None) -> Metric | Unavailable:
-    """What the saved prior pays for a second of the validation clips, by which it was chosen, as its run measured it."""
+    """The saved prior's bits per second of the validation clips, from its run's log; they also chose its weights."""
     if prior_run is None:
         return Unavailable("prior_run is not set: set prior_run to the prior's folder")
     lines = [line for line in read_metrics(prior_run) if "heldout/bits_per_second" in line]
@@ -178,7 +178,8 @@ def heldout_bits(prior_run: Path | None) -> Metric | Unavailable:
     return metric(
         value=best["heldout/bits_per_second"],
         count=best.get("heldout/clips"),
-        note=f"the ends of clips are paid for too; at step {best['step']:,}, whose weights are saved because it is the least, over {over}",
+        note=f"includes the ends of clips; at step {best['step']:,}, the best, whose weights are saved; "
+        f"over {over}",
     )
 
 
