@@ -47,7 +47,7 @@ def kept_traceback(folder: Path) -> Iterator[None]:
         (folder / "error.txt").write_text(traceback.format_exc())
         first = (str(error).splitlines() or [""])[0]
         raise UnexpectedError(
-            f"{type(error).__name__}: {first} (the traceback is in {folder / 'error.txt'}; the same command goes on)"
+            f"{type(error).__name__}: {first} (the traceback is in {folder / 'error.txt'}; run the same command again to resume)"
         ) from None
 
 
@@ -157,7 +157,7 @@ def stopped_at_once() -> Iterator[None]:
     """Inside, Ctrl-C ends the process: an exception in the middle of torch's import ends in an abort or a traceback."""
 
     def stop(*_: object) -> None:
-        print("simvq: stopped; the same command goes on", file=sys.stderr, flush=True)
+        print("simvq: stopped; run the same command again to resume", file=sys.stderr, flush=True)
         os._exit(1)
 
     before = signal.signal(signal.SIGINT, stop)
@@ -254,7 +254,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except (FailedRunError, UnexpectedError) as error:
         end(1, f"simvq {verb}: {error}")
     except KeyboardInterrupt:
-        end(1, f"simvq {verb}: stopped; the same command goes on")
+        end(1, f"simvq {verb}: stopped; run the same command again to resume")
     leave_processes()
 
 

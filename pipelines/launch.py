@@ -46,12 +46,13 @@ def launch(processes: int, words: Sequence[str]) -> None:
             ):  # which ends the others
                 name = signal.Signals(-failure.exitcode).name
                 end(
-                    1, f"simvq {verb}: process {rank} was killed ({name}); the same command goes on"
+                    1,
+                    f"simvq {verb}: process {rank} was killed ({name}); run the same command again to resume",
                 )
         _, first = error.get_first_failure()
         end(first.exitcode, str(first.message))
     except SignalException:
-        end(1, f"simvq {verb}: stopped; the same command goes on")
+        end(1, f"simvq {verb}: stopped; run the same command again to resume")
 
 
 def end(code: int, text: str) -> NoReturn:

@@ -1,4 +1,4 @@
-"""train-tokenizer: trains on a data set; the same command again goes on where it stopped."""
+"""train-tokenizer: trains on a data set; run again, the same command resumes where it stopped."""
 
 import math
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""train-prior: trains on codes; the same command again goes on where it stopped."""
+"""train-prior: trains on codes; run again, the same command resumes where it stopped."""
 
 import math
 from collections.abc import Iterator, Sequence

@@ -47,7 +47,7 @@ def compare(config: CompareConfig) -> Path:
     if failed:
         raise ValueError(
             f"{', '.join(failed)} failed: log.txt there, in {config.out}, says why; "
-            "the same command goes on"
+            "run the same command again to resume"
         )
     return table
 
@@ -76,7 +76,7 @@ def classify(config: CompareConfig) -> None:
         log = config.out / "classifier.txt"
         if not run_experiment(config, config.out / EXPERIMENT, log):
             raise ValueError(
-                f"the classifier that all rows share failed: {log} says why; the same command goes on"
+                f"the classifier that all rows share failed: {log} says why; run the same command again to resume"
             )
 
 

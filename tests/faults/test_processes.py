@@ -54,7 +54,7 @@ def test_a_killed_process_ends_all_and_the_next_start_goes_on(tmp_path: Path) ->
     assert run.returncode == 1 and not any(one.is_running() for one in workers)
     told = [line for line in said.splitlines() if "simvq" in line or "Traceback" in line]
     assert told == [
-        "simvq train-tokenizer: process 1 was killed (SIGKILL); the same command goes on"
+        "simvq train-tokenizer: process 1 was killed (SIGKILL); run the same command again to resume"
     ]
     assert "=====" not in said
     done = int(list_checkpoints(place)[-1].name.removeprefix("step-"))

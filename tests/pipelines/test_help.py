@@ -97,4 +97,4 @@ def test_ctrl_c_while_modules_are_imported_is_told_in_a_line(tmp_path: Path) -> 
         time.sleep(seconds)
         started.send_signal(signal.SIGINT)
         told = started.communicate(timeout=60)[1]
-        assert re.fullmatch(r"simvq( run)?: stopped; the same command goes on\n", told)
+        assert re.fullmatch(r"simvq( run)?: stopped; run the same command again to resume\n", told)
