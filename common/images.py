@@ -14,7 +14,7 @@ from common.files import replaced_file
 
 ROUNDING = "round((x + 1) * 127.5), clipped to 0..255"
 """How [-1, 1] becomes bytes, everywhere in the project."""
-LEAST_SIDE = 64
+ENLARGED_UP_TO = 64
 """Width in pixels up to which small images of a grid are enlarged, by whole factors: 28 becomes 56."""
 
 
@@ -55,7 +55,7 @@ def enlarged(images: Shaped[Tensor, "*b y x"], factor: int) -> Shaped[Tensor, "*
 def grid(lines: Sequence[UInt8[Tensor, "b c y x"]]) -> Image.Image:
     """Batches of images under each other, small ones enlarged by whole pixels."""
     images = torch.cat(list(lines)).cpu()
-    factor = max(LEAST_SIDE // images.shape[-1], 1)
+    factor = max(ENLARGED_UP_TO // images.shape[-1], 1)
     large = enlarged(images, factor)
     return to_pil(make_grid(large, nrow=len(lines[0]), padding=2, pad_value=255))
 

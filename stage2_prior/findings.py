@@ -17,7 +17,7 @@ OVERFIT = 0.02
 
 
 def prior_findings(lines: list[dict[str, Any]]) -> list[Finding]:
-    """What the lines of a prior's metrics say against it, worst first."""
+    """What the lines of a prior's metrics say against it: its output first, then its course, then its steps."""
     held_out = [line for line in lines if "heldout/nats_per_code" in line]
     if not held_out:
         return []

@@ -28,7 +28,7 @@ class TrainPriorConfig(LoopConfig):
     min_codes: Count = 1
     """No sample ends before it has so many codes. Grids of codes, as of images, never end."""
     max_codes: Count | None = None
-    """Every sample ends when it has so many codes; null for 1.5 times the longest training clip."""
+    """Every sample ends when it has so many codes; null for 1.5 times the longest training clip, or the longest held-out clip if that has more."""
     size: Size = "3m"
     """Parameters of the transformer, without its vocabulary."""
     style: Style = "llama"

@@ -136,12 +136,14 @@ def precision_recall(
     if min(len(x), len(y)) <= NEIGHBOURHOOD:
         none = Unavailable(f"it takes more than {NEIGHBOURHOOD} items on either side")
         return none, none
-    precision, recall = coverage(x, y)
+    precision, recall = precision_recall_of_features(x, y)
     share = about | {"unit": "%"}
     return metric(value=precision, **share), metric(value=recall, **share)
 
 
-def coverage(items: Float[Tensor, "n f"], real: Float[Tensor, "m f"]) -> tuple[float, float]:
+def precision_recall_of_features(
+    items: Float[Tensor, "n f"], real: Float[Tensor, "m f"]
+) -> tuple[float, float]:
     """Share of the items within the radius of a real one, and of the real ones within an item's.
 
     torch-fidelity's values, with each distance between the two sets computed once in place of twice.

@@ -82,8 +82,8 @@ def look(data: str) -> ImageFacts | SpeechFacts:
     source, subset, splits, items, left_out = open_data(data)
     column, modality = item_column(items, data)
     count = len(items)
-    label, labels = named(items, LABELS)
-    speaker, speakers = named(items, SPEAKERS) if modality == "speech" else (None, 0)
+    label, labels = named_column(items, LABELS)
+    speaker, speakers = named_column(items, SPEAKERS) if modality == "speech" else (None, 0)
     texts = [name for name in TEXTS if name in items.column_names and modality == "speech"]
     share = round(min(max(SHARE, FEWEST / count), 0.33), 2)
     common: dict[str, Any] = {
@@ -116,7 +116,7 @@ def item_column(items: Dataset, data: str) -> tuple[str, str]:
     raise ValueError(f"{data} has no column of images or sound: it has {', '.join(items.features)}")
 
 
-def named(items: Dataset, names: tuple[str, ...]) -> tuple[str | None, int]:
+def named_column(items: Dataset, names: tuple[str, ...]) -> tuple[str | None, int]:
     """The column of labels or speakers and how many there are, where there are several of them."""
     for name in names:
         feature = items.features.get(name)

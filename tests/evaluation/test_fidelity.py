@@ -12,7 +12,6 @@ from torch_fidelity.metric_kid import kid_features_to_metric
 
 from common.files import sha256
 from pipelines.evaluation.fidelity import (
-    coverage,
     distance,
     frechet_distance,
     inception_score,
@@ -20,6 +19,7 @@ from pipelines.evaluation.fidelity import (
     metric_name,
     nearest,
     precision_recall,
+    precision_recall_of_features,
 )
 from pipelines.evaluation.images.extractors import ClassifierExtractor, InceptionExtractor
 from pipelines.evaluation.kernels import cubic, unbiased_mmd
@@ -140,5 +140,5 @@ def test_features_far_from_zero_have_the_same_neighbours() -> None:
         ((items + by).float() for by in (0, 4096)),
         ((real + by).float() for by in (0, 4096)),
     )
-    exact, moved = (coverage(*pair) for pair in zip(near, far, strict=True))
+    exact, moved = (precision_recall_of_features(*pair) for pair in zip(near, far, strict=True))
     assert moved == pytest.approx(exact, abs=0.02) and 0.3 < exact[0] < 0.9
