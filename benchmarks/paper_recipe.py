@@ -42,7 +42,7 @@ class DenseSimVQ(nn.Module):
 
 
 class PlainTraining:
-    """Starts from the weights of `tokenizer` and `discriminator`, which are copied in."""
+    """Trains the given encoder, decoder and discriminator themselves, and a copy of the quantizer."""
 
     def __init__(
         self,

@@ -133,7 +133,7 @@ class Variant:
     """A prior of 1 M parameters, and its training."""
 
     change: Callable[[Prior, list[int]], None] = nothing
-    """Of the network, before its training; it is told the grid of codes."""
+    """Changes the network before training, given the grid of its codes."""
     lr: float = 8e-3
     batch_size: int = 64
     optimizer: Kind = "muon"

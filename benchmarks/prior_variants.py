@@ -1,10 +1,10 @@
 """What makes a prior of images better in the same time: each change alone, and some together.
 
 `python -m benchmarks.prior_variants codes=runs/mnist/codes tokenizer=runs/mnist/tokenizer/model steps=250` trains a
-prior for each variant and seed, for as many steps as fit into the time of `steps` of the plain one's, by a ratio that is
-measured in alternation before each training, and writes a line for each into `out`. The same command again goes on: what
-is in the file stays. Held-out bits are of the validation part, by averaged weights; with `classifier` and `data` there is
-the share of the way, too.
+prior for each variant and seed, and writes a line for each into `out`. A variant takes the steps that fit into the time
+of `steps` of the plain prior, by a ratio that is measured in alternation before each training. Run again, the command
+goes on and keeps what is in the file. Held-out bits are of validation items, by averaged weights; with `classifier` and
+`data` there is the share of the way, too.
 """
 
 import json
@@ -41,7 +41,7 @@ WARMUP = 50
 MAY_CHANGE = ("out", "seeds", "variants")
 """Settings by which the lines of one file may differ."""
 UNSAMPLED = ("label everywhere",)
-"""Their changes are of training alone: sampling goes one input after the other."""
+"""Variants that can't sample: their change needs whole sequences, not one input at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)

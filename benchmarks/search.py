@@ -6,11 +6,10 @@ N = 4,096, d = 128 and K = 8,192 / 65,536 / 262,144 that is 8.6 / 68.7 / 275 GFL
 (128 MiB / 1 GiB / 4 GiB), need never be in main memory. The gradient of W is one of N rows, 4 N d^2
 operations with that of the latents, whatever K.
 
-What stood between the search and its floor was the product itself, for PyTorch's own float32 product on a
-CPU is MKL's, which on an AMD processor takes 2.2 s for 10^9 scores of d = 128 on one core where oneDNN's
-takes 1.0 s; and a maximum with its place, 0.43 s where one without takes 0.05 s. Both are gone. A product in
-bfloat16 that only proposes candidates takes 0.5 s, but the maxima of its scores another 0.2 s and the
-comparison that finds the candidates 0.7 s. (One thread, seconds of the process.)
+Two costs that kept the search from its floor are gone. PyTorch's own float32 product on a CPU is MKL's: for 10^9
+scores of d = 128 it takes 2.2 s on one core of an AMD processor, oneDNN's 1.0 s. A maximum with its index takes
+0.43 s, one without 0.05 s. A bfloat16 product that only proposes candidates takes 0.5 s, but the maxima of its
+scores another 0.2 s, and the comparison that finds the candidates 0.7 s. (One thread, process time.)
 """
 
 import sys

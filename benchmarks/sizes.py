@@ -56,7 +56,7 @@ def sizes(recipe: Experiment) -> list[Size]:
 
 
 def tokenizer_size(recipe: Experiment) -> Size:
-    """With its discriminator, but for `parameters` and `forward`."""
+    """Size of a recipe's tokenizer; all but `parameters` and `forward` include the discriminator."""
     config = recipe.config("tokenizer")
     training, tokenizer = TracedTraining(config, "meta"), new_tokenizer(config, "meta")
     items = new_items(config, config.batch_size, "meta")
@@ -68,7 +68,7 @@ def tokenizer_size(recipe: Experiment) -> Size:
 
 
 def prior_size(recipe: Experiment) -> Size:
-    """Without a cache: what `forward` counts is the whole sequence at once."""
+    """Size of a recipe's prior; `forward` takes a whole sequence at once, without a cache."""
     config, prior = recipe.config("prior"), new_prior(recipe, "meta")
     batch = new_codes(prior, config.batch_size, "meta")
     held, step = one_step(lambda: [prior(*batch)])

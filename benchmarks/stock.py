@@ -8,10 +8,10 @@ from stage2_prior.embeddings import LearnedVocabulary
 
 
 def stock_model(prior: Prior) -> LlamaForCausalLM:
-    """A LlamaForCausalLM that computes what `prior`, of a learned vocabulary, does.
+    """A LlamaForCausalLM that computes the same as `prior`, which must have a learned vocabulary.
 
-    Its vocabulary is the K codes exactly. It knows no conditions apart from codes, so that the first codes stand
-    for them: the prior's vectors of conditions become those of the first codes.
+    Its vocabulary is exactly the K codes, without entries for conditions: the first codes stand for them. To match,
+    this sets the condition vectors of `prior` to the vectors of the first codes.
     """
     assert isinstance(prior.vocabulary, LearnedVocabulary)
     config = prior.body.config.to_dict() | {

@@ -75,7 +75,7 @@ def fake_cuda() -> Iterator[Syncs]:
 def on_meta() -> Iterator[None]:
     """A context in which networks run, backward too, on the device `meta`.
 
-    Autocast does not know it, and is off. A value that is read back, as a mask of transformers' is, is 0.
+    Autocast does not support `meta` and is off. A value that is read back, such as a mask by transformers, is 0.
     """
     off = patch.object(torch, "autocast", lambda *_, **__: nullcontext())
     asked = patch.object(torch, "is_autocast_enabled", lambda *_: False)

@@ -1,4 +1,4 @@
-"""Numbers of a config that have bounds: `steps: Count = 100`. The loader checks them; infinity and nan are never in."""
+"""Types of config numbers with bounds: `steps: Count = 100`. The loader checks them; infinity and nan never pass."""
 
 import math
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Annotated
 
 @dataclass(frozen=True)
 class Within:
-    """The interval from `low` to `high`, both included; `low` is not where `above` is True."""
+    """The interval from `low` to `high`, both included; with `above`, `low` itself is excluded."""
 
     low: float
     high: float = math.inf

@@ -88,7 +88,7 @@ def resume(run_dir: Path, parts: dict[str, Stateful]) -> int:
     tensors = load_file(intact / "state.safetensors")
     try:
         for name, part in parts.items():
-            if name in saved["parts"]:  # what an earlier version did not have begins anew
+            if name in saved["parts"]:  # a part that an earlier version did not save starts anew
                 part.load_state_dict(_fill(saved["parts"][name], tensors))
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(
@@ -101,7 +101,7 @@ def resume(run_dir: Path, parts: dict[str, Stateful]) -> int:
 
 
 def restore_metrics(run_dir: Path, kept: Path) -> None:
-    """Gives a run the metrics that a checkpoint has kept, unless its own still begin with them."""
+    """Restores a run's metrics.jsonl from a checkpoint's copy, unless the file still begins with that copy."""
     path = run_dir / METRICS
     lines = kept.read_bytes() if kept.is_file() else b""
     if path.is_file() and path.read_bytes().startswith(lines):
@@ -111,9 +111,9 @@ def restore_metrics(run_dir: Path, kept: Path) -> None:
 
 
 def _strip(value: Any, name: str, tensors: dict[str, Tensor] | None) -> Any:
-    """A state dict as what JSON can hold: its tensors go to `tensors`, unless that is None, and dicts become pairs.
+    """A state dict as values that JSON can hold: names replace its tensors, copied to `tensors` if given.
 
-    As pairs, keys keep their type.
+    Dicts become pairs, in which keys keep their type.
     """
     if isinstance(value, Tensor):
         value = whole(value.detach())

@@ -33,7 +33,7 @@ def read_codes(folder: Path, split: str) -> Dataset:
 
 
 def write_index(folder: Path, splits: Sequence[str]) -> None:
-    """Writes the files by which `datasets.load_from_disk` opens the folder, or one split, of Arrow shards."""
+    """Writes the files that `datasets.load_from_disk` needs to open the folder or a split; none for Parquet."""
     for split in splits:
         files = code_files(folder, split)
         if files[0].suffix != ".arrow":
@@ -84,7 +84,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def hash_of_codes(folder: Path) -> dict[str, str]:
-    """A hash over all finished codes that priors are trained on; none where they are not there any more."""
+    """The hash of finished codes, without the test split, as `{"codes": ...}`; empty if there are none."""
     path = folder / "manifest.json"
     shards = read_json(path).get("shards", {}) if path.exists() else {}
     trained_on = {name: digest for name, digest in shards.items() if not name.startswith("test/")}
@@ -92,7 +92,7 @@ def hash_of_codes(folder: Path) -> dict[str, str]:
 
 
 def damaged_shards(folder: Path, manifest: dict[str, Any]) -> list[str]:
-    """The shards of finished codes that are missing or not as they were written; earlier versions named none."""
+    """The shards of finished codes that are missing or changed; earlier versions listed none."""
     return list(damaged_files(folder, manifest.get("shards", {})))
 
 

@@ -52,7 +52,7 @@ def load_config(schema: type[Config], path: Path | None, overrides: Sequence[str
 
 
 def read_values(path: Path | None, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """What a file says and the overrides say over it, as plain containers. Raises ValueError."""
+    """The values of a file, updated by the overrides, as plain dicts and lists. Raises ValueError."""
     from omegaconf import DictConfig, OmegaConf  # not where a quantizer alone is imported
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
@@ -138,7 +138,7 @@ def save_config(config: Any, path: Path) -> None:
 
 
 def differences(then: Any, now: Any, at: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Key, value then and value now, wherever both have a key and its values differ."""
+    """Yields (key, old value, new value) for each key that both have with different values."""
     if isinstance(then, dict) and isinstance(now, dict):
         for key in [key for key in now if key in then]:
             yield from differences(then[key], now[key], f"{at}.{key}".lstrip("."))
@@ -244,8 +244,8 @@ def _options(hint: Any) -> list[Any]:
 def _chosen(options: list[type[Any]], value: Any, key: str) -> type[Any]:
     """The dataclass whose `method` the value names.
 
-    Where an option is open to subclasses, a name with a dot is the import path of a class outside the
-    project, whose `config_class` is such a subclass.
+    An option whose `method` has no default is a base for users' configs: then a name with a dot is the import path of
+    a class outside the project, whose `config_class` must be its subclass.
     """
     name = value.get("method") if hasattr(value, "get") else None
     if len(options) == 1 or name is None:

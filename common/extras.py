@@ -25,7 +25,7 @@ class MissingExtraError(ModuleNotFoundError):
 
 @contextlib.contextmanager
 def named_extras() -> Iterator[None]:
-    """Inside, a package that is missing is a MissingExtraError, if an extra has it."""
+    """A context in which a missing package raises MissingExtraError, if it comes with an extra."""
     try:
         yield
     except MissingExtraError:

@@ -21,14 +21,14 @@ LEFT_BY_SYSTEMS = re.compile(
 )
 """Files that may get lost when a folder is replaced: its hashes, and what file managers and systems leave."""
 LOCK = ".lock"
-"""In a folder that processes write: one of them alone, or several that share it."""
+"""The lock file of a folder: held by one process that writes alone, or shared by several."""
 HOLDER = ".lock.json"
-"""In a folder that one process is writing alone: who it is."""
+"""In a folder that one process writes alone: which one it is."""
 
 
 @contextmanager
 def replaced_file(final: Path) -> Iterator[Path]:
-    """A context in which to write a file that takes its final name, on disk, only when the context succeeds."""
+    """Yields a temporary path; only if the context succeeds, the file there is flushed and renamed to `final`."""
     final.parent.mkdir(parents=True, exist_ok=True)
     partial = final.with_name(f".{final.name}.{os.getpid()}.tmp")
     yield partial
@@ -39,7 +39,7 @@ def replaced_file(final: Path) -> Iterator[Path]:
 
 @contextmanager
 def replaced_folder(final: Path) -> Iterator[Path]:
-    """A context in which to fill a folder that takes its final name, sealed, only when the context succeeds.
+    """Yields a temporary folder to fill; only if the context succeeds, it is sealed and renamed to `final`.
 
     An older folder of that name is renamed while the new one takes its place; after a kill, `recover` renames it back.
     Links and `~` are followed. Raises ValueError if `final` is a file, or if weights, or files that are not sealed,
@@ -100,7 +100,7 @@ def recover(final: Path) -> None:
 
 
 def flush(path: Path) -> None:
-    """Has the system write what it holds of a file or of a folder's names, so that a loss of power takes nothing."""
+    """Makes the system write a file, or a folder's names, to disk (fsync): a power cut then loses nothing."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -121,7 +121,7 @@ def sha256(path: Path) -> str:
 
 
 def seal(folder: Path, files: Sequence[Path] | None = None) -> None:
-    """Writes the hashes of all files of a folder into it, or of these."""
+    """Flushes all files of a folder, or only `files`, and writes their hashes into it."""
     if files is None:
         files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != HASHES)
     for path in files:
@@ -155,7 +155,7 @@ def damaged_files(folder: Path, hashes: Mapping[str, str]) -> Iterator[str]:
 
 
 def is_sealed(folder: Path) -> bool:
-    """Whether a folder is there, with files, and all of them are as they were written."""
+    """Whether a folder exists, is not empty and passes `check_seal`; first calls `recover`."""
     recover(folder)
     try:
         check_seal(folder)
@@ -206,9 +206,9 @@ def hashed(values: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """A context in which this process alone writes a folder; what dead ones left half-written is removed.
+    """A context in which this process alone writes a folder; first removes what dead processes left half-written.
 
-    Raises ValueError, naming the holder, where another process is writing it. A dead holder keeps nothing.
+    Raises ValueError, naming the other process, where one is writing it. A process that dies releases the lock.
     """
     holder = folder / HOLDER
     with only_one(folder / LOCK, wait=False) as alone:

@@ -63,7 +63,7 @@ def summary(stage: str, topics: dict[Topic, str], findings: Sequence[Finding]) -
 
 
 def step_findings(line: dict[str, float], section: str) -> list[Finding]:
-    """Steps that were skipped, and clipping that never ends; `section` is that of the training's keys."""
+    """Findings on skipped steps and on constant clipping; `section` is the one whose keys they name."""
     findings = []
     if line.get("optim/skipped", 0) > 0:
         findings.append(

@@ -34,7 +34,7 @@ class HubModel(nn.Module):
     ) -> None:
         """Writes the folder whole or not at all; an older one of the same name is replaced.
 
-        `state_dict` has the weights of a module that does not have them whole.
+        Give `state_dict` if this process holds only a part of the weights (FSDP).
         """
         with replaced_folder(Path(folder)) as partial:
             save_config(self.config, partial / "config.json")
@@ -116,9 +116,9 @@ def local_folder(name_or_dir: str | Path, revision: str | None = None) -> Path:
 
 
 def go_offline_if_unreachable() -> None:
-    """Sets HF_HUB_OFFLINE where the Hub's address can't be resolved, so that its clients use their copies on this machine.
+    """Sets HF_HUB_OFFLINE where the Hub's address can't be resolved, so that its clients use their local copies.
 
-    They would try to reach it for half a minute. Behind a proxy addresses need not be resolved here.
+    Otherwise they retry for half a minute. Behind a proxy this does nothing: it may resolve the address.
     """
     from huggingface_hub import constants
 

@@ -17,7 +17,7 @@ def clipped_norm(
     optimizers: Sequence[Optimizer],
     scaler: GradScaler | None,
 ) -> Tensor:
-    """Clips the network's gradient, unscaled first, to the norm `most`; returns its norm before that."""
+    """Unscales the gradient if there is a scaler, and clips it to norm `most`; returns its norm before clipping."""
     if scaler is not None:
         for optimizer in optimizers:
             scaler.unscale_(optimizer)

@@ -25,8 +25,10 @@ def is_slow(precision: str, device: torch.device) -> bool:
 
 
 class Float32Products:
-    """What is allowed of products of float32, which all threads share: it is set when the first enters the context of
-    `float32_products`, and set back when the last leaves it."""
+    """PyTorch's precision of float32 products, which all threads share.
+
+    The first thread that enters `float32_products` sets it to full float32, the last that leaves restores it.
+    """
 
     def __init__(self) -> None:
         self.lock, self.inside = threading.Lock(), 0

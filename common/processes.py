@@ -48,7 +48,7 @@ def gather_over_processes(vectors: Shaped[Tensor, "n *d"]) -> Shaped[Tensor, "m 
 
 @torch.no_grad()
 def broadcast_from_first(values: Tensor) -> Tensor:
-    """The values of the first process, everywhere: what is summed in any order may differ by a rounding."""
+    """The values of the first process, everywhere: sums taken in different orders may differ by rounding."""
     if _several():
         dist.broadcast(values, src=0)
     return values
@@ -58,7 +58,7 @@ def average_over_processes(mean: Float[Tensor, "*k"]) -> Float[Tensor, "*k"]:
     """The average over all processes in value, this process's mean in gradient.
 
     When the processes' gradients are averaged, as DistributedDataParallel does, that is the gradient on the
-    union of their batches. Without gradients it is this process's mean: another one may not be evaluating.
+    union of their batches. Without gradients it is this process's mean: the others may not be evaluating.
     """
     if not (_several() and torch.is_grad_enabled()):
         return mean

@@ -131,7 +131,7 @@ def ended_early(config: Any) -> dict[str, int]:
 
 
 def finish_run(config: Any, accelerator: Accelerator, done: int, *, together: bool = True) -> None:
-    """Says in the run's folder that its `done` steps are all, and lets the trackers write what they hold."""
+    """Writes done.json, which marks the run as finished after `done` steps, and flushes the trackers."""
     if accelerator.is_main_process:
         said: dict[str, Any] = {"steps": done, METRICS: sha256(config.run_dir / METRICS)}
         if done < config.steps:
@@ -144,7 +144,7 @@ def finish_run(config: Any, accelerator: Accelerator, done: int, *, together: bo
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """A context in which this command alone writes a folder. Raises ValueError where another one is at it."""
+    """A context in which this command alone writes a folder. Raises ValueError where another command is writing it."""
     with locked(folder) if processes().is_main_process else nullcontext():
         yield
 
@@ -175,8 +175,7 @@ def refuse_missing(trackers: tuple[str, ...]) -> None:
 def refuse_other_config(config: Any) -> None:
     """Raises ValueError when a key that a resumed run may not change differs from run_dir/config.yaml.
 
-    A run that is not begun has nothing to lose: its config may change. So may keys that were not
-    there when it began, which have their defaults.
+    A run that has neither a checkpoint nor ended is not checked, nor are keys that did not exist when it began.
     """
     run_dir: Path = config.run_dir
     path = run_dir / "config.yaml"
@@ -200,7 +199,7 @@ def finish_trackers(accelerator: Accelerator) -> None:
 
 
 def is_same_place(key: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Whether both paths lead to the same from the folders of their runs: a run may be renamed and moved."""
+    """Whether a path is the same relative to run_dir in both configs: a run may be renamed and moved."""
     if then.get(key) is None or now[key] is None:
         return False
     paths = [os.path.relpath(config[key], config["run_dir"]) for config in (then, now)]

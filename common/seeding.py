@@ -15,12 +15,12 @@ def epoch_order(size: int, seed: int, epoch: int) -> Tensor:
 
 
 def generator_at(seed: int, position: int) -> torch.Generator:
-    """The random state of one position: an item's augmentation, or a step's dropout."""
+    """A generator whose state is a function of seed and position, as for an item's augmentation."""
     return torch.Generator().manual_seed((seed * _PRIME + position) % 2**63)
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
-    """Makes the global random state, dropout's, a function of the step: nothing of it need be saved."""
+    """Seeds the global random state, which dropout uses, by seed, step and rank: it need not be saved."""
     torch.manual_seed((((seed + 1) * _PRIME + step) * _PRIME + rank) % 2**64)
 
 

@@ -1,6 +1,6 @@
-"""Networks of which each process holds a part: PyTorch's fully_shard (FSDP2), with states as a whole network has them.
+"""Sharded networks, of which each process holds a part: PyTorch's fully_shard (FSDP2), with states saved unsharded.
 
-PyTorch's part of it takes half of torch's time to import: it is imported where something is cut up.
+Importing PyTorch's modules for it takes half as long as torch, so they are imported only where needed.
 """
 
 from typing import Any
@@ -14,8 +14,8 @@ from common.processes import processes
 def shard(network: nn.Module) -> None:
     """Cuts a network's weights up over all processes, and with them their gradients and an optimizer's state.
 
-    A layer is whole only while it computes. The lists of a network are its layers. `load_state_dict` takes whole
-    weights, as before.
+    A layer is whole only while it computes; layers are the members of ModuleLists. `load_state_dict` still takes whole
+    weights.
     """
     from torch.distributed import init_device_mesh
     from torch.distributed.fsdp import fully_shard
@@ -75,7 +75,7 @@ def is_cut(tensor: Tensor) -> bool:
 
 
 def whole_state(network: nn.Module) -> dict[str, Tensor]:
-    """The whole weights on the CPU, of which the main process alone keeps any; all processes must ask."""
+    """The whole weights, on the CPU; empty on all but the main process. All processes must call this."""
     state = {}
     for name, tensor in network.state_dict().items():
         everything = whole(tensor)

@@ -17,7 +17,7 @@ from common.sharding import part_like
 
 Precision = Literal["fp32", "bf16", "fp16"]
 GAIN = "parametrizations.weight.original0"
-"""The end of the name of what torch's weight_norm scales a weight by, which has as many dimensions as the weight."""
+"""How the names of weight_norm's gains end in torch; a gain has as many dimensions as the weight that it scales."""
 COMPILER = "inductor"
 """The backend of torch.compile."""
 
@@ -164,10 +164,10 @@ class TrainingDivergedError(ValueError):
 
 
 class StepGuard:
-    """Skips the steps whose losses or gradient norm are not finite, and counts them and the clipped, on the device.
+    """Skips steps with a loss or gradient norm that is not finite; counts skipped and clipped steps on the device.
 
-    `inspect` decides without waiting for the device: what it returns is `found_inf` of fused optimizers, which
-    then leave parameters and moments as they are. `check`, called when metrics are read anyway, raises.
+    `inspect` does not wait for the device: its result becomes `found_inf` of the fused optimizers, which then leave
+    parameters and moments unchanged. `check`, called when metrics are read anyway, raises.
     """
 
     def __init__(self, device: torch.device, limit: int, grad_clip: float) -> None:
@@ -182,7 +182,7 @@ class StepGuard:
     ) -> Tensor:
         """1.0 where the step must be skipped, else 0.0.
 
-        `scaled` says that a gradient scaler (fp16) is at work, which deals with gradients by itself.
+        With `scaled`, a gradient scaler (fp16) checks the gradients, so that only losses are checked here.
         """
         values = {name: loss.detach().float().reshape(()) for name, loss in losses.items()}
         checked = torch.stack([*values.values(), *([] if scaled else norms)])

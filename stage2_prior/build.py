@@ -43,10 +43,10 @@ def load_prior(name_or_dir: str | Path) -> Prior:
 def build_prior(
     config: TrainPriorConfig, manifest: dict[str, Any], items: dict[str, Dataset]
 ) -> Prior:
-    """A new prior for the codes, a function of the seed; `manifest` and `items`, by split, are those of config.codes.
+    """A new prior for config.codes, given their manifest and items by split; the seed decides its weights.
 
-    A new run begins with the weights that `init_from` names. Raises ValueError for codes of another tokenizer,
-    naming both hashes, for a condition that they do not have, and for weights that do not fit.
+    A run without a checkpoint starts from `init_from`, if set. Raises ValueError for codes of another
+    tokenizer, naming both hashes, for a condition that the codes do not have, and for weights that do not fit.
     """
     folder = local_folder(config.tokenizer)
     tokenizer = TOKENIZERS[manifest.get("modality", "images")].from_pretrained(folder)
@@ -105,10 +105,10 @@ def check_tokenizer(
 def lengths(
     config: TrainPriorConfig, manifest: dict[str, Any], items: dict[str, Dataset], levels: int
 ) -> dict[str, Any]:
-    """What a prior's config says of lengths: all sequences are equally long where the codes are grids, else they end.
+    """The keys of PriorConfig for lengths: one fixed length for grids of codes; all other sequences end.
 
-    Raises ValueError for lengths that are set for grids, and for held-out sequences that have more places than the
-    prior tells apart.
+    Raises ValueError for lengths set for grids, and for a sequence longer than max_codes where the prior learns vectors
+    of places (gpt2, or another order than raster).
     """
     if "grid" in manifest:
         if (config.min_codes, config.max_codes) != (1, None):
@@ -134,7 +134,7 @@ def lengths(
 def condition(
     config: TrainPriorConfig, manifest: dict[str, Any], items: dict[str, Dataset]
 ) -> dict[str, Any]:
-    """What a prior's config says of the condition. Raises ValueError for one that the data set does not have."""
+    """The keys of PriorConfig for the condition. Raises ValueError for a condition that the data set does not have."""
     classes, speakers = manifest["classes"], manifest.get("speakers", [])
     name = config.condition or ("label" if classes else "none")
     parts = [] if name == "none" else name.split("+")

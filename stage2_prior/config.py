@@ -27,7 +27,7 @@ class PriorConfig:
     """How several codes of a position are predicted: `flattened`, as if each were a position; `depth`, by a
     small transformer of their own (`DepthPrior`)."""
     order: Order = "raster"
-    """In which order codes were learned; all but `raster` have embeddings of places, and `random` draws in any order."""
+    """Order of codes in training; all but `raster` embed the places, and only `random` can sample in any order."""
     condition: Condition = "label"
     """What comes before the codes; a part of it that has no values is left out."""
     classes: int = 0
@@ -39,13 +39,13 @@ class PriorConfig:
     text_length: int = 0
     """Characters of the longest text; shorter ones are padded on the left with none."""
     min_codes: int = 1
-    """No sample ends before it has so many codes; it never ends inside a position."""
+    """Fewest codes of a sample; it never ends inside a position."""
     max_codes: int | None = None
-    """Every sample ends when it has so many codes; null for sequences that all have `length` codes and no end."""
+    """Most codes of a sample; null for sequences that all have `length` codes and no end."""
     size: Size = "3m"
-    """Parameters of the transformer, without its vocabulary."""
+    """Size of the transformer: its parameters without the vocabulary."""
     style: Style = "llama"
-    """Whose layers the transformer has."""
+    """Architecture of the layers."""
     head: Literal["learned", "codebook"] = "learned"
     """`learned`: two vectors for each code. `codebook`: the tokenizer's frozen codebook, with a learned linear map
     to the width at the input and one back at the output."""
@@ -61,7 +61,7 @@ class PriorConfig:
         self.check_lengths(self.min_codes, self.longest)
 
     def check_lengths(self, min_codes: int, max_codes: int) -> None:
-        """Raises ValueError unless 1 <= min_codes <= max_codes, the second in whole positions."""
+        """Raises ValueError unless 1 <= min_codes <= max_codes and max_codes is a multiple of `levels`."""
         if max_codes % self.levels:
             raise ValueError(
                 f"max_codes={max_codes} must be a multiple of the {self.levels} codes of a position: set max_codes"
@@ -74,7 +74,7 @@ class PriorConfig:
 
     @property
     def level_sizes(self) -> tuple[int, ...]:
-        """The number of codes that each code of a position is out of."""
+        """The codebook size of each level, that is, of each code of a position."""
         return self.sizes or (self.codebook_size,)
 
     @property
@@ -101,9 +101,9 @@ class PriorConfig:
 
     @property
     def no_condition(self) -> tuple[int, ...]:
-        """The entries of condition_embedding that stand for none, one for each place of the prefix.
+        """The entries of condition_embedding for no condition, one for each place of the prefix.
 
-        Each part's entries stand one after the other, none last. Guidance compares with this condition.
+        Each part has a block of successive entries, the last of which stands for none. Guidance compares with these.
         """
         if "text" in self.parts:
             return (len(self.characters),) * self.text_length

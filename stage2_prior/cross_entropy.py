@@ -48,7 +48,7 @@ def linear_cross_entropies(
 
 
 class LinearCrossEntropy(torch.autograd.Function):
-    """The sum, which keeps the gradients of what needs one."""
+    """The sum; its forward pass also computes the gradients of the inputs that need one."""
 
     @staticmethod
     def forward(
@@ -127,9 +127,10 @@ def add_gradients(
     product: Tensor,
     counted: Tensor,
 ) -> None:
-    """Adds a chunk's part; `product` holds the logits' gradient `slope` in the precision of products.
+    """Sets a chunk's gradients of states, and adds its gradients of weight and bias.
 
-    Ignored codes are masked in the states, not in the logits, which are usually larger.
+    `slope` is the gradient of the logits, `product` the same in the precision of products. Ignored codes are masked in
+    the states, not in the logits, which are usually larger.
     """
     of_states, of_weight, of_bias = grads
     if of_states is not None:

@@ -79,7 +79,7 @@ class CodeDataset(TorchDataset[Batch]):
     def sampler(
         self, *, batch_size: int, start: int, rank: int, world: int
     ) -> Sampler[tuple[int, int]]:
-        """This process's share of shuffled epochs; of unequal lengths, each batch has items of about one."""
+        """This process's share of shuffled epochs; if lengths differ, each batch has items of similar length."""
         if self.lengths is None:
             return EndlessSampler(len(self), seed=self.seed, start=start, rank=rank, world=world)
         return BucketSampler(
@@ -88,7 +88,7 @@ class CodeDataset(TorchDataset[Batch]):
 
 
 class BucketSampler(Sampler[tuple[int, int]]):
-    """Yields (position, index) as EndlessSampler does, its order changed within blocks of batches.
+    """Yields (position, index) like EndlessSampler, but groups items of similar length within blocks of batches.
 
     A block's items are sorted by length and cut into batches, which come in random order. The order
     is a function of seed and position, so that a stopped run goes on exactly where it was.
@@ -122,7 +122,7 @@ def training_batches(
     world: int = 1,
     workers: int = 0,
 ) -> Iterator[Batch]:
-    """Endless batches of this process, after `done` items of all processes. `batch_size` is over all."""
+    """Endless batches of this process, after the first `done` items; both numbers are over all processes."""
     sampler = items.sampler(batch_size=batch_size, start=done, rank=rank, world=world)
     return iter(_loader(items, batch_size // world, sampler, workers))
 

@@ -135,7 +135,7 @@ class LlamaBody:
         self.past = torch.empty(shape, dtype=weight.dtype, device=weight.device)
         places = torch.arange(positions, device=weight.device)[None]
         cosines, sines = self.body.rotary_emb(weight, places)
-        # Halves change places in `attend` without a sign, which the sines hold instead.
+        # `attend` swaps the halves without negating one: the sines carry the sign instead.
         first, second = sines.chunk(2, -1)
         self.cosines, self.sines = cosines, torch.cat([-first, second], -1)
 
@@ -187,7 +187,7 @@ class LlamaBody:
 
 
 class DepthBody:
-    """A body over positions, and at each position a second one over its codes: a state for each code."""
+    """The two bodies of a DepthPrior as one: one over positions and, at each position, a small one over its codes."""
 
     def __init__(self, positions: CachedBody, codes: CachedBody, levels: int) -> None:
         self.positions, self.codes, self.levels = positions, codes, levels
@@ -199,7 +199,7 @@ class DepthBody:
         self.level = 0
 
     def __call__(self, inputs: Float[Tensor, "b n w"]) -> Float[Tensor, "b w"]:
-        """The state from which the next code is predicted; `inputs` go to the positions where one begins."""
+        """The state from which the next code is predicted; at a position's first code, `inputs` pass both bodies."""
         if self.level == 0:
             inputs = self.positions(inputs)[:, None]
             self.codes.restart()

@@ -63,7 +63,7 @@ class DepthPrior(Prior):
         """The states and the targets of each level, and its number."""
         states, codes = hidden.flatten(0, 1), self.by_position(targets).flatten(0, 1)
         for level, size in enumerate(self.config.level_sizes):
-            # The end, K among the targets, is the one after this level's codes here.
+            # The end is K among the targets, but right after this level's codes in its logits.
             yield states[:, level], codes[:, level].clamp_max(size), level
 
     def hidden(
@@ -90,7 +90,7 @@ class DepthPrior(Prior):
         return self.vocabulary.embed(self.by_position(codes)).sum(2)
 
     def next_input(self, codes: Int[Tensor, "b n"]) -> Float[Tensor, "b 1 w"]:
-        """The sum over a position's codes so far: of the last whole one, where a position begins."""
+        """The sum of the vectors of a position's codes so far; at its start, of all codes of the position before."""
         so_far = codes.shape[1] % self.config.levels or self.config.levels
         return self.vocabulary.embed(codes[:, -so_far:]).sum(1, keepdim=True)
 

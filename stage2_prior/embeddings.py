@@ -45,12 +45,12 @@ class LearnedVocabulary(LearnedVectors):
         return self.output(hidden)
 
     def linear(self, hidden: Float[Tensor, "n w"]) -> LogitParts:
-        """What the logits are the linear map of."""
+        """States, weight and bias of the logits."""
         return hidden, self.output.weight, None
 
 
 class CodebookVocabulary(nn.Module):
-    """The tokenizer's frozen codebook at both ends: d x width parameters each, where learned vectors are K x width.
+    """The tokenizer's frozen codebook at input and output, each with a d x width map; learned vectors are K x width.
 
     The codebook is standardised, for a tokenizer's scale is arbitrary. A bias per code at the output carries
     the codes' frequencies, which inner products with the codebook can hardly express.
@@ -83,7 +83,7 @@ class CodebookVocabulary(nn.Module):
         return logits if self.end is None else torch.cat([logits, self.end(hidden)], dim=-1)
 
     def linear(self, hidden: Float[Tensor, "n w"]) -> LogitParts:
-        """What the logits are the linear map of; the end has a dimension of its own, in which codes are 0."""
+        """States, weight and bias of the logits; the end has a dimension of its own, in which codes are 0."""
         states = self.output_map(hidden)
         if self.end is None:
             return states, self.codebook, self.output_bias
@@ -122,6 +122,6 @@ class LevelVocabulary(LearnedVectors):
         return logits
 
     def linear(self, hidden: Float[Tensor, "*b w"], level: int) -> LogitParts:
-        """What a level's logits are the linear map of: those of its codes, then the end's."""
+        """States, weight and bias of a level's logits: those of its codes, then the end's."""
         first = sum(self.head_sizes[:level])
         return hidden, self.output.weight[first : first + self.head_sizes[level]], None

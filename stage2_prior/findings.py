@@ -13,7 +13,7 @@ BASELINES = {
 MARGIN = 0.005
 """Nats per code by which a prior must be below a baseline."""
 OVERFIT = 0.02
-"""Relative change of a held-out loss that counts: above the best as overfitting, below the one before as learning."""
+"""Relative change of the held-out loss that counts: above the best as overfitting, below the previous as learning."""
 
 
 def prior_findings(lines: list[dict[str, Any]]) -> list[Finding]:

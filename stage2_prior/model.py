@@ -36,7 +36,7 @@ class Prior(HubModel):
 
     config_class = PriorConfig
     not_compiled = ("summed_cross_entropy",)
-    """For the number of its chunks depends on the batch."""
+    """Not compiled, because its number of chunks depends on the batch."""
     config: PriorConfig
     body: PreTrainedModel
     vocabulary: Any
@@ -160,7 +160,7 @@ class Prior(HubModel):
     def summed_cross_entropy(
         self, hidden: Float[Tensor, "n w"], targets: Int[Tensor, " n"], *level: int
     ) -> Float[Tensor, ""]:
-        """The sum over targets that are not IGNORED, in float32; of one level where each has a head."""
+        """The summed cross-entropy of targets that are not IGNORED, in float32; `level` if each level has a head."""
         states, weight, bias = self.vocabulary.linear(hidden, *level)
         return linear_cross_entropy(states, weight, bias, targets, IGNORED)
 
@@ -181,8 +181,8 @@ class Prior(HubModel):
     ) -> Int[Tensor, "b p"]:
         """The conditions of `count` items, as entries of condition_embedding; none where all parts are left out.
 
-        Raises ValueError for what this prior does not know, and for a part without the other: training withholds
-        both or none.
+        Raises ValueError for values that this prior does not know, and if only one of two parts is given: training
+        withholds both or neither.
         """
         config, given = self.config, {"label": labels, "speaker": speakers, "text": texts}
         for name, values in given.items():

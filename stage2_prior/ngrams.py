@@ -36,7 +36,7 @@ def symbol_levels(level_sizes: tuple[int, ...], ends: bool) -> Symbols:
 
 
 def unigram_probabilities(train: Symbols, levels: Symbols) -> np.ndarray:
-    """Each symbol's frequency among those of its level, each counted once more than it occurs."""
+    """Each symbol's frequency among the symbols of its level, with add-one smoothing."""
     counts = np.bincount(train, minlength=len(levels)) + 1.0
     return counts / np.bincount(levels, weights=counts)[levels]
 

@@ -72,7 +72,7 @@ def as_prompts(
 
 
 def in_raster(codes: Int[Tensor, "b n"], order: Places) -> Int[Tensor, "b n"]:
-    """Codes that stand in the order of their drawing, each at its place; all of a sequence must be there."""
+    """Codes given in sampling order, each moved to its place; the sequences must be complete."""
     if order is None:
         return codes
     return torch.empty_like(codes).scatter(1, order[:, : codes.shape[1]], codes)

@@ -100,7 +100,7 @@ def prepare(config: TrainPriorConfig, accelerator: Accelerator) -> Training:
 
 
 def wrapped(config: TrainPriorConfig, accelerator: Accelerator, prior: Prior) -> tuple[Any, ...]:
-    """The prior as the processes share its work, and its optimizers: each has all of it, or a part."""
+    """The prior and its optimizers, prepared for several processes: each holds all weights or, with `shard`, a part."""
     if not config.shard or accelerator.num_processes == 1:
         optimizers = new_optimizers(prior, config.optimizer, config.optim)
         return tuple(accelerator.prepare(prior, *optimizers))

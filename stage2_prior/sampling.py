@@ -109,7 +109,7 @@ def uniforms(seeds: Sequence[int], length: int, per_code: int = 1) -> Float[Tens
 def lengths_in_codes(
     config: PriorConfig, min_codes: int | None, max_codes: int | None
 ) -> tuple[int, int]:
-    """The least and the most codes of a sample, the prior's own unless given. Raises ValueError for more."""
+    """The fewest and most codes of a sample, the prior's own unless given. Raises ValueError for what it forbids."""
     low = config.min_codes if min_codes is None else min_codes
     high = config.longest if max_codes is None else max_codes
     config.check_lengths(low, high)

@@ -53,12 +53,12 @@ def train_prior(config: TrainPriorConfig) -> Path:
             progress.line(done, f"loss {float(loss.detach()):.3f}")
         if evaluates:
             progress.line(done, in_words(validate(run, done)))
-            clock.rate()  # the evaluation took none of a step's time
+            clock.rate()  # the evaluation's time does not count
         last = done == config.steps or run.best.should_stop(config.patience)
         if done % config.save_every == 0 or last:
             save_checkpoint(config.run_dir, done, run.parts, config.keep_checkpoints)
             accelerator.wait_for_everyone()
-            clock.rate()  # nor did the checkpoint
+            clock.rate()  # nor the checkpoint's
         if last:
             break
     finish_run(config, accelerator, done)
@@ -66,7 +66,7 @@ def train_prior(config: TrainPriorConfig) -> Path:
 
 
 def check_best(run_dir: Path, best: Path) -> None:
-    """Raises ValueError for the best prior of a run that is to go on, where it is missing or damaged."""
+    """Raises ValueError if a resumed run was evaluated, but its best prior is missing or damaged."""
     if is_logged(run_dir, "heldout/nats_per_code"):
         try:
             load_prior(best)
@@ -75,7 +75,7 @@ def check_best(run_dir: Path, best: Path) -> None:
 
 
 def begin(config: TrainPriorConfig) -> tuple[Training, int, Iterator[Batch]]:
-    """The run as its folder has it, the number of steps that are done, and the batches that follow."""
+    """The training, resumed from its newest checkpoint if any; the number of steps done; the batches that follow."""
     accelerator = start_run(config, config.precision, config.trackers)
     run = prepare(config, accelerator)
     keep_inputs(config.run_dir, hash_of_codes(config.codes))
@@ -106,7 +106,7 @@ def take_step(run: Training, batches: Iterator[Batch], step: int) -> tuple[Tenso
 
 
 def log_line(run: Training, loss: Tensor, norm: Tensor, clock: Throughput) -> dict[str, float]:
-    """What a line of metrics.jsonl says of the steps since the last one."""
+    """The metrics to log: loss and norm of this step, skipped steps in all, clipping and speed since the last line."""
     return {
         "loss/train": float(run.accelerator.reduce(loss, "mean")),
         "optim/lr": run.optimizers[0].param_groups[0]["lr"],
@@ -133,9 +133,9 @@ def start_line(run: Training) -> str:
 
 
 def gradients(run: Training, batch: Sequence[Tensor]) -> Tensor:
-    """Gives the prior the gradient of a batch's parts; returns the loss that is the mean over all targets.
+    """Computes the gradient of a batch, part by part; returns the mean loss over all targets.
 
-    Each part counts as its targets do.
+    Each part is weighted by its number of targets.
     """
     count, accelerator = run.config.accumulation, run.accelerator
     targets, losses = run.prior.num_targets(batch[1]), []
@@ -152,9 +152,9 @@ def gradients(run: Training, batch: Sequence[Tensor]) -> Tensor:
 
 
 def balanced(run: Training, loss: Tensor, targets: Tensor) -> Tensor:
-    """This process's loss, so weighted that the processes' mean is the mean over the whole batch.
+    """This process's loss, weighted so that the mean over processes is the mean over the whole batch.
 
-    Their shares of the batch may differ in the number of `targets`.
+    The shares of the processes may have different numbers of `targets`.
     """
     if run.accelerator.num_processes == 1:
         return loss

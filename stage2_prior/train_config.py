@@ -26,20 +26,21 @@ class TrainPriorConfig(LoopConfig):
     label_dropout: Share = 0.1
     """Share of the items whose condition is withheld, which is what classifier-free guidance needs."""
     min_codes: Count = 1
-    """No sample ends before it has so many codes. Grids of codes, as of images, never end."""
+    """Fewest codes of a sample. Grids of codes, as of images, never end."""
     max_codes: Count | None = None
-    """Every sample ends when it has so many codes; null for 1.5 times the longest training clip, or the longest held-out clip if that has more."""
+    """Most codes of a sample; null for 1.5 times the longest training clip, or the longest held-out clip if that has
+    more."""
     size: Size = "3m"
-    """Parameters of the transformer, without its vocabulary."""
+    """Size of the transformer: its parameters without the vocabulary."""
     style: Style = "llama"
-    """Whose layers the transformer has; `qwen3` is Llama with queries and keys normalised in each head (QK-norm)."""
+    """Architecture of the layers; `qwen3` is Llama with queries and keys normalised in each head (QK-norm)."""
     head: Literal["learned", "codebook"] = "learned"
     """`learned`: two vectors for each code; `codebook`: the tokenizer's codebook, frozen, between learned maps."""
     levels_by: Literal["flattened", "depth"] = "flattened"
     """How several codes of a position are predicted: `flattened`, as if each were a position; `depth`, by a
     small transformer of their own."""
     order: Order = "raster"
-    """In which order codes are learned: `raster`, from the first to the last; `random`, half of the sequences in a
+    """Order in which codes are learned: `raster`, from the first to the last; `random`, half of the sequences in a
     random order, so that codes anywhere can be kept and the rest sampled; `annealed`, all in random order for half of
     the training and none in the last quarter (RAR)."""
     dropout: Share = 0.0

@@ -13,10 +13,9 @@ import common.training
 
 
 def cut_and_resumed(module: Any, train: Callable[[Any], Any], config: Any, first: bool) -> None:
-    """Trains in a process of its own, which dies in step 6 and goes on; `first` says which of the two compiles.
+    """Trains to step 6 and resumes, in a process of its own; only the first part compiles if `first`, else the second.
 
-    There the checks of types, which only tests have, do not break graphs. The backend is one that starts soon, and
-    computes the same bits as no compiler.
+    There the type checks of tests do not break graphs. The backend starts fast, and gives the same bits as eager mode.
     """
     torch.multiprocessing.spawn(_cut_and_resumed, (module.__name__, train, config, first))
 

@@ -89,7 +89,7 @@ def make_whole(root: Path, modality: str) -> Path:
 
 
 def copied(whole: Path, folder: Path, *verbs: str) -> None:
-    """What these verbs have left, in another folder: the paths in it are those of that folder."""
+    """Copies what these verbs left in the run `whole` to `folder`, which is emptied first."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     for verb in verbs:

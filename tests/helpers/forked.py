@@ -41,15 +41,15 @@ SERVER.set_forkserver_preload(
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens to a command, as the system does it.
+    """What happens to a command.
 
-    `kill` and `stop` are signals, `full` and `read-only` the errors of a disk, which later changes meet too; `limit`
-    is a largest size of a file, at which a write fails that has begun.
+    `kill` ends it at once and `stop` suspends it. `full` and `read-only` are disk errors, at this and all later
+    changes. `limit` is the largest size of a file, at which a write fails midway.
     """
 
     how: Literal["kill", "stop", "full", "read-only", "limit"]
     at: int
-    """The change of a file in the folder before which it happens; of `limit` the bytes."""
+    """The change of a file, from 0, before which it happens; for `limit`, the size in bytes."""
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ FINE, TOLD = "fine and equal", "one sentence"
 WRONG, TRACEBACK, CHANGED, HANG = "silently wrong", "tracebacks", "something changed", "hangs"
 VERDICTS = (FINE, TOLD, TRACEBACK, WRONG, CHANGED, HANG)
 EVERY = [50, pytest.param(12, marks=pytest.mark.slow)]
-"""Of so many cases that take a process one is tried, of kills twice as many: in the fast part and in the slow one."""
+"""One case in this many is tried, and two kills, for each takes a process: in fast tests, and in slow ones."""
 if "FAULTS_EVERY" in os.environ:  # make faults, make test-all
     EVERY = [int(os.environ["FAULTS_EVERY"])]
 SLOW_VERB = ("speech", "score")
-"""Takes ten times as long as others, for its networks of opinions: of its cases only one in so many is tried."""
+"""Takes ten times as long as others, for its networks that predict opinions: `some` takes a sixth of its cases."""
 Case = TypeVar("Case")
 
 
@@ -42,7 +42,7 @@ class Tally:
 
 
 def some(cases: Sequence[Case], every: int, modality: str, verb: str) -> Sequence[Case]:
-    """One of so many cases, at least one of any; where it begins depends on the verb."""
+    """Every `every`-th case, at least one if any, from a start that depends on modality and verb."""
     every = max(every, 1) * (6 if (modality, verb) == SLOW_VERB else 1)
     start = int(hashlib.sha256(f"{modality} {verb}".encode()).hexdigest(), 16)
     return cases[start % min(every, len(cases)) :: every] if cases else cases
