@@ -46,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
             )
     profiled = verbs.add_parser(
         "profile",
-        help="show where the time of a training's steps goes; its run folder stays as it is",
+        help="show how long each part of a training step takes; the run folder is not changed",
     )
     profiled.add_argument("profiled", metavar="VERB", help="train-tokenizer or train-prior")
     add_experiment(profiled)

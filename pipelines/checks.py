@@ -62,7 +62,7 @@ def check_count(configs: Mapping[str, Any]) -> None:
 
 
 def check_samples(configs: Mapping[str, Any]) -> None:
-    """Raises ValueError for samples that ask for what the prior is not to learn, and for prompts that are not there."""
+    """Raises ValueError for samples that ask for what the prior will not learn, and for a missing folder of prompts."""
     samples, prior = configs.get("samples"), configs.get("prior")
     prompts = getattr(samples, "prompts", None)
     if prompts is not None and not prompts.is_dir():

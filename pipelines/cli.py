@@ -33,7 +33,7 @@ def sentence(error: Exception) -> str:
 
 @contextlib.contextmanager
 def kept_traceback(folder: Path) -> Iterator[None]:
-    """Inside, an error that is no mistake of the user's is an UnexpectedError; its traceback stays as folder/error.txt."""
+    """Turns unexpected errors into UnexpectedError, traceback in folder/error.txt; a full GPU gives ValueError."""
     try:
         yield
     except (ValueError, OSError, FailedRunError, MissingExtraError, UnexpectedError):
@@ -118,8 +118,8 @@ def examine(place: Path | None, latents: Path | None, codebook: Path | None) -> 
 def run(path: Path, overrides: Sequence[str]) -> None:
     """Makes every section that the file has, in order; what is done is skipped.
 
-    All of them, the folders that they write and the data are checked before the first starts. An error names the verb and the file, and the
-    summary of the trainings that are done comes last.
+    Sections, output folders and data are checked before the first section starts. An error names the verb and the
+    file. The summary of finished trainings is printed last.
     """
     with stopped_at_once():
         experiment = read_experiment(path, overrides)

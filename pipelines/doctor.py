@@ -112,10 +112,9 @@ def training_latents(
 def quantizer_health(
     quantizer: Quantizer, latents: Float[Tensor, "n d"], position: float | None
 ) -> tuple[CodebookHealth, list[Finding]]:
-    """The measures, and what they say; of several codes per position the first is examined.
+    """The measures of a codebook and the findings; with several codes per position, those of the first level.
 
-    Where codes are not the nearest vectors of the codebook, distances in it mean nothing, and only what does
-    not rest on them is reported.
+    Where latents do not choose the nearest code, distances mean little, and no finding rests on them.
     """
     codes = quantizer.encode(latents)
     codes = codes[:, 0] if codes.ndim > 1 else codes
@@ -145,12 +144,12 @@ def report_lines(health: CodebookHealth, findings: list[Finding]) -> list[str]:
         "perplexity": f"{health.perplexity:,.0f}",
         "effective rank of the codes": f"{health.rank:.1f} of {health.dim} (of the latents {health.latents_rank:.1f})",
         "spread of the codes": f"{health.scale:.3g} times the latents' ({health.latents_scale:.3g})",
-        "means apart": f"{health.offset:.3g} times the latents' spread",
+        "distance of the means": f"{health.offset:.3g} times the latents' spread",
         "quantization error": f"{health.error:.3g} of the latents' variance",
         "unused codes": "none"
         if dead is None
-        else f"{dead:.3g} times the latents' spread from any latent",
-        "codes that equal another": f"{health.duplicates:.1%}",
+        else f"{dead:.3g} times the latents' spread from the nearest latent",
+        "duplicate codes": f"{health.duplicates:.1%}",
     }
     if health.position is not None:
         measures["latents by position alone"] = f"{health.position:.1%} of their variance"
@@ -165,7 +164,8 @@ def codes_report(folder: Path) -> str:
     share = used(counts)
     line = (
         f"{folder}: {share:.1%} of {len(counts):,} codes used over {manifest['positions']:,} positions, perplexity "
-        f"{perplexity(counts):,.0f}; the commonest stands at {counts.max() / manifest['positions']:.1%} of them"
+        f"{perplexity(counts):,.0f}; the most frequent code has "
+        f"{counts.max() / manifest['positions']:.1%} of them"
     )
     if share >= usual_share(len(counts), int(counts.sum())):
         return line

@@ -1,4 +1,4 @@
-"""export: a pipeline as ONNX graphs, encoder with search, decoder, and a step of the prior with its cache."""
+"""export: a pipeline as ONNX graphs: encoder, decoder, a step of the prior, and the depth part of a DepthPrior."""
 
 import contextlib
 import copy
@@ -57,7 +57,7 @@ def export(place: Path, out: Path) -> str:
 
 
 def with_fixed_codebooks(tokenizer: Any) -> Any:
-    """A copy whose SimVQ codebooks stand as they are, so that no graph projects a basis anew."""
+    """A copy with constant SimVQ codebooks, so that no graph computes them from a basis."""
     tokenizer = copy.deepcopy(tokenizer)
     for module in tokenizer.modules():
         if isinstance(module, SimVQ):

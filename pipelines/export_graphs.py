@@ -52,7 +52,7 @@ class SpeechEncoding(nn.Module):
 
 
 class SpeechDecoding(nn.Module):
-    """Codes, no more than the attention sees at once, to waveforms; the inverse STFT is a matrix, for ONNX has no complex numbers."""
+    """Maps at most `decoder_window` codes to waveforms; the inverse STFT is a matrix: ONNX has no complex numbers."""
 
     basis: Tensor
 
@@ -113,7 +113,7 @@ def input_table(prior: Prior) -> Float[Tensor, "entries w"]:
 
 @torch.no_grad()
 def place_vectors(prior: Prior) -> Float[Tensor, "m w"] | None:
-    """What each input has beside its entry, where a prior knows the places of codes; in raster order."""
+    """The order embeddings that are added to each input, in raster order; None for a prior without them."""
     if prior.order is None:
         return None
     config = prior.config

@@ -37,8 +37,8 @@ def guidance_distances(
 ) -> dict[float, float]:
     """The Frechet distance to the validation items of samples with each guidance, by the classifier's features.
 
-    The seeds follow those of the samples proper. What is measured stays in out/guidance.json, and is read from
-    there the next time. `folder` is the pipeline's.
+    Their seeds follow those of the samples to be written. The distances are kept in out/guidance.json for the next
+    time. `folder` is the pipeline's.
     """
     assert isinstance(config.guidance, tuple)
     known, request = config.out / "guidance.json", request_of(config, folder)

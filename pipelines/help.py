@@ -17,7 +17,7 @@ FILE = """Keys of a file with modality: {modality}.
 
   run_dir  Path = required             Where each section's results are, in a folder of its name
   modality  {modalities} = images   What the items are
-  allow_failed  bool = false           Go on after a training that ends no better than a constant
+  allow_failed  bool = false           Go on after a training whose result is of no use
 """
 
 
@@ -58,7 +58,10 @@ def section_help(section: str, arguments: Sequence[str]) -> str:
         if key.name.split(".")[0] not in ("modality", "data")
     ]
     others = next(name for name in experiment.CONFIGS if name != modality)
-    heading = f"Section {section}, modality: {modality}; --help modality={others} or --help FILE are for others."
+    heading = (
+        f"Section {section}, modality: {modality}; for others: --help modality={others} "
+        "or --help FILE"
+    )
     data = ["  data.*: see simvq run --help"] if "data" in fields_of(cls) else []
     return "\n".join(
         [first_sentence(ast.get_docstring(cls.node)), heading, "", *table(keys), *data]

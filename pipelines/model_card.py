@@ -116,7 +116,7 @@ def parts(pipeline: Pipeline) -> list[str]:
 
 
 def code(pipeline: Pipeline, name: str, sampling: dict[str, Any]) -> str:
-    """Six lines that make three samples, with the guidance of the scored ones, and of texts the first."""
+    """Python code that makes three samples, with the guidance and first texts of the scored ones."""
     sizes, guidance = pipeline.prior.config.parts, sampling.get("guidance")
     asked = {"labels": sizes.get("label"), "speakers": sizes.get("speaker")}
     conditions = "".join(

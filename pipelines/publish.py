@@ -23,13 +23,13 @@ class PushConfig:
     """What push reads beside the pipeline and its name."""
 
     license: str | None = None
-    """Licence of the weights, as the Hub abbreviates it, such as cc-by-4.0: what the data allows; null says that none is stated."""
+    """Licence of the weights by its name on the Hub, such as cc-by-4.0; the data must allow it. Null states none."""
     private: bool = False
-    """Make a new repository private; one that is there already must be."""
+    """Make a new repository private; an existing one must be private already."""
     score: Path | None = None
-    """A score.json for the card; null for that of the pipeline's run."""
+    """The score.json that the card shows; null takes the one of the pipeline's run."""
     samples: Path | None = None
-    """The folder of samples of which the card shows some; null for that of the pipeline's run."""
+    """The folder whose first samples the card shows; null takes the one of the pipeline's run."""
 
 
 def push(pipeline: Path, name: str, options: Sequence[str] = ()) -> str:

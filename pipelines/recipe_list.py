@@ -53,7 +53,7 @@ FACTS = {
         "STOI 0.834; 96.3 % of samples carry their label (three seeds)",
     ),
     "fsdd_text": Facts(
-        "the same, by text",
+        "Free Spoken Digit Dataset, by text",
         "a CPU",
         "20 min, over the tokenizer of fsdd",
         "95.7 % of samples carry their label",
@@ -65,9 +65,9 @@ FACTS = {
         "STOI 0.796; 808 bits per second",
     ),
     "librispeech": Facts("100 hours of LibriSpeech, from the Hub", "one GPU"),
-    "smoke": Facts("scikit-learn's digits", "a CPU", "seconds", "that everything runs, no more"),
+    "smoke": Facts("scikit-learn's digits", "a CPU", "seconds", "shows only that everything runs"),
 }
-"""Of each recipe, the quick ones first."""
+"""The facts of each recipe, the quick ones first."""
 
 
 def config_path(text: str) -> Path:

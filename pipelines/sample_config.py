@@ -28,11 +28,11 @@ class SampleConfig:
     """Scale s of u + s (c - u), where c and u are the logits with and without the condition; 1 is no guidance. From a
     list, the scale whose samples lie nearest to the validation items is used."""
     classifier: Path | None = None
-    """The folder `model` of `simvq train-classifier`, by whose features the guidance is chosen from a list."""
+    """The folder `model` of `simvq train-classifier`; its features choose the guidance from a list."""
     temperature: NonNegative = 1.0
-    """What logits are divided by; 0 takes the likeliest code."""
+    """Divides the logits; 0 takes the likeliest code."""
     top_k: Whole = 0
-    """Keep the k likeliest codes; 0 keeps all, as FID wants it."""
+    """Keep the k likeliest codes; 0 keeps all."""
     top_p: Annotated[float, Within(0, 1, above=True)] = 1.0
     """Keep the fewest codes that reach this probability together."""
     batch_size: Count = 64

@@ -22,15 +22,15 @@ Batch = dict[str, Any]
 LoadItem = Callable[[Row, torch.Generator], Item]
 """A row's item, decoded and augmented as the generator says; its values are tensors of one shape, or integers."""
 BAD_LIMIT = 0.01
-"""The share of an epoch's items that may be undecodable; one may in any."""
+"""The share of an epoch's items that may be undecodable; a single item always may."""
 SPARE = 8
-"""Items that are tried in place of one that can't be trained on."""
+"""How many other items are tried in place of one that can't be trained on."""
 
 
 class BadItems:
-    """Counts the items that could not be decoded, and stops the run when an epoch has over 1 % of them, and more than one.
+    """Counts items that can't be decoded, and stops the run if they are over 1 % of an epoch and more than one.
 
-    An item counts again in each epoch. Those that are unfit are counted beside them, and stop nothing.
+    An item counts again in each epoch. Unfit items are counted separately, and never stop the run.
     """
 
     def __init__(self, epoch_size: float | None) -> None:
@@ -39,7 +39,7 @@ class BadItems:
         self.epoch = self.in_epoch = self.seen = 0
         self.first = ""
         self.own, self.before = torch.zeros(2, dtype=torch.long), torch.zeros(2, dtype=torch.long)
-        """Bad and unfit items: this process's since all were last summed, and those of all processes before."""
+        """Numbers of bad and unfit items: of this process since the last `totals`, and of all processes before it."""
 
     def count(self, names: list[str], epoch: int, items: int, unfit: int = 0) -> None:
         """Takes in one batch of `items`; raises ValueError with the count and the first item's name."""
@@ -57,18 +57,18 @@ class BadItems:
             )
 
     def totals(self, device: torch.device) -> list[int]:
-        """How many items were bad, and how many unfit, in all processes, which must ask together."""
+        """The numbers of bad and of unfit items in all processes, which must call this together."""
         self.before += sum_over_processes(self.own.to(device)).cpu()
         self.own.zero_()
         return self.before.tolist()
 
     def state_dict(self) -> dict[str, Any]:
-        """That of a run whose processes have just been summed; of an epoch this process's part."""
+        """The counts, to be saved right after `totals`; those of the epoch are this process's alone."""
         kept = ("epoch", "in_epoch", "seen", "first", "before")
         return {name: getattr(self, name) for name in kept}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes the part of the epoch that is saved, the first process's, for this process's."""
+        """Restores the counts; each process takes the saving process's counts of the epoch as its own."""
         for name, value in state_dict.items():
             setattr(self, name, value)
 
@@ -106,9 +106,9 @@ def first_usable_item(
 
 
 class IndexedItems(TorchDataset[Item]):
-    """The item of a (position in the endless stream, index of its row): the position decides its augmentation.
+    """Items by key (position in the endless stream, row index); the position decides the augmentation.
 
-    One that can't be trained on is replaced by one far from it, for neighbours are often alike.
+    An item that can't be trained on is replaced by one far away, because neighbours are often alike.
     """
 
     def __init__(self, dataset: ItemDataset, load: LoadItem, seed: int) -> None:

@@ -61,8 +61,8 @@ def effective_rank(codebook: Float[Tensor, "k d"]) -> float:
 def quantization_error(quantizer: Quantizer, latents: Float[Tensor, "b n d"]) -> float:
     """Mean squared difference of vectors and their codes' vectors, in units of the vectors' variance.
 
-    It says little of a quantizer that brings vectors to a sphere or a grid first (FC, BSQ, SQ-VAE's vMF, FSQ): these
-    are the vectors before.
+    It says little about a quantizer that first maps vectors to a sphere or a grid (FC, BSQ, SQ-VAE's vMF, FSQ): it
+    compares the vectors before that map.
     """
     chosen = quantizer(latents).latents
     centred = latents.float() - latents.float().mean((0, 1))
@@ -194,7 +194,7 @@ def codebook_health(
     codes: Int[Tensor, " n"] | None = None,
     position: float | None = None,
 ) -> CodebookHealth:
-    """The measures; `codes` are the latents' own where they are not simply the nearest entries."""
+    """The measures; `codes` are the codes of the latents, by default the nearest entries of the codebook."""
     latents, codebook = latents.float(), codebook.float()
     codes = nearest(latents, codebook) if codes is None else codes
     counts = codes.bincount(minlength=len(codebook))

@@ -37,17 +37,17 @@ class TrainTokenizerConfig(LoopConfig):
     data: DataConfig
     loss: AdversarialLossConfig
     freeze: tuple[Literal["encoder", "codebook"], ...] = ()
-    """What keeps the weights of `init_from`; with `[encoder, codebook]` codes, and priors over them, stay valid."""
+    """Parts that keep the weights of `init_from`; with `[encoder, codebook]` existing codes and priors stay valid."""
     optim: OptimConfig = field(default_factory=OptimConfig)
     quantizer_lr: NonNegative = 1e-3
-    """Learning rate of what the quantizer learns, SimVQ's W and b or a codebook: constant, while the rest warms up
-    and anneals (StableVQ: annealing W loses codes)."""
+    """Learning rate of the quantizer (SimVQ's W and b, or a codebook); constant, without optim.lr's warmup and decay,
+    because annealing W loses codes (StableVQ)."""
     basis_lr: NonNegative = 1e-4
-    """Learning rate of SimVQ's C, where model.quantizer.train_basis is on: constant."""
+    """Learning rate of SimVQ's C if model.quantizer.train_basis is on; constant."""
     batch_size: Count = 64
     """Items (images, or parts of clips) in one step, over all processes."""
     ema_decay: Share = 0.999
-    """Decay of the averaged weights, which are what is saved and scored; 0 turns averaging off."""
+    """Decay of the moving average of the weights, which is evaluated and saved; 0 turns averaging off."""
 
     def __post_init__(self) -> None:
         if self.freeze and self.init_from is None:

@@ -49,16 +49,16 @@ class DataConfig:
     """The split to train on, for instance `train[:95%]`; for `parquet` a file or a pattern, with or
     without a slice."""
     validation: str = "validation"
-    """The split, or file, that a training is evaluated on and its best weights are chosen by; `10%` holds out that
-    share of each label's training items."""
+    """The split or file used to evaluate training and choose the best weights; `10%` holds out that share of each
+    label's training items."""
     test: str | None = None
-    """The split, file or share that scores alone read; null scores the validation split."""
+    """The split, file or share used only for scores; null scores the validation split."""
     label_column: str | None = "label"
-    """null where the items have no labels."""
+    """The column of the labels; null if there are none."""
     streaming: bool = False
     """Read a Hub data set or Parquet files as a stream, without a copy on disk."""
     shuffle_buffer: Count = 10_000
-    """Items among which a stream is shuffled."""
+    """Items in the shuffle buffer of a stream."""
 
     def __post_init__(self) -> None:
         for first, second in combinations(("train", "validation", "test"), 2):
@@ -92,7 +92,7 @@ class ItemDataset:
 
     @property
     def is_stream(self) -> bool:
-        """Whether the rows have an order but no number."""
+        """Whether the rows can only be read in order, their number unknown."""
         return isinstance(self.rows, IterableDataset)
 
     def __len__(self) -> int:
@@ -197,9 +197,9 @@ def read_split(
 
 
 def with_columns(rows: Rows, config: DataConfig, item_key: str, *optional_keys: str) -> Rows:
-    """The rows with the columns that the config names alone, for reading a row decodes all it has.
+    """The rows with only the columns that the config names, because reading a row decodes every column.
 
-    Raises ValueError, in one sentence, for one that they lack.
+    Raises ValueError, in one sentence, for a column that is not there.
     """
     columns = list(rows.features or {})
     for key in (item_key, *optional_keys):
@@ -255,13 +255,13 @@ def fingerprint(rows: Rows, config: DataConfig, split: str, item_column: str) ->
 
 
 def name_in(source: str, path: str) -> str:
-    """The path of a file in a folder; of what is in no folder, its name."""
+    """The path relative to the folder `source`; for a file elsewhere, its name."""
     folder = os.path.abspath(os.path.expanduser(source))
     return os.path.relpath(path, folder) if path.startswith(folder) else os.path.basename(path)
 
 
 def beginning(stored: Row) -> bytes:
-    """The size and the first bytes of a struct of bytes and path; nothing of a file that is not there."""
+    """The first MiB of a stored item, then its size; empty if the file can't be read."""
     try:
         source = stored_file(stored)
         with open(source, "rb") if isinstance(source, str) else source as file:

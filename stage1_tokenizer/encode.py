@@ -114,7 +114,7 @@ def request_of(config: EncodeConfig, modality: ModalityEncoding) -> dict[str, An
 def bad_items(out: Path, split: str, items: ItemDataset) -> list[int]:
     """The indices of the items that have no codes, because they could not be decoded.
 
-    Raises ValueError for over 1 % of them, of which each command or process may have met a few.
+    Raises ValueError if they are over 1 %: each command or process has checked only its share.
     """
     encoded = set(read_codes(out, split)["item"])
     count = max(encoded) + 1 if items.is_stream else len(items)
@@ -126,10 +126,7 @@ def bad_items(out: Path, split: str, items: ItemDataset) -> list[int]:
 def finish_manifest(
     out: Path, request: dict[str, Any], bad: dict[str, list[int]], spec: CodeSpec
 ) -> None:
-    """Adds counts, the histogram of the training codes and their use.
-
-    Several codes of one position are counted level by level, each in an alphabet of its own.
-    """
+    """Writes the complete manifest: `request`, rows, checksums, bad items, and the training items' use of codes."""
     counts = torch.zeros(sum(spec.sizes), dtype=torch.int64)
     written = {split: len(read_codes(out, split)) for split in bad}
     for batch in read_codes(out, "train").with_format("numpy").iter(10_000):

@@ -11,11 +11,11 @@ from stage1_tokenizer.advice import DENSE, UNKNOWN, UNUSED
 from stage1_tokenizer.codebook_usage import WINDOW, CodebookHealth
 
 USED = 0.5
-"""Few codes are used where there are fewer than this share of those that uniform choices would have used."""
+"""Too few codes are used if they are fewer than this share of the codes that uniform choices would use."""
 POSITION = 0.8
-"""Share of the latents' variance by their position alone above which they hardly depend on the input."""
+"""Latents hardly depend on the input if position alone explains more than this share of their variance."""
 BETTER = 0.05
-"""A reconstruction's error must be lower than the best constant output's by this share of it."""
+"""The reconstruction error must be lower than the best constant output's error by at least this share."""
 PSNR_GAIN = 1.0
 """A reconstruction's PSNR must be higher by this many dB; PSNR is the only metric for which higher is better."""
 NEAR = 2.0
@@ -161,10 +161,10 @@ def _few_used(health: CodebookHealth, by_distance: bool, method: str | None) -> 
 
 
 def result_line(metrics: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The last line of a tokenizer's metrics, and in it the evaluation and the codes of the step whose model is kept.
+    """The last line of a tokenizer's metrics, with evaluation and code measures of the step whose weights are kept.
 
-    Where no evaluation was finite there is no such step. Where a line has no measures of codes, as of weights that a
-    run started from, they are the last line's.
+    If its line has no code measures (step 0 of a run with `init_from`), or no evaluation was finite, the last line's
+    stay.
     """
     last = metrics[-1]
     step = last.get(BEST_STEP, last["step"])
@@ -228,7 +228,7 @@ def constant_finding(line: dict[str, float]) -> Finding | None:
 
 
 def usual_share(size: float, choices: float) -> float:
-    """The share of a codebook that so many choices use at the least, 0 where they are too few to say."""
+    """`USED` times the share of a codebook that this many uniform choices would use; 0 if they are too few to tell."""
     if size < 2 or choices < min(4 * size, WINDOW // 2):
         return 0.0
     return -USED * math.expm1(-choices / size)

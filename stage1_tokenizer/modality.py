@@ -1,7 +1,7 @@
-"""What train and encode ask of a modality, and which modalities there are.
+"""What a modality must implement for training and encoding, and the list of modalities.
 
-A new one is a folder beside images/ and speech/, whose training.py and encode.py hold the two classes, and its
-line in MODALITIES.
+To add one, put the two classes in training.py and encode.py of a folder beside images/ and speech/, and name them in
+MODALITIES.
 """
 
 from collections.abc import Iterator, Mapping
@@ -65,10 +65,10 @@ class ModalityTraining(Protocol):
         """Metrics of held-out items: `heldout/*` of reconstructions from codes alone, `latents/*`."""
 
     def evaluate_constant(self) -> dict[str, float]:
-        """The same reconstruction metric, as `constant/*`, of the best output that is one for all items."""
+        """`constant/*`: the reconstruction metric of the best output that is the same for all items."""
 
     def describe(self) -> str:
-        """The data set, its classes, and the bits of an item."""
+        """The data set, its classes, and the bits per position and per image or second."""
 
     def save_examples(self, path: Path) -> None:
         """Writes held-out originals and reconstructions to `path` with a suffix, or to a folder of that name."""

@@ -43,9 +43,9 @@ def holds_tables(folder: Path) -> bool:
 
 
 def streamed(files: list[str], filesystem: AbstractFileSystem) -> Iterator[dict[str, Any]]:
-    """Row after row of the files, of which one group of rows at a time is in memory.
+    """The rows of the files, one after another; only one row group at a time is in memory.
 
-    Arrow's own readers of many groups, those of `datasets` among them, hold all that was read so far or may yet be.
+    Arrow's readers of many groups, which `datasets` uses, keep what was read before or read ahead.
     """
     for path in files:
         with parquet.ParquetFile(path, filesystem=filesystem) as stored:

@@ -14,7 +14,7 @@ from stage1_tokenizer.quantizers import Quantized, Quantizer
 def optimize(
     run: Training, batch: Batch, step: int
 ) -> tuple[dict[str, Tensor], list[Quantized], Tensor]:
-    """One step of the networks, and of the discriminator where it is on: losses, codes of each part, gradient norm."""
+    """Steps tokenizer and active discriminator: losses, each part's `Quantized`, the tokenizer's gradient norm."""
     accelerator, modality = run.accelerator, run.modality
     adversary = modality.discriminator if step >= run.config.loss.adversarial_start else None
     if adversary is not None:

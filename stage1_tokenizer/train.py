@@ -191,7 +191,7 @@ def log_start(run: Training) -> None:
 
 
 def keep_best(run: Training, evaluated: dict[str, float], done: int) -> None:
-    """Where patience is on: takes in an evaluation, and writes the averaged model to `best` if it is the best so far."""
+    """With patience: records an evaluation, and writes the averaged model to `best` if it is the best so far."""
     if not run.config.patience:
         return
     loss = torch.tensor(held_out_loss(evaluated), device=run.accelerator.device)
@@ -202,7 +202,7 @@ def keep_best(run: Training, evaluated: dict[str, float], done: int) -> None:
 
 
 def save_model(run: Training) -> None:
-    """Writes the discriminator, and the averaged model, where patience is on the best one, as the run's result."""
+    """Writes the run's result: the averaged model (with patience, the best one) and the discriminator."""
     run_dir, tokenizer = run.config.run_dir, run.modality.tokenizer
     if run.modality.discriminator is not None:
         save_weights(run.modality.discriminator, run_dir / DISCRIMINATOR)
@@ -215,7 +215,7 @@ def save_model(run: Training) -> None:
 
 
 def save(run: Training, done: int) -> None:
-    """Held-out items as the averaged model reconstructs them, and then a checkpoint, so that none is without."""
+    """Writes examples of held-out reconstructions, then a checkpoint, so that every checkpoint has examples."""
     run.bad_items.totals(run.accelerator.device)  # what the other processes have met is kept, too
     if run.accelerator.is_main_process:
         with averaged(run) as modality:

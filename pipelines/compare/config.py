@@ -48,13 +48,13 @@ class CompareTuning:
     """Trainings of the tokenizer that choose the weight of each quantizer's losses, and then the learning rate."""
 
     steps: Whole = 0
-    """Steps of each of them; 0 tunes nothing."""
+    """Steps of each tuning run; 0 turns tuning off."""
     factors: tuple[Positive, ...] = (0.3, 1.0, 3.0)
-    """What is tried: multiples of the row's own `weight`, where its quantizer has that key."""
+    """Multiples of the row's own `weight` to try, where its quantizer has that key."""
     learning_rates: tuple[Positive, ...] = ()
-    """What is tried of tokenizer.optim.lr after that; none leaves it as it is."""
+    """Values of tokenizer.optim.lr to try after the weight; an empty list leaves it as it is."""
     codebook_size: Count | None = None
-    """Rows of one name share the tuning of theirs with this codebook_size; null tunes each row for itself."""
+    """Rows of the same name use the tuning of the row with this codebook_size; null tunes each by itself."""
 
     def __post_init__(self) -> None:
         if not self.factors:
@@ -66,13 +66,13 @@ class CompareConfig:
     """Sends several quantizers through the same two stages: `simvq compare CONFIG [key=value ...]`."""
 
     experiment: Path
-    """A file, or the name of a recipe: data, networks, losses, schedule, prior, sampling, scores."""
+    """The recipe that all rows share, a file or a name: data, networks, losses, schedule, prior, sampling, scores."""
     out: Path
-    """Where every row's run, compare.csv, compare.md, compare.png and compare.html go; running again goes on."""
+    """The folder of all runs, compare.csv, compare.md, compare.png and compare.html; running again resumes."""
     rows: tuple[CompareRow, ...] = ()
     """The lines of the table: each a quantizer, or the tokenizer of another run."""
     seeds: tuple[Whole, ...] = (0,)
-    """Every row is run once for each, from the tokenizer's weights to the samples."""
+    """Every row runs once with each seed, for tokenizer, prior and samples."""
     settings: dict[str, Any] = field(default_factory=dict)
     """Changes to the experiment for all rows, in the form of its file. Where they set `score.classifier` to the folder
     `model` of a trained classifier, the study trains none, and its distances can be compared with those of other

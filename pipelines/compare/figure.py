@@ -12,17 +12,17 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 
 PLOTTED = ("used", "rFD", "gFD")
-"""Columns, each a panel of its own."""
+"""Columns with a panel each."""
 OURS, VARIANTS, OTHERS = "tab:blue", "#85b4dc", "#8a8f94"
-"""Colours of SimVQ, of what differs from it in one thing, and of the rest."""
+"""Colours of SimVQ, of its variants, and of the rest."""
 WIDE = 8
-"""Times the least value that the greatest must be for a logarithmic axis."""
+"""Ratio of the largest to the smallest value above which an axis is logarithmic."""
 LABEL = 0.065
 """Height of a label beside the curves, as a share of the panel's."""
 
 
 def plot(lines: Sequence[RowResult]) -> pyplot.Figure:
-    """Above, curves over K where there are several; below, all rows at the K that has most."""
+    """Curves over K, if there are several, and below them all rows at the most frequent K."""
     curves = {name: own for name, own in by_name(lines).items() if len(own) > 1}
     size = commonest_size(lines)
     same = of_size(lines, size)

@@ -22,11 +22,11 @@ class RowResult:
     tuned: dict[str, float]
     """The values that tuning chose, by their keys."""
     values: dict[str, dict[int, float]]
-    """Of each column, by seed."""
+    """The values of each column, by seed."""
 
     @property
     def has_learned(self) -> bool:
-        """Whether the prior is not behind a table of bigrams; such a row has no gFD."""
+        """Whether the prior is at least as good as a table of bigrams; if not, the row has no gFD."""
         return (self.mean("share of the way") or 0.0) >= 0
 
     def mean(self, column: str) -> float | None:
@@ -41,7 +41,7 @@ class RowResult:
 
 
 def lines_of(results: Sequence[Measured]) -> list[RowResult]:
-    """The rows in order, their metrics averaged over seeds; a value that is not finite is none."""
+    """The rows in order, each with its values by seed; values that are not finite are left out."""
     groups: dict[tuple[str, int, int], list[Measured]] = {}
     for one in results:
         groups.setdefault((one.row.name, one.row.codebook_size, one.code_dim), []).append(one)

@@ -60,14 +60,14 @@ SPEECH = (
     Column("label accuracy", "high", "samples", "label accuracy (classifier)"),
 )
 STEP = Column("step (ms)", "low", "", "speed/step_ms")
-"""The median of what the tokenizer's log has: what ran beside some of its steps counts little."""
+"""The median over the tokenizer's log, so that outliers count little."""
 RUN = (
     Column("effective rank", "neither", "", "codebook/effective_rank"),
     Column("quantization error", "neither", "", "heldout/quantization_error"),
     STEP,
     Column("peak memory (GiB)", "low", "", "speed/peak_memory_gib"),
 )
-"""Of the last line of the tokenizer's metrics.jsonl, but for STEP."""
+"""From the tokenizer's log; all but STEP are those of its `result_line`."""
 
 
 @dataclass(frozen=True)

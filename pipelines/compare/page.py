@@ -58,7 +58,7 @@ def compare_words(lines: Sequence[RowResult]) -> str:
         beside = ""
         if own and own.mean(column) is not None and own not in best:
             beside = f"; {OWN} has {cell(own, column, best=False)}"
-        listed = f" (not set apart from it: {'; '.join(names[1:])})" if names[1:] else ""
+        listed = f" (not significantly different: {'; '.join(names[1:])})" if names[1:] else ""
         sentences.append(
             f"Best by {column} is {names[0]} with {cell(best[0], column, best=False)}{listed}{beside}."
         )

@@ -71,7 +71,7 @@ def run_all(config: CompareConfig, folders: Sequence[Path]) -> Iterator[bool]:
 
 
 def run_experiment(config: CompareConfig, experiment: Path, log: Path) -> bool:
-    """`simvq run` in a process of its own, whose output is the log: its memory is a row's alone."""
+    """Whether `simvq run` succeeded, in its own process, so that peak memory is one row's; `log` gets its output."""
     threads = max(torch.get_num_threads() // config.at_once, 1)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as output:

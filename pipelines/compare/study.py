@@ -28,7 +28,7 @@ CEILING = "continuous"
 
 
 def compare(config: CompareConfig) -> Path:
-    """Runs what is missing; writes compare.csv, compare.md, compare.png and compare.html; returns the second.
+    """Runs what is missing, writes compare.csv, .md, .png and .html, and returns the path of compare.md.
 
     Raises ValueError for a row that failed, after the others have ended.
     """

@@ -11,9 +11,9 @@ from pipelines.compare.lines import RowResult, of_size, tuned_keys
 from pipelines.compare.metrics import IMAGES, RUN, SPEECH, Measured
 
 OF_ONE_CODEBOOK = ("used", "perplexity")
-"""Columns that count the codes of several levels as one list, which no single codebook compares with."""
+"""Columns in which rows with several levels, counted as one list, do not compete."""
 SIGNIFICANT = 0.05
-"""Chances above set nothing apart."""
+"""A difference with a larger p-value does not count."""
 ABOUT = ("row", "codebook_size", "code_dim", "seed", "equal_bits", "levels", "extractor_sha256")
 """The first columns of the CSV file."""
 BETTER = {column.name: column.better for column in (*IMAGES, *SPEECH, *RUN)}
@@ -68,16 +68,13 @@ def legend(lines: Sequence[RowResult], extractor: str) -> str:
     spread = "Bold: the best of a column"
     if any(line.seeds > 1 for line in lines):
         spread += (
-            ", and the rows that the seeds do not set apart from it: paired differences over the seeds, t-test, Holm's "
-            "correction over the column, 5 %"
+            ", and the rows that do not differ from it significantly: paired t-test over the seeds, "
+            "Holm's correction over the column, 5 %"
         )
     if any(line.seeds == 1 for line in lines):
-        spread += (
-            ". Rows with one seed have no spread: how much of a difference to them is chance is "
-            "not known"
-        )
+        spread += ". Rows with one seed have no spread: differences to them may be chance"
     keys = ", ".join(tuned_keys(lines))
-    tuned = f" {keys}: what did best in short runs, all of which tuning.csv has." if keys else ""
+    tuned = f" {keys}: the best values of short runs, which tuning.csv lists." if keys else ""
     levels = ""
     if any(line.levels > 1 for line in lines):
         levels = (
@@ -99,8 +96,8 @@ def indistinguishable(lines: Sequence[RowResult], column: str) -> list[RowResult
     """The rows with the best mean, and those that a paired t-test over the seeds does not set apart from it.
 
     Left out are rows that do not carry log2 K bits, and, for columns of codebook use, rows with several codes per
-    position. Columns in which neither high nor low is better have no best row. A row that shares fewer than two seeds
-    with the best is not tested.
+    position. Columns in which neither high nor low is better, or fewer than two rows compete, have no best row. A
+    row that shares fewer than two seeds with the best is not tested.
     """
     better = BETTER.get(column, "neither")
     measured = [line for line in lines if line.equal_bits and line.mean(column) is not None]

@@ -27,13 +27,13 @@ from stage1_tokenizer.quantizers import QuantizerConfig
 WEIGHTS: dict[str, float] = {
     each.method: each.weight for each in get_args(QuantizerConfig) if hasattr(each, "weight")
 }
-"""The default of the key `weight` of each method that has one."""
+"""The default of `weight` for each method with this key."""
 DEFAULT_METHOD = "simvq"
-"""That of a quantizer without the key `method`."""
+"""The method of a quantizer without the key `method`."""
 LEARNING_RATE = "optim.lr"
-"""A key with a dot is one of the experiment's section tokenizer; without one it is the quantizer's."""
+"""A key with a dot belongs to the experiment's section tokenizer, any other key to the quantizer."""
 SIGNS = {"heldout/psnr": 1, "heldout/mel": -1}
-"""Of metrics.jsonl: what candidates are compared by, and whether more of it is better."""
+"""The metrics by which candidates are compared: 1 if higher is better, -1 if lower is."""
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ def best(group: Sequence[Tried]) -> Tried | None:
 
 
 def csv_text(groups: Sequence[Sequence[Tried]]) -> str:
-    """A line for every candidate, no score where its run failed; `edge` marks a choice that more or less might beat."""
+    """A line for every candidate, no score if its run failed; `edge` marks a choice at either end of the values."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     about = ("row", "codebook_size", "code_dim", "key", "value", "measure", "score", "chosen")

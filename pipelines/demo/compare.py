@@ -19,7 +19,7 @@ LabelledImages = list[tuple[Image.Image, str]]
 
 
 def images_compared(path: str | None, tokenizers: Mapping[str, ImageTokenizer]) -> LabelledImages:
-    """Of each tokenizer what it sees of an image and its reconstruction, with names, bits and PSNR."""
+    """An image as the first tokenizer sees it, and each reconstruction with name, PSNR and bits."""
     shown: LabelledImages = []
     for name, tokenizer in tokenizers.items():
         config = tokenizer.config

@@ -12,11 +12,11 @@ from torchvision.utils import make_grid
 from common.images import enlarged, to_pil, to_uint8
 
 SIDE = 256
-"""Least width of a single image, in pixels."""
+"""Width, in pixels, up to which a single image is enlarged by a whole factor."""
 GOLDEN = 0.618034
-"""Hues of successive codes lie so far apart on the colour circle, so that no two are alike."""
+"""Step between the hues of successive codes, which keeps all hues apart."""
 GREY = 0.5
-"""Where there is no code yet, in [-1, 1]."""
+"""Pixels without a code yet, in [-1, 1]."""
 
 
 def large(pixels: UInt8[Tensor, "c y x"]) -> Image.Image:

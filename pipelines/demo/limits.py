@@ -17,15 +17,15 @@ from stage1_tokenizer.images.data import LONGEST, upright, view
 from stage1_tokenizer.speech.data import read_audio
 
 MOST_BYTES = 10 * 2**20
-"""Of one upload."""
+"""Largest upload."""
 MOST_PIXELS = 2**25
-"""Of one image, as its header says: 5,792 x 5,792."""
+"""Largest image, by the size in its header: 5,792 x 5,792."""
 MOST_SECONDS = 20.0
-"""Of a clip that is uploaded or recorded, and of one that is sampled."""
+"""Longest clip, uploaded, recorded or sampled."""
 MOST_IMAGES = 16
-"""Sampled at once."""
+"""Most images sampled at once."""
 ANSWER_SECONDS = 60.0
-"""That drawing may take before it is stopped."""
+"""Time after which drawing is stopped."""
 
 
 def errors_shown(answer: Callable[..., Any]) -> Callable[..., Any]:

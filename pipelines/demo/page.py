@@ -48,7 +48,7 @@ def described(pipeline: Pipeline) -> str:
     spec = tokenizer.quantizer.spec
     sizes = " x ".join(f"{size:,}" for size in spec.sizes)
     condition = " and ".join(prior.config.parts) or "nothing"
-    return f"{sizes} codes; a prior of {millions:.1f} M parameters, which can be asked for {condition}."
+    return f"{sizes} codes; a prior of {millions:.1f} M parameters, conditioned on {condition}."
 
 
 def launch(page: gradio.Blocks, port: int | None) -> str:

@@ -175,11 +175,11 @@ def reconstruct_tab(answers: SpeechAnswers) -> None:
 
 def keep_tab(answers: SpeechAnswers) -> None:
     if answers.any_order:
-        gradio.Markdown("What lies between two times is drawn anew, with both sides in view.")
+        gradio.Markdown("The part between two times is drawn anew, to fit both sides.")
     else:
         gradio.Markdown(
-            "This prior draws from left to right: what follows the first time is drawn anew. To draw between two "
-            "clips, train a prior with `order: random`."
+            "This prior draws from left to right: all that follows the chosen time is drawn anew. To draw a part "
+            "in the middle, train a prior with `order: random`."
         )
     most = answers.longest
     with gradio.Row():

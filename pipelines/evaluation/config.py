@@ -63,7 +63,7 @@ class ScoreImagesConfig(ScoreConfig):
     protocols: bool = False
     """Score the same images again by other protocols: JPEG, rounding, resizing, counts, references."""
     paper: float | None = None
-    """With protocols: the distance that a paper prints, to be explained."""
+    """A distance from a paper, for protocols=true to explain."""
     batch_size: Count = 64
     """Images at a time."""
 
@@ -82,11 +82,11 @@ class ScoreSpeechConfig(ScoreConfig):
     data: SpeechDataConfig = field(default_factory=SpeechDataConfig)
     """The clips that the tokenizer and the prior were trained on."""
     voicing: Voicing = "pyin"
-    """The voicing detector: `pyin`, `none`, or `crepe`, a network with other thresholds than published V/UV F1 has."""
+    """The voicing detector: `pyin`, `none`, or `crepe`, whose thresholds differ from those of published V/UV F1."""
     slow_count: Count = 32
-    """Most clips of each set that V/UV F1, opinions and word errors are computed on, spread evenly over it."""
+    """V/UV F1, opinions and word errors use at most so many clips of each set, spread evenly over it."""
     whisper: str | None = None
-    """Folder or Hub name of a Whisper model in safetensors: word error rate, of speech in English."""
+    """Folder or Hub name of a Whisper model in safetensors, for the word error rate of English speech."""
     utmos: Path | None = None
     """TorchScript file that maps waveforms (b, t) at 16 kHz to UTMOS's opinions (b,); the published
     checkpoints are pickles, which are never opened here."""
@@ -128,7 +128,7 @@ class ClassifierTrainingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainImageClassifierConfig(ClassifierTrainingConfig):
-    """Trains a classifier of labelled images, whose features stand in for Inception's."""
+    """Trains a classifier of labelled images, whose features compare sets of them."""
 
     modality: Literal["images"] = "images"
     data: ImageDataConfig = field(default_factory=ImageDataConfig)

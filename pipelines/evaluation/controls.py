@@ -39,7 +39,7 @@ class CodeTables:
     """Codes of one position."""
 
     def independent(self, uniforms: Uniforms) -> list[Int[Tensor, " _"]]:
-        """Each code one of all training codes of its level, whatever its place."""
+        """Sequences of codes drawn from all training codes of their level."""
         positions = len(self.codes) // self.levels
 
         def choose(place: int, u: Uniforms) -> np.ndarray[Any, Any]:
@@ -48,7 +48,7 @@ class CodeTables:
         return self.sequences(uniforms, choose)
 
     def marginals(self, uniforms: Uniforms) -> list[Int[Tensor, " _"]]:
-        """Each code one of those that stand at its place of a training sequence."""
+        """Sequences of codes drawn from the training codes at their place."""
         longest_first = np.argsort(-self.lengths, kind="stable")
         sorted_lengths = self.lengths[longest_first]
 

@@ -22,7 +22,7 @@ NEIGHBOURHOOD = 3
 CHUNK = 1000
 """Items whose distances from all others are held at once."""
 MOST_ITEMS = 10_000
-"""Items of a side that KID, precision and recall, quadratic in them, are computed from."""
+"""Most items of a side for KID, CMMD, KAD, precision and recall, which are quadratic in them."""
 SPLITS, SMALLEST_SPLIT = 10, 100
 """Inception score: ten parts, or one where they would be smaller."""
 DINO = "dinov2-vit-l-14"
@@ -83,7 +83,7 @@ def distance_to_file(
 def kernel_distance(
     items: Features, real: Reference, extractor: Extractor, seed: int
 ) -> Metric | Unavailable:
-    """KID (arXiv 1801.01401): unbiased, hence at times a little below 0; of all items, not of subsets of them."""
+    """KID (arXiv 1801.01401): unbiased, so it may be below 0; one estimate from at most MOST_ITEMS items of a side."""
     x, y, about = chosen_sides(items, real, extractor, seed)
     value, error = unbiased_mmd(x.double(), y.double(), cubic)
     return metric(value=value, spread=NORMAL_95 * error, note=JACKKNIFE, **about)

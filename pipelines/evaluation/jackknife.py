@@ -18,7 +18,7 @@ STUDENT_95 = 2.262
 
 @dataclass(frozen=True)
 class Moments:
-    """Sums over items, from which follow mean and covariance, and those without some of the items."""
+    """Count and sums over a set of items: they give mean and covariance, and can be added and subtracted."""
 
     count: int
     total: Float[np.ndarray, " f"]

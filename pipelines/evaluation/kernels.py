@@ -67,5 +67,5 @@ def sums(x: Float[Tensor, "n f"], y: Float[Tensor, "m f"], kernel: Kernel) -> Fl
 
 
 def median_distance(x: Float[Tensor, "n f"]) -> float:
-    """The median of the distances of all pairs, of two equal ones the lower."""
+    """The median distance over all pairs; of two middle values, the lower."""
     return float(torch.pdist(x).median())

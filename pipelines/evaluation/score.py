@@ -63,11 +63,11 @@ def score(
     findings: Sequence[str] = (),
     further: Mapping[str, Metrics] | None = None,
 ) -> Path:
-    """Writes score.json and report.html; returns the path of the latter.
+    """Writes score.json and report.html; returns the path of report.html.
 
-    `findings` are lines that stand first in the report; without a test split one more is told. `further` are
-    metrics from elsewhere, by the sets that they are of. Raises ValueError for samples of another
-    tokenizer, or where there is nothing to extract features with.
+    `findings` are lines for the top of the report; without a test split, one about that is added. `further` are
+    metrics from elsewhere, by set. Raises ValueError for samples that are missing, damaged or of another tokenizer
+    or prior, and where no network can extract features.
     """
     sampling = read_sampling(config) if config.samples else None
     reconstructor = Reconstructor(load_tokenizer(config).to(processes().device))
@@ -158,7 +158,7 @@ def finished(config: ScoreImagesConfig | ScoreSpeechConfig) -> Path | None:
 
 
 def inputs(config: ScoreImagesConfig | ScoreSpeechConfig) -> dict[str, str | None]:
-    """The SHA-256 of all files that the scores depend on, but for the data set; None of those that are not there."""
+    """The SHA-256 of the files whose change makes scores outdated, except the data; None for a missing file."""
     weights = "model.safetensors"
     files = {"tokenizer": config.tokenizer / weights}
     if config.classifier:

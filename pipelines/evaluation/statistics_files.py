@@ -1,7 +1,7 @@
-"""Means and covariances of features as files: what other projects publish as reference statistics, read and written.
+"""Reads and writes means and covariances of features, which other projects publish as reference statistics.
 
-Read is every .npz with `mu` and `sigma`: ADM's reference batches (guided-diffusion's evaluator), clean-fid's and
-pytorch-fid's. A file written here has both, and the name and hash of the network that made the features.
+Any .npz with `mu` and `sigma` can be read: ADM's reference batches (guided-diffusion's evaluator), clean-fid's and
+pytorch-fid's. A file written here also has the number of items, and the name and hash of the feature network.
 """
 
 from dataclasses import dataclass

@@ -79,7 +79,7 @@ def example_figures(run_dir: Path) -> list[Figure | AudioPlayers]:
     for path in sorted((run_dir / "examples").glob("*.png"))[-1:]:
         after = f"by the averaged weights, {path.stem}"
         if sounds := sorted(path.with_suffix("").glob("*.wav")):
-            caption = f"Clips, and after encode and decode {after}."
+            caption = f"Each clip, and its reconstruction {after}."
             clips = {wav.stem.replace("-", " "): wav.read_bytes() for wav in sounds}
             figures.append(AudioPlayers("Held-out clips", caption, clips))
         title = "Spectrograms of held-out clips" if sounds else "Held-out items"

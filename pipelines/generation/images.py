@@ -80,11 +80,11 @@ class ImageGenerationPipeline(GenerationPipeline[ImageTokenizer]):
         known: Int[Tensor, "b h w *levels"] | None = None,
         mask: Bool[Tensor, "*b h w"] | None = None,
     ) -> GenerationOutput:
-        """Samples one image per label, a name or a number, or without labels one per seed, from no condition.
+        """Samples one image per label, a name or a number; a single label, or None for no condition, serves all seeds.
 
         The same label and seed give the same image in any batch. Seeds are 0, 1, 2, ... unless given. Where `mask`,
-        one for each image or one for all, is True, the image keeps its `known` codes, and the others are sampled with
-        those in view. Raises ValueError for a mask that this prior can't complete (see docs/completion.md).
+        one for each image or one for all, is True, the image keeps its `known` codes, and its other codes are sampled
+        given these. Raises ValueError for a mask that this prior can't complete (see docs/completion.md).
         """
         options = SamplingOptions(
             guidance=guidance,

@@ -67,14 +67,14 @@ def listed(given: Any) -> list[Any]:
 
 
 def whole(value: Any, words: str) -> int:
-    """The value as an int. Raises ValueError, with `words`, for what is no whole number, as True is none."""
+    """The value as an int. Raises ValueError(words) for a bool and for what is no whole number."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise ValueError(words)
     return index(value)
 
 
 def number_of(given: Named, names: Sequence[str], kind: str) -> int:
-    """One number; digits that are no name are one, too, unless all names are digits."""
+    """The number of a label or speaker. Digits that are no name count as a number, unless all names are digits."""
     if not isinstance(given, str):
         return whole(given, f"{kind} {given!r} must be a name or a whole number")
     if given not in names and given.isdecimal() and not all(map(str.isdecimal, names)):
@@ -97,5 +97,5 @@ def place_of(name: str, names: Sequence[str], kind: str) -> int:
 
 
 def in_turn(values: Sequence[Value] | None, turns: Iterable[int]) -> list[Value] | None:
-    """The value of each turn, from the first again after the last; None where there are none."""
+    """The value for each turn, starting over after the last; None if there are no values."""
     return [values[turn % len(values)] for turn in turns] if values else None

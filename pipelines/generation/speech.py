@@ -87,11 +87,11 @@ class SpeechGenerationPipeline(GenerationPipeline[SpeechTokenizer]):
     ) -> SpeechOutput:
         """Samples one waveform per label, speaker, text, prompt or `known`, or else one per seed.
 
-        Labels and speakers are names or numbers, and a prior that learned both takes both, or neither. A prompt is a
-        waveform at the tokenizer's rate: the codes of its whole hops begin the sample.
-        The same condition and seed give the same codes in any batch. Seeds are 0, 1, 2, ... unless given.
-        A sample has as many codes as its mask, and keeps the `known` ones where that is True; the others are sampled
-        with those in view. Raises ValueError for a mask that this prior can't complete (see docs/completion.md).
+        Labels and speakers are names or numbers, and a prior that learned both takes both, or neither. A single label,
+        speaker or text serves all samples. A prompt is a waveform at the tokenizer's rate: the codes of its whole hops
+        begin the sample. The same condition and seed give the same codes in any batch. Seeds are 0, 1, 2, ... unless
+        given. A sample has as many positions as its mask and keeps its `known` codes where this is True; the others are
+        sampled given these. Raises ValueError for a mask that this prior can't complete (see docs/completion.md).
         """
         options = SamplingOptions(
             guidance=guidance,

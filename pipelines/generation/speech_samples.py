@@ -36,7 +36,7 @@ class SpeechSamples:
             self.prompts = self.read_prompts(config.prompts, high // prior.levels)
 
     def read_prompts(self, folder: Path, positions: int) -> Prompts:
-        """The prompts, each of which leaves room for one of so many positions at least."""
+        """The prompts. Raises ValueError for one with no room to continue it within `positions`."""
         config, tokenizer = self.config, self.pipeline.tokenizer.config
         return read_prompts(
             folder,

@@ -22,9 +22,9 @@ LOOKED_AT = 100
 LABELS = ("label", "labels", "class", "digit", "category", "target", "fine_label")
 SPEAKERS = ("speaker", "speaker_id", "speaker_name")
 TEXTS = ("text", "sentence", "transcript", "transcription", "normalized_text")
-"""Names of columns, the first that is there is taken."""
+"""Names of columns; the first one found is used."""
 MOST_LABELS = 1000
-"""More values than this, or than a quarter of the items, are no labels."""
+"""Columns with more values than this, or than a quarter of the items, hold no labels or speakers."""
 SHARE, FEWEST = 0.1, 16
 """The share held out where a split is missing; larger if it would be under FEWEST items, but a third at most."""
 

@@ -52,7 +52,7 @@ def images(facts: ImageFacts, minutes: float) -> str:
         size=size,
         why=why,
         channels=channels,
-        colours="those looked at are grey" if facts.grey else "colour; what is grey is made so",
+        colours="all looked at are grey" if facts.grey else "colour; grey ones are converted",
         width=128 if device == "cuda" else 32,
         device=device,
         multipliers=[1, 2, 4, 4, 4][: levels + 1],

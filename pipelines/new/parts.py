@@ -14,7 +14,7 @@ POSITIONS = 64
 HEAD = """# Written by `simvq new $place`. Start it with: simvq run THIS_FILE
 run_dir: runs/$name
 modality: $modality
-allow_failed: true # a training that comes to nothing is told of in the summary, and samples and a report follow
+allow_failed: true # after a training of no use, the summary says so, and samples and a report still follow
 data:
   source: $source
   subset: $subset
@@ -31,8 +31,8 @@ TRAINING = """  batch_size: $batch_size
 PRIOR = """
 prior:
   size: $size # $positions codes to train on
-  dropout: 0.2 # against learning them by heart; what does best on held-out items is kept
-$condition  steps: $$prior_steps # about a quarter of the time, or as often as the data bear
+  dropout: 0.2 # against overfitting; the weights that do best on held-out items are kept
+$condition  steps: $$prior_steps # about a quarter of the time, or less for a small data set
   optimizer: muon # fewer bits per item than AdamW in the same time
   optim: {lr: 8.0e-3, warmup_steps: $$prior_warmup, weight_decay: 0.1}
   save_every: $$prior_save
@@ -41,7 +41,7 @@ LAST = """
 samples:
   count: $count
   batch_size: 64
-  guidance: $guidance # more than 1 is nearer to what is asked for, with less variety
+  guidance: $guidance # above 1, samples fit their condition better but vary less
 $more
 score:
   reference_count: $references # training items that samples are compared with; null for all
@@ -132,7 +132,7 @@ def per_code(positions: float) -> str:
     return (
         f"{POSITIONS} or more positions for each code"
         if each >= POSITIONS
-        else "the fewest, as there are few data"
+        else "the smallest size, as there are few data"
     )
 
 

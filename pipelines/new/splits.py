@@ -33,7 +33,7 @@ class Opened(NamedTuple):
     subset: str | None
     """Its data.subset."""
     splits: dict[str, str]
-    """Those that there are, by what they are for."""
+    """The name or file pattern of each split found: train, validation, test."""
     items: Dataset
     """The training items."""
     left_out: int = 0

@@ -22,7 +22,7 @@ from stage2_prior.train_config import TrainPriorConfig
 SHARES = {"tokenizer": 0.6, "prior": 0.25}
 """Of the minutes; the rest is for the classifier, encoding, sampling and scoring."""
 EPOCHS = 40
-"""No training is longer than so many times the data set, unless that is less than 100 steps."""
+"""Most epochs of a training, but 100 steps are always allowed."""
 MEASURED = 3
 """Steps that are timed, after one that is not."""
 PART = 8

@@ -89,7 +89,7 @@ class ImageDataset(ItemDataset):
 
 
 def upright(image: Image.Image, channels: int) -> Image.Image:
-    """The image as its camera was held, grey for one channel and else in colour, on white where it is transparent.
+    """The image turned upright by its EXIF, in grey for one channel and else in colour, over white where transparent.
 
     Raises ValueError as `in_bytes` does.
     """

@@ -25,13 +25,13 @@ class ImageLossConfig(AdversarialLossConfig):
     adversarial_weight: NonNegative = 0.1
     """Weight of the adversarial loss; 0 turns the discriminator off."""
     discriminator_width: Count = 64
-    """Channels of its first layer; the further ones have up to eight times as many."""
+    """Channels of the discriminator's first layer; further layers have up to eight times as many."""
     discriminator_layers: Count = 3
-    """Strided convolutions; it classifies patches, so small images need fewer."""
+    """Strided convolutions of the discriminator; it classifies patches, so small images need fewer."""
 
 
 PERCEPTUAL_SIDE = 16
-"""Of the smallest images that LPIPS takes: VGG16 halves it four times."""
+"""Side of the smallest images that LPIPS takes: VGG16 halves it four times."""
 
 
 def perceptual_distance() -> nn.Module:

@@ -156,7 +156,7 @@ class ImageTokenizer(Tokenizer):
 
     @torch.no_grad()
     def reconstruct(self, images: Float[Tensor, "b c y x"]) -> Float[Tensor, "b c y x"]:
-        """The images after encode and decode; without a quantizer that has codes, after the networks."""
+        """The images after encode and decode; if the quantizer has no codes, after encoder and decoder alone."""
         with self.exactly() if self.quantizer.spec.has_codes else self.in_float32():
             latents = self.latents(images.to(self.dtype))
         return self.rebuild(latents)

@@ -33,25 +33,26 @@ class AffineConfig:
     weight: NonNegative = 1.0
     """Weight of codebook and commitment loss in the total loss (5 to 50 in the authors' code)."""
     affine_rate: NonNegative = 2.0
-    """How many times faster than its parameters the shared scale and shift change; 0 has neither."""
+    """Factor from the trained parameters to the shared scale and shift, which 0 turns off."""
     nu: NonNegative = 0.0
-    """The part of the decoder's gradient that also moves the chosen codes (0.2 to 2 in the paper)."""
+    """Factor on the decoder's gradient to the chosen codes (0.2 to 2 in the paper); 0 stops it."""
     inner_steps: Whole = 0
     """Steps of gradient descent on the codebook loss alone, after each step of the model."""
     inner_rate: NonNegative = 50.0
-    """Learning rate of these steps."""
+    """Learning rate of the inner steps."""
     replace_after: Whole = 20
-    """A code that no vector chose in so many steps becomes one of the batch; 0 keeps it."""
+    """A code unused for this many steps becomes a vector of the batch; 0 never replaces one."""
     start: Literal["normal", "data", "k-means"] = "k-means"
-    """Initial codebook: N(0, 1), vectors of the first batch, or their centres."""
+    """Initial codebook: N(0, 1), vectors of the first batch, or their k-means centres."""
 
 
 class Affine(Quantizer):
-    """Vectors to the nearest of K codes (1 + rate a) c + rate b, of which a, b and each c are trained.
+    """Vectors to the nearest of K codes c_mean + c_std * c_k, where c_mean and c_std are shared by all codes.
 
-    The inner steps come after the model's step, not before, with its assignments; they have no momentum,
-    and end at the mean of a code's vectors instead of beyond it. `k-means` is Lloyd's algorithm from
-    random vectors, not k-means++. What replaces a code is a vector of the batch without noise.
+    Trained are c_k (`table`), `scale` and `shift`: c_std is 1 + rate * scale, c_mean is rate * shift. Unlike in the
+    paper, the inner steps follow the model's step and use its assignments; they have no momentum, and never overshoot
+    the mean of a code's vectors. `k-means` is Lloyd's algorithm from random vectors, not k-means++. A code is
+    replaced by a vector of the batch without noise.
     """
 
     config_class = AffineConfig

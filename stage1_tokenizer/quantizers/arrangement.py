@@ -1,4 +1,4 @@
-"""Latents in the arrangements that people hold them in, to vectors and back."""
+"""Latents of any layout, with or without a mask, to lists of vectors and back."""
 
 import math
 from typing import NamedTuple

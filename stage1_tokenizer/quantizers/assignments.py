@@ -12,7 +12,7 @@ NO_BATCH = (
     "after_step has no batch to learn from: call accumulate(out.inputs, out.input_codes) first"
 )
 SEED = 1
-"""Of the random choices of resets, which are a function of the step alone: alike on all processes."""
+"""Seed of the random choices in resets, which depend on the step alone and so are alike on all processes."""
 
 
 class Assignments:
@@ -123,7 +123,7 @@ class StepCounter(nn.Module):
 
     @property
     def value(self) -> int:
-        """The number; read at its first use, for a wrapper may send the state to other processes before."""
+        """The number as an int, read at its first use: a wrapper may first replace it by another process's."""
         if self._value is None:
             self._value = int(self.steps)
         return self._value

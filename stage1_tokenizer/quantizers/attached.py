@@ -1,4 +1,4 @@
-"""A quantizer that takes part in somebody else's training loop: its own calls and the optimizer's steps drive it."""
+"""Lets a quantizer update itself in any training loop, driven by its forward calls and the optimizer's steps."""
 
 from typing import Any
 
@@ -63,9 +63,9 @@ class Attachment:
 
 @torch.no_grad()
 def begin(quantizer: Any, latents: torch.Tensor) -> bool:
-    """Initialises the codes by a batch, unless the first process has loaded some; alike on all processes.
+    """Initialises the codes from a batch, unless the first process has loaded some; alike on all processes.
 
-    Returns whether it did: not where a process has no finite vector.
+    Returns False, and does nothing, if codes must be initialised and a process has no finite vector.
     """
     if broadcast_from_first(torch.tensor(int(quantizer.loaded), device=latents.device)):
         quantizer.start_from_table()

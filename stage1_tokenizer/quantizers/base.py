@@ -153,8 +153,8 @@ class Quantizer(nn.Module):
 
     @property
     def codebook(self) -> Float[Tensor, "k d"]:
-        """The vectors that codes stand for, in float32, of a residual quantizer its first level's: `table`,
-        unless overridden."""
+        """The vectors that codes stand for, in float32: `table`, unless overridden. A residual quantizer gives its
+        first level's."""
         return self.table.float()
 
     def forward(self, latents: Float[Tensor, "b n d"]) -> Quantized:
@@ -163,7 +163,7 @@ class Quantizer(nn.Module):
             return self.quantize(latents.float())
 
     def quantize(self, latents: Float[Tensor, "b n d"]) -> Quantized:
-        """What `forward` gives of latents in float32, unless overridden."""
+        """Codes, quantized latents and losses; may be overridden as a whole."""
         codes = self.encode(latents)
         chosen = self.lookup(codes)
         losses, estimated = self.losses(latents, chosen), self.estimated(latents, chosen)
@@ -183,7 +183,7 @@ class Quantizer(nn.Module):
 
     @torch.no_grad()
     def encode(self, latents: Float[Tensor, "*b d"]) -> Int[Tensor, "..."]:
-        """Codes alone, of any number of vectors, without gradient: what `choose` gives of latents in float32.
+        """The codes of any number of vectors, without gradient, as `choose` finds them in float32.
 
         Raises ValueError for latents of another dimension than `code_dim`.
         """

@@ -22,9 +22,9 @@ def random_codebook(size: int, dim: int, init: str = "normal") -> Float[Tensor, 
 def sample_vectors(
     vectors: Float[Tensor, "n d"], count: int, generator: torch.Generator | None = None
 ) -> Float[Tensor, "k d"]:
-    """`count` of the vectors at random; where they are fewer, each several times, a little apart.
+    """`count` of the vectors at random. If there are fewer, they repeat, with noise of a hundredth of their spread.
 
-    The distance is a hundredth of the vectors' spread. Without a generator the choice is always the same.
+    Without a generator the choice is always the same.
     """
     generator = generator or generator_at(SEED, 0)
     order = torch.randperm(len(vectors), generator=generator)

@@ -41,13 +41,13 @@ class CVQConfig:
     estimator: Estimator = "straight-through"
     """`rotation` is the rotation trick (arXiv 2410.06424)."""
     anchor: Literal["closest", "random", "probrandom"] = "closest"
-    """The vector to which an unused code moves: the nearest to it; any; or any, the near ones more often,
-    by the softmax of the negative squared distance."""
+    """The vector that an unused code moves to: the nearest; a random one; or a random one with probability
+    softmax(-squared distance)."""
     decay: Share = 0.99
-    """What of each code's running usage stays in each step, gamma."""
+    """Decay of each code's running usage in each step, gamma."""
     contrastive_weight: NonNegative = 0.0
-    """Weight of the contrastive loss, which the authors' code leaves off, and has at 1 where it is on. It needs the
-    distances of all N x K pairs, computed and sorted a chunk at a time."""
+    """Weight of the contrastive loss (authors' code: 0 by default, 1 if on). It needs the distances of all N x K pairs,
+    computed and sorted a chunk at a time."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.decay < 1:
@@ -57,11 +57,10 @@ class CVQConfig:
 
 
 class CVQ(Quantizer):
-    """Plain VQ, in which after each step a code moves to its anchor the more the less it is used.
+    """Vectors to the nearest of K trained codes; after each step, little-used ones move to anchors (CVQ-VAE).
 
-    Distances are Euclidean. `random` and `probrandom` sample this step's vectors alone, `probrandom`
-    from at most 1024. The contrastive loss is that of each process's own vectors. Codes move after the
-    optimizer, not before.
+    Distances are Euclidean. `random` and `probrandom` sample this step's vectors only, `probrandom` from at most
+    1024. The contrastive loss uses each process's own vectors. Codes move after the optimizer's step, not before.
     """
 
     config_class = CVQConfig

@@ -1,8 +1,7 @@
-"""EMA: codes that are moving averages of the vectors that choose them (arXiv 1711.00937).
+"""EMA: codes that are moving averages of the vectors that choose them (VQ-VAE, arXiv 1711.00937).
 
-The averages of counts and sums are those of that paper's appendix on moving averages. With `reset`,
-codes that are hardly chosen come back as vectors of the batch, in Jukebox's way (arXiv 2005.00341) or in
-that of RQ-VAE (arXiv 2203.01941).
+With `reset`, rarely chosen codes become vectors of the batch, as in Jukebox (arXiv 2005.00341) or RQ-VAE
+(arXiv 2203.01941).
 """
 
 from dataclasses import dataclass
@@ -55,11 +54,12 @@ class EMAConfig:
 
 
 class EMA(Quantizer):
-    """Vectors to the nearest of K averages; no gradient trains them.
+    """Vectors to the nearest of K codes, each the moving average of its vectors; no gradient trains them.
 
-    The averaged counts begin at 1 and not at 0, which spares a division by almost nothing. Jukebox's
-    threshold is a count of 1, and RQ-VAE's too; here it grows with the batch. With a reset counts have no
-    Laplace smoothing, as in Jukebox. `state` sets a count to the threshold, as RQ-VAE does.
+    As in appendix A.1 of VQ-VAE, a code (`table`) is m_k / N_k, moving averages of the sum (`sums`) and number
+    (`counts`) of its vectors. Counts begin at 1, not 0, to avoid dividing by almost zero. In Jukebox and RQ-VAE a code
+    is rare below a count of 1; here the threshold grows with the batch. With a reset counts have no Laplace smoothing,
+    as in Jukebox. `state` sets a count to the threshold, as RQ-VAE does.
 
         >>> quantizer = EMA(codebook_size=64, code_dim=8, reset="state")
         >>> latents, codes, loss = quantizer(torch.randn(2, 5, 8))

@@ -32,7 +32,10 @@ class FCConfig:
 
 
 class FC(Quantizer):
-    """Vectors to the trained code with the greatest cosine; what comes out has norm 1."""
+    """Vectors to the trained code with the greatest cosine, argmin_k |z / |z| - c_k / |c_k|| as in ViT-VQGAN.
+
+    Quantized latents have norm 1.
+    """
 
     config_class = FCConfig
     config: FCConfig

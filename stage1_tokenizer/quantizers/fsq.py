@@ -29,8 +29,8 @@ class FSQConfig:
 
     method: Literal["fsq"] = "fsq"
     levels: tuple[Count, ...] = (8, 5, 5, 5)
-    """Levels of each channel, at least 3 (of 2, zero would lie far within the upper). The number of codes is
-    their product. The paper has 8,6,5 for 2^8, 8,5,5,5 for 2^10, 7,5,5,5,5 for 2^12, 8,8,8,6,5 for 2^14 and
+    """Levels of each channel, at least 3 (with 2, a zero latent would lie deep inside the upper level). The number of
+    codes is their product. The paper has 8,6,5 for 2^8, 8,5,5,5 for 2^10, 7,5,5,5,5 for 2^12, 8,8,8,6,5 for 2^14 and
     8,8,8,5,5,5 for 2^16."""
     gain: Positive = 1.0
     """What latents are multiplied by before the tanh: 1 is FSQ, 0.8 iFSQ."""
@@ -53,10 +53,10 @@ class FSQConfig:
 
 
 class FSQ(Quantizer):
-    """Vectors to the nearest point of a fixed grid in [-1, 1]^d, after a tanh.
+    """Vectors to the nearest point of a fixed grid in [-1, 1]^d: round(f(z)) / floor(l / 2) for a channel of l levels.
 
-    If a channel has an even number of levels, a shift puts zero on one of them. The shift is computed with atanh,
-    where the authors' notebook has tan. Their tanh stops just short of the end levels; here it goes just beyond.
+    f is a scaled tanh (`_bounded`), shifted for even l so that zero is a level. The shift is computed with atanh
+    (tan in the authors' notebook). Their tanh stops just short of the end levels; here it goes just beyond.
 
         >>> quantizer = FSQ(levels=(8, 5, 5))
         >>> latents, codes, loss = quantizer(torch.randn(2, 5, 3))

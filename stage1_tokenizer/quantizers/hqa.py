@@ -39,19 +39,18 @@ class HQAConfig:
     uniform_weight: NonNegative = 1e-3
     """Weight of the divergence of a vector's code probabilities from uniform ones."""
     beta: NonNegative = 1e-3
-    """Weight of the commitment loss, the expected squared distance to the code, which moves both."""
+    """Weight of the commitment loss, the expected squared distance to the code, which trains encoder and codes."""
     values: Count = 192
-    """Values of the data that one position stands for, by which both are divided: 3 x 8 x 8 in colour at a
-    factor of 8."""
+    """Data values per position, by which both losses are divided: 3 x 8 x 8 for colour images at a factor of 8."""
     annealing_steps: Count = 10_000
-    """Steps in which the mixture's temperature falls linearly from 0.667 to 0.001: all, in the paper."""
+    """Steps in which the mixture's temperature falls linearly from 0.667 to 0.001 (all steps, in the paper)."""
 
 
 class HQA(Quantizer):
-    """One layer of the hierarchy: vectors to mixtures of codes sampled by distance; in eval mode, the nearest.
+    """One layer of HQA: vectors to mixtures of codes sampled with p(k | z) proportional to exp(-|z - c_k|^2).
 
-    As in the paper: probabilities, mixture, annealing, both losses and resets. Not in the paper: the layer is
-    used alone, not in a stack of autoencoders that halve the grid, and the optimizer is the tokenizer's.
+    In eval mode the nearest code is chosen. Unlike in the paper, the layer is used alone, not in a stack of
+    autoencoders that halve the grid, and the optimizer is the tokenizer's.
     """
 
     config_class = HQAConfig
@@ -80,10 +79,7 @@ class HQA(Quantizer):
         return HOTTEST + (COLDEST - HOTTEST) * done
 
     def quantize(self, latents: Float[Tensor, "b n d"]) -> Quantized:
-        """Codes, mixtures (in eval mode the codes' vectors) and losses.
-
-        Probabilities are a softmax of negative squared distances; `commitment` is the expected squared distance.
-        """
+        """Codes, mixtures (in eval mode the codes' vectors) and losses: KL(p || uniform), expected squared distance."""
         config = self.config
         codes, flat = self.encode(latents), latents.flatten(0, 1)
         soft = soft_assignment(flat, self.codebook, flat.new_ones(()), self.temperature)

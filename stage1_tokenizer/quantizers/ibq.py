@@ -41,7 +41,8 @@ class IBQConfig:
 class IBQ(Quantizer):
     """Vectors to the code with the largest dot product; the gradient goes through all codes' probabilities.
 
-    The entropy term's batch is that of all processes.
+    `by_index` is IBQ's estimator; the loss `double` trains all codes through it. The entropy term's batch is that of
+    all processes.
     """
 
     config_class = IBQConfig

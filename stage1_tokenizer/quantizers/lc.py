@@ -33,13 +33,12 @@ class LCConfig:
     feature_dim: Count | None = None
     """Dimension of a feature of the file, m (768 in the paper); without a file it is d."""
     rescale: bool = True
-    """Initialize the projector from the mean and scale of the first batch, where the features are a file's;
-    False is the paper's initialization."""
+    """Initialize the projector from the mean and scale of the first batch, if the features are from a file; False is
+    the paper's initialization."""
     beta: NonNegative = 3.0
-    """Weight of the commitment loss relative to the codebook loss (1 to 0.33 in the authors' code)."""
+    """Weight of the commitment loss relative to the codebook loss; the authors' code has 1 and 0.33."""
     weight: NonNegative = 0.033
-    """Weight of codebook and commitment loss in the total loss: 0.1 times 0.33, so that the commitment loss
-    has 0.1."""
+    """Weight of codebook and commitment loss in the total loss; by default 0.1 for commitment, 0.033 for codebook."""
     estimator: Estimator = "straight-through"
     """`rotation` is the rotation trick (arXiv 2410.06424)."""
 
@@ -52,9 +51,9 @@ class LCConfig:
 
 
 class LC(Quantizer):
-    """Vectors to the nearest of K projected features, and back; the projector alone learns.
+    """Vectors to the nearest of K codes P(f_k), and back: features f_k are frozen, the linear projector P learns.
 
-    Where no file is given the features are centres of latents and the projector begins as the identity.
+    The f_k are `basis`, P is `projection`; without a file P begins as the identity.
     """
 
     config_class = LCConfig
@@ -94,7 +93,7 @@ class LC(Quantizer):
 
 
 def read_features(path: Path, shape: torch.Size) -> Tensor:
-    """The tensor "features" of a safetensors file. Raises ValueError for another file, and another shape than `shape`."""
+    """The tensor "features" of a safetensors file. Raises ValueError for another file or another shape."""
     if not path.is_file():
         raise ValueError(
             f"{path} is not a file: set model.quantizer.features to a safetensors file"

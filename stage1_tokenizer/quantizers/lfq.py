@@ -29,19 +29,19 @@ class LFQConfig:
     codebook_size: Count = 1024
     """Number of codes, K, a power of two."""
     spherical: bool = False
-    """Whether latents are brought to the unit sphere, and the corners too, which is BSQ: the error of a latent is
-    bounded then. Its authors have group_bits=9, temperature=1, beta=0."""
+    """Whether latents and corners are scaled to the unit sphere (BSQ), which bounds the quantization error. BSQ's
+    authors have group_bits=9, temperature=1, beta=0."""
     weight: NonNegative = 1.0
     """Weight of all terms in the total loss."""
     beta: NonNegative = 0.25
-    """Weight of the commitment loss, from the corners (Open-MAGVIT2)."""
+    """Weight of the commitment loss, between latents and their corners (Open-MAGVIT2)."""
     entropy_weight: NonNegative = 0.1
     """Weight of the entropy term, which makes entropy low per vector and high over the batch."""
     temperature: Positive = 0.01
     """Temperature of the code probabilities in the entropy term."""
     group_bits: Annotated[int, Within(1, 20)] = 18
-    """Bits whose joint distribution the batch's entropy takes into account. Where there are more, they are
-    split into groups, and the sum of the groups' entropies is an upper bound of the batch's."""
+    """Most bits whose joint distribution is used for the batch's entropy. More bits are split into groups, and the
+    sum of the groups' entropies is an upper bound of the batch's."""
 
     def __post_init__(self) -> None:
         size = self.codebook_size
@@ -58,12 +58,11 @@ class LFQConfig:
 
 
 class LFQ(Quantizer):
-    """Vectors to the corner of {-1, 1}^d, or of {-1, 1}^d / sqrt(d) on the sphere, in their orthant; zero counts as negative.
+    """Vectors to the corner of {-1, 1}^d with their signs (divided by sqrt(d) if spherical); zero counts as negative.
 
-    The bits of a code are the channels, the first most significant.
-
-    The entropy term is the paper's, in a form that holds no N x K probabilities. It may be negative, and so
-    may the loss. The batch is that of all processes; there is no decay of its weight.
+    The bits of a code are the channels, the first most significant. `entropy_term` is MAGVIT-v2's E[H(p)] - H(E[p]),
+    in a form that holds no N x K probabilities. It may be negative, and so may the loss. Its batch is that of all
+    processes, and its weight stays constant.
 
         >>> quantizer = LFQ(codebook_size=256)
         >>> latents, codes, loss = quantizer(torch.randn(2, 5, 8))

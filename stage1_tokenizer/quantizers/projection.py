@@ -43,7 +43,7 @@ def project(projection: nn.Module, vectors: Float[Tensor, "*k m"]) -> Float[Tens
 
 
 def in_float32(module: nn.Module, *inputs: Tensor) -> Tensor:
-    """What a module makes of the inputs; in float32, whatever the autocast and the type of weights and inputs."""
+    """The output of a module, computed in float32 whatever the autocast and the types of weights and inputs."""
     with torch.autocast(inputs[0].device.type, enabled=False), float32_products():
         weights = {name: value.float() for name, value in module.named_parameters()}
         return functional_call(module, weights, tuple(each.float() for each in inputs))
@@ -55,9 +55,10 @@ FLAT = 1e-4
 
 @torch.no_grad()
 def match_moments(projection: nn.Module, basis: Tensor, vectors: Float[Tensor, "n d"]) -> None:
-    """Scales the map's last layer, and sets its bias, so that the projected basis has mean and spread of
-    `vectors`. Without a bias only the scale is set; without a map the basis itself is changed. Vectors without a
-    spread, such as a single one, leave the scale as it is.
+    """Scales the map's last layer, and sets its bias, so that the codebook has the mean and spread of `vectors`.
+
+    Without a bias only the scale is set; without a map the basis itself is changed. Vectors with almost no spread,
+    such as a single one, leave the scale as it is.
     """
     last = projection[-1] if isinstance(projection, nn.Sequential) else projection
     codebook = project(projection, basis)

@@ -32,7 +32,7 @@ class ResidualSimVQConfig:
     weight: NonNegative = 1.0
     """Weight of codebook and commitment loss, the means over levels, in the total loss."""
     rescale: bool = True
-    """Initialize each level's W and b from the mean and scale of what is left before it of the first batch."""
+    """Initialize each level's W and b from the mean and scale of the level's input in the first batch."""
 
 
 class ResidualSimVQ(LevelQuantizers):

@@ -1,4 +1,4 @@
-"""RQ-VAE: each code stands for what those before it leave of the vector (arXiv 2203.01941, section 3.1)."""
+"""RQ-VAE: each code quantizes the residual that the codes before it leave (arXiv 2203.01941, section 3.1)."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -41,10 +41,10 @@ class RQConfig:
 
 
 class RQ(LevelQuantizers):
-    """Vectors to one code per level, the nearest to what is left; no gradient trains the codebooks.
+    """Vectors to one code per level, the nearest to the residual; no gradient trains the codebooks.
 
-    Different from the paper: a shared codebook takes what all levels chose as one step of its averages, not
-    as one step for each; and it begins as vectors and what is left of them in the first batch.
+    Different from the paper: a shared codebook updates its averages once per step with the residuals of all levels,
+    not once per level; and it begins as vectors of the first batch and their residuals.
 
         >>> quantizer = RQ(codebook_size=64, code_dim=8, levels=3)
         >>> latents, codes, loss = quantizer(torch.randn(2, 5, 8))

@@ -31,11 +31,11 @@ class SCVAEConfig:
     sparsity: NonNegative = 0.1
     """The lambda of |z - D s|^2 / 2 + lambda |s|_1: a larger one leaves fewer coefficients."""
     weight: NonNegative = 1.0
-    """Weight of the squared difference of latents and sums, which moves both."""
+    """Weight of the squared error |z - D s|^2, which trains latents z and coefficients s."""
     kept: Count = 4
-    """Coefficients of a position that codes tell of: each is two codes, its atom and its value."""
+    """Coefficients of a position that are coded, each as two codes: its atom and its value."""
     values: Count = 15
-    """Values that a coded coefficient can have, odd: zero is one of them."""
+    """Number of values that a coded coefficient can have; odd, because zero is one of them."""
 
     def __post_init__(self) -> None:
         if self.values < 3 or self.values % 2 == 0:
@@ -50,10 +50,10 @@ class SCVAEConfig:
 
 
 class SCVAE(Quantizer):
-    """Vectors to sparse coefficients, which the decoder sees as they are, with ordinary gradients.
+    """Vectors to sparse coefficients s. The decoder gets their sum of atoms D s, unrounded, with ordinary gradients.
 
-    A prior sees the `kept` largest of them, the largest first, each rounded to one of `values` steps between
-    plus and minus the running largest coefficient. Its samples hold less than the decoder had in training.
+    A prior sees only the `kept` largest coefficients, the largest first, each rounded to one of `values` steps between
+    plus and minus the running largest coefficient. So its samples hold less than the decoder had in training.
 
     Different from the paper: the dictionary is the over-complete cosine transform of one dimension, not of
     two; of ISTA the step size alone is learned; and the weight of the loss is the same at all positions.
@@ -88,9 +88,9 @@ class SCVAE(Quantizer):
         return self.dictionary.float()
 
     def quantize(self, latents: Float[Tensor, "b n d"]) -> Quantized:
-        """The sums of all coefficients, in training and out of it, and codes that tell a part of them.
+        """The sums of atoms D s with all coefficients, also in eval mode, and codes of the largest coefficients.
 
-        `coding` is the mean |z - D s|^2, which moves both.
+        `coding` is the mean |z - D s|^2, which trains both z and s.
         """
         coefficients = self.coefficients(latents)
         sums = coefficients @ self.codebook

@@ -24,8 +24,8 @@ def nearest(
 
     |z - c|^2 = |z|^2 - 2 (z . c - |c|^2 / 2), so the largest z . c - |c|^2 / 2 wins. Both sides are first
     centred on the codebook's mean, without which float32 has no digits left for vectors far from zero.
-    Always in float32, whatever the autocast and, but in a compiled graph, the precision that torch's matrix products
-    may have. `tile` is the number of scores held at once.
+    Always in float32: autocast and, except in a compiled graph, TF32 and bfloat16 products are turned off. `tile` is
+    the number of scores held at once.
     """
     with torch.autocast(latents.device.type, enabled=False):
         codebook = codebook.float()

@@ -45,22 +45,22 @@ class SimVQConfig:
     train_basis: bool = False
     """Train C too, with its own learning rate `basis_lr` (the authors' README: "can work as well")."""
     gram_penalty: NonNegative = 0.0
-    """Weight of the mean squared off-diagonal entry of the Gram matrix of the dimensions of the normalised
-    codes, which keeps dimensions apart (DimVQ; 1e-3 there). It reads all K codes in each step."""
+    """Weight of DimVQ's penalty, the mean squared off-diagonal entry of the d x d Gram matrix of the normalised
+    codes, which keeps dimensions apart (1e-3 in DimVQ)."""
     w2_penalty: NonNegative = 0.0
-    """Weight, beside both losses, of the Gaussian Wasserstein distance between the latents of this process
-    and all K codes (arXiv 2506.15078). It reads all K codes in each step."""
+    """Weight, relative to the codebook loss, of the Gaussian Wasserstein distance between the latents of this
+    process and all K codes (arXiv 2506.15078). Both penalties read all K codes in each step."""
     rotation: bool = False
     """The rotation trick (arXiv 2410.06424) in place of the straight-through estimator. Reports on its
     use with SimVQ disagree, hence off."""
 
 
 class SimVQ(Quantizer):
-    """Vectors to the nearest of K codes, and back. Every code moves when the one linear map learns.
+    """Vectors to the nearest of K codes c_k W + b, and back. All codes move together, because W and b are shared.
 
-    Algorithm 1 is `quantize` of `Quantizer`: the nearest k of |z - (c_k W + b)| (`encode`), its vector (`lookup`), the
-    losses, and the gradient straight through (`estimated`). The key `map` also offers larger and smaller maps than the paper's linear layer, for comparison. A frozen basis is a
-    persistent buffer: it belongs to the weights.
+    Algorithm 1 of the paper is `Quantizer.quantize`: k = argmin |z - (c_k W + b)| (`encode`), the vector of code k
+    (`lookup`), the losses, and the straight-through gradient (`estimated`). C is `basis`, saved with the weights;
+    W and b are `projection`, for which `map` offers other maps.
 
         >>> quantizer = SimVQ(codebook_size=1024, code_dim=16)
         >>> grid = torch.randn(2, 16, 8, 8)
@@ -102,8 +102,8 @@ class SimVQ(Quantizer):
     def losses(
         self, latents: Float[Tensor, "b n d"], chosen: Float[Tensor, "b n d"]
     ) -> dict[str, Float[Tensor, ""]]:
-        """`codebook`, which trains W and b alone, `commitment`, which trains the encoder alone, and the
-        penalties that are on."""
+        """`codebook`, which trains W and b (and C, with `train_basis`); `commitment`, which trains the encoder;
+        and the penalties that are on."""
         config = self.config
         losses = {
             "codebook": config.weight * F.mse_loss(chosen, latents.detach()),

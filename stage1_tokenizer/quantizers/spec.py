@@ -62,8 +62,8 @@ def check_form(codes: object, spec: CodeSpec, *dims: str) -> Int[Tensor, "..."]:
 def check_codes(codes: Int[Tensor, "..."], spec: CodeSpec) -> None:
     """Raises ValueError for codes of another number of levels, or outside their alphabets.
 
-    It waits once for the device of the codes: what comes from outside is checked, what `encode` gave is not. In a
-    graph for torch.compile or for export it does nothing.
+    Reading the codes waits for the device once, so only codes from outside are checked, not those from `encode`.
+    Under torch.compile or export this does nothing.
     """
     if torch.compiler.is_compiling():
         return

@@ -29,7 +29,7 @@ class SQVAEConfig:
 
     method: Literal["sqvae"] = "sqvae"
     kind: Literal["gaussian", "vmf"] = "gaussian"
-    """The distribution around a code: with one variance for all (type I), or on the unit sphere."""
+    """Distribution around a code: Gaussian with one variance (type I), or von Mises-Fisher on the unit sphere."""
     codebook_size: Count = 1024
     """Number of codes, K; time grows with it as with a layer's width."""
     code_dim: Count = 64
@@ -37,22 +37,22 @@ class SQVAEConfig:
     weight: NonNegative = 1.0
     """Weight of the latent terms in the total loss."""
     values: Count = 192
-    """Values of the data that one position stands for: 3 x 8 x 8 in colour at a factor of 8. With it, a weight
-    of 1 and loss.arelbo the total is the paper's bound, per value."""
+    """Data values per position, by which both losses are divided: 3 x 8 x 8 for colour images at a factor of 8. With
+    a weight of 1 and loss.arelbo the total is then the paper's bound, per value."""
     start: Positive = 20.0
-    """Initial variance (of `vmf`: concentration) minus 1, for it never falls below 1. The variance wants to be
-    about d / 3: with 8 dimensions, from 20 the digits used 1 of 64 codes after 500 steps, from 2 (and with
-    loss.arelbo) 38 after 400."""
+    """Initial variance (`vmf`: concentration) minus 1; it never falls below 1. The variance should be about d / 3: with
+    8 dimensions, the digits used 1 of 64 codes after 500 steps from 20, and 38 after 400 from 2 (and with
+    loss.arelbo)."""
     annealing: NonNegative = 1e-5
     """The mixture's temperature is exp(-annealing * step)."""
 
 
 class SQVAE(Quantizer):
-    """Vectors to mixtures of codes sampled from their posterior; in eval mode, to the most probable code.
+    """Vectors to mixtures of codes sampled from p(k | z), a softmax of -`precision` |z - c_k|^2.
 
-    The paper's reconstruction term is D / 2 times the log of the mean squared error, for which images have
-    loss.arelbo; beside another one `weight` decides how much of the bound is kept. Variances that the encoder
-    predicts (types II to IV) are left out.
+    In eval mode the most probable code is chosen. The paper's reconstruction term is D / 2 times the log of the mean
+    squared error (for images: loss.arelbo); with another reconstruction loss, `weight` balances it against the
+    latent terms. Variances that the encoder predicts (types II to IV) are left out.
     """
 
     config_class = SQVAEConfig
@@ -90,7 +90,8 @@ class SQVAE(Quantizer):
     def quantize(self, latents: Float[Tensor, "b n d"]) -> Quantized:
         """Codes, mixtures (in eval mode the codes' vectors) and losses.
 
-        `codes` and `noise` are the divergences of the code and of the vector, both from their priors.
+        `codes` is KL(p(k | z) || uniform); `noise` is |z - mixture|^2 / (2 variance), for `vmf` concentration times
+        (1 - z . mixture).
         """
         latents = self._on_sphere(latents)
         codes, flat = self.encode(latents), latents.flatten(0, 1)

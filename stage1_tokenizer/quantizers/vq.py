@@ -32,7 +32,7 @@ class VQConfig:
 
 
 class VQ(Quantizer):
-    """Vectors to the nearest of K trained codes. Only codes that are chosen learn.
+    """Vectors to the nearest of K trained codes (VQ-VAE, equations 1 to 3). Only codes that are chosen learn.
 
     >>> import torch
     >>> quantizer = VQ(codebook_size=64, code_dim=8)

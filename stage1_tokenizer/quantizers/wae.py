@@ -30,16 +30,16 @@ class WAEConfig:
     """Weight of the plan's entropy, in units of the spread of the cost: smaller is closer to the optimal
     plan and needs more iterations."""
     most_vectors: Count = 4096
-    """Vectors of a batch that take part: of more, so many at random. The plan has these times K entries."""
+    """Most vectors of a batch in the plan; of more, a random choice. The plan has this many times K entries."""
 
 
 class WAE(Quantizer):
     """Vectors to the nearest code; an optimal transport cost replaces the codebook and the commitment loss.
 
-    The plan is entropic and held constant, where the authors solve a linear program for each position of the
-    grid; all positions share one plan, and each process transports its own batch. Codes have equal weights, where
-    the authors learn them under a KL term of weight 1e-3 towards equal ones. The cost is a mean over the d
-    channels, as other methods' losses are.
+    The cost is sum_ij P_ij |z_i - c_j|^2 / d (`transport_cost`). Unlike in VQ-WAE, the plan P is entropic (`sinkhorn`)
+    and one for all positions of the grid; the authors solve a linear program for each position. P has no gradient,
+    and each process has its own. Codes have equal weights; the authors learn the weights, with a KL term of weight
+    1e-3 towards equal ones.
     """
 
     config_class = WAEConfig

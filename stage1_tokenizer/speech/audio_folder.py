@@ -54,7 +54,7 @@ def visible(folder: Path) -> Iterator[Path]:
 
 
 def _rows(root: Path, files: list[Path]) -> Dataset:
-    """Raises ValueError for files without a folder beside those whose folder is their label, and as `_metadata` does."""
+    """The rows of the files. Raises ValueError if only some are in label folders, and as `_metadata` does."""
     columns: dict[str, list[Any]] = {"audio": [{"bytes": None, "path": str(p)} for p in files]}
     metadata, alone = _metadata(root, files), [path for path in files if path.parent == root]
     if len(alone) < len(files) and "label" not in metadata:
@@ -110,7 +110,7 @@ def _table(table: Path) -> list[dict[str, str]]:
     for number, row in enumerate(rows, start=2):
         if None in row or None in row.values():
             raise ValueError(
-                f"{table}, line {number} has not as many values as the first line has names: fix it"
+                f"{table}, line {number} must have one value for each name in the first line: fix it"
             )
     if "file_name" not in names:
         raise ValueError(

@@ -39,10 +39,10 @@ soundfile, soxr = Extra("soundfile"), Extra("soxr")
 STORED = {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}
 """What datasets.Audio stores of a clip; of a stream it would itself ask for a package to encode audio by."""
 LOUDEST = 4.0
-"""Samples beyond it are damage, or floats that somebody forgot to divide by 32,768: full scale is 1, and what a lossy
-coding or a mix of floats overshoots it by is less than these 12 dB."""
+"""Clips with larger samples are bad: damaged, or floats that were not divided by 32,768. Full scale is 1; lossy codecs
+and mixes overshoot it by less than 12 dB."""
 LEAST_RATE = 1_000
-"""Samples per second below which a file is damage, and would be resampled to very many samples."""
+"""Files with fewer samples per second are bad: damaged, and resampling would make very many samples of them."""
 TEXTS = re.compile("string|large_string|u?int|float|double")
 """Beginnings of the names of types whose values are texts, or numbers that stand for them."""
 TRIES = 8
@@ -60,11 +60,11 @@ class SpeechDataConfig(DataConfig):
     audio_column: str = "audio"
     """The column of the clips."""
     speaker_column: str | None = "speaker"
-    """null where the clips have no speakers."""
+    """The column of the speakers; null if there are none."""
     text_column: str | None = "text"
-    """null where the clips have no texts."""
+    """The column of the texts; null if there are none."""
     shuffle_buffer: Count = 1_000
-    """Clips among which a stream is shuffled: as many are in memory, as they are stored."""
+    """Clips in the shuffle buffer of a stream, which holds them in memory as they are stored."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -81,11 +81,10 @@ class Attention(nn.Module):
 
 
 class PositionNet(nn.Module):
-    """Residual blocks around an attention: the part that sees the whole clip.
+    """Residual blocks around self-attention: the part that sees a whole clip of up to `window` frames.
 
-    "Whole" ends at `window` frames. A longer clip is seen through windows that overlap by half
-    and are faded into each other, so that memory stays bounded and attention stays near the lengths
-    it knows.
+    A longer clip is seen through windows that overlap by half and are cross-faded, so that memory and the
+    length that attention sees stay bounded.
     """
 
     def __init__(self, channels: int, window: int) -> None:

@@ -29,17 +29,17 @@ class SpeechDiscriminatorConfig:
     """Which discriminators there are, and how wide. An empty tuple leaves a kind out."""
 
     periods: tuple[Count, ...] = (2, 3, 5, 7, 11)
-    """Widths of the matrices that the first kind folds a waveform into."""
+    """Widths of the matrices into which the period discriminators fold a waveform."""
     period_width: Count = 32
-    """Channels of their first layer, of up to 32 times as many."""
+    """Channels of the period discriminators' first layer; later ones have up to 32 times as many."""
     resolutions: tuple[Annotated[int, Within(4)], ...] = (1024, 2048, 512)
-    """STFT windows of the second kind, which sees magnitudes."""
+    """STFT windows of the resolution discriminators, which see magnitudes."""
     resolution_width: Count = 64
-    """Channels of their layers."""
+    """Channels of the resolution discriminators."""
     bands: tuple[Annotated[int, Within(18)], ...] = (2048, 1024, 512)
-    """STFT windows of the third kind, which sees five bands of complex values."""
+    """STFT windows of the band discriminators, which see five bands of complex values."""
     band_width: Count = 32
-    """Channels of their layers."""
+    """Channels of the band discriminators."""
 
 
 class SpeechDiscriminator(nn.Module):

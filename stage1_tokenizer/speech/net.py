@@ -87,9 +87,9 @@ def in_chunks(
 class Conv(nn.Module):
     """A weight-normed convolution that gives one position per `stride`, its borders mirrored.
 
-    Its init keeps the variance of its input, and has no biases. PyTorch's own passes on a
-    third of the variance and adds biases that are louder than speech: after five of them the latents
-    tell their position in the crop, not the sound, and whether training ever leaves that is chance.
+    Its init keeps the variance of its input and sets biases to zero. PyTorch's default passes on a third of
+    the variance and adds biases that are louder than speech: after five such layers the latents depend on the
+    position in the crop, not on the sound, and training may never recover.
     """
 
     def __init__(

@@ -84,10 +84,10 @@ def _clips() -> list[dict[str, object]]:
 
 
 class Espeak:
-    """The synthesiser, from its first state on.
+    """A new espeak-ng synthesiser.
 
-    What it says depends a little on what it said before. Hence a copy of the library of our own,
-    which no other user in the process shares, and a fixed random seed.
+    Its output depends a little on what it said before, so each instance loads its own copy of the
+    library and sets a fixed random seed.
     """
 
     def __init__(self) -> None:

@@ -36,8 +36,8 @@ class SpeechTokenizerConfig:
     sample_rate: Count = 24_000
     """Samples per second; it is trained for one rate."""
     ratios: tuple[Count, ...] = (8, 5, 4, 2)
-    """Factors of the hop, largest first: 24 kHz over 320 are 75 codes per second. The encoder
-    starts with the last."""
+    """Downsampling factors, largest first, whose product is the samples per code (24 kHz / 320 = 75 codes per second).
+    The encoder starts with the last."""
     width: Count = 32
     """Channels of the encoder at full rate, even; each ratio doubles them."""
     lstm_layers: Count = 2
@@ -47,11 +47,11 @@ class SpeechTokenizerConfig:
     decoder_width: Count = 768
     """Channels of the decoder, a multiple of 32."""
     decoder_hidden: Count = 2304
-    """Channels inside its ConvNeXt blocks."""
+    """Channels inside the decoder's ConvNeXt blocks."""
     decoder_layers: Count = 12
-    """Its ConvNeXt blocks."""
+    """ConvNeXt blocks of the decoder."""
     decoder_window: Count = 3000
-    """Codes that its attention sees at once, even (40 s at 75 codes per second); a longer
+    """Codes that the decoder's attention sees at once, even (40 s at 75 codes per second); a longer
     clip is seen through overlapping windows."""
     n_fft: Count = 1280
     """Samples of one frame of the inverse STFT, a multiple of the hop: 4 hops is usual."""
@@ -191,7 +191,7 @@ class SpeechTokenizer(Tokenizer):
     def preprocess(
         self, clip: Any, sample_rate: int | None = None, *, channels_first: bool | None = None
     ) -> Float[Tensor, "1 t"]:
-        """A clip in [-1, 1], but for the overshoot of a file, at the tokenizer's rate on its device: mixed down and resampled.
+        """The clip, mixed down and resampled to the tokenizer's rate, in [-1, 1] (a file may overshoot), on its device.
 
         `clip` is a path, or samples (t,) or with channels: int16, or floats in [-1, 1], at `sample_rate`, which
         is the tokenizer's unless given. Channels come last in an array and first in a tensor, unless

@@ -1,4 +1,4 @@
-"""A small classifier of images: the feature extractor where Inception's weights can't be had."""
+"""A small classifier of images: its labels and its features score images."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -133,7 +133,7 @@ class ImageEvaluation:
 
     @cached_property
     def sets(self) -> dict[str, list[ImageComparison]]:
-        """Each set but the real images, by each extractor; the reconstructions are measured on the way."""
+        """Each set but the real images, by each extractor; computing it measures the reconstructions."""
         return {
             name: [*map(Comparison, extract(self.extractors, batches), self.references)]
             for name, batches in self.batches()
@@ -215,7 +215,7 @@ class ImageEvaluation:
     def of_originals(
         self, by_extractor: Sequence[ImageComparison], classes: tuple[str, ...]
     ) -> Metrics:
-        """What can be said of images that are no copies of others; `classes` name their labels."""
+        """Metrics of samples and of real images only; `classes` name their labels."""
         items, real = by_extractor[0].features, by_extractor[0].real
         nearest = metric_name("nearest train image", real.extractor)
         return {

@@ -1,4 +1,4 @@
-"""What turns images into features: Inception where its weights can be had, else our own classifier."""
+"""Networks that turn images into features: Inception, our classifiers, CLIP, DINOv2, untrained ones."""
 
 import hashlib
 import io
@@ -164,7 +164,7 @@ def standard_inception() -> Path:
 def load_inception(
     inception_weights: Path | None, allow_download: bool, device: torch.device
 ) -> InceptionExtractor | Unavailable:
-    """Inception from the given file, torch-fidelity's own place or a download."""
+    """Inception from a file, torch-fidelity's folder or a download, or why there is none. Raises ValueError."""
     if inception_weights is not None and not inception_weights.is_file():
         raise ValueError(
             f"inception_weights={inception_weights} is not a file: set inception_weights"

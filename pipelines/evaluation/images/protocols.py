@@ -28,11 +28,11 @@ from stage1_tokenizer.data import BadItemError
 from stage1_tokenizer.images.data import ImageDataset
 
 QUALITIES = 95, 75
-"""Of JPEG: what careful tools write, and Pillow's default."""
+"""JPEG qualities: of careful tools, and Pillow's default."""
 INCEPTION_SIDE = 299
-"""Pixels to which Inception's inputs are resized."""
+"""Side, in pixels, to which Inception's inputs are resized."""
 LEAST_HALVED = 4 * GROUPS
-"""Items of which the distance of a half is worth a line."""
+"""Fewest items of which half are scored too."""
 Batches = Callable[[], Iterator[Batch]]
 
 

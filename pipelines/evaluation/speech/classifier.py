@@ -28,7 +28,7 @@ DILATIONS = (1, 2, 4)
 FLOOR = 1e-5
 """Least magnitude before the logarithm."""
 NOISE_DB = (-60.0, -25.0)
-"""Range of the noise that is added in training, beside the clip's own loudness."""
+"""Range of the noise that is added in training, relative to the clip's peak."""
 SHIFT_SECONDS = 0.1
 """Most silence put before a clip in training."""
 

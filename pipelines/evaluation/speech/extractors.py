@@ -61,7 +61,7 @@ class ClassifierExtractor:
 def classifiers(
     folder: Path | None, sample_rate: int, device: torch.device
 ) -> list[ClassifierExtractor]:
-    """The classifier and, where there is one, the second; without, two with random weights, always the same.
+    """The classifier and the second one, if it exists; without a folder, two networks with fixed random weights.
 
     Raises ValueError for one of another rate.
     """

@@ -37,7 +37,7 @@ def reconstruction_figures(originals: Clips, rebuilt: Clips) -> list[Figure | Au
         pair = {"original": originals.waveforms[i], "reconstruction": rebuilt.waveforms[i]}
         columns.append({f"{name} {i}{about}": waveform for name, waveform in pair.items()})
     players = {name: waveform for column in columns for name, waveform in column.items()}
-    caption = f"The first held-out clips{OVER_GROUPS}, and after encode and decode."
+    caption = f"The first held-out clips{OVER_GROUPS}, and their reconstructions."
     rate = originals.sample_rate
     return players_and_spectrograms("Reconstructions", caption, players, columns, rate)
 

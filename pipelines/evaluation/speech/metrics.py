@@ -37,9 +37,9 @@ LEAST_STOI = 1e-4
 VOICE_HZ = (65.0, 500.0)
 """Range of the pitch."""
 FRAME_SECONDS = 0.01
-"""Between two decisions whether there is voice."""
+"""Time between two voicing decisions."""
 PYIN_SECONDS = 0.064
-"""Of the clip, that one decision of pyin's looks at."""
+"""Length of the frame on which pyin bases one decision."""
 PAUSE = 3200
 """Zeros around a clip at 16 kHz, in which pocketsphinx adapts to the noise."""
 LONGEST = 30

@@ -47,11 +47,11 @@ class ClipSet:
 
     clips: Clips
     by_extractor: tuple[SpeechComparison, ...]
-    """The first by all metrics."""
+    """One for each extractor, resemblyzer's last."""
 
     @property
     def by_voice(self) -> SpeechComparison | Unavailable:
-        """By resemblyzer's network of voices, the last where it is installed."""
+        """The comparison by resemblyzer's network of voices, or why there is none."""
         last = self.by_extractor[-1]
         return last if last.real.extractor.name == VoiceExtractor.name else NO_VOICES
 
@@ -194,7 +194,7 @@ def to_train(scored: ClipSet, seed: int) -> Metrics:
 
 
 def as_set(scored: ClipSet, train: Clips, seed: int) -> Metrics:
-    """How clips that are no copies of others lie to the training clips."""
+    """Metrics of samples and of real clips only, against the training clips."""
     metrics = to_train(scored, seed)
     for each in scored.by_extractor:
         extractor = each.real.extractor
@@ -205,7 +205,7 @@ def as_set(scored: ClipSet, train: Clips, seed: int) -> Metrics:
 
 
 def to_speakers(scored: ClipSet, train: Clips) -> Metric | Unavailable:
-    """How like the mean training voice of their speakers clips sound."""
+    """The mean cosine between clips and the mean training voice of their speakers."""
     voices, clips = scored.by_voice, scored.clips
     if isinstance(voices, Unavailable):
         return voices
