@@ -1,4 +1,4 @@
-"""Sampling codes: guidance, lengths, prompts, one random stream per sample."""
+"""The loop that samples codes: lengths, prompts, one random stream per sample. logits.py guides and chooses."""
 
 from collections.abc import Iterator, Sequence
 
