@@ -11,7 +11,7 @@ import benchmarks.scoring
 import benchmarks.speech
 from benchmarks.codecs import NAMES, codec
 from benchmarks.speech import noise
-from pipelines.evaluation.fidelity import coverage
+from pipelines.evaluation.fidelity import precision_recall_of_features
 
 SMALL_SPEECH = (
     *("seconds=0.64", "thinner=8", "prior=1m", "batches=[1,2]", "sampled_seconds=0.1"),
@@ -42,7 +42,8 @@ def test_precision_and_recall_are_those_of_torch_fidelity(made: int, real: int) 
     sides = torch.randn(made, 30), 1.1 * torch.randn(real, 30)
     options = {"prc_neighborhood": 3, "prc_batch_size": 1000, "verbose": False}
     found = prc_features_to_metric(*sides, save_cpu_ram=True, **options)
-    assert coverage(*sides) == pytest.approx((found["precision"], found["recall"]), abs=1 / real)
+    found_here = precision_recall_of_features(*sides)
+    assert found_here == pytest.approx((found["precision"], found["recall"]), abs=1 / real)
 
 
 @pytest.mark.parametrize("name", NAMES)
