@@ -204,7 +204,7 @@ def test_a_step_that_is_not_finite_is_skipped_counted_and_at_last_refused() -> N
         before.append(module.weight.detach().clone())
         (module(torch.ones(1, 2)).sum() * value).backward()
         norm = torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-        optimizer.found_inf = guard.inspect(
+        optimizer.found_inf = guard.inspect(  # type: ignore[attr-defined]
             step, {"l1": torch.tensor(1.0), "gan": value}, [norm], False
         )
         optimizer.step()

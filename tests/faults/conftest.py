@@ -36,9 +36,10 @@ def tally(request: pytest.FixtureRequest) -> Iterator[Tally]:
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Collects the cases of a test that has ended, also from another process."""
     if report.when == "teardown":
-        for name, cases in report.user_properties:
+        properties: list[tuple[str, Any]] = report.user_properties
+        for name, cases in properties:
             if name == "faults":
-                COUNTED.update({(kind, case): verdict for kind, case, verdict in cases})  # type: ignore[misc]
+                COUNTED.update({(kind, case): verdict for kind, case, verdict in cases})
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

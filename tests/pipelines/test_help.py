@@ -90,9 +90,9 @@ def test_help_imports_neither_torch_nor_transformers(words: list[str]) -> None:
 def test_ctrl_c_while_modules_are_imported_is_told_in_a_line(tmp_path: Path) -> None:
     code = "from pipelines.cli import main; print('begins', flush=True); main()"
     command = [sys.executable, "-c", code, "run", "configs/smoke.yaml", f"run_dir={tmp_path}"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    pipe = subprocess.PIPE
     for seconds in (0.2, 0.6, 1.4):
-        started = subprocess.Popen(command, cwd=ROOT, text=True, **pipes)
+        started = subprocess.Popen(command, cwd=ROOT, text=True, stdout=pipe, stderr=pipe)
         assert started.stdout.readline() == "begins\n"  # a busy machine takes its time until then
         time.sleep(seconds)
         started.send_signal(signal.SIGINT)

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -114,7 +115,7 @@ def flat_sound(folder: Path) -> str:
 
 
 QUICK = ("flat", "csv")
-KINDS = {
+KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
     "labelled": (labelled_folder, {"labels": 2, "validation": "33%", "test": "33%"}),
     "split": (split_folder, {"labels": 2, "validation": "33%", "test": "test"}),
     "flat": (flat_folder, {"labels": 0, "validation": "33%", "test": "33%"}),

@@ -64,7 +64,9 @@ def test_loss_and_gradients_are_those_of_all_logits(
 
 def test_gradients_in_float64_are_those_of_differences() -> None:
     states, weight, bias, codes = case(6, 9, 4, 0, dtype=torch.float64)
-    assert torch.autograd.gradcheck(lambda *x: by_chunks(*x, codes), (states, weight, bias))
+    assert torch.autograd.gradcheck(
+        lambda s, w, b: by_chunks(s, w, b, codes), (states, weight, bias)
+    )
 
 
 def test_chunks_have_as_many_states_as_fit_but_not_too_few(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ def batches() -> list[Tensor]:
 
 def run(latents: Tensor) -> dict[str, Tensor]:
     """Gradients of an entropy over the batch, and the state after 20 steps."""
-    results = {}
+    results: dict[str, Tensor] = {}
     for name, quantizer in quantizers().items():
         z = latents.clone().requires_grad_()
         out = quantizer(z)

@@ -180,7 +180,7 @@ def test_a_codebook_of_one_code_is_refused_in_words() -> None:
     with pytest.raises(ValueError, match=r"codebook_size=1 must be at least 2: set codebook_size"):
         SimVQ(codebook_size=1)
     with pytest.raises(ValueError, match="code_dim=-1 must be at least 1: set code_dim"):
-        SimVQ(SimVQConfig(code_dim=-1))
+        SimVQ(SimVQConfig(code_dim=-1))  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize("vectors", [torch.full((1, 1, 4), 3.0), torch.full((2, 9, 4), 3.0)])

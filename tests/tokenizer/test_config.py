@@ -1,6 +1,7 @@
 """Configs of tokenizers: those from before augmentation was a group of its own, and what they refuse."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,7 +43,7 @@ def test_configs_of_older_runs_are_read(tmp_path: Path) -> None:
     for config in (images, speech, classifier):
         save_config(config, path)
         assert load_saved_config(type(config), path) == config
-        older = OmegaConf.load(path)
+        older: Any = OmegaConf.load(path)
         augment = older.pop("augment", {"crop_seconds": 1.0})
         if config is images:
             older |= {"random_crop": augment["crop"], "flip": augment["flip"]}

@@ -1,13 +1,14 @@
 """A label or a speaker has one index in all splits, or the splits are refused."""
 
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 
 from stage1_tokenizer.images.data import ImageDataConfig, load_images
 
-Kind = ClassLabel | Value
+Kind: TypeAlias = ClassLabel | Value
 STORED = {"bytes": Value("binary"), "path": Value("string")}
 ANIMALS, TURNED = ClassLabel(names=["cat", "dog"]), ClassLabel(names=["dog", "cat"])
 LETTERS, NUMBERS = ClassLabel(names=[*"abcdefghij"]), Value("int64")

@@ -64,10 +64,12 @@ def whisper_folder(
         )
     )
     if request.param:
-        model.generation_config.is_multilingual = True
-        model.generation_config.lang_to_id = {"<|en|>": english}
-        model.generation_config.task_to_id = {"transcribe": transcribe, "translate": translate}
-        model.generation_config.no_timestamps_token_id = untimed
+        model.generation_config.update(
+            is_multilingual=True,
+            lang_to_id={"<|en|>": english},
+            task_to_id={"transcribe": transcribe, "translate": translate},
+            no_timestamps_token_id=untimed,
+        )
     folder = tmp_path_factory.mktemp("whisper")
     model.save_pretrained(folder)
     WhisperProcessor(WhisperFeatureExtractor(feature_size=80), tokenizer).save_pretrained(folder)
