@@ -1,5 +1,5 @@
-"""The page on all quantizers: `python docs/studies/comparison.py [FOLDER ...]` takes over what a study's runs left in
-each folder, compare.csv and tuning.csv, then prints the page's tables and saves its figure.
+"""The page on all quantizers: `python docs/studies/comparison.py STUDY [FOLDER ...]` takes over what runs of a study, such
+as digits, left in each folder, compare.csv and tuning.csv, then prints the study's tables and saves its figure.
 """
 
 import csv
@@ -15,9 +15,8 @@ from pipelines.compare.lines import RowResult, lines_of
 from pipelines.compare.metrics import Measured
 from pipelines.compare.table import markdown
 
-DOCS = Path(__file__).parents[1]
-HERE = DOCS / "comparison"
-"""What was taken over so far, a line for each run."""
+HERE = Path(__file__).parents[1] / "comparison"
+"""For each study, what was taken over so far: a line for each run."""
 TAKEN = {
     "compare.csv": ("row", "codebook_size", "code_dim", "seed"),
     "tuning.csv": ("row", "codebook_size", "code_dim", "key"),
@@ -28,7 +27,7 @@ SHOWN = (
     *("used", "perplexity", "rFD", "PSNR (dB)", "gFD", "share of the way"),
     *("label accuracy", "prior's bits per item", "effective rank"),
 )
-EXTRACTOR = "the classifier of digits"
+EXTRACTOR = "the study's classifier"
 Table = list[dict[str, str]]
 
 
@@ -53,16 +52,17 @@ def merged(old: Table, new: Table, keys: Sequence[str]) -> Table:
     return [line for group in groups.values() for line in group]
 
 
-def take_over(folder: Path) -> None:
-    """Adds a study's files to those that there are."""
+def take_over(folder: Path, study: str) -> None:
+    """Adds the files of a folder to those of the study."""
     for name, keys in TAKEN.items():
-        lines = merged(read(HERE / name), read(folder / name), keys)
+        path = HERE / study / name
+        lines = merged(read(path), read(folder / name), keys)
         columns = list(dict.fromkeys(column for line in lines for column in line))
         text = io.StringIO()
         writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(lines)
-        write_text(HERE / name, text.getvalue())
+        write_text(path, text.getvalue())
 
 
 def measured(line: dict[str, str]) -> Measured:
@@ -78,13 +78,18 @@ def measured(line: dict[str, str]) -> Measured:
     return Measured(row, int(line["seed"]), metrics, equal, dim, int(line["levels"]), EXTRACTOR)
 
 
-def study() -> list[RowResult]:
-    """The rows of the study over their seeds, by name in the order of its file."""
-    return lines_of([measured(line) for line in read(HERE / "compare.csv")])
+def rows(study: str) -> list[RowResult]:
+    """The rows of a study over their seeds, by name in the order of its file."""
+    return lines_of([measured(line) for line in read(HERE / study / "compare.csv")])
+
+
+def main(study: str, *folders: str) -> None:
+    """Takes over the folders, saves the figure, prints the tables."""
+    for folder in folders:
+        take_over(Path(folder), study)
+    plot(rows(study)).savefig(HERE / study / "figure.png", dpi=75)
+    print(markdown(rows(study), EXTRACTOR))
 
 
 if __name__ == "__main__":
-    for each in sys.argv[1:]:
-        take_over(Path(each))
-    plot(study()).savefig(DOCS / "comparison.png", dpi=75)
-    print(markdown(study(), EXTRACTOR))
+    main(*sys.argv[1:])

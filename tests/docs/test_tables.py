@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 import pytest
-from comparison import EXTRACTOR, merged, study
+from comparison import EXTRACTOR, merged, rows
 from quickstart_tables import DIGITS, SPOKEN_DIGITS, table
 
 from pipelines.compare.table import markdown
@@ -72,14 +72,17 @@ def test_the_table_over_k_has_the_numbers_of_its_runs() -> None:
             assert cell == said(runs.get((name, size), []), column, cell), (name, column, size)
 
 
-def test_the_study_on_digits_has_the_numbers_of_its_runs() -> None:
+@pytest.mark.parametrize("study", ["digits"])
+def test_the_page_on_all_quantizers_has_the_numbers_of_its_runs(study: str) -> None:
     """And says which choices lie at the edge of what was tried."""
     page = (ROOT / "docs" / "comparison.md").read_text()
-    lines = [line for line in markdown(study(), EXTRACTOR).splitlines() if line.startswith("| ")]
+    lines = [
+        line for line in markdown(rows(study), EXTRACTOR).splitlines() if line.startswith("| ")
+    ]
     assert len(lines) > 5 and all(line in page for line in lines)
-    _, _, edges = page.partition("At the edge of what was tried: ")
+    _, _, edges = page.partition(f"At the edge of what was tried on {study}: ")
     edges = edges.partition("\n")[0]
-    for line in csv.DictReader((ROOT / "docs" / "comparison" / "tuning.csv").open()):
+    for line in csv.DictReader((ROOT / "docs" / "comparison" / study / "tuning.csv").open()):
         if line["chosen"] == "True":
             entry = re.escape(f"{line['row']} ({line['key']})")
             at_edge = re.search(rf"(^|\), ){entry}", edges) is not None
