@@ -71,7 +71,8 @@ def start_run(
         ],
     )
     refuse_other_config(config)
-    check_shares(config.batch_size, accelerator.num_processes, getattr(config, "accumulation", 1))
+    sharing = accelerator.num_processes if together else 1
+    check_shares(config.batch_size, sharing, getattr(config, "accumulation", 1))
     if together:
         accelerator.wait_for_everyone()
     if accelerator.is_main_process:

@@ -79,3 +79,14 @@ def code_source(folder: Path, manifest: Mapping[str, Any]) -> dict[str, str]:
     if "tokenizer_sha256" in manifest and "encoding_sha256" not in manifest:
         return {"tokenizer_sha256": sha256(folder / "model.safetensors")}
     return {"encoding_sha256": encoding_sha256(folder)}
+
+
+def check_code_source(codes: Path, manifest: Mapping[str, Any], folder: Path) -> None:
+    """Raises ValueError for a folder of codes, with this manifest, that the tokenizer in `folder` does not give."""
+    ((key, own),) = code_source(folder, manifest).items()
+    of_codes = manifest[key]
+    if own != of_codes:
+        raise ValueError(
+            f"{codes} holds codes of tokenizer {of_codes[:16]}, but {folder} is {own[:16]}: set tokenizer or codes, or "
+            "encode again"
+        )

@@ -13,7 +13,7 @@ from common.hub import local_folder
 from common.init_from import source_folder, start_from
 from stage1_tokenizer import ImageTokenizer, SpeechTokenizer
 from stage1_tokenizer.quantizers import Quantizer
-from stage1_tokenizer.tokenizer import code_source
+from stage1_tokenizer.tokenizer import check_code_source
 from stage2_prior.config import PriorConfig
 from stage2_prior.depth import DepthPrior
 from stage2_prior.embeddings import CodebookVocabulary
@@ -87,13 +87,7 @@ def check_tokenizer(
     config: TrainPriorConfig, manifest: dict[str, Any], folder: Path, tokenizer: Any
 ) -> None:
     """Raises ValueError for codes that the tokenizer does not give: of another one, or of another grid."""
-    ((key, own),) = code_source(folder, manifest).items()
-    of_codes = manifest[key]
-    if own != of_codes:
-        raise ValueError(
-            f"{config.codes} holds codes of tokenizer {of_codes[:16]}, but {config.tokenizer} is {own[:16]}: "
-            "set tokenizer or codes, or encode again"
-        )
+    check_code_source(config.codes, manifest, folder)
     grid = list(getattr(tokenizer.config, "grid", []))
     if grid and manifest.get("grid", grid) != grid:
         raise ValueError(

@@ -31,8 +31,13 @@ Batches = Iterator[tuple[tuple[Tensor, ...], Tensor]]
 
 ClassifierTask = ImageClassifierTask | SpeechClassifierTask
 """What a modality adds to the training: the network and its batches."""
-SECOND = {"images": "patches", "speech": "recurrent"}
-"""The architecture of the classifier that scores are checked by, so that none rests on one network alone."""
+SECOND = {
+    "residual": "patches",
+    "patches": "residual",
+    "convolutional": "recurrent",
+    "recurrent": "convolutional",
+}
+"""For the architecture of the classifier that of the second one, so that no score rests on one network alone."""
 
 
 def train_classifiers(
@@ -50,7 +55,7 @@ def second_config(
     changes: dict[str, Any] = {
         "run_dir": config.run_dir / "second",
         "seed": config.seed + 1,
-        "architecture": SECOND[config.modality],
+        "architecture": SECOND[config.architecture],
     }
     return replace(config, **changes)
 

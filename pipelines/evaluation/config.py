@@ -140,7 +140,7 @@ class TrainImageClassifierConfig(ClassifierTrainingConfig):
     width: Count = 16
     """Channels of the first of three stages; 32 for CIFAR-10."""
     architecture: ImageArchitecture = "residual"
-    """The network; the second classifier, which checks the scores, is always of `patches`."""
+    """The network; the second classifier, which checks the scores, has the other."""
     flip: bool = False
     """Mirror half of the images."""
     crop: bool = True
@@ -161,8 +161,14 @@ class TrainSpeechClassifierConfig(ClassifierTrainingConfig):
     width: Count = 64
     """Channels of every layer, and dimensions of the features."""
     architecture: SpeechArchitecture = "convolutional"
-    """The network; the second classifier, which checks the scores, is always `recurrent`."""
+    """The network; the second classifier, which checks the scores, has the other."""
     steps: Count = 300
     """Optimizer steps."""
     batch_size: Count = 32
     """Clips per step."""
+
+    def __post_init__(self) -> None:
+        if self.width % 2:
+            raise ValueError(
+                f"width={self.width} must be even, as the recurrent classifier reads clips both ways: set width"
+            )

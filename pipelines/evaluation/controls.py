@@ -15,7 +15,7 @@ from common.codes import code_sequences, read_codes
 from common.seeding import epoch_order, generator_at
 from pipelines.evaluation.comparison import Comparison, distances
 from pipelines.evaluation.features import Extractor, Features, Reference, References, statistics
-from pipelines.evaluation.fidelity import frechet_distance, metric_name
+from pipelines.evaluation.fidelity import TOO_FEW, frechet_distance, metric_name
 from pipelines.evaluation.table import Metric, Metrics, Unavailable, metric
 
 NO_CODES = Unavailable(
@@ -167,6 +167,8 @@ def share_of_the_way(
         return NO_CODES
     chosen = [sets[name] for name in ("samples", "bigrams", "reconstruction")]
     count = min(map(len, chosen))
+    if count < 2:
+        return TOO_FEW
     samples, bigrams, best = (
         frechet_distance(statistics(some(each, count, seed)), real.statistics) for each in chosen
     )

@@ -34,6 +34,7 @@ USUAL = {("FID", DINO): "FDD", ("CMMD", CLIP): "CMMD"}
 CMMD = gaussian(bandwidth=10)
 CMMD_SCALE, KAD_SCALE = 1000, 100
 """What the squared distances are multiplied by, as in the authors' code."""
+TOO_FEW = Unavailable("a covariance takes at least two items of either side")
 JACKKNIFE = "± is half of the 95 % interval, by the jackknife over the items of both sides"
 
 
@@ -55,6 +56,8 @@ def metric_name(name: str, extractor: Extractor, against: str | None = None) -> 
 def distance(items: Features, real: Reference, extractor: Extractor) -> Metric | Unavailable:
     """The Frechet distance of items to real ones by an extractor's features: FID for the published Inception."""
     count, dimensions = min(len(items), len(real.features)), items.features.shape[1]
+    if count < 2:
+        return TOO_FEW
     biased = f"biased upwards: {count} items are not more than the {dimensions} dimensions"
     return metric(
         value=frechet_distance(statistics(items), real.statistics),
@@ -67,6 +70,8 @@ def distance_to_file(
     items: Features, file: Statistics, extractor: Extractor
 ) -> Metric | Unavailable:
     """FID, or the Frechet distance by the other extractor's name, to a Gaussian that a file holds."""
+    if len(items) < 2:
+        return TOO_FEW
     source = "" if file.extractor else "; the file does not say which network made it"
     return metric(
         value=frechet_distance(statistics(items), file.gaussian),

@@ -12,6 +12,7 @@ from common.tracking import read_metrics
 from pipelines.evaluation.reconstruction import Reconstructor
 from pipelines.evaluation.report import Figure
 from stage1_tokenizer.quantizers import CodeSpec
+from stage1_tokenizer.tokenizer import check_code_source
 
 BASELINES = ("baseline/bigram_nats", "baseline/unigram_nats", "baseline/chance_nats")
 """What a prior's held-out loss stands beside."""
@@ -33,19 +34,23 @@ CURVES: dict[str, dict[str, tuple[str, ...]]] = {
 """Of each run, what is plotted together, by the label of its axis."""
 
 
-def read_histogram(codes: Path | None, spec: CodeSpec) -> Int[Tensor, " k"] | None:
-    """How often each code was chosen, by a codes folder's manifest.json; None for no folder."""
+def read_histogram(codes: Path | None, tokenizer: Path, spec: CodeSpec) -> Int[Tensor, " k"] | None:
+    """How often each code was chosen, by a codes folder's manifest.json; None for no folder.
+
+    Raises ValueError for codes of another tokenizer.
+    """
     if codes is None:
         return None
     path = codes / "manifest.json"
     if not path.is_file():
         raise ValueError(f"codes={codes} has no manifest.json: run `simvq encode`, or set codes")
-    histogram = read_json(path)["histogram"]
-    size = sum(spec.sizes)
+    manifest = read_json(path)
+    histogram, size = manifest["histogram"], sum(spec.sizes)
     if len(histogram) != size:
         raise ValueError(
             f"codes={codes} has {len(histogram)} codes, the tokenizer has {size}: set codes or tokenizer"
         )
+    check_code_source(codes, manifest, tokenizer)
     return torch.tensor(histogram)
 
 

@@ -17,6 +17,7 @@ from pipelines.evaluation.extractors import second_classifier
 from pipelines.evaluation.figures import codes_figures, curve_figures, read_histogram
 from pipelines.evaluation.images.evaluation import ImageEvaluation
 from pipelines.evaluation.images.extractors import standard_inception
+from pipelines.evaluation.images.metrics import standard_alexnet
 from pipelines.evaluation.images.protocols import image_protocols
 from pipelines.evaluation.protocols import (
     explanations,
@@ -71,14 +72,15 @@ def score(
     """
     sampling = read_sampling(config) if config.samples else None
     reconstructor = Reconstructor(load_tokenizer(config).to(processes().device))
-    histogram = read_histogram(config.codes, reconstructor.spec)
+    histogram = read_histogram(config.codes, config.tokenizer, reconstructor.spec)
     evaluation = new_evaluation(config, reconstructor, sampling)
+    rows = evaluation.metrics()
+    for name, more in (further or {}).items():
+        rows[name] = rows.get(name, {}) | more
     sets = [
         ScoredSet(name, MEANINGS[name].format(items=evaluation.items), metrics)
-        for name, metrics in evaluation.metrics().items()
+        for name, metrics in rows.items()
     ]
-    for each in sets:
-        each.metrics.update((further or {}).get(each.name, {}))
     about = provenance(config, evaluation, sampling)
     figures = [*evaluation.figures(), *run_figures(config, reconstructor, histogram, evaluation)]
     if config.data.test is None:
@@ -150,6 +152,9 @@ def finished(config: ScoreImagesConfig | ScoreSpeechConfig) -> Path | None:
     about: dict[str, Any] = read_json(saved).get("provenance", {})
     now = {"config": to_plain(config), "inputs": inputs(config), "packages": packages()}
     same = {key: about.get(key) for key in now} == now
+    downloads = isinstance(config, ScoreImagesConfig) and config.allow_download
+    if downloads and now["inputs"]["Inception"] is None:
+        return None  # the download failed
     whole = about.get("report_sha256") in (
         None,
         sha256(report),
@@ -170,6 +175,7 @@ def inputs(config: ScoreImagesConfig | ScoreSpeechConfig) -> dict[str, str | Non
         files["prior"] = prior_weights(config.prior_run)
     if isinstance(config, ScoreImagesConfig):
         files["Inception"] = config.inception_weights or standard_inception()
+        files["AlexNet"] = standard_alexnet()
         files |= {name: Path(name) / weights for name in config.extractors}
         if config.statistics:
             files["statistics"] = config.statistics

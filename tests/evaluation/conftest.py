@@ -23,6 +23,7 @@ from pipelines.evaluation.images.extractors import ClassifierExtractor
 from pipelines.evaluation.score import score
 from stage1_tokenizer import ImageTokenizer
 from stage1_tokenizer.quantizers import SimVQConfig
+from stage1_tokenizer.tokenizer import code_source
 
 
 @pytest.fixture(scope="session")
@@ -138,7 +139,8 @@ def setting(tmp_path_factory: pytest.TempPathFactory) -> ScoreImagesConfig:
     random = np.random.default_rng(1)
     codes = [random.integers(0, 16, 16).tolist() for _ in range(30)]
     write_codes(root / "codes" / "train", codes)
-    manifest = {"codebook_size": 16, "histogram": list(range(16))}
+    source = code_source(root / "tokenizer", {})
+    manifest = {"codebook_size": 16, "histogram": list(range(16)), **source}
     (root / "codes" / "manifest.json").write_text(json.dumps(manifest))
     return ScoreImagesConfig(
         tokenizer=root / "tokenizer",

@@ -2,14 +2,20 @@
 
 import dataclasses
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
 from helpers.image_runs import few_digits
 
 from common.tracking import read_metrics
-from pipelines.evaluation.classifier import train_classifier, train_classifiers
-from pipelines.evaluation.config import TrainImageClassifierConfig
+from pipelines.evaluation.classifier import second_config, train_classifier, train_classifiers
+from pipelines.evaluation.config import (
+    ImageArchitecture,
+    SpeechArchitecture,
+    TrainImageClassifierConfig,
+    TrainSpeechClassifierConfig,
+)
 from pipelines.evaluation.extractors import second_classifier
 from pipelines.evaluation.images.classifier import ImageClassifier
 
@@ -41,6 +47,26 @@ def test_a_second_classifier_has_another_architecture_and_learns_too(
     assert model.config.architecture == "patches"
     assert model.config.name == "digits-classifier-patches"
     assert read_metrics(second.parent)[-1]["heldout/accuracy"] > 0.95
+
+
+@pytest.mark.parametrize(
+    ("kind", "architectures"),
+    [
+        (TrainImageClassifierConfig, get_args(ImageArchitecture)),
+        (TrainSpeechClassifierConfig, get_args(SpeechArchitecture)),
+    ],
+)
+def test_of_either_architecture_the_second_has_the_other(
+    kind: type[TrainImageClassifierConfig], architectures: tuple[ImageArchitecture, ...]
+) -> None:
+    for one, other in (architectures, architectures[::-1]):
+        config = kind(run_dir=Path("runs/classifier"), architecture=one)
+        assert second_config(config).architecture == other
+
+
+def test_a_width_that_two_directions_can_not_share_is_refused() -> None:
+    with pytest.raises(ValueError, match="width=65 must be even"):
+        TrainSpeechClassifierConfig(run_dir=Path("runs/classifier"), width=65)
 
 
 def test_the_seed_decides_everything(tmp_path: Path) -> None:

@@ -115,6 +115,8 @@ def test_the_share_of_the_way_is_0_for_bigrams_and_1_for_reconstructions(
     assert share(sets["reconstruction"].features) == pytest.approx(1, abs=1e-6)
     halfway = share(torch.randn(500, 4) + 0.5)
     assert halfway is not None and 0.5 < halfway < 0.95
+    one = sets | {"samples": features(torch.randn(1, 4))}
+    assert "at least two items" in str(share_of_the_way(one, real, classifier, 0).reason)
     swapped = {"reconstruction": sets["bigrams"], "bigrams": sets["reconstruction"]}
     swapped["samples"] = sets["bigrams"]
     assert isinstance(share_of_the_way(swapped, real, classifier, 0), Unavailable)

@@ -13,6 +13,7 @@ from torch_fidelity.metric_kid import kid_features_to_metric
 from common.files import sha256
 from pipelines.evaluation.fidelity import (
     distance,
+    distance_to_file,
     frechet_distance,
     inception_score,
     kernel_distance,
@@ -23,6 +24,7 @@ from pipelines.evaluation.fidelity import (
 )
 from pipelines.evaluation.images.extractors import ClassifierExtractor, InceptionExtractor
 from pipelines.evaluation.kernels import cubic, unbiased_mmd
+from pipelines.evaluation.statistics_files import Statistics
 
 
 def cubic_mmd(x: torch.Tensor, y: torch.Tensor) -> tuple[float, float]:
@@ -103,6 +105,18 @@ def test_precision_and_recall_need_more_items_than_neighbours(
     )
     assert all("more than 3 items" in metric.reason for metric in few)  # type: ignore[operator]
     assert more[0].value == 1
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_one_item_has_no_covariance(classifier: ClassifierExtractor) -> None:
+    one, more = features(torch.randn(1, 4)), features(torch.randn(20, 4))
+    file = Statistics(Path("file.npz"), np.zeros(4), np.eye(4), "0")
+    for result in (
+        distance(one, as_reference(torch.randn(20, 4)), classifier),
+        distance(more, as_reference(torch.randn(1, 4)), classifier),
+        distance_to_file(one, file, classifier),
+    ):
+        assert "at least two items" in str(result.reason)
 
 
 def test_inception_score_of_known_predictions(classifier: ClassifierExtractor) -> None:

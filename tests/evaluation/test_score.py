@@ -12,15 +12,15 @@ from common.config import to_plain
 from common.files import sha256
 from pipelines.evaluation.config import ScoreImagesConfig
 from pipelines.evaluation.images.extractors import standard_inception
-from pipelines.evaluation.images.metrics import LPIPS, SSIM
+from pipelines.evaluation.images.metrics import LPIPS, SSIM, standard_alexnet
 from pipelines.evaluation.score import compact, finished, read_sampling, score, score_table
-from pipelines.evaluation.table import WIDTH
+from pipelines.evaluation.table import WIDTH, metric
 
 
 def test_what_can_not_be_computed_is_a_dash_with_its_reason(report: Path) -> None:
     metrics = metrics_by_row(report)["reconstruction"]
-    for metric in (SSIM, LPIPS):
-        assert metrics[metric]["value"] is None and "smaller than" in metrics[metric]["reason"]
+    for name in (SSIM, LPIPS):
+        assert metrics[name]["value"] is None and "smaller than" in metrics[name]["reason"]
     table = score_table(report)
     assert f"{LPIPS} ({metrics[LPIPS]['reason']})" in table.splitlines()[-1]
     of_table = table.split("\n[1]")[0].splitlines()
@@ -43,13 +43,13 @@ def test_every_metric_says_what_it_depends_on(report: Path, setting: ScoreImages
     assert about["environment"]["versions"]["torch-fidelity"] == "0.4.0"
     assert about["config"] == to_plain(setting)
     for row in document["rows"]:
-        for name, metric in row["metrics"].items():
-            if "digits-classifier" in name and metric["value"] is not None:
-                assert metric["extractor_sha256"] == weights and metric["count"] > 0
+        for name, one in row["metrics"].items():
+            if "digits-classifier" in name and one["value"] is not None:
+                assert one["extractor_sha256"] == weights and one["count"] > 0
             if "vs train" in name:
                 statistics = about["statistics_sha256"]["digits-classifier"]
-                assert metric["reference_sha256"] == statistics["train"]
-                assert metric["reference_count"] == about["references"]["train"]["count"]
+                assert one["reference_sha256"] == statistics["train"]
+                assert one["reference_count"] == about["references"]["train"]["count"]
 
 
 def test_scoring_again_gives_the_same_metrics_from_the_cache(
@@ -100,6 +100,10 @@ def test_codes_of_another_codebook_are_refused(setting: ScoreImagesConfig, tmp_p
     (tmp_path / "manifest.json").write_text('{"histogram": [1, 1, 1, 1, 1, 1, 1, 1]}')
     with pytest.raises(ValueError, match="has 8 codes, the tokenizer has 16: set codes"):
         score(codes)
+    others = {"histogram": [1] * 16, "encoding_sha256": "a" * 64}
+    (tmp_path / "manifest.json").write_text(json.dumps(others))
+    with pytest.raises(ValueError, match=r"codes of tokenizer aaaaaaaaaaaaaaaa, but .*set tok"):
+        score(codes)
 
 
 def test_consecutive_seeds_are_written_short() -> None:
@@ -110,14 +114,23 @@ def test_consecutive_seeds_are_written_short() -> None:
 def test_a_tokenizer_alone_is_scored_without_samples(
     setting: ScoreImagesConfig, no_weights: None, tmp_path: Path
 ) -> None:
-    alone = dataclasses.replace(setting, samples=None, prior_run=None, out=tmp_path)
-    report = score(alone)
-    rows = {row["name"] for row in json.loads((tmp_path / "score.json").read_text())["rows"]}
-    assert rows == {"reconstruction", "held-out vs train", "train vs train"}
+    nothing = {"samples": None, "prior_run": None, "classifier": None}
+    alone = dataclasses.replace(setting, **nothing, out=tmp_path)
+    report = score(alone, further={"samples": {"bits per item": metric(value=5.0)}})
+    rows = metrics_by_row(report)
+    assert rows.keys() == {"reconstruction", "held-out vs train", "train vs train", "samples"}
+    assert rows["samples"]["bits per item"]["value"] == 5
+    distances = [name for name in rows["reconstruction"] if name.endswith("vs held-out")]
+    assert len(distances) == len({*distances}) == 2
     assert "Nearest" not in report.read_text() and finished(alone) == report
-    weights = standard_inception()
-    weights.parent.mkdir(parents=True, exist_ok=True)
-    weights.write_bytes(b"have come since")
-    assert finished(alone) is None
-    weights.unlink()
-    assert finished(alone) == report
+    for weights in (standard_inception(), standard_alexnet()):
+        weights.parent.mkdir(parents=True, exist_ok=True)
+        weights.write_bytes(b"have come since")
+        assert finished(alone) is None
+        weights.unlink()
+        assert finished(alone) == report
+    about = json.loads((tmp_path / "score.json").read_text())
+    about["provenance"]["config"]["allow_download"] = True
+    del about["sha256"]
+    (tmp_path / "score.json").write_text(json.dumps(about))
+    assert finished(dataclasses.replace(alone, allow_download=True)) is None

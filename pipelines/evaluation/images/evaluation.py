@@ -117,7 +117,7 @@ class ImageEvaluation:
         metrics["reconstruction"] = (
             self.reconstruction_metrics.compute()
             | self.reconstructor.metrics()
-            | distances(rebuilt[:1], "held-out")
+            | distances(rebuilt, "held-out")
             | metrics["reconstruction"]
             | label_accuracies(rebuilt, classes, LABEL_ACCURACY)
         )

@@ -193,6 +193,8 @@ def extract(
     for batch in tqdm(batches, desc="features", total=total, leave=False, disable=None):
         for extractor, own in zip(extractors, parts, strict=True):
             own.append((*extractor.extract(batch.images), batch.indices, batch.labels))
+    if not all(parts):
+        raise ValueError("none of the images can be decoded: set data.source")
     by_extractor = []
     for own in parts:
         features, logits, *places = (torch.cat(part).cpu() for part in zip(*own, strict=True))

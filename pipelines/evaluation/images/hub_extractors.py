@@ -76,7 +76,7 @@ class HubExtractor:
             raise ValueError(f"extractors={name} lacks the weights {missing}: set score.extractors")
         self.model, self.device = model.to(device).eval(), device
         self.sha256 = weights_sha256(model)
-        self.name = name if name in HUB else f"{kind.split('_')[0]}-of-{self.sha256[:8]}"
+        self.name = name if source != name else f"{kind.split('_')[0]}-of-{self.sha256[:8]}"
         self.side = model.config.image_size if self.is_clip else DINO_SIDE
 
     @torch.no_grad()

@@ -19,6 +19,7 @@ PSNR = "PSNR (dB)"
 SSIM = "SSIM (Gaussian 11 x 11, sigma 1.5)"
 LPIPS = "LPIPS (AlexNet)"
 SSIM_WINDOW = 11
+ALEXNET = AlexNet_Weights.IMAGENET1K_V1.url
 LPIPS_SMALLEST = 32
 """Below, AlexNet's last feature maps are empty."""
 SMALL = Unavailable(f"images are smaller than the window of {SSIM_WINDOW} pixels")
@@ -43,13 +44,17 @@ def ssim(
     return windows[..., inside, inside].flatten(1).mean(1)
 
 
+def standard_alexnet() -> Path:
+    """Where torch.hub puts AlexNet's weights."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / ALEXNET.rsplit("/", 1)[-1]
+
+
 class Lpips(nn.Module):
     """LPIPS by AlexNet's features. Raises ValueError, with the reason, where it can't be had."""
 
     def __init__(self, size: int, allow_download: bool) -> None:
         super().__init__()
-        url = AlexNet_Weights.IMAGENET1K_V1.url
-        path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
+        path = standard_alexnet()
         if size < LPIPS_SMALLEST:
             raise ValueError(f"images of {size} pixels are smaller than AlexNet's {LPIPS_SMALLEST}")
         if not path.is_file() and not allow_download:
@@ -59,7 +64,7 @@ class Lpips(nn.Module):
         try:
             if not path.is_file():
                 path.parent.mkdir(parents=True, exist_ok=True)
-                torch.hub.download_url_to_file(url, str(path), progress=False)
+                torch.hub.download_url_to_file(ALEXNET, str(path), progress=False)
             self.sha256 = verified_sha256(path)
             # refuses what torchvision would run
             torch.load(path, map_location="cpu", weights_only=True)

@@ -16,11 +16,11 @@ from torchvision.transforms.v2 import functional as TF
 
 from common.images import from_uint8, to_pil
 from common.seeding import generator_at
-from pipelines.evaluation.features import Reference, statistics
+from pipelines.evaluation.features import Features, Reference, statistics
 from pipelines.evaluation.fidelity import metric_name
 from pipelines.evaluation.images.data import Batch, image_batches
 from pipelines.evaluation.images.evaluation import ImageEvaluation
-from pipelines.evaluation.images.extractors import ImageExtractor, InceptionExtractor, extract
+from pipelines.evaluation.images.extractors import InceptionExtractor, extract
 from pipelines.evaluation.images.hub_extractors import bicubic
 from pipelines.evaluation.jackknife import GROUPS, Target, distances
 from pipelines.evaluation.protocols import USUAL_COUNT, Outcome, extrapolated, outcome
@@ -89,9 +89,13 @@ def outcomes(subject: Subject, evaluation: ImageEvaluation) -> Iterator[Outcome]
         return outcome(subject.row, metric, protocol, values, base)
 
     yield by("as scored", base)
-    for protocol, batches in image_changes(subject, extractor).items():
+    for protocol, batches in image_changes(subject).items():
         features = extract([extractor], batches)[0].features
         yield by(protocol, distances(features, target, seed))
+    if isinstance(extractor, InceptionExtractor):
+        items, real = resized_by_pillow(subject, evaluation)
+        values = distances(items.features, Target.of(statistics(real)), seed)
+        yield by("resized for Inception by Pillow (clean-fid)", values)
     count, dimensions = subject.features.shape
     if count >= LEAST_HALVED:
         halves = distances(subject.features, target, seed, parts=2)
@@ -103,19 +107,30 @@ def outcomes(subject: Subject, evaluation: ImageEvaluation) -> Iterator[Outcome]
         yield by(protocol, distances(subject.features, Target.of(gaussian), seed))
 
 
-def image_changes(subject: Subject, extractor: ImageExtractor) -> dict[str, Iterator[Batch]]:
-    """What is done to the images themselves."""
+def image_changes(subject: Subject) -> dict[str, Iterator[Batch]]:
+    """What is done to the images alone, and not to those that they are compared with."""
     exact = "" if subject.row == "reconstruction" else " (on average)"
     changes = {
         f"JPEG of quality {quality}": changed(subject.batches(), partial(jpeg, quality))
         for quality in QUALITIES
     }
     changes[f"bytes truncated, not rounded{exact}"] = subject.truncated()
-    if isinstance(extractor, InceptionExtractor):
-        changes["resized for Inception by Pillow (clean-fid)"] = changed(
-            subject.batches(), lambda image, _: for_inception(image)
-        )
     return changes
+
+
+def resized_by_pillow(subject: Subject, evaluation: ImageEvaluation) -> list[Features]:
+    """Inception's features of the images and of those that they are compared with, both resized as clean-fid does it."""
+    sides = (
+        subject.batches(),
+        image_batches(real_images(subject, evaluation), evaluation.config.batch_size),
+    )
+    resized = (changed(side, lambda image, _: for_inception(image)) for side in sides)
+    return [extract(evaluation.extractors[:1], side)[0] for side in resized]
+
+
+def real_images(subject: Subject, evaluation: ImageEvaluation) -> ImageDataset:
+    """The images that a subject is compared with."""
+    return evaluation.train if subject.real.name == "train" else evaluation.heldout
 
 
 def gaussians(
@@ -133,7 +148,7 @@ def gaussians(
     if evaluation.published is not None and evaluation.published_place == 0:
         published = evaluation.published
         yield f"compared with {published.path.name}", published.gaussian
-    dataset = evaluation.train if subject.real.name == "train" else evaluation.heldout
+    dataset = real_images(subject, evaluation)
     if needs_resizing(dataset):
         batches = otherwise_resized(dataset, evaluation.config.batch_size)
         features = extract([evaluation.extractors[0]], batches)[0]

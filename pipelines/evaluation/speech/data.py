@@ -80,7 +80,7 @@ def unlabelled(waveforms: list[Float[Tensor, " t"]], sample_rate: int) -> Clips:
     return Clips(waveforms, sample_rate, torch.arange(len(waveforms)), none, none, (), ())
 
 
-def sampled_clips(folder: Path, sampling: dict[str, Any], speaker_names: tuple[str, ...]) -> Clips:
+def sampled_clips(folder: Path, sampling: dict[str, Any]) -> Clips:
     """The samples that sample.json describes. A text that is the name of a label is that label.
 
     Raises ValueError for another number of files, a file that is not sound or of another rate.
@@ -104,7 +104,7 @@ def sampled_clips(folder: Path, sampling: dict[str, Any], speaker_names: tuple[s
         none if labels is None else torch.tensor(labels),
         none if speakers is None else torch.tensor(speakers),
         classes if labels is not None else (),
-        speaker_names if speakers is not None else (),
+        tuple(sampling["speaker_names"]) if speakers is not None else (),
         tuple(texts or ()),
     )
 

@@ -81,7 +81,7 @@ class SpeechEvaluation:
         }
         self.sampled: Clips | None = None
         if config.samples and sampling:
-            self.sampled = sampled_clips(config.samples, sampling, train_data.speakers)
+            self.sampled = sampled_clips(config.samples, sampling)
         self.real = {split: read_clips(dataset) for split, dataset in self.datasets.items()}
         extractors: list[SpeechExtractor] = [*classifiers(config.classifier, rate, device)]
         with contextlib.suppress(MissingPackageError):

@@ -174,7 +174,10 @@ def over_clips(
 def word_error_rate(
     whisper: Whisper | Unavailable, clips: Clips, count: int
 ) -> Metric | Unavailable:
-    """Wrong, missing and added words as a share of all that are said in `count` of the clips."""
+    """Wrong, missing and added words as a share of all that are said in `count` of the clips.
+
+    Clips without a text, and those longer than Whisper takes, are left out.
+    """
     texts = words_said(clips)
     if not texts:
         return Unavailable("the clips have neither texts nor labels")
@@ -184,7 +187,7 @@ def word_error_rate(
     pairs = [
         (waveform, text)
         for waveform, text in chosen
-        if len(waveform) <= LONGEST * clips.sample_rate
+        if text and len(waveform) <= LONGEST * clips.sample_rate
     ]
     transcripts = whisper.transcribe([waveform for waveform, _ in pairs], clips.sample_rate)
     errors, words = word_errors(
@@ -195,7 +198,9 @@ def word_error_rate(
     note = f"{errors:,} errors in {words:,} words, as Whisper's normalizer of English writes them"
     if len(pairs) < len(chosen):
         left_out = len(chosen) - len(pairs)
-        note += f"; {left_out} of {len(chosen)} left out: longer than {LONGEST} s"
+        note += (
+            f"; {left_out} of {len(chosen)} left out: without a text, or longer than {LONGEST} s"
+        )
     return metric(
         value=errors / words,
         count=len(pairs),

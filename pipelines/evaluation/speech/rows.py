@@ -211,6 +211,9 @@ def to_speakers(scored: ClipSet, train: Clips) -> Metric | Unavailable:
         return voices
     if not clips.speaker_names:
         return Unavailable("the clips name no speakers")
+    shared = zip(clips.speaker_names, train.speaker_names, strict=False)
+    if any(own != trained for own, trained in shared):
+        return Unavailable("the samples' speakers are not those of the training clips")
     # held-out speakers that training lacks have indices after the others
     count = max(len(clips.speaker_names), len(train.speaker_names))
     means = speaker_means(voices.real.train.features, train, count)

@@ -17,7 +17,9 @@ from pipelines.evaluation.images.extractors import (
     ClassifierExtractor,
     ImageExtractor,
     InceptionExtractor,
+    UntrainedExtractor,
     choose_extractors,
+    extract,
 )
 
 
@@ -105,3 +107,8 @@ def test_the_choice_falls_back_and_says_how_to_get_features(
         chosen(inception_weights=tmp_path / "absent.pth")
     with pytest.raises(ValueError, match="set classifier"):
         ClassifierExtractor(tmp_path, CPU)
+
+
+def test_no_image_that_can_be_decoded_is_one_sentence() -> None:
+    with pytest.raises(ValueError, match="none of the images can be decoded"):
+        extract([UntrainedExtractor(CPU)], iter([]))

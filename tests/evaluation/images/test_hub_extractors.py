@@ -1,5 +1,6 @@
 """CLIP and DINOv2 from folders of safetensors: small ones, with random weights."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,14 @@ def test_only_weights_of_that_name_make_fdd_and_cmmd(dino: Path) -> None:
         "CMMD",
         "FD(clip-vit-l-14-336px)",
     )
+
+
+def test_a_folder_of_that_name_is_not_the_hubs_network(
+    dino: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(dino, tmp_path / "dinov2-vit-l-14")
+    monkeypatch.chdir(tmp_path)
+    assert HubExtractor("dinov2-vit-l-14", False, CPU).name.startswith("dinov2-of-")
 
 
 def test_weights_that_are_not_there_are_one_sentence(dino: Path, tmp_path: Path) -> None:

@@ -7,19 +7,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.image_runs import MODEL
 from helpers.scores import metrics_by_row
 from PIL import Image
 
 from pipelines.evaluation.config import ScoreImagesConfig
 from pipelines.evaluation.images.data import image_batches
+from pipelines.evaluation.images.evaluation import ImageEvaluation
 from pipelines.evaluation.images.protocols import (
     for_inception,
     jpeg,
     lowered,
     needs_resizing,
     otherwise_resized,
+    resized_by_pillow,
+    subjects,
 )
+from pipelines.evaluation.reconstruction import Reconstructor
 from pipelines.evaluation.score import score, score_table
+from stage1_tokenizer import ImageTokenizer
 from stage1_tokenizer.images.data import ImageDataConfig, load_images
 
 IMAGE = torch.randint(0, 256, (3, 16, 16), generator=torch.manual_seed(0)).byte()
@@ -45,6 +51,30 @@ def test_images_are_enlarged_for_inception_by_pillows_filter() -> None:
     by_pillow = Image.fromarray(dull.permute(1, 2, 0).numpy())
     expected = np.asarray(by_pillow.resize((299, 299), Image.Resampling.BICUBIC), dtype=int)
     assert np.abs(for_inception(dull).permute(1, 2, 0).int().numpy() - expected).max() <= 1
+
+
+def test_clean_fid_resizes_both_sides_alike(inception_file: Path, tmp_path: Path) -> None:
+    """Real images have no distance to themselves."""
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 8, 8), dtype=np.uint8)
+    for split in ("train", "validation"):
+        (tmp_path / split).mkdir()
+        for i, image in enumerate(pixels):
+            Image.fromarray(image).save(tmp_path / split / f"{i}.png")
+    tokenizer = ImageTokenizer(MODEL)
+    tokenizer.save_pretrained(tmp_path / "model")
+    config = ScoreImagesConfig(
+        tokenizer=tmp_path / "model",
+        data=ImageDataConfig(source=str(tmp_path), label_column=None),
+        inception_weights=inception_file,
+        cache=tmp_path / "cache",
+        out=tmp_path / "out",
+    )
+    evaluation = ImageEvaluation(config, Reconstructor(tokenizer), None)
+    (subject,) = subjects(evaluation)
+    same = dataclasses.replace(subject, batches=lambda: image_batches(evaluation.heldout, 3))
+    ours, real = resized_by_pillow(same, evaluation)
+    torch.testing.assert_close(ours.features, real.features)
+    assert not torch.allclose(real.features, subject.real.features.features, rtol=1e-3)
 
 
 def test_images_of_another_size_are_resized_otherwise(tmp_path: Path) -> None:

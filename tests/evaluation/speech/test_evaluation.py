@@ -20,6 +20,7 @@ from pipelines.evaluation.speech.data import sampled_clips
 from stage1_tokenizer import SpeechTokenizer
 from stage1_tokenizer.quantizers import ContinuousConfig
 from stage1_tokenizer.speech.data import SpeechDataConfig
+from stage1_tokenizer.tokenizer import code_source
 
 
 @pytest.fixture(scope="session")
@@ -61,7 +62,10 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> ScoreSpeechConfig:
     torch.jit.script(mean).save(folder / "utmos.pt")  # its opinion is the mean sample
     codes = [random.integers(0, 32, 8 + i).tolist() for i in range(12)]
     write_codes(folder / "codes" / "train", codes)
-    manifest = {"histogram": np.bincount(np.concatenate(codes), minlength=32).tolist()}
+    manifest = {
+        "histogram": np.bincount(np.concatenate(codes), minlength=32).tolist(),
+        **code_source(folder / "model", {}),
+    }
     (folder / "codes" / "manifest.json").write_text(json.dumps(manifest))
     return ScoreSpeechConfig(
         tokenizer=folder / "model",
@@ -166,6 +170,6 @@ def test_samples_of_another_rate_or_count_are_told_in_words(
 def test_a_sample_that_was_asked_to_say_a_label_has_that_label(scored: ScoreSpeechConfig) -> None:
     sampling = json.loads((scored.samples / "sample.json").read_text())
     sampling |= {"labels": None, "classes": ["0", "1"], "texts": ["one", "zero"] * 3}
-    assert sampled_clips(scored.samples, sampling, ()).labels.tolist() == [1, 0] * 3
+    assert sampled_clips(scored.samples, sampling).labels.tolist() == [1, 0] * 3
     sampling["texts"][0] = "hello"
-    assert sampled_clips(scored.samples, sampling, ()).classes == ()
+    assert sampled_clips(scored.samples, sampling).classes == ()

@@ -115,7 +115,10 @@ def test_the_rate_is_that_of_all_words_together(whisper_folder: Path) -> None:
     long = clips_of([torch.zeros(30 * RATE + 1), waveforms[0]], texts=("one", "two"))
     rate = word_error_rate(whisper, long, 2)
     assert isinstance(rate, Metric)
-    assert rate.count == 1 and "1 of 2 left out: longer than 30 s" in str(rate.note)
+    assert rate.count == 1 and "left out: without a text, or longer than 30 s" in str(rate.note)
+    rate = word_error_rate(whisper, clips_of(waveforms, texts=("one two", "")), 2)
+    assert isinstance(rate, Metric)
+    assert rate.value == word_errors(["1 2"], guesses[:1])[0] / 2 and rate.count == 1
     for clips in (clips_of([long.waveforms[0]], texts=("one",)), clips_of(noises(1), texts=("",))):
         assert "clips has words" in str(word_error_rate(whisper, clips, 1).reason)
 

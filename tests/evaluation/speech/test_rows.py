@@ -1,6 +1,7 @@
 """Metrics of sets of clips."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,16 @@ from pipelines.evaluation.comparison import Comparison, label_accuracies
 from pipelines.evaluation.extractors import NO_CLASSIFIER
 from pipelines.evaluation.features import Features, References
 from pipelines.evaluation.speech.data import Clips
-from pipelines.evaluation.speech.extractors import Utmos, classifiers
+from pipelines.evaluation.speech.extractors import Utmos, VoiceExtractor, classifiers
 from pipelines.evaluation.speech.metrics import evenly_chosen
-from pipelines.evaluation.speech.rows import heldout_bits, speaker_means, utmos_opinion
-from pipelines.evaluation.table import Metric
+from pipelines.evaluation.speech.rows import (
+    ClipSet,
+    heldout_bits,
+    speaker_means,
+    to_speakers,
+    utmos_opinion,
+)
+from pipelines.evaluation.table import Metric, Unavailable
 
 
 def test_a_speaker_without_training_clips_has_no_mean() -> None:
@@ -74,3 +81,17 @@ def test_opinions_are_the_mean_over_slow_count_clips(tmp_path: Path) -> None:
     opinions = [1 + len(waveform) / 1000 for waveform in evenly_chosen(waveforms, 2)]
     assert opinion.value == pytest.approx(sum(opinions) / 2) and opinion.count == 2
     assert (opinion.extractor, opinion.extractor_sha256) == ("loudness.pt", utmos.sha256)
+
+
+@pytest.mark.parametrize(("named", "known"), [(("a", "b"), True), (("b", "a"), False)])
+def test_a_speaker_is_compared_with_training_clips_of_that_name_alone(
+    named: tuple[str, ...], known: bool
+) -> None:
+    clips = replace(clips_of(noises(4)), speakers=torch.tensor([0, 1, 0, 1]), speaker_names=named)
+    train = replace(clips, speaker_names=("a", "b", "c"))
+    voices = VoiceExtractor.__new__(VoiceExtractor)  # by name alone: the features are given
+    voices.sha256 = "0" * 64
+    reference = as_reference(torch.eye(4))
+    compared = Comparison(reference.features, References(voices, reference, reference))
+    found = to_speakers(ClipSet(clips, (compared,)), train)
+    assert isinstance(found, Metric if known else Unavailable)
