@@ -49,7 +49,9 @@ class Float32Products:
             self.inside -= 1
             if not self.inside:
                 for backend, precision in zip(BACKENDS, self.allowed, strict=True):
-                    backend.fp32_precision = precision
+                    backend.fp32_precision = "none"  # as the setting for all says
+                    if backend.fp32_precision != precision:  # unless it had its own
+                        backend.fp32_precision = precision
 
 
 PRODUCTS = Float32Products()

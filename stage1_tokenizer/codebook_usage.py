@@ -64,7 +64,10 @@ def quantization_error(quantizer: Quantizer, latents: Float[Tensor, "b n d"]) ->
     It says little about a quantizer that first maps vectors to a sphere or a grid (FC, BSQ, SQ-VAE's vMF, FSQ): it
     compares the vectors before that map.
     """
-    chosen = quantizer(latents).latents
+    if quantizer.spec.has_codes:
+        chosen = quantizer.lookup(quantizer.encode(latents))
+    else:
+        chosen = quantizer(latents).latents
     centred = latents.float() - latents.float().mean((0, 1))
     return float((latents - chosen).square().mean() / centred.square().mean().clamp_min(1e-20))
 

@@ -113,7 +113,8 @@ class Affine(Quantizer):
         if self.config.start != "normal":
             choose = sample_vectors if self.config.start == "data" else k_means
             self.table.copy_(choose(vectors, self.config.codebook_size))
-            self.idle.zero_()
+            for moved in (self.scale, self.shift, self.idle):
+                moved.zero_()
 
     def _inner_way(self, frequencies: Float[Tensor, " k"]) -> Float[Tensor, "k d"]:
         """How far towards the mean of its vectors the steps take each code, from 0 to 1.

@@ -90,7 +90,7 @@ class Assignments:
         mine = (indices >= 0) & (indices < size)
         sampled = vectors[indices.clamp(0, len(vectors) - 1)].where(mine[:, None], 0)
         sum_over_processes(sampled)
-        if len(vectors) >= count:
+        if len(sizes) == 1 and len(vectors) >= count:  # of several processes some may have fewer
             return sampled
         apart = torch.randn(sampled.shape, generator=generator).to(device)
         spread = sampled.std(0, correction=0).mean()

@@ -38,6 +38,12 @@ def sample_vectors(
     return sampled
 
 
+def left_over(residuals: Float[Tensor, "n d"]) -> Float[Tensor, "m d"]:
+    """The residuals without those of vectors that became codes, which are zero; all, where no other is left."""
+    others = residuals[residuals.any(1)]
+    return others if len(others) else residuals
+
+
 @torch.no_grad()
 def k_means(vectors: Float[Tensor, "n d"], count: int, rounds: int = 10) -> Float[Tensor, "k d"]:
     """Centres after some rounds of Lloyd's algorithm from vectors at random; an empty one stays."""

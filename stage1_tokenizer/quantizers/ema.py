@@ -57,9 +57,10 @@ class EMA(Quantizer):
     """Vectors to the nearest of K codes, each the moving average of its vectors; no gradient trains them.
 
     As in appendix A.1 of VQ-VAE, a code (`table`) is m_k / N_k, moving averages of the sum (`sums`) and number
-    (`counts`) of its vectors. Counts begin at 1, not 0, to avoid dividing by almost zero. In Jukebox and RQ-VAE a code
-    is rare below a count of 1; here the threshold grows with the batch. With a reset counts have no Laplace smoothing,
-    as in Jukebox. `state` sets a count to the threshold, as RQ-VAE does.
+    (`counts`) of its vectors. Counts begin at 1, not 0, to avoid dividing by almost zero; with a reset, and where that
+    is more, at the threshold of the first batch, so that codes in use stay. In Jukebox and RQ-VAE a code is rare below
+    a count of 1; here the threshold grows with the batch. With a reset counts have no Laplace smoothing, as in Jukebox.
+    `state` sets a count to the threshold, as RQ-VAE does.
 
         >>> quantizer = EMA(codebook_size=64, code_dim=8, reset="state")
         >>> latents, codes, loss = quantizer(torch.randn(2, 5, 8))
@@ -117,11 +118,13 @@ class EMA(Quantizer):
         self._assignments.clear()
 
     def initialize(self, vectors: Float[Tensor, "n d"]) -> None:
-        """With `start=data`, K of the vectors, at random."""
-        if self.config.start == "data":
-            self.table.copy_(sample_vectors(vectors, self.config.codebook_size))
-            self.sums.copy_(self.table)
-            self.counts.fill_(1)
+        """With `start=data`, K of the vectors, at random; counts begin where the batch's threshold does not reset them."""
+        config = self.config
+        if config.start == "data":
+            self.table.copy_(sample_vectors(vectors, config.codebook_size))
+            share = 0.0 if config.reset == "none" else config.reset_share
+            self.counts.fill_(max(1.0, share * len(vectors) / config.codebook_size))
+            self.sums.copy_(self.table * self.counts[:, None])
 
     @torch.no_grad()
     def start_from_table(self) -> None:

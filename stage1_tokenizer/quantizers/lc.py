@@ -68,10 +68,10 @@ class LC(Quantizer):
         self.register_buffer("basis", torch.randn(config.codebook_size, dim))
         self.projection = nn.Linear(dim, config.code_dim)
         if config.features is None:
-            nn.init.eye_(self.projection.weight)
+            self.start_from_identity()
         else:
             nn.init.normal_(self.projection.weight, std=config.code_dim**-0.5)
-        nn.init.zeros_(self.projection.bias)
+            nn.init.zeros_(self.projection.bias)
 
     @property
     def codebook(self) -> Float[Tensor, "k d"]:
@@ -86,10 +86,16 @@ class LC(Quantizer):
         """The features of the file, or centres of `vectors`."""
         if self.config.features is None:
             self.basis.copy_(k_means(vectors, self.config.codebook_size))
+            self.start_from_identity()
             return
         self.basis.copy_(read_features(Path(self.config.features).expanduser(), self.basis.shape))
         if self.config.rescale:
             match_moments(self.projection, self.basis, vectors)
+
+    def start_from_identity(self) -> None:
+        """Makes the codebook the features themselves."""
+        nn.init.eye_(self.projection.weight)
+        nn.init.zeros_(self.projection.bias)
 
 
 def read_features(path: Path, shape: torch.Size) -> Tensor:

@@ -37,7 +37,8 @@ def gaussian_wasserstein(
         mean1, factor1 = _moments(first.float())
         mean2, factor2 = _moments(second.float())
         spreads = factor1.square().sum() + factor2.square().sum()
-        common = torch.linalg.svdvals(factor1.T @ factor2).sum()
+        product = factor1.T @ factor2  # svdvals raises where it is not finite; the spreads stay so
+        common = torch.linalg.svdvals(product.where(product.isfinite().all(), 0)).sum()
         squared = (mean1 - mean2).square().sum() + spreads - 2 * common
         return (squared.clamp_min(0) + 1e-8).sqrt()
 
@@ -49,4 +50,4 @@ def _moments(vectors: Float[Tensor, "n d"]) -> tuple[Float[Tensor, " d"], Float[
     covariance = centred.T @ centred / len(vectors)
     ridge = 1e-4 * covariance.detach().diagonal().mean() + 1e-8
     ridge = ridge * torch.eye(len(covariance), device=vectors.device)
-    return mean, torch.linalg.cholesky(covariance + ridge)
+    return mean, torch.linalg.cholesky_ex(covariance + ridge).L

@@ -12,7 +12,7 @@ from common.bounds import AtLeastTwo, Count, NonNegative
 from common.seeding import generator_at
 from stage1_tokenizer.quantizers.base import Quantized, keywords_of
 from stage1_tokenizer.quantizers.chunks import scores_at_once
-from stage1_tokenizer.quantizers.codebook_init import sample_vectors
+from stage1_tokenizer.quantizers.codebook_init import left_over, sample_vectors
 from stage1_tokenizer.quantizers.estimators import straight_through
 from stage1_tokenizer.quantizers.projection import in_float32
 from stage1_tokenizer.quantizers.residual import ResidualQuantizer
@@ -115,7 +115,7 @@ class QINCo(ResidualQuantizer):
         """Each level begins as what the levels before it leave of vectors, sampled at random."""
         for level, table in enumerate(self.tables):
             table.copy_(sample_vectors(vectors, self.config.codebook_size, generator_at(0, level)))
-            vectors = vectors - F.embedding(nearest(vectors, table), table)
+            vectors = left_over(vectors - F.embedding(nearest(vectors, table), table))
 
     def added(
         self, level: int, codes: Int[Tensor, "*b"], sums: Float[Tensor, "*b d"]

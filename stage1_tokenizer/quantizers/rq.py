@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from common.bounds import AtLeastTwo, Count, NonNegative, Share
 from stage1_tokenizer.quantizers.base import Quantized, keywords_of
+from stage1_tokenizer.quantizers.codebook_init import left_over
 from stage1_tokenizer.quantizers.ema import EMA
 from stage1_tokenizer.quantizers.estimators import straight_through
 from stage1_tokenizer.quantizers.residual import LevelQuantizers
@@ -120,4 +121,4 @@ class RQ(LevelQuantizers):
             ema = self.level(level)
             seen = [*seen, vectors] if self.config.shared else [vectors]
             ema.init_from(torch.cat(seen))
-            vectors = vectors - ema.lookup(ema.encode(vectors))
+            vectors = left_over(vectors - ema.lookup(ema.encode(vectors)))

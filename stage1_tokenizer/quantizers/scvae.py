@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from common.bounds import Count, NonNegative
+from common.precision import float32_products
 from common.processes import gather_over_processes
 from stage1_tokenizer.quantizers.assignments import NO_BATCH, refuse_half
 from stage1_tokenizer.quantizers.base import Quantized, Quantizer, keywords_of
@@ -103,15 +104,18 @@ class SCVAE(Quantizer):
         dictionary = self.dictionary.to(latents.dtype)
         step = torch.exp(-self.log_curvature.to(latents.dtype))
         sparse = latents.new_zeros(*latents.shape[:-1], self.config.atoms)
-        for _ in range(self.config.iterations):
-            left = latents - sparse @ dictionary
-            sparse = soft_threshold(
-                sparse + step * (left @ dictionary.T), step * self.config.sparsity
-            )
+        with float32_products():
+            for _ in range(self.config.iterations):
+                left = latents - sparse @ dictionary
+                sparse = soft_threshold(
+                    sparse + step * (left @ dictionary.T), step * self.config.sparsity
+                )
         return sparse
 
     def choose(self, latents: Float[Tensor, "*b d"]) -> Int[Tensor, "*b levels"]:
         """Codes: atom, value, atom, value, ..."""
+        if torch.compiler.is_exporting():  # a graph for any number of vectors has no chunks
+            return self._coded(self.coefficients(latents))
         flat = latents.reshape(-1, self.config.code_dim)
         size = max(scores_at_once(flat.device) // self.config.atoms, 1)
         codes = [self._coded(self.coefficients(part)) for part in flat.split(size)]

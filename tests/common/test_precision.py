@@ -36,6 +36,23 @@ def test_the_last_thread_that_leaves_brings_the_precision_back() -> None:
             backend.fp32_precision = precision
 
 
+def test_a_later_setting_for_all_still_reaches_every_operation() -> None:
+    every, before = torch.backends, [backend.fp32_precision for backend in BACKENDS]
+    for backend in BACKENDS:
+        backend.fp32_precision = "none"
+    try:
+        every.fp32_precision = "tf32"  # type: ignore[attr-defined]
+        with float32_products():
+            pass
+        assert {backend.fp32_precision for backend in BACKENDS} == {"tf32"}
+        every.fp32_precision = "ieee"  # type: ignore[attr-defined]
+        assert {backend.fp32_precision for backend in BACKENDS} == {"ieee"}
+    finally:
+        every.fp32_precision = "none"  # type: ignore[attr-defined]
+        for backend, precision in zip(BACKENDS, before, strict=True):
+            backend.fp32_precision = precision
+
+
 @pytest.mark.skipif(not NO_BFLOAT16, reason="this processor has instructions for bfloat16")
 def test_a_run_says_that_its_precision_is_slow_here(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

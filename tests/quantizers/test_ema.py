@@ -157,11 +157,27 @@ def test_an_initialisation_anew_forgets_what_was_before(kind: type[Quantizer]) -
     old.init_from(vectors(50) + 9)
     for seed in range(20):
         upkeep_step(old, vectors(50, seed=seed) + 9)
+    for parameter in old.parameters():
+        torch.nn.init.ones_(parameter)
     for quantizer in (old, new):
         quantizer.init_from(vectors(50))
     expected = new.state_dict()
     for name, value in old.state_dict().items():
         assert torch.equal(value, expected[name]) or name.endswith("steps"), name
+
+
+@pytest.mark.parametrize("reset", ["redraw", "state"])
+def test_codes_in_use_outlive_the_first_step_of_a_large_batch(reset: str) -> None:
+    """With more than 1 / reset_share vectors for each code, a count of 1 would be below the threshold."""
+    quantizer = EMA(codebook_size=8, code_dim=4, reset=reset)
+    batch = vectors(2000)
+    quantizer.init_from(batch)
+    counts = quantizer.encode(batch).bincount(minlength=8)
+    upkeep_step(quantizer, batch)
+    used = counts >= quantizer.config.reset_share * 2000 / 8
+    averages = quantizer.sums / quantizer.counts[:, None]
+    assert used.sum() >= 6
+    torch.testing.assert_close(quantizer.table[used], averages[used])
 
 
 @pytest.mark.parametrize("kind", [EMA, RQ, CVQ])

@@ -69,3 +69,14 @@ def test_wasserstein_gradient_is_that_of_finite_differences_and_finite_where_deg
         flat = flat.clone().requires_grad_()
         gaussian_wasserstein(flat, torch.eye(3)).backward()
         assert flat.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e20])
+def test_the_distance_of_clouds_that_are_not_finite_is_no_error(bad: float) -> None:
+    """A step with such a loss is skipped."""
+    first = normal(20, 3)
+    first[0] = bad
+    first.requires_grad_()
+    distance = gaussian_wasserstein(first, normal(30, 3, seed=2))
+    distance.backward()
+    assert not distance.isfinite() or distance > 1e9

@@ -2,11 +2,14 @@
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from helpers.quantizer_cases import CASES, DIM, Case, LargestTensor, vectors
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from stage1_tokenizer.codebook_usage import quantization_error
 from stage1_tokenizer.quantizers.contract import (
     CHECKS,
     codes_decode_to_latents,
@@ -87,6 +90,41 @@ def test_codes_are_the_nearest_by_brute_force(case: Case) -> None:
     )
     chosen = distances.gather(1, quantizer.encode(latents)[:, None])[:, 0]
     torch.testing.assert_close(chosen, distances.min(1).values, atol=1e-5, rtol=1e-5)
+
+
+@every
+@torch.no_grad()
+def test_the_quantization_error_is_that_of_the_codes(case: Case) -> None:
+    quantizer, latents = initialized(case.make), vectors(seed=2)
+    quantizer.eval()
+    left = latents - quantizer.lookup(quantizer.encode(latents))
+    variance = latents.var((0, 1), correction=0).mean()
+    assert quantization_error(quantizer, latents) == pytest.approx(
+        float(left.square().mean() / variance), rel=1e-5
+    )
+
+
+@every
+def test_products_within_the_search_keep_their_precision(case: Case) -> None:
+    """Also where TF32 is allowed."""
+    quantizer, seen = initialized(case.make), set[str]()
+    backend = torch.backends.cuda.matmul
+
+    class Watching(TorchDispatchMode):
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            if "mm" in str(func):
+                seen.add(backend.fp32_precision)
+            return func(*args, **(kwargs or {}))
+
+    backend.fp32_precision = "tf32"
+    try:
+        with Watching():
+            quantizer.encode(vectors(seed=2))
+    finally:
+        backend.fp32_precision = "none"
+    assert seen <= {"ieee"}
 
 
 @every
