@@ -21,7 +21,7 @@ from common.files import is_sealed, read_json, replaced_file, replaced_folder
 from common.processes import processes
 from common.sharding import whole
 from common.tensors import write_tensors
-from common.tracking import METRICS, read_metrics
+from common.tracking import DONE, METRICS, read_metrics
 
 
 @runtime_checkable
@@ -73,12 +73,14 @@ def save_checkpoint(run_dir: Path, step: int, parts: dict[str, Stateful], keep: 
 def resume(run_dir: Path, parts: dict[str, Stateful]) -> int:
     """Loads the newest undamaged checkpoint, if any, on every process; returns the number of steps done.
 
-    Lines of metrics.jsonl that were lost since are restored. Raises ValueError where all checkpoints are damaged,
+    The run, which goes on, no longer counts as ended. Lines of metrics.jsonl that were lost since are restored. Raises ValueError where all checkpoints are damaged,
     and where the one to load is of another version or model.
     """
     checkpoints = list_checkpoints(run_dir)
     if not checkpoints:
         return 0
+    if processes().is_main_process:
+        (run_dir / DONE).unlink(missing_ok=True)
     intact = next(filter(is_sealed, reversed(checkpoints)), None)
     if intact is None:
         raise ValueError(

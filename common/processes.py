@@ -54,6 +54,11 @@ def broadcast_from_first(values: Tensor) -> Tensor:
     return values
 
 
+def process_index() -> int:
+    """This process's number among those that are joined; 0 alone."""
+    return dist.get_rank() if _several() else 0
+
+
 def average_over_processes(mean: Float[Tensor, "*k"]) -> Float[Tensor, "*k"]:
     """The average over all processes in value, this process's mean in gradient.
 

@@ -76,9 +76,9 @@ def start_run(
     if together:
         accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        (run_dir / DONE).unlink(missing_ok=True)
         if not list_checkpoints(run_dir):
-            (run_dir / METRICS).unlink(missing_ok=True)
+            for name in (DONE, METRICS):
+                (run_dir / name).unlink(missing_ok=True)
         save_config(config, run_dir / "config.yaml")
         write_text(run_dir / "environment.json", json.dumps(environment(), indent=2) + "\n")
     if together:

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, default_collate
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import IterableDataset as TorchIterableDataset
 
-from common.processes import processes, sum_over_processes
+from common.processes import gather_over_processes, process_index, sum_over_processes
 from common.seeding import EndlessSampler, generator_at
 from stage1_tokenizer.data import BadItemError, ItemDataset, Row, UnfitItemError
 
@@ -33,50 +33,72 @@ class BadItems:
     An item counts again in each epoch. Unfit items are counted separately, and never stop the run.
     """
 
-    def __init__(self, epoch_size: float | None) -> None:
+    def __init__(self, epoch_size: int | None) -> None:
         self.epoch_size = epoch_size
-        """Items of an epoch that one process sees; None for a stream."""
+        """Items of an epoch; None for a stream."""
         self.epoch = self.in_epoch = self.seen = 0
         self.first = ""
         self.own, self.before = torch.zeros(2, dtype=torch.long), torch.zeros(2, dtype=torch.long)
         """Numbers of bad and unfit items: of this process since the last `totals`, and of all processes before it."""
+        self.together = {"epoch": 0, "in_epoch": 0, "seen": 0}
+        """The counts of the epoch over all processes, at the last `totals`."""
 
-    def count(self, names: list[str], epoch: int, items: int, unfit: int = 0) -> None:
-        """Takes in one batch of `items`; raises ValueError with the count and the first item's name."""
-        if epoch != self.epoch:
-            self.epoch, self.in_epoch, self.seen = epoch, 0, 0
-        self.first = self.first or next(iter(names), "")
-        self.in_epoch += len(names)
-        self.own += torch.tensor([len(names), unfit])
+    def count(self, bad: dict[int, list[str]], epoch: int, items: int, unfit: int = 0) -> None:
+        """Takes in a batch of `items` that ends in `epoch`, and the names of bad ones by their epochs.
+
+        Raises ValueError, with the count and the first item's name, where this process alone has met too many.
+        """
+        for each in sorted({*bad, epoch}):
+            if each != self.epoch:
+                self.epoch, self.in_epoch, self.seen = each, 0, 0
+            names = bad.get(each, [])
+            self.first = self.first or next(iter(names), "")
+            self.in_epoch += len(names)
+            self.own[0] += len(names)
+            self.refuse_too_many(self.in_epoch, self.seen + items)
+        self.own[1] += unfit
         self.seen += items
-        size = self.epoch_size or max(self.seen, 1000)
-        if self.in_epoch > max(BAD_LIMIT * size, 1):
+
+    def refuse_too_many(self, in_epoch: int, seen: int) -> None:
+        """Raises ValueError for so many bad items in an epoch of which so many items were seen."""
+        size = self.epoch_size or max(seen, 1000)
+        if in_epoch > max(BAD_LIMIT * size, 1):
             raise ValueError(
-                f"{self.in_epoch} items of an epoch of {size:.0f} can't be decoded, over {BAD_LIMIT:.0%}; "
-                f"the first is {self.first}: fix or remove them, or set data.source"
+                f"{in_epoch} items of an epoch of {size:.0f} can't be decoded, over {BAD_LIMIT:.0%}"
+                + (f"; the first is {self.first}" if self.first else "")
+                + ": fix or remove them, or set data.source"
             )
 
     def totals(self, device: torch.device) -> list[int]:
-        """The numbers of bad and of unfit items in all processes, which must call this together."""
+        """The numbers of bad and of unfit items in all processes, which must call this together.
+
+        Raises ValueError, on all of them, where they have met too many in the epoch.
+        """
         self.before += sum_over_processes(self.own.to(device)).cpu()
         self.own.zero_()
+        mine = torch.tensor([[self.epoch, self.in_epoch, self.seen]], device=device)
+        counts = gather_over_processes(mine).cpu()
+        latest = counts[counts[:, 0] == counts[:, 0].max()]  # one may have begun the next epoch
+        in_epoch, seen = latest[:, 1:].sum(0).tolist()
+        self.together = {"epoch": int(latest[0, 0]), "in_epoch": in_epoch, "seen": seen}
+        self.refuse_too_many(in_epoch, seen)
         return self.before.tolist()
 
     def state_dict(self) -> dict[str, Any]:
-        """The counts, to be saved right after `totals`; those of the epoch are this process's alone."""
-        kept = ("epoch", "in_epoch", "seen", "first", "before")
-        return {name: getattr(self, name) for name in kept}
+        """The counts of all processes, to be saved right after `totals`."""
+        return {**self.together, "first": self.first, "before": self.before}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores the counts; each process takes the saving process's counts of the epoch as its own."""
+        """Restores the counts; those of the epoch are the first process's, for they are summed up again."""
         for name, value in state_dict.items():
             setattr(self, name, value)
+        if process_index():
+            self.in_epoch = self.seen = 0
 
 
-def bad_items_of(dataset: ItemDataset, readers: int | None = None) -> BadItems:
-    """A counter for this process's share of a data set that `readers` processes read, by default all of the run."""
-    readers = readers or processes().num_processes
-    return BadItems(None if dataset.is_stream else len(dataset) / readers)
+def bad_items_of(dataset: ItemDataset) -> BadItems:
+    """A counter of a data set's bad items."""
+    return BadItems(None if dataset.is_stream else len(dataset))
 
 
 def first_usable_item(
@@ -141,8 +163,8 @@ def streamed_rows(
 ) -> Iterator[tuple[int, int, list[Row]]]:
     """(position, epoch, rows) of every `step`-th item of endless epochs, from position `start`.
 
-    The order is a function of the seed alone. The first of the rows is the item; the rows after it
-    stand in for it, should it be bad. Raises ValueError for a stream without items.
+    The order is a function of the seed alone. The first of the rows is the item; the rows after it,
+    and at the end of an epoch those before it, stand in for it, should it be bad. Raises ValueError for a stream without items.
     """
     assert isinstance(dataset.rows, IterableDataset)
     position = 0
@@ -151,21 +173,24 @@ def streamed_rows(
         shuffled.set_epoch(epoch)
         rows = iter(shuffled)
         window = deque(itertools.islice(rows, 1 + SPARE))
+        passed: deque[Row] = deque(maxlen=SPARE)
         if not window:
             raise ValueError("the stream to train on has no items: set data.train")
         while window:
             if position >= start and (position - start) % step == 0:
-                yield position, epoch, list(window)
-            window.popleft()
+                yield position, epoch, [*window, *passed][: 1 + SPARE]
+            passed.append(window.popleft())
             window.extend(itertools.islice(rows, 1))
             position += 1
 
 
 def collate(items: list[Item]) -> Batch:
-    """The items' values stacked, the last item's epoch, all names of bad items, and the number of unfit ones."""
+    """The items' values stacked, the last one's epoch, names of bad items by epoch, and the number of unfit ones."""
     about = ("epoch", "bad", "unfit")
     values = [{k: v for k, v in item.items() if k not in about} for item in items]
-    bad = [name for item in items for name in item["bad"]]
+    bad: dict[int, list[str]] = {}
+    for item in items:
+        bad.setdefault(item["epoch"], []).extend(item["bad"])
     unfit = sum(item["unfit"] for item in items)
     return default_collate(values) | {"epoch": items[-1]["epoch"], "bad": bad, "unfit": unfit}
 

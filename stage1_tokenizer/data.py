@@ -227,11 +227,12 @@ def stored_file(stored: Row) -> str | io.BytesIO:
 
     Raises OSError for a path that is not a regular file: opening a pipe, for instance, would block.
     """
-    if stored["bytes"] is not None:
+    if stored.get("bytes") is not None:
         return io.BytesIO(stored["bytes"])
-    if not Path(stored["path"]).is_file():
-        raise FileNotFoundError(stored["path"])
-    return str(stored["path"])
+    path = stored.get("path")
+    if path is None or not Path(path).is_file():
+        raise FileNotFoundError(path)
+    return str(path)
 
 
 def fingerprint(rows: Rows, config: DataConfig, split: str, item_column: str) -> str:

@@ -114,12 +114,12 @@ def request_of(config: EncodeConfig, modality: ModalityEncoding) -> dict[str, An
 def bad_items(out: Path, split: str, items: ItemDataset) -> list[int]:
     """The indices of the items that have no codes, because they could not be decoded.
 
-    Raises ValueError if they are over 1 %: each command or process has checked only its share.
+    Raises ValueError if they are over 1 %: each command or process has checked only what it read.
     """
     encoded = set(read_codes(out, split)["item"])
     count = max(encoded) + 1 if items.is_stream else len(items)
     bad = sorted(set(range(count)) - encoded)
-    bad_items_of(items, 1).count([f"item {index} of {split}" for index in bad], 0, count)
+    bad_items_of(items).count({0: [f"item {index} of {split}" for index in bad]}, 0, count)
     return bad
 
 
@@ -165,7 +165,7 @@ def encode_split(
     items, views = modality.splits[split], modality.views(split)
     common = {"item": Value("int64"), "view": Value("string"), "label": Value("int64")}
     features = Features(common | modality.columns)
-    bad = bad_items_of(items, 1 if config.shared else state.num_processes)
+    bad = bad_items_of(items)
     at_once = max(config.batch_size // len(views), 1)
     shards = missing_shards(config, split, items, state)
     progress = tqdm(shards, desc=f"encode {split}", disable=not state.is_main_process or None)
@@ -174,7 +174,7 @@ def encode_split(
             columns: dict[str, list[Any]] = {name: [] for name in features}
             for batch in prefetched(pool, load, rows, at_once):
                 loaded = [item for item in batch if not isinstance(item, str)]
-                bad.count([name for name in batch if isinstance(name, str)], 0, len(batch))
+                bad.count({0: [name for name in batch if isinstance(name, str)]}, 0, len(batch))
                 columns["item"] += [item["item"] for item in loaded for _ in views]
                 columns["view"] += [*views] * len(loaded)
                 columns["label"] += [item["label"] for item in loaded for _ in views]

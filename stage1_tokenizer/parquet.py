@@ -22,7 +22,8 @@ def parquet_rows(where: str, *, streaming: bool = False) -> Dataset | IterableDa
     Raises OSError or ValueError for what can't be read; a stream can't be sliced.
     """
     match = SLICE.fullmatch(where)
-    assert match is not None
+    if match is None:
+        raise ValueError("it names no file")
     pattern, part = match.groups("")
     if not streaming:
         return datasets.load_dataset("parquet", data_files=pattern, split=f"train{part}")

@@ -41,6 +41,7 @@ def train_tokenizer(config: TrainTokenizerConfig) -> Path:
     progress.say(start_line(run))
     if config.init_from is not None and first_step == 0:
         log_start(run)
+        clock.rate()  # nor is this a step's time
     done = first_step
     for step in progress:
         losses, norm = take_step(run, batches, step)
@@ -205,6 +206,8 @@ def save_model(run: Training) -> None:
     """Writes the run's result: the averaged model (with patience, the best one) and the discriminator."""
     run_dir, tokenizer = run.config.run_dir, run.modality.tokenizer
     if run.modality.discriminator is not None:
+        for buffer in run.modality.discriminator.buffers():
+            buffer.nan_to_num_(0.0, 0.0, 0.0)  # skipped steps may leave these, which nothing reads
         save_weights(run.modality.discriminator, run_dir / DISCRIMINATOR)
     if run.config.patience and math.isfinite(run.best.loss):
         best = type(tokenizer).from_pretrained(run_dir / "best")

@@ -39,6 +39,7 @@ def train_prior(config: TrainPriorConfig) -> Path:
     progress.say(start_line(run))
     if config.init_from is not None and first_step == 0:
         validate(run, 0)
+        clock.rate()  # no step's time
     done = first_step
     for step in progress:
         loss, norm = take_step(run, batches, step)

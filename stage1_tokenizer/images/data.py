@@ -93,7 +93,7 @@ def upright(image: Image.Image, channels: int) -> Image.Image:
 
     Raises ValueError as `in_bytes` does.
     """
-    image = turned(in_bytes(image))
+    image = in_bytes(turned(image))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -102,7 +102,8 @@ def upright(image: Image.Image, channels: int) -> Image.Image:
 
 def turned(image: Image.Image) -> Image.Image:
     """A copy of the image as its camera was held; as it is stored, where its EXIF can't be read."""
-    image = image.copy()
+    kind, image = image.format, image.copy()
+    image.format = kind
     # all of the EXIF is read, and written again after the pixels are turned: what is damaged in it is not in them
     with contextlib.suppress(Exception):
         ImageOps.exif_transpose(image, in_place=True)

@@ -77,12 +77,13 @@ def from_image(image: Any, channels: int, size: int) -> Float[Tensor, "c y x"]:
         from stage1_tokenizer.images.data import upright, view
     if isinstance(image, str | Path):
         try:
-            image = Image.open(image)
-            image.load()
-        except FileNotFoundError:
+            opened = Image.open(image)
+            opened.load()
+        except (FileNotFoundError, IsADirectoryError):
             raise ValueError(f"{image} is not a file") from None
-        except (Image.UnidentifiedImageError, SyntaxError):
+        except Exception:  # of a damaged file Pillow raises any, by its format
             raise ValueError(f"{image} can't be read as an image") from None
+        image = opened
     if not isinstance(image, Image.Image):
         raise ValueError(
             f"{type(image).__name__} is no image: give a PIL image, a path, an array or a tensor, or a list of these"

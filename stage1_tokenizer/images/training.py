@@ -132,8 +132,9 @@ class ImageTraining:
         }
 
     def evaluate_constant(self) -> dict[str, float]:
-        """PSNR of the held-out images' mean, the best that one image for all can do."""
-        mean = self.held_out.mean(0, keepdim=True).expand_as(self.held_out)
+        """PSNR of the held-out images' mean, the best that one image for all can do; of one alone, of its mean colour."""
+        dims = (0,) if len(self.held_out) > 1 else (2, 3)
+        mean = self.held_out.mean(dims, keepdim=True).expand_as(self.held_out)
         return {"constant/psnr": float(psnr(self.held_out, mean, 2).mean())}
 
     def describe(self) -> str:

@@ -232,7 +232,8 @@ def load_clips(config: SpeechDataConfig, split: str, *, sample_rate: int) -> Spe
         rows, config, "audio_column", "label_column", "speaker_column", "text_column"
     )
     feature = rows.features[config.audio_column]
-    if not isinstance(feature, datasets.Audio | dict):
+    of_files = isinstance(feature, dict) and not feature.keys().isdisjoint(("bytes", "path"))
+    if not (of_files or isinstance(feature, datasets.Audio)):
         refuse_items(config, "audio_column", feature)
     if isinstance(feature, datasets.Audio):
         stored = datasets.Audio(decode=False) if isinstance(rows, Dataset) else STORED

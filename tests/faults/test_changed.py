@@ -68,6 +68,7 @@ def test_a_training_does_not_go_on_over_other_data(
     shutil.copy(few_digits(tmp_path / "data", train=41).train, path)
     with pytest.raises(ValueError, match="was trained on other training items than are there now"):
         train_tokenizer(replace(own, steps=9))
+    assert train_tokenizer(own).is_dir()  # the finished run is as it was
     path.write_bytes(before)
 
 

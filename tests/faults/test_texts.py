@@ -163,6 +163,9 @@ PARQUETS: dict[str, Callable[[Path], object]] = {
     "images of numbers": lambda path: parquet.write_table(table(image=[1, 2, 3]), path),
     "images of text": lambda path: parquet.write_table(table(image=["a", "b", "c"]), path),
     "images of lists": lambda path: parquet.write_table(table(image=[[1.0], [2.0], [3.0]]), path),
+    "images of groups": lambda path: parquet.write_table(
+        table(image=[{"array": [0.1], "sampling_rate": 8000}] * 3), path
+    ),
     "null images": lambda path: parquet.write_table(table(image=[None] * 3), path),
     "null labels": lambda path: parquet.write_table(table(label=[0, None, 1]), path),
     "negative labels": lambda path: parquet.write_table(table(label=[0, -1, 1]), path),

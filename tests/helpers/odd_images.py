@@ -85,6 +85,10 @@ def turned() -> Iterator[OddImage]:
         turn = Image.Transpose(way_back[value - 2])
         upright = smooth_image() if value == 1 else smooth_image().transpose(turn)
         yield f"orientation {value}", content(smooth_image(), "PNG", exif=exif), pixels(upright)
+    deep, shown = in_mode("I;16")
+    exif[0x0112] = 6
+    upright = shown.transpose(Image.Transpose.ROTATE_270)
+    yield "orientation 6, 16 bits", content(deep, "PNG", exif=exif), pixels(upright)
 
 
 def animated() -> Iterator[OddImage]:

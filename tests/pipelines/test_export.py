@@ -179,7 +179,6 @@ def test_other_quantizers_search_in_a_graph_too(
     torch.manual_seed(0)
     quantizer = CASES[name].make().eval()
     monkeypatch.setitem(SCORES, "cpu", 64)  # outside of a graph, vectors come in chunks
-    # of few vectors, deep residual levels would learn several code vectors of 0, and which is nearest is rounding
     quantizer.init_from(torch.randn(1024, DIM))
     latents = torch.randn(7, 3, DIM)
     path = tmp_path / "quantizer.onnx"

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import datasets
@@ -20,7 +20,7 @@ from PIL import Image
 from pyarrow.parquet import ParquetWriter, write_table
 
 from common.seeding import generator_at
-from stage1_tokenizer.batches import BadItems, item_loader
+from stage1_tokenizer.batches import BadItems, bad_items_of, item_loader, streamed_rows
 from stage1_tokenizer.data import BadItemError, held_out_items
 from stage1_tokenizer.images.data import (
     ImageAugmentConfig,
@@ -185,16 +185,45 @@ def test_a_bad_image_is_skipped_and_counted(tmp_path: Path) -> None:
         images.decode(images[3])
     load_item = partial(images.training_item, augment=ImageAugmentConfig())
     loader = item_loader(images, load_item, batch_size=10, seed=0)
-    names = [name for batch in islice(loader, 4) for name in batch["bad"]]
+    names = [name for batch in islice(loader, 4) for name in chain(*batch["bad"].values())]
     assert sorted(set(names)) == ["003.png", "004.png"]
 
 
 def test_over_one_percent_of_an_epoch_stops_the_run_with_the_first_name() -> None:
-    bad = BadItems(1000.0)
-    bad.count(["x.png"] * 10, epoch=0, items=64)
-    bad.count(["y.png"] * 10, epoch=1, items=64)
+    bad = BadItems(1000)
+    bad.count({0: ["x.png"] * 10}, epoch=0, items=64)
+    bad.count({1: ["y.png"] * 10}, epoch=1, items=64)
     with pytest.raises(ValueError, match=r"11 items .* the first is x\.png"):
-        bad.count(["z.png"], epoch=1, items=64)
+        bad.count({1: ["z.png"]}, epoch=1, items=64)
+
+
+def test_a_bad_image_counts_once_in_each_epoch_also_where_a_batch_ends_one(tmp_path: Path) -> None:
+    images = load(parquet(tmp_path, bad=(7,)))
+    load_item = partial(images.training_item, augment=ImageAugmentConfig())
+    for seed in range(5):
+        counted, loader = (
+            bad_items_of(images),
+            item_loader(images, load_item, batch_size=24, seed=seed),
+        )
+        for batch in islice(loader, 12):
+            counted.count(batch["bad"], batch["epoch"], 24)
+
+
+def test_a_stream_goes_on_where_an_epoch_ends_with_a_bad_image(tmp_path: Path) -> None:
+    config = parquet(tmp_path, bad=(7,), labels=False)
+    images = load(ImageDataConfig(**{**vars(config), "streaming": True, "shuffle_buffer": 8}))
+    load_item = partial(images.training_item, augment=ImageAugmentConfig())
+    last = [
+        rows[0] for _, epoch, rows in islice(streamed_rows(images, 0, 0, 1), 3000) if len(rows) == 1
+    ]
+    assert not last
+    loader = item_loader(images, load_item, batch_size=20, seed=0)
+    assert len([*islice(loader, 100)]) == 100
+
+
+def test_an_empty_name_of_a_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"it names no file.*set data.source and data.train"):
+        load(ImageDataConfig(source="parquet", train=""))
 
 
 def test_batches_resume_and_are_shared_among_processes(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What people hold becomes what a tokenizer takes, or a sentence; codes are the same under mixed precision."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,13 @@ def test_files_that_are_no_image(images: ImageTokenizer, tmp_path: Path) -> None
         images.encode(tmp_path / "text.png")
     with pytest.raises(ValueError, match=r"missing\.png is not a file"):
         images.encode(tmp_path / "missing.png")
+    with pytest.raises(ValueError, match=r"is not a file"):
+        images.encode(tmp_path)
+    cut = io.BytesIO()
+    Image.effect_noise((64, 64), 50).save(cut, "JPEG")
+    (tmp_path / "cut.jpg").write_bytes(cut.getvalue()[:600])
+    with pytest.raises(ValueError, match=r"cut\.jpg can't be read as an image"):
+        images.encode(tmp_path / "cut.jpg")
 
 
 @pytest.mark.parametrize(
