@@ -68,8 +68,11 @@ def read_values(path: Path | None, overrides: Sequence[str] = ()) -> dict[str, A
             raise ValueError(f"override {override!r} must have the form key=value")
     where = path or "defaults"
     try:
-        with path.open(encoding="utf-8") if path else nullcontext("") as text:
-            said = load_yaml(text)
+        if path is not None and path.suffix == ".json":  # which may hold escapes that YAML refuses
+            said = json.loads(path.read_text(encoding="utf-8"))
+        else:
+            with path.open(encoding="utf-8") if path else nullcontext("") as text:
+                said = load_yaml(text)
         parts: list[Any] = [OmegaConf.create({} if said is None else said), OmegaConf.create()]
         for override in overrides:
             key, _, value = override.partition("=")

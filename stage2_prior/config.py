@@ -58,6 +58,10 @@ class PriorConfig:
                 f"head='codebook' is for one code per position, predicted by itself, but there are {self.levels} "
                 f"and levels_by={self.levels_by!r}: set head=learned"
             )
+        if self.length < 1 or self.length % self.levels:
+            raise ValueError(
+                f"length={self.length} must be a positive multiple of the {self.levels} codes of a position: set length"
+            )
         self.check_lengths(self.min_codes, self.longest)
 
     def check_lengths(self, min_codes: int, max_codes: int) -> None:

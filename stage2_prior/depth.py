@@ -26,6 +26,10 @@ class DepthPrior(Prior):
     vocabulary: LevelVocabulary
 
     def __init__(self, config: PriorConfig) -> None:
+        if config.levels_by != "depth":
+            raise ValueError(
+                f"levels_by={config.levels_by!r} is of another class: use Prior(config), or set levels_by='depth'"
+            )
         super().__init__(config)
         *_, layers = SIZES[config.size]
         self.depth = new_body(config.size, config.style, config.levels, config.dropout, layers)

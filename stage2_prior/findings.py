@@ -93,11 +93,12 @@ def in_words(line: dict[str, Any]) -> str:
 def prior_summary(lines: list[dict[str, Any]]) -> list[str]:
     """Three lines on a prior: its loss beside the baselines, the loss's course, its training."""
     held_out = [line for line in lines if "heldout/nats_per_code" in line]
+    taken = step_lines(lines)
     best = min(held_out, key=lambda line: line["heldout/nats_per_code"])
     text: dict[Topic, str] = {
         "output": f"held-out {best['heldout/nats_per_code']:.3f} nats per code{baselines_in_words(best)}",
         "course": f"lowest at step {best['step']:,}, the last evaluation at step {held_out[-1]['step']:,}",
-        "training": steps_in_words(step_lines(lines)[-1]),
+        "training": steps_in_words(taken[-1]) if taken else "no step was logged yet",
     }
     return summary("prior", text, prior_findings(lines))
 

@@ -60,6 +60,15 @@ class Prior(HubModel):
         """Earlier versions saved the vocabulary as `tables`."""
         return re.sub(r"^tables\.", "vocabulary.", name)
 
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        """As torch does it, but frequencies of rotary embeddings keep their precision: rounded, far places would move."""
+        rotary: list[Any] = [each for each in self.modules() if hasattr(each, "inv_freq")]
+        exact = [each.inv_freq for each in rotary]
+        super()._apply(fn, recurse)
+        for each, before in zip(rotary, exact, strict=True):
+            each.inv_freq = before.to(each.inv_freq.device)
+        return self
+
     def new_vocabulary(self, width: int) -> Any:
         """What `head` names."""
         size, ends = self.config.codebook_size, self.config.ends
@@ -78,7 +87,17 @@ class Prior(HubModel):
     def nats(
         self, conditions: Int[Tensor, "b p"], codes: Int[Tensor, "b n"], order: Places = None
     ) -> Float[Tensor, " b"]:
-        """-log p(codes | condition) of each sequence, its end included."""
+        """-log p(codes | condition) of each sequence, its end included.
+
+        Raises ValueError for sequences that are longer than the places that this prior has learned.
+        """
+        config = self.config
+        places = max(config.length, config.longest)
+        if codes.shape[1] > places and (config.order != "raster" or config.style == "gpt2"):
+            raise ValueError(
+                f"a sequence has {codes.shape[1]} codes, and this prior has places for {places}: train it with a larger "
+                "max_codes"
+            )
         return self.losses(*self.states_and_targets(conditions, codes, order)).sum(1)
 
     def states_and_targets(

@@ -53,7 +53,8 @@ def stream_codes(
     options, config = options or SamplingOptions(), prior.config
     low, high = lengths_in_codes(config, options.min_codes, options.max_codes)
     given = padded(prompts, len(seeds), high).to(conditions.device)
-    random = uniforms(seeds, high, 1 + config.ends).to(conditions.device)
+    twice = config.ends or options.repetitions is not None
+    random = uniforms(seeds, high, 1 + twice).to(conditions.device)
     shared = int((given != IGNORED).sum(1).min()) // config.codes_per_input * config.codes_per_input
     codes = given[:, :shared]  # what all prompts have goes in at once
     guided = options.guidance != 1
@@ -100,7 +101,7 @@ def doubled(inputs: Float[Tensor, "b n w"], guided: bool) -> Float[Tensor, "_ n 
 def uniforms(seeds: Sequence[int], length: int, per_code: int = 1) -> Float[Tensor, "b n r"]:
     """The random values in [0, 1) of each sample's codes, a function of its seed alone.
 
-    Where sequences end, each code takes two: the second is for a repetition's replacement.
+    Where sequences end, or repetitions are replaced, each code takes two: the second is for the replacement.
     """
     flat = [torch.rand(length * per_code, generator=generator_at(seed, 0)) for seed in seeds]
     return torch.stack(flat).unflatten(1, (length, per_code))

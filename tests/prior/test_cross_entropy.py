@@ -135,3 +135,17 @@ def test_the_linear_map_of_a_vocabulary_makes_its_logits(
         logits = vocabulary.logits(hidden)
         torch.testing.assert_close(F.linear(*vocabulary.linear(hidden)), logits)
     assert logits.shape[1] == 20 + ends
+
+
+def test_many_targets_of_one_code_do_not_overflow_in_float16() -> None:
+    """The sum of their gradients is beyond float16, their mean is not."""
+    states, codes = torch.full((32_768, 8), 4.0), torch.zeros(32_768, dtype=torch.long)
+    weight = torch.zeros(512, 8, requires_grad=True)
+    bias = torch.zeros(512, requires_grad=True)
+    gradients = []
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.float16, enabled=enabled):
+            loss = linear_cross_entropy(states, weight, bias, codes, IGNORED) / len(codes)
+        gradients.append(torch.autograd.grad(loss, weight)[0])
+    assert gradients[1].isfinite().all()
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-2, atol=1e-3)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from stage2_prior.findings import in_words, prior_findings
+from stage2_prior.findings import in_words, prior_findings, prior_summary
 
 
 def course(*nats: float, pair: float = 3.0, single: float = 4.0) -> list[dict[str, float]]:
@@ -57,3 +57,8 @@ def test_a_priors_course_gives_itself_away(lines: list[dict[str, float]], names:
 def test_a_line_of_the_log_says_what_is_wrong(nats: float, best: float, words: str) -> None:
     (line,) = course(nats)
     assert in_words(line | {"heldout/best_nats_per_code": best}).endswith(words)
+
+
+def test_a_run_that_has_only_begun_has_three_lines_too() -> None:
+    first = {"step": 0, "heldout/nats_per_code": 5.0}
+    assert any("no step was logged yet" in line for line in prior_summary([first]))

@@ -1,7 +1,9 @@
 """The prior: its loss, what each code sees, its vocabulary, conditions, ends."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,12 +16,16 @@ from helpers.priors import (
     SPEECH_K,
     K,
     image_prior,
+    random_prior,
     sampled,
     speech_prior,
 )
+from torch import Tensor
 
 import stage2_prior.cross_entropy
 from stage2_prior import Prior, PriorConfig
+from stage2_prior.build import load_prior
+from stage2_prior.depth import DepthPrior
 from stage2_prior.model import as_numbers
 from stage2_prior.sampling import sample_codes
 
@@ -178,3 +184,50 @@ def test_a_new_prior_is_about_as_good_as_guessing() -> None:
     prior = Prior(speech_prior("none").config).eval()
     loss = prior(prior.conditions(2), torch.randint(0, SPEECH_K, (2, 9)))
     assert float(loss.detach()) == pytest.approx(math.log(SPEECH_K + 1), abs=0.2)
+
+
+def depth_prior() -> Prior:
+    return random_prior(codebook_size=8, code_dim=2, length=6, sizes=(8, 8), levels_by="depth")
+
+
+def test_texts_of_any_characters_are_saved_and_loaded(tmp_path: Path) -> None:
+    characters = "a\u2028é日𠮷😀"
+    prior = random_prior(
+        codebook_size=8,
+        code_dim=2,
+        length=6,
+        condition="text",
+        characters=characters,
+        text_length=3,
+    )
+    prior.save_pretrained(tmp_path)
+    assert load_prior(tmp_path).config == prior.config
+
+
+@pytest.mark.parametrize("make", [image_prior, depth_prior], ids=["prior", "by depth"])
+def test_half_precision_does_not_move_places(make: Callable[[], Prior]) -> None:
+    """Rotary frequencies in bfloat16 would turn far places by another angle."""
+    prior, half = make(), make().to(torch.bfloat16)
+    for exact, own in zip(prior.modules(), half.modules(), strict=True):
+        if isinstance(getattr(exact, "inv_freq", None), Tensor):
+            assert torch.equal(own.inv_freq, exact.inv_freq)
+    assert next(half.parameters()).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("options", [{"order": "random"}, {"style": "gpt2"}])
+def test_a_sequence_beyond_the_learned_places_is_refused(options: dict[str, Any]) -> None:
+    prior = speech_prior("none", **options)
+    codes = torch.zeros(1, 20, dtype=torch.long)
+    with pytest.raises(ValueError, match="has 20 codes, and this prior has places for 18"):
+        prior.nats(prior.conditions(1), codes)
+
+
+def test_a_length_that_is_no_whole_number_of_positions_is_told() -> None:
+    for length in (0, 15):
+        with pytest.raises(
+            ValueError, match=f"length={length} must be a positive multiple of the 2"
+        ):
+            PriorConfig(codebook_size=8, code_dim=2, length=length, sizes=(8, 8))
+    flattened = PriorConfig(codebook_size=8, code_dim=2, length=6, sizes=(8, 8))
+    with pytest.raises(ValueError, match=r"levels_by='flattened' is of another class: use Prior"):
+        DepthPrior(flattened)

@@ -234,6 +234,16 @@ def test_likeliest_codes_until_the_end_are_those_of_the_whole_sequence() -> None
         assert likeliest[-1] == SPEECH_K or len(codes) == 18
 
 
+def test_repetitions_are_replaced_where_sequences_do_not_end_too() -> None:
+    """A code that is drawn again by the same random value would be the same code."""
+    prior = image_prior()
+    conditions = prior.conditions(20)
+    plain, replaced = (
+        torch.stack(sampled(prior, conditions, range(20), repetitions=most)) for most in (None, 0)
+    )
+    assert (plain != replaced).any(1).float().mean() > 0.5
+
+
 def test_repetitions_are_replaced_from_the_whole_distribution() -> None:
     prior = with_end(speech_prior("none", head="codebook"), -100.0)
     with torch.no_grad():
