@@ -85,7 +85,7 @@ def sealed_files(folder: Path) -> set[str]:
 def files_in(folder: Path) -> set[str]:
     """All files of a folder, by their paths in it, but for hashes and what file managers and systems leave."""
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    return {name for name in names if not LEFT_BY_SYSTEMS.match(name.split("/")[-1])}
+    return {name for name in names if not LEFT_BY_SYSTEMS.fullmatch(name.split("/")[-1])}
 
 
 def recover(final: Path) -> None:

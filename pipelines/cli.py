@@ -244,10 +244,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(text)
             sys.exit(0)
         args = parser().parse_args(processes_last(arguments))
+        if getattr(args, "processes", 1) < 1:
+            raise ValueError(f"--processes={args.processes} must be at least 1")
         if getattr(args, "processes", 1) > 1 and LAUNCHED not in os.environ:
             launch(args.processes, arguments)
             return
-        with kept_traceback(Path(tempfile.gettempdir()) / "simvq"), named_extras():
+        with kept_traceback(Path(tempfile.gettempdir()) / f"simvq-{os.getuid()}"), named_extras():
             answer(args)
     except (ValueError, OSError, MissingExtraError) as error:
         end(2, f"simvq {verb}: {sentence(error)}")
@@ -268,6 +270,8 @@ def processes_last(words: list[str]) -> list[str]:
 
 def leave_processes() -> None:
     """Ends the process group, where there is one."""
+    if "accelerate" not in sys.modules:
+        return
     from common.processes import processes
 
     processes().destroy_process_group()

@@ -71,6 +71,7 @@ def tokenizer_report(run: Path) -> str:
     config = saved_config("tokenizer", run / "config.yaml")
     line = result_line(read_metrics(run))
     summary = tokenizer_summary(line, config.model.quantizer.method)
+    accelerator = Accelerator(cpu=True)  # before the data, which ask for this process's device
     try:
         modality = MODALITIES[config.modality].training(config, torch.device("cpu"))
     except ValueError as error:  # the data are not there any more
@@ -84,22 +85,22 @@ def tokenizer_report(run: Path) -> str:
     if not quantizer.spec.has_codes:
         return "\n".join([f"{run}: no quantizer", *summary])
     most = max(VECTORS, 4 * quantizer.spec.alphabet)
-    latents = training_latents(modality, config.batch_size, most)
+    latents = training_latents(accelerator, modality, config.batch_size, most)
     position = modality.evaluate()["latents/position_share"]
     health, findings = quantizer_health(quantizer, latents, position)
+    levels = quantizer.spec.levels
+    which = f", and the first of {levels} levels of codes" if levels > 1 else ""
     return "\n".join(
-        [f"{run}: latents of training items", *summary, *report_lines(health, findings)]
+        [f"{run}: latents of training items{which}", *summary, *report_lines(health, findings)]
     )
 
 
 @torch.no_grad()
 def training_latents(
-    modality: ModalityTraining, batch_size: int, most: int
+    accelerator: Accelerator, modality: ModalityTraining, batch_size: int, most: int
 ) -> Float[Tensor, "n d"]:
     """Latents of training items in the order of a run with seed 0, at least `most` or of one epoch."""
-    batches = modality.batches(
-        Accelerator(cpu=True), batch_size=batch_size, seed=0, done=0, workers=0
-    )
+    batches = modality.batches(accelerator, batch_size=batch_size, seed=0, done=0, workers=0)
     latents: list[Tensor] = []
     for batch in batches:
         latents.append(modality.latents(batch))
@@ -211,5 +212,5 @@ def array(path: Path) -> Tensor:
     """The array of a .npy file; nothing is unpickled."""
     try:
         return torch.from_numpy(np.load(path, allow_pickle=False)).float()
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, EOFError, ValueError, TypeError) as error:
         raise ValueError(f"{path} is not a .npy file of numbers: {error}") from None

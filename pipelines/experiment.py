@@ -111,7 +111,12 @@ def read_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
         schema = classes[name]
         known = {field.name for field in fields(schema)}
         if "data" in known:
-            given = given | {"data": data | (given.get("data") or {})}
+            own = given.get("data") or {}
+            if not isinstance(own, Mapping):
+                raise ValueError(
+                    f"{path}, section {name}: {name}.data={own!r} must be a group of keys: set {name}.data.KEY"
+                )
+            given = given | {"data": data | {**own}}
         defaults |= {key: values[key] for key in ("modality", "allow_failed") if key in values}
         whole = {key: value for key, value in defaults.items() if key in known} | given
         configs[name] = checked(schema, whole, f"{path}, section {name}", f"{name}.")

@@ -28,6 +28,8 @@ from pipelines.sample_config import SampleImagesConfig, SampleSpeechConfig
 from stage1_tokenizer.images.data import load_images
 from stage1_tokenizer.speech.data import load_clips
 
+AT_ONCE = 256
+"""Images that the classifier sees at once."""
 MOST = 1000
 """Samples of each guidance, at most; and no more than there are validation items, or samples."""
 
@@ -49,6 +51,11 @@ def guidance_distances(
     measured = kind(config, pipeline)
     real = measured.of_validation()
     count = min(len(real), config.count, MOST)
+    if count < 2:
+        raise ValueError(
+            f"guidance={list(config.guidance)} takes at least 2 samples and 2 validation items to choose by, and there is "
+            f"{count}: set guidance to a number, or samples.count"
+        )
     distances = []
     for guidance in tqdm(config.guidance, desc="guidance", disable=None):
         trial = replace(config, guidance=guidance, seed=request["seed"])
@@ -88,13 +95,14 @@ class ImageFeatures:
         """Of the validation images."""
         channels, size = self.tokenizer.in_channels, self.tokenizer.image_size
         images = load_images(self.data, "validation", channels=channels, size=size)
-        return extract([self.extractor], image_batches(images, 256))[0]
+        return extract([self.extractor], image_batches(images, AT_ONCE))[0]
 
     def of(self, images: Sequence[Image.Image]) -> Features:
         """Of samples."""
         pixels = torch.stack([TF.pil_to_tensor(image) for image in images])
         none = torch.zeros(len(pixels), dtype=torch.int64)
-        return extract([self.extractor], iter([Batch(pixels, none, none)]))[0]
+        parts = zip(pixels.split(AT_ONCE), none.split(AT_ONCE), strict=True)
+        return extract([self.extractor], (Batch(part, place, place) for part, place in parts))[0]
 
 
 class SpeechFeatures:

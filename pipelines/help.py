@@ -54,7 +54,7 @@ def section_help(section: str, arguments: Sequence[str]) -> str:
     defaults = experiment.with_default_paths(Path("RUN_DIR"), empty)[section][1]
     keys = [
         key._replace(name=f"{section}.{key.name}", default=str(defaults.get(key.name, key.default)))
-        for key in keys_of(cls, values.get(section) or {})
+        for key in keys_of(cls, group(values, section))
         if key.name.split(".")[0] not in ("modality", "data")
     ]
     others = next(name for name in experiment.CONFIGS if name != modality)
@@ -71,7 +71,7 @@ def section_help(section: str, arguments: Sequence[str]) -> str:
 def file_help(arguments: Sequence[str]) -> str:
     """The keys of a file that are in no section."""
     modality, values = modality_and_values(arguments)
-    keys = keys_of(section_classes(modality)["data"], values.get("data") or {})
+    keys = keys_of(section_classes(modality)["data"], group(values, "data"))
     lines = table([key._replace(name=f"data.{key.name}") for key in keys])
     top = FILE.format(modality=modality, modalities=" | ".join(experiment.CONFIGS))
     return top + "\n".join(lines)
@@ -91,7 +91,15 @@ def modality_and_values(arguments: Sequence[str]) -> tuple[str, dict[str, Any]]:
     values = read_values(
         next(iter(files), None), [argument for argument in arguments if "=" in argument]
     )
-    return values.get("modality", "images"), values
+    return str(values.get("modality", "images")), values
+
+
+def group(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """The keys of a group; none where it is not there. Raises ValueError for another value."""
+    inner = values.get(name) or {}
+    if not isinstance(inner, Mapping):
+        raise ValueError(f"{name}={inner!r} must be a group of keys: set {name}.KEY")
+    return inner
 
 
 def table(keys: Sequence[Key]) -> list[str]:
@@ -133,12 +141,12 @@ def keys_of(
             type_ = type_of(field.annotation, field.path)
             yield Key(name, type_, default_of(default), first_sentence(field.doc))
             continue
-        inner = values.get(name) or {}
+        inner = group(values, name)
         methods = {method_of(part): part for part in parts}
         method = inner.get("method", method_of(parts[0]))
         custom = methods.pop("required", None)  # without a default: the base of users' own configs
         names = ", ".join([*filter(None, methods), *(["an import path"] if custom else [])])
-        part = custom if custom and "." in str(method) else methods.get(method)
+        part = custom if custom and "." in str(method) else methods.get(str(method))
         if part is None:
             raise ValueError(f"method={method} is not one of {names}: set method")
         options = {} if "method" in inner else keywords(default)

@@ -23,6 +23,7 @@ def launch(processes: int, words: Sequence[str]) -> None:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+    refuse_shared_gpus(processes)
     verb = words[0]
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     threads = max((os.cpu_count() or 1) // processes, 1)
@@ -53,6 +54,19 @@ def launch(processes: int, words: Sequence[str]) -> None:
         end(first.exitcode, str(first.message))
     except SignalException:
         end(1, f"simvq {verb}: stopped; run the same command again to resume")
+
+
+def refuse_shared_gpus(processes: int) -> None:
+    """Raises ValueError for more processes than there are GPUs, where there are any."""
+    import torch
+    from accelerate.utils import parse_flag_from_env
+
+    gpus = torch.cuda.device_count()
+    if 0 < gpus < processes and not parse_flag_from_env("ACCELERATE_USE_CPU"):
+        raise ValueError(
+            f"--processes={processes}, but each takes a GPU of its own, and there is {gpus}: give fewer, or set "
+            "ACCELERATE_USE_CPU=true"
+        )
 
 
 def end(code: int, text: str) -> NoReturn:

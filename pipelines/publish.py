@@ -41,7 +41,7 @@ def push(pipeline: Path, name: str, options: Sequence[str] = ()) -> str:
     config = load_config(PushConfig, None, options)
     folder = find_pipeline(pipeline)
     loaded = load_pipeline(folder)
-    run = folder.parents[1]
+    run = folder.parent.parent
     score, samples = config.score or run / "score" / "score.json", config.samples or run / "samples"
     if config.score is not None and not score.is_file():
         raise ValueError(f"score={score} is not a file: set score, or leave it out")
@@ -52,7 +52,11 @@ def push(pipeline: Path, name: str, options: Sequence[str] = ()) -> str:
         )
     scored = read_json(score) if score.is_file() else {}
     if scored:
-        check_own(folder, scored["provenance"].get("sampling") or {}, score)
+        about = scored["provenance"]
+        weights = {
+            f"{part}_sha256": digest for part, digest in about.get("inputs", {}).items() if digest
+        }
+        check_own(folder, weights | (about.get("sampling") or {}), score)
     if sampling.is_file():
         check_own(folder, read_json(sampling), sampling)
     try:

@@ -4,12 +4,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from tqdm.auto import tqdm
 
 from common.files import HASHES, damaged_files, read_json, seal, sha256
 from common.hub import local_folder
 from common.manifest import start_manifest, write_manifest
-from common.processes import processes
+from common.processes import broadcast_from_first, processes
 from common.runs import environment
 from pipelines.generation.samples import Samples, new_samples, sampling_pipeline
 from pipelines.guidance import guidance_distances
@@ -32,10 +33,12 @@ def sample(config: SampleImagesConfig | SampleSpeechConfig) -> Path:
         manifest = start_manifest(
             config.out / "sample.json", request, samples.path(0).name.replace("000000", "*")
         )
-        damaged = damaged_samples(config.out)
+        # by the first process alone: when others look, it may have made a sample again
+        damaged = damaged_samples(config.out) if state.is_main_process else []
         for name in damaged:
             (config.out / name).unlink(missing_ok=True)
-    if manifest["complete"] and not damaged:
+    done = torch.tensor(int(manifest["complete"] and not damaged), device=state.device)
+    if broadcast_from_first(done):
         return config.out
     mine = range(state.process_index, config.count, state.num_processes)
     batches = [mine[i : i + config.batch_size] for i in range(0, len(mine), config.batch_size)]
@@ -48,15 +51,20 @@ def sample(config: SampleImagesConfig | SampleSpeechConfig) -> Path:
                 samples.save(i, item)
     state.wait_for_everyone()
     if state.is_main_process:
-        samples.finish()
-        files = [samples.path(i) for i in range(config.count)]
-        seal(config.out, [*files, *config.out.glob("samples.npz")])
-        versions = environment()["versions"]
-        write_manifest(
-            config.out / "sample.json", request | {"versions": versions, "complete": True}
-        )
+        finish(config, samples, request)
     state.wait_for_everyone()
     return config.out
+
+
+def finish(
+    config: SampleImagesConfig | SampleSpeechConfig, samples: Samples, request: dict[str, Any]
+) -> None:
+    """Seals all samples, and completes sample.json."""
+    samples.finish()
+    files = [samples.path(i) for i in range(config.count)]
+    seal(config.out, [*files, *config.out.glob("samples.npz")])
+    versions = environment()["versions"]
+    write_manifest(config.out / "sample.json", request | {"versions": versions, "complete": True})
 
 
 def damaged_samples(out: Path) -> list[str]:

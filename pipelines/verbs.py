@@ -26,6 +26,7 @@ from pipelines.evaluation.config import (
 )
 from pipelines.evaluation.extractors import second_classifier
 from pipelines.evaluation.training_report import write_classifier_report, write_training_report
+from pipelines.experiment import saved_config
 from pipelines.generation.images import ImageGenerationPipeline
 from pipelines.generation.load import Pipeline
 from pipelines.generation.speech import SpeechGenerationPipeline
@@ -191,9 +192,9 @@ def run_findings(tokenizer_run: Path | None, prior_run: Path | None) -> list[str
     """The findings of both runs, a line each; nothing where there is nothing to say."""
     findings = []
     if tokenizer_run and (metrics := read_metrics(tokenizer_run)):
-        findings += [
-            f"{tokenizer_run}: {line}" for line in lines(training_findings(result_line(metrics)))
-        ]
+        method = method_of(saved_config("tokenizer", tokenizer_run / "config.yaml"))
+        found = training_findings(result_line(metrics), method)
+        findings += [f"{tokenizer_run}: {line}" for line in lines(found)]
     if prior_run and (metrics := read_metrics(prior_run)):
         findings += [f"{prior_run}: {line}" for line in lines(prior_findings(metrics))]
     return findings

@@ -53,8 +53,7 @@ def stream_codes(
     options, config = options or SamplingOptions(), prior.config
     low, high = lengths_in_codes(config, options.min_codes, options.max_codes)
     given = padded(prompts, len(seeds), high).to(conditions.device)
-    twice = config.ends or options.repetitions is not None
-    random = uniforms(seeds, high, 1 + twice).to(conditions.device)
+    random = uniforms(seeds, high, values_per_code(config, options)).to(conditions.device)
     shared = int((given != IGNORED).sum(1).min()) // config.codes_per_input * config.codes_per_input
     codes = given[:, :shared]  # what all prompts have goes in at once
     guided = options.guidance != 1
@@ -105,6 +104,11 @@ def uniforms(seeds: Sequence[int], length: int, per_code: int = 1) -> Float[Tens
     """
     flat = [torch.rand(length * per_code, generator=generator_at(seed, 0)) for seed in seeds]
     return torch.stack(flat).unflatten(1, (length, per_code))
+
+
+def values_per_code(config: PriorConfig, options: SamplingOptions) -> int:
+    """Random values that a code takes: two where it may be drawn again."""
+    return 2 if config.ends or options.repetitions is not None else 1
 
 
 def lengths_in_codes(

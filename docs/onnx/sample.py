@@ -38,6 +38,8 @@ def sample(folder, numbers, seed, guidance=1.0):
     condition = list(about["no_condition"])
     if "text" not in about["parts"]:  # of a prior by text, none
         for place, (size, number) in enumerate(zip(about["parts"].values(), numbers, strict=True)):
+            if not 0 <= number < size:
+                raise SystemExit(f"{number} is out of range: give 0 to {size - 1}")
             condition[place] += number - size
     layers, two, _, heads, _, size = about["past"]
     past, codes = np.zeros((layers, two, 2, heads, 0, size), np.float32), []

@@ -38,6 +38,8 @@ def new_page(
         if isinstance(pipeline, SpeechGenerationPipeline):
             with gradio.Tab("Listen blind"):
                 listening_tab(tokenizers, results)  # type: ignore[arg-type]
+    for answer in page.fns.values():
+        answer.concurrency_id = "answers"  # gradio's limit would be each answer's own
     return page
 
 

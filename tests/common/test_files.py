@@ -48,6 +48,11 @@ def test_a_replacement_takes_nothing_that_it_did_not_write(tmp_path: Path) -> No
     folder = tmp_path / "model"
     filled(folder, "one")
     filled(folder, "two")
+    for name in ("sha256.json.bak", "Thumbs.db.txt"):
+        (folder / name).write_text("mine")
+        with pytest.raises(ValueError, match=f"model holds {name}, which would be lost"):
+            filled(folder, "three")
+        (folder / name).unlink()
     (folder / "inner" / "notes.txt").write_text("mine")
     with pytest.raises(ValueError, match=r"model holds inner/notes.txt, which would be lost: give"):
         filled(folder, "three")

@@ -85,6 +85,7 @@ OVERRIDES = (
         "data=",
     ),
     *("data.source=", "data.validation=0%", "data.validation=100%", "data.validation=test"),
+    *("tokenizer.data=digits", "codes.data=[1]"),
     *("seed=3", "nosuch.key=1", "tokenizer.trackers=[nosuch]", "tokenizer.data.source=[1]"),
     *("samples.guidance=[]", "codes.views=[nosuch]", "codes.views=[]"),
     *(

@@ -198,6 +198,8 @@ def test_the_example_samples_the_same_without_torch(
     folder, graphs = images
     pipeline = ImageGenerationPipeline.from_pretrained(folder)
     module = example()
+    with pytest.raises(SystemExit, match="3 is out of range: give 0 to 2"):
+        module.sample(graphs, [3], 0)
     for label, seed, guidance in ((0, 4, 1.0), (2, 5, 2.0), (1, 2**31, 2.0)):
         expected = pipeline([label], seeds=[seed], guidance=guidance)
         codes, _ = module.sample(graphs, [label], seed, guidance)

@@ -78,6 +78,11 @@ def test_what_was_measured_at_another_temperature_is_not_taken(setting: SampleIm
     assert distances[0] != distances[1]
 
 
+def test_one_sample_has_no_covariance_to_choose_by(setting: SampleImagesConfig) -> None:
+    with pytest.raises(ValueError, match=r"at least 2 samples .* there is 1: set guidance"):
+        sample(replace(setting, count=1, out=setting.out.parent / "one"))
+
+
 def test_a_list_without_a_classifier_is_refused(setting: SampleImagesConfig) -> None:
     for changes in ({"classifier": None}, {"guidance": ()}):
         with pytest.raises(ValueError, match=r"list to choose from.*set guidance to a number"):

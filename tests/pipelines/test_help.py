@@ -70,6 +70,25 @@ def test_the_keys_of_another_quantizer_and_modality_are_asked_for(
     assert "wae, continuous, an import path" in text and "quantizer.code_dim" in text
 
 
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["train-tokenizer", "--help", "tokenizer.model.quantizer=fsq"], "quantizer='fsq' must be"),
+        (["train-tokenizer", "--help", "tokenizer=3"], "tokenizer=3 must be a group of keys"),
+        (["train-tokenizer", "--help", "tokenizer.model.quantizer.method=[fsq]"], "method="),
+        (["run", "--help", "modality=[images]"], "is not one of images, speech"),
+        (["encode", "smoke", "--processes", "0"], "--processes=0 must be at least 1"),
+    ],
+)
+def test_mistakes_in_what_help_is_asked_about_are_a_line(
+    words: list[str], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(words)
+    error = capsys.readouterr().err
+    assert named in error and error.count("\n") == 1
+
+
 def test_run_and_compare_have_keys_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
     text = said(capsys, "run", "--help")
     assert all(words in text for words in ("run_dir", "data.source", *SECTIONS, *VERBS))

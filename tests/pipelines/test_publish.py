@@ -119,6 +119,10 @@ def test_samples_and_scores_of_another_prior_are_not_published(run: Path, tmp_pa
     (tmp_path / "score.json").write_text(json.dumps(scored))
     with pytest.raises(ValueError, match=r"score.json is of another prior than"):
         push(run, "me/cats", [f"score={tmp_path / 'score.json'}"])
+    alone = SCORED | {"provenance": {"inputs": {"tokenizer": "another"}, "sampling": None}}
+    (tmp_path / "score.json").write_text(json.dumps(alone))
+    with pytest.raises(ValueError, match=r"score.json is of another tokenizer than"):
+        push(run, "me/cats", [f"score={tmp_path / 'score.json'}"])
     with pytest.raises(ValueError, match=r"has no sample.json: set samples"):
         push(run, "me/cats", [f"samples={tmp_path / 'none'}"])
 

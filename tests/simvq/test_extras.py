@@ -130,3 +130,8 @@ def test_images_need_no_package_for_speech(tmp_path) -> None:
     command = f"main(['run', 'configs/smoke.yaml', 'run_dir={tmp_path}/smoke'])"
     done = python(f"from pipelines.cli import main; {command}", "train")
     assert done.returncode == 0, done.stderr
+
+
+def test_recipes_are_listed_by_the_package_alone() -> None:
+    done = python("from pipelines.cli import main; main(['recipes'])")
+    assert done.returncode == 0 and not done.stderr and "digits" in done.stdout
