@@ -45,7 +45,9 @@ class Shares:
         shape = {"channels": config.in_channels, "size": config.image_size}
         train = limited(load_images(data, "train", **shape), REFERENCE, seed=0)
         self.real = reference("train", train, self.extractor, 256, cache)
-        kept = read_codes(codes, "validation").select(range(count)).with_format("torch")
+        rows = read_codes(codes, "validation")
+        count = min(count, len(rows))
+        kept = rows.select(range(count)).with_format("torch")
         controls = dict(
             control_sequences(
                 code_tables(codes, self.tokenizer.quantizer.spec.levels), count, seed=0

@@ -101,7 +101,11 @@ def new_prior(case: Case, head: Head) -> Prior:
 
 
 def batch_of(case: Case, positions: int) -> Tensor:
-    """Random codes: what they are changes no time."""
+    """Random codes: what they are changes no time. Raises ValueError for positions that are no whole rows."""
+    if positions < case.length or positions % case.length:
+        raise ValueError(
+            f"length={case.length} must divide the {positions} positions of a step: set length"
+        )
     generator = torch.Generator().manual_seed(1)
     shape = positions // case.length, case.length
     return torch.randint(case.codebook_size, shape, generator=generator).to(DEVICE)

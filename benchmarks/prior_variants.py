@@ -148,7 +148,7 @@ def held_out_bits(prior: Prior, items: CodeDataset, most: int) -> float:
     prior.eval()
     batches = held_out_batches(items, batch_size=250)
     nats = torch.cat([prior.nats(*batch) for batch in islice(batches, -(-most // 250))])
-    return float(nats.mean()) / math.log(2)
+    return float(nats[:most].mean()) / math.log(2)
 
 
 def main() -> None:

@@ -154,7 +154,7 @@ def batch_of(config: TrainImageTokenizerConfig, device: torch.device) -> dict[st
     side, channels = config.model.image_size, config.model.in_channels
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(config.batch_size, channels, side, side, generator=generator) * 2 - 1
-    return {"images": images.to(device), "epoch": 0, "bad": [], "unfit": 0}
+    return {"images": images.to(device), "epoch": 0, "bad": {}, "unfit": 0}
 
 
 HEADER = (

@@ -23,7 +23,7 @@ class CompareRow:
     """In place of the study's own."""
     settings: dict[str, Any] = field(default_factory=dict)
     """Further changes to the experiment, for this line alone."""
-    tune: dict[str, list[float]] = field(default_factory=dict)
+    tune: dict[str, list[int | float]] = field(default_factory=dict)
     """Keys to tune, one after the other, and the values to try, in place of `weight` and the study's learning rates. A
     key with a dot, such as optim.lr, is of the experiment's section tokenizer, another one of quantizer."""
 
@@ -32,6 +32,11 @@ class CompareRow:
             raise ValueError(
                 f"row {self.name!r} needs either quantizer or tokenizer: set one of them"
             )
+        if self.tune and self.tokenizer is not None:
+            raise ValueError(
+                f"row {self.name!r} has a trained tokenizer, which tune can't change: set one of them"
+            )
+        refuse_repeated(self.seeds or (0,), f"row {self.name!r}: ")
         if not all(self.tune.values()):
             raise ValueError(
                 f"row {self.name!r}: tune={self.tune} must have at least one value for each key: set tune"
@@ -91,6 +96,13 @@ class CompareConfig:
             )
         if not self.seeds:
             raise ValueError("seeds=() must have at least one value: set seeds")
+        refuse_repeated(self.seeds)
         tuned = [row.name for row in self.rows if row.tune]
         if tuned and not self.tuning.steps:
             raise ValueError(f"rows {tuned} have tune while tuning.steps=0: set tuning.steps")
+
+
+def refuse_repeated(seeds: tuple[int, ...], at: str = "") -> None:
+    """Raises ValueError for a seed that is there twice, of which the runs would share a folder."""
+    if len({*seeds}) < len(seeds):
+        raise ValueError(f"{at}seeds={seeds} must have no value twice: set seeds")

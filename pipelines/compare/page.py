@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipelines.compare.figure import PLOTTED
-from pipelines.compare.lines import RowResult, commonest_size, of_size
-from pipelines.compare.table import cell, indistinguishable, legend
+from pipelines.compare.lines import RowResult, commonest_size, of_size, tuned_keys
+from pipelines.compare.table import cell, indistinguishable, legend, tuned_cell
 from pipelines.evaluation.report import page
 
 OWN = "SimVQ"
@@ -22,7 +22,7 @@ def compare_page(
         title="Quantizers compared",
         words=compare_words(lines),
         figure=figure,
-        columns=list(lines[0].values),
+        columns=[*tuned_keys(lines), *lines[0].values],
         tables={f"K = {size:,}": table(lines, size) for size in sizes},
         legend=legend(lines, extractor),
         config=json.dumps(config, indent=2, ensure_ascii=False),
@@ -33,12 +33,14 @@ def table(lines: Sequence[RowResult], size: int) -> list[dict[str, Any]]:
     """The rows of one K, as texts."""
     same = of_size(lines, size)
     best = {column: indistinguishable(same, column) for column in same[0].values}
+    keys = tuned_keys(lines)
     return [
         {
             "name": line.name + ("" if line.equal_bits else " *"),
             "own": line.name == OWN,
             "about": [str(line.code_dim), str(line.seeds)],
-            "cells": [(cell(line, column, best=False), line in best[column]) for column in best],
+            "cells": [(tuned_cell(line, key), False) for key in keys]
+            + [(cell(line, column, best=False), line in best[column]) for column in best],
         }
         for line in same
     ]

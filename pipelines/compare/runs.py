@@ -17,6 +17,7 @@ from common.config import read_values
 from common.files import write_text
 from common.parent import CHILD
 from pipelines.compare.config import CompareConfig, CompareRow
+from pipelines.experiment import SECTIONS
 from pipelines.recipe_list import config_path
 
 EXPERIMENT = "experiment.yaml"
@@ -48,6 +49,15 @@ def experiment_values(config: CompareConfig, settings: Mapping[str, Any]) -> dic
             raise ValueError(
                 f"experiment={config.experiment} has no section {section}: set experiment"
             )
+    if values.get("classifier", {}) is None:
+        del values["classifier"]
+    for section in {*SECTIONS} & values.keys():
+        if not isinstance(values[section], dict):
+            raise ValueError(
+                f"settings.{section}={values[section]} must be a group of keys: set settings"
+            )
+        for key in ("run_dir", "out"):  # all runs are in the study's folder
+            values[section].pop(key, None)
     if values["score"].get("classifier"):
         values.pop("classifier", None)  # one that was trained elsewhere
         values["samples"].setdefault("classifier", values["score"]["classifier"])

@@ -54,7 +54,7 @@ def markdown(lines: Sequence[RowResult], extractor: str) -> str:
         parts.append(f"| quantizer | d | seeds | {' | '.join([*keys, *columns])} |")
         parts.append(f"| --- |{' ---: |' * (len(keys) + len(columns) + 2)}")
         for line in same:
-            cells = [f"{line.tuned[key]:g}" if key in line.tuned else "-" for key in keys]
+            cells = [tuned_cell(line, key) for key in keys]
             cells += [cell(line, c, line in best[c]) for c in columns]
             mark = "" if line.equal_bits else " \\*"
             first = f"| {line.name}{mark} | {line.code_dim} | {line.seeds} |"
@@ -137,6 +137,11 @@ def holm(chances: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, chances[index] * (len(chances) - rank)))
         adjusted[index] = largest
     return adjusted
+
+
+def tuned_cell(line: RowResult, key: str) -> str:
+    """The value that was chosen of a key, a dash where it was not tuned."""
+    return f"{line.tuned[key]:g}" if key in line.tuned else "-"
 
 
 def cell(line: RowResult, column: str, best: bool) -> str:

@@ -89,10 +89,19 @@ def tune(config: CompareConfig) -> tuple[list[CompareRow], list[str]]:
 
 
 def leader(config: CompareConfig, row: CompareRow) -> CompareRow:
-    """The row whose tuning this row uses: the first of its name at tuning.codebook_size, or itself if it has `tune`."""
+    """The row whose tuning this row uses: the first of its name at tuning.codebook_size that has a quantizer.
+
+    It is the row itself if there is none, and for a row with `tune` or with a trained tokenizer.
+    """
+    if row.tune or row.tokenizer is not None:
+        return row
     size = config.tuning.codebook_size
-    same = [one for one in config.rows if (one.name, one.codebook_size) == (row.name, size)]
-    return same[0] if same and not row.tune else row
+    same = [
+        one
+        for one in config.rows
+        if one.tokenizer is None and (one.name, one.codebook_size) == (row.name, size)
+    ]
+    return same[0] if same else row
 
 
 def keys_and_values(config: CompareConfig, row: CompareRow) -> dict[str, list[float]]:

@@ -1,6 +1,5 @@
 """What a data set is: looked at before a recipe is written for it."""
 
-import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from PIL import Image
 
 from common.extras import Extra
 from pipelines.new.splits import HELD_OUT, open_data
+from stage1_tokenizer.data import stored_file
 from stage1_tokenizer.images.data import in_bytes
 
 soundfile = Extra("soundfile")
@@ -111,8 +111,7 @@ def item_column(items: Dataset, data: str) -> tuple[str, str]:
         if isinstance(feature, datasets.Audio):
             return name, "speech"
         if isinstance(feature, dict) and {"bytes", "path"} <= feature.keys():
-            first = next(filter(None, stored(items, name)), None)
-            return name, "images" if image_of(first) else "speech"
+            return name, "images" if any(map(image_of, stored(items, name))) else "speech"
     raise ValueError(f"{data} has no column of images or sound: it has {', '.join(items.features)}")
 
 
@@ -145,7 +144,7 @@ def image_of(item: dict[str, Any] | None) -> Image.Image | None:
     if item is None:
         return None
     try:
-        image = Image.open(item["path"] if item["bytes"] is None else io.BytesIO(item["bytes"]))
+        image = Image.open(stored_file(item))
         in_bytes(image)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
@@ -159,7 +158,7 @@ def image_facts(some: list[dict[str, Any] | None], common: dict[str, Any]) -> Im
         raise ValueError(
             f"none of {len(some)} images looked at in {common['source']} can be opened"
         )
-    grey = all(image.mode in ("1", "L", "LA", "I;16") for image in images)
+    grey = all(image.mode in ("1", "L", "LA") or image.mode[0] == "I" for image in images)
     sizes = tuple(image.size for image in images)
     return ImageFacts(**common, bad=len(some) - len(images), sizes=sizes, grey=grey)
 
@@ -169,8 +168,7 @@ def speech_facts(some: list[dict[str, Any] | None], common: dict[str, Any]) -> S
     rates, seconds, channels, loudness = [], [], 1, []
     for item in filter(None, some):
         try:
-            source = item["path"] if item["bytes"] is None else io.BytesIO(item["bytes"])
-            samples, rate = soundfile.read(source, dtype="float32", always_2d=True)
+            samples, rate = soundfile.read(stored_file(item), dtype="float32", always_2d=True)
         except (OSError, soundfile.SoundFileError):
             continue
         if not len(samples):

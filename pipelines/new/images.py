@@ -48,7 +48,7 @@ def images(facts: ImageFacts, minutes: float) -> str:
     views = "[centre, top-left, top-right, bottom-left, bottom-right] # few images: the prior sees each in five places"
     text = fill(
         IMAGES,
-        column=json.dumps(facts.column),
+        column=json.dumps(facts.column, ensure_ascii=False),
         size=size,
         why=why,
         channels=channels,

@@ -65,19 +65,19 @@ def head(facts: Facts, modality: str) -> str:
     return fill(
         HEAD,
         place=place,
-        source=json.dumps(facts.source),
+        source=json.dumps(facts.source, ensure_ascii=False),
         name=re.sub(r"[^A-Za-z0-9_]+", "_", name).strip("_") or "mine",
         modality=modality,
-        subset=json.dumps(facts.subset),
-        train=json.dumps(facts.train),
+        subset=json.dumps(facts.subset, ensure_ascii=False),
+        train=json.dumps(facts.train, ensure_ascii=False),
         count=f"{facts.count:,}",
         unreadable=(f"; {facts.bad} of those looked at can't be opened" if facts.bad else "")
         + (f"; {facts.left_out} FILES ARE IN NO SPLIT: {LEFT_OUT}" if facts.left_out > 0 else ""),
-        validation=json.dumps(facts.validation),
+        validation=json.dumps(facts.validation, ensure_ascii=False),
         chosen_by=held_out_in_words(facts.validation, facts),
-        test=json.dumps(facts.test),
+        test=json.dumps(facts.test, ensure_ascii=False),
         scored=held_out_in_words(facts.test, facts),
-        label_column=json.dumps(facts.label_column),
+        label_column=json.dumps(facts.label_column, ensure_ascii=False),
         labels=f"{facts.labels} labels" if facts.labels else "no labels, or one alone",
     )
 

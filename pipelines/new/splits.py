@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import datasets
 from datasets import Dataset
+from datasets.exceptions import DatasetsError
 from PIL import Image
 
 from common.hub import go_offline_if_unreachable
@@ -65,8 +66,9 @@ def open_data(data: str) -> Opened:
             names = datasets.get_dataset_config_names(data)
             subset = None if len(names) == 1 or "default" in names else names[0]
             found = datasets.load_dataset(data, subset)
-    except (OSError, ValueError, KeyError) as error:
-        reason = (str(error).splitlines() or [repr(error)])[0]
+    except (OSError, ValueError, KeyError, DatasetsError) as error:
+        cause = error.__cause__ if isinstance(error, DatasetsError) and error.__cause__ else error
+        reason = (str(cause).splitlines() or [repr(cause)])[0]
         if links := [place for place in folders if place.is_symlink()]:
             reason = f"{links[0]} is a link to a folder, and is not followed: give what it leads to"
         elif path.is_dir() and images == 0:
@@ -118,8 +120,9 @@ def open_parquet(data: str) -> Opened:
     splits = parquet_splits(data)
     try:
         items = parquet_rows(splits["train"])
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{data} can't be read as a Parquet file ({error})") from None
+    except (OSError, ValueError, DatasetsError) as error:
+        reason = (str(error.__cause__ or error).splitlines() or [repr(error)])[0]
+        raise ValueError(f"{data} can't be read as a Parquet file ({reason})") from None
     assert isinstance(items, Dataset)
     return Opened("parquet", None, splits, items)
 

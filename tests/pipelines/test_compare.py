@@ -151,6 +151,29 @@ def test_mistakes_are_told_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("tokenizer:\n")
     with pytest.raises(ValueError, match=r"has no section codes: set experiment"):
         experiment_values(replace(config, experiment=tmp_path / "a.yaml"), {})
+    smoke = replace(config, experiment=Path("smoke"))
+    with pytest.raises(ValueError, match=r"settings.score=None must be a group of keys"):
+        experiment_values(smoke, {"score": None})
+    with pytest.raises(ValueError, match=r"seeds=\(0, 0\) must have no value twice: set seeds"):
+        replace(config, seeds=(0, 0))
+    with pytest.raises(ValueError, match=r"row 'a': seeds=\(1, 1\) must have no value twice"):
+        replace(row, seeds=(1, 1))
+    with pytest.raises(ValueError, match="a trained tokenizer, which tune can't change"):
+        CompareRow(name="a", codebook_size=4, tokenizer=tmp_path, tune={"weight": [1.0]})
+
+
+def test_all_runs_are_in_the_folder_of_the_study(tmp_path: Path) -> None:
+    """Also of a recipe that shares the folders of another."""
+    row = CompareRow(name="a", codebook_size=64, quantizer={"method": "vq"})
+    config = CompareConfig(experiment=Path("fsdd_text"), out=tmp_path, rows=(row,))
+    values = experiment_values(config, {})
+    folders = [
+        values[section].get(key)
+        for section in values
+        if isinstance(values[section], dict)
+        for key in ("run_dir", "out")
+    ]
+    assert not any(folders)
 
 
 def measured(

@@ -13,6 +13,7 @@ from common.tracking import read_metrics
 from pipelines.compare.config import CompareConfig, CompareRow, CompareTuning
 from pipelines.compare.lines import lines_of
 from pipelines.compare.metrics import Measured
+from pipelines.compare.page import compare_page
 from pipelines.compare.study import prepare
 from pipelines.compare.table import csv_text, markdown
 from pipelines.compare.tuning import WEIGHTS, Candidate, Tried, best, candidates, leader, tune
@@ -98,6 +99,29 @@ def test_a_row_with_values_of_its_own_leads_itself(tmp_path: Path) -> None:
     rows = (row("VQ", 64), row("VQ", 128, tune={"weight": [7.0]}), row("VQ", 32))
     config = study(tmp_path, rows, codebook_size=64)
     assert [leader(config, each) for each in rows] == [rows[0], rows[1], rows[0]]
+    trained = CompareRow(name="VQ", codebook_size=256, tokenizer=tmp_path / "model")
+    config = study(tmp_path, (trained, *rows), codebook_size=256)
+    assert [leader(config, each) for each in (trained, rows[0])] == [trained, rows[0]]
+
+
+def test_whole_numbers_stay_whole(tmp_path: Path) -> None:
+    values = {
+        "experiment": str(ROOT / "configs/smoke.yaml"),
+        "out": str(tmp_path),
+        "tuning": {"steps": 4},
+        "rows": [
+            {
+                "name": "VQ",
+                "codebook_size": 64,
+                "quantizer": {"method": "vq"},
+                "tune": {"optim.warmup_steps": [1, 2], "weight": [0.5]},
+            }
+        ],
+    }
+    config = build(CompareConfig, values)
+    tried = candidates(config, config.rows[0], {})
+    steps = [each.config["tokenizer"]["optim"]["warmup_steps"] for each in tried]
+    assert steps == [1, 2] and all(isinstance(each, int) for each in steps)
 
 
 def test_every_weight_is_a_multiple_of_the_methods_own(tmp_path: Path) -> None:
@@ -186,6 +210,8 @@ def test_the_table_has_a_column_for_what_was_tuned() -> None:
     lines = list(csv.DictReader(csv_text(found).splitlines()))
     assert [line["weight"] for line in lines] == ["0.3", "0.3", "", ""]
     assert "weight" not in markdown(lines_of(found[2:]), "x").splitlines()[2]
+    page = compare_page(lines_of(found), "x", b"", {})
+    assert "weight" in page and ">0.3<" in page.replace(" ", "").replace("\n", "")
 
 
 def test_mistakes_are_told_in_a_sentence(tmp_path: Path) -> None:

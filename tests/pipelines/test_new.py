@@ -1,5 +1,6 @@
 """`simvq new`: a recipe for many kinds of data that runs to samples and a report without an edit."""
 
+import io
 import json
 import shutil
 from pathlib import Path
@@ -7,15 +8,17 @@ from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow
 import pytest
 import soundfile
 from PIL import Image
+from pyarrow import parquet
 
 import pipelines.new.steps
 from pipelines.cli import main
 from pipelines.experiment import read_experiment
 from pipelines.new.command import new, recipe_template
-from pipelines.new.facts import SpeechFacts, look
+from pipelines.new.facts import ImageFacts, SpeechFacts, look
 from pipelines.new.parts import codebook_size
 from pipelines.new.steps import filled
 from stage1_tokenizer.images.data import ImageDataConfig, load_images
@@ -177,10 +180,18 @@ def test_mistakes_are_told_in_a_sentence(
     (tmp_path / "phone").mkdir()
     (tmp_path / "phone" / "a.m4a").write_bytes(b"AAC")
     (tmp_path / "text.parquet").write_bytes(b"no Parquet")
+    table = pyarrow.table({"image": pyarrow.array([], pyarrow.binary())})
+    parquet.write_table(table, tmp_path / "none.parquet")
+    (tmp_path / "unlike").mkdir()
+    for name, columns in (("a", {"x": [1]}), ("b", {"x": [1], "y": [2]})):
+        parquet.write_table(pyarrow.table(columns), tmp_path / "unlike" / f"train-{name}.parquet")
     for words, said in (
         ([str(tmp_path / "empty")], "is no folder with images or sound"),
         ([str(tmp_path / "phone")], r"its files are .m4a; of sound, .wav, .flac"),
         ([str(tmp_path / "text.parquet")], "text.parquet"),
+        ([str(tmp_path / "none.parquet")], "none.parquet"),
+        ([str(tmp_path / "unlike")], "unlike"),
+        ([str(tmp_path / "unlike" / "train-*.parquet")], "can't be read as a Parquet file"),
         ([str(tmp_path), "hours=3"], "there is no key 'hours'"),
     ):
         with pytest.raises(SystemExit) as caught:
@@ -262,7 +273,12 @@ def test_names_with_signs_that_mean_something_elsewhere(tmp_path: Path) -> None:
     ]
     features = renamed.features
     datasets.Dataset.from_list(with_nothing, features=features).to_parquet(tables / "train.parquet")
-    for data, column in ((folder / "images", "image"), (tables / "train.parquet", "img #1")):
+    smile = tmp_path / "my 🙂 images"
+    shutil.copytree(folder / "images", smile)
+    for data, column in (
+        *((folder / "images", "image"), (smile, "image")),
+        (tables / "train.parquet", "img #1"),
+    ):
         recipe = tmp_path / "recipe.yaml"
         text = recipe_template(look(str(data)), 30)
         recipe.write_text(filled(text, 100, 100, 100, ""))
@@ -295,6 +311,26 @@ def test_what_is_no_image_of_ours_is_counted_or_told(tmp_path: Path) -> None:
     (tmp_path / "linked" / "a").symlink_to(tmp_path / "some" / "a")
     with pytest.raises(ValueError, match="linked/a is a link to a folder, and is not followed"):
         look(str(tmp_path / "linked"))
+
+
+def test_one_bad_item_does_not_decide_what_a_column_holds(tmp_path: Path) -> None:
+    file = io.BytesIO()
+    Image.new("L", (9, 9)).save(file, "PNG")
+    good = {"bytes": file.getvalue(), "path": "a.png"}
+    for bad in ({"bytes": b"broken", "path": "b.png"}, {"bytes": None, "path": None}):
+        table = pyarrow.Table.from_pylist([{"image": one} for one in (bad, *[good] * 10)])
+        parquet.write_table(table, tmp_path / "data.parquet")
+        facts = look(str(tmp_path / "data.parquet"))
+        assert isinstance(facts, ImageFacts) and facts.bad == 1
+
+
+def test_grey_images_of_16_bits_are_grey(tmp_path: Path) -> None:
+    (tmp_path / "deep" / "a").mkdir(parents=True)
+    for i in range(4):
+        pixels = np.full((9, 9), 5000 + i, np.uint16)
+        Image.fromarray(pixels).save(tmp_path / "deep" / "a" / f"{i}.pgm")
+    facts = look(str(tmp_path / "deep"))
+    assert isinstance(facts, ImageFacts) and facts.grey
 
 
 def test_clips_without_a_sample_are_counted_as_bad(tmp_path: Path) -> None:
