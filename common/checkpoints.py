@@ -79,8 +79,6 @@ def resume(run_dir: Path, parts: dict[str, Stateful]) -> int:
     checkpoints = list_checkpoints(run_dir)
     if not checkpoints:
         return 0
-    if processes().is_main_process:
-        (run_dir / DONE).unlink(missing_ok=True)
     intact = next(filter(is_sealed, reversed(checkpoints)), None)
     if intact is None:
         raise ValueError(
@@ -98,6 +96,7 @@ def resume(run_dir: Path, parts: dict[str, Stateful]) -> int:
             f"{run_dir}, or set run_dir"
         ) from None
     if processes().is_main_process:
+        (run_dir / DONE).unlink(missing_ok=True)
         restore_metrics(run_dir, intact / METRICS)
     return saved["step"]
 

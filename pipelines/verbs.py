@@ -1,5 +1,6 @@
 """The verbs: each takes its config, does its work, and returns what the command prints."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -192,7 +193,9 @@ def run_findings(tokenizer_run: Path | None, prior_run: Path | None) -> list[str
     """The findings of both runs, a line each; nothing where there is nothing to say."""
     findings = []
     if tokenizer_run and (metrics := read_metrics(tokenizer_run)):
-        method = method_of(saved_config("tokenizer", tokenizer_run / "config.yaml"))
+        method: str | None = None
+        with suppress(ValueError):  # its config.yaml is missing, or of another version
+            method = method_of(saved_config("tokenizer", tokenizer_run / "config.yaml"))
         found = training_findings(result_line(metrics), method)
         findings += [f"{tokenizer_run}: {line}" for line in lines(found)]
     if prior_run and (metrics := read_metrics(prior_run)):

@@ -66,7 +66,8 @@ class Prior(HubModel):
         exact = [each.inv_freq for each in rotary]
         super()._apply(fn, recurse)
         for each, before in zip(rotary, exact, strict=True):
-            each.inv_freq = before.to(each.inv_freq.device)
+            if not before.is_meta:
+                each.inv_freq = before.to(each.inv_freq.device)
         return self
 
     def new_vocabulary(self, width: int) -> Any:
