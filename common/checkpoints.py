@@ -73,8 +73,8 @@ def save_checkpoint(run_dir: Path, step: int, parts: dict[str, Stateful], keep: 
 def resume(run_dir: Path, parts: dict[str, Stateful]) -> int:
     """Loads the newest undamaged checkpoint, if any, on every process; returns the number of steps done.
 
-    The run, which goes on, no longer counts as ended. Lines of metrics.jsonl that were lost since are restored. Raises ValueError where all checkpoints are damaged,
-    and where the one to load is of another version or model.
+    The run, which goes on, no longer counts as ended. Lines of metrics.jsonl that were lost since are restored. Raises
+    ValueError where all checkpoints are damaged, and where the one to load is of another version or model.
     """
     checkpoints = list_checkpoints(run_dir)
     if not checkpoints:

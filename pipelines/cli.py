@@ -244,10 +244,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(text)
             sys.exit(0)
         args = parser().parse_args(processes_last(arguments))
-        if getattr(args, "processes", 1) < 1:
-            raise ValueError(f"--processes={args.processes} must be at least 1")
-        if getattr(args, "processes", 1) > 1 and LAUNCHED not in os.environ:
-            launch(args.processes, arguments)
+        count = getattr(args, "processes", 1)
+        if count < 1:
+            raise ValueError(f"--processes={count} must be at least 1")
+        if count > 1 and LAUNCHED not in os.environ:
+            launch(count, arguments)
             return
         with kept_traceback(Path(tempfile.gettempdir()) / f"simvq-{os.getuid()}"), named_extras():
             answer(args)

@@ -164,7 +164,8 @@ def streamed_rows(
     """(position, epoch, rows) of every `step`-th item of endless epochs, from position `start`.
 
     The order is a function of the seed alone. The first of the rows is the item; the rows after it,
-    and at the end of an epoch those before it, stand in for it, should it be bad. Raises ValueError for a stream without items.
+    and at the end of an epoch those before it, stand in for it, should it be bad. Raises ValueError for a stream
+    without items.
     """
     assert isinstance(dataset.rows, IterableDataset)
     position = 0

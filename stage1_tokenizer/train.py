@@ -35,13 +35,12 @@ def train_tokenizer(config: TrainTokenizerConfig) -> Path:
     check_best(config)
     run, first_step, batches = begin(config)
     accelerator = run.accelerator
-    clock = Throughput()
     last_step = first_step if run.best.should_stop(config.patience) else config.steps
     progress = Progress("train-tokenizer", first_step, last_step, accelerator.is_main_process)
     progress.say(start_line(run))
     if config.init_from is not None and first_step == 0:
         log_start(run)
-        clock.rate()  # nor is this a step's time
+    clock = Throughput()
     done = first_step
     for step in progress:
         losses, norm = take_step(run, batches, step)

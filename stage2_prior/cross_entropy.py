@@ -139,9 +139,8 @@ def add_gradients(
         kept = states * counted[:, None]
         if of_weight.dtype == product.dtype:
             of_weight.addmm_(product.T, kept)
-        elif (
-            product.dtype == torch.float16
-        ):  # a sum over codes could overflow, whatever the loss's scale
+        elif product.dtype == torch.float16:
+            # a sum over targets could overflow there, whatever the loss's scale
             of_weight.addmm_(slope.T, kept.to(slope.dtype))
         else:
             of_weight.add_(product.T @ kept)

@@ -33,13 +33,12 @@ def train_prior(config: TrainPriorConfig) -> Path:
     check_best(config.run_dir, best)
     run, first_step, batches = begin(config)
     accelerator = run.accelerator
-    clock = Throughput()
     last_step = first_step if run.best.should_stop(config.patience) else config.steps
     progress = Progress("train-prior", first_step, last_step, accelerator.is_main_process)
     progress.say(start_line(run))
     if config.init_from is not None and first_step == 0:
         validate(run, 0)
-        clock.rate()  # no step's time
+    clock = Throughput()
     done = first_step
     for step in progress:
         loss, norm = take_step(run, batches, step)

@@ -1,6 +1,5 @@
 """The recipe of images."""
 
-import json
 import math
 from statistics import median
 
@@ -15,6 +14,7 @@ from pipelines.new.parts import (
     last,
     per_code,
     prior,
+    quoted,
     training,
 )
 
@@ -48,7 +48,7 @@ def images(facts: ImageFacts, minutes: float) -> str:
     views = "[centre, top-left, top-right, bottom-left, bottom-right] # few images: the prior sees each in five places"
     text = fill(
         IMAGES,
-        column=json.dumps(facts.column, ensure_ascii=False),
+        column=quoted(facts.column),
         size=size,
         why=why,
         channels=channels,

@@ -65,19 +65,19 @@ def head(facts: Facts, modality: str) -> str:
     return fill(
         HEAD,
         place=place,
-        source=json.dumps(facts.source, ensure_ascii=False),
+        source=quoted(facts.source),
         name=re.sub(r"[^A-Za-z0-9_]+", "_", name).strip("_") or "mine",
         modality=modality,
-        subset=json.dumps(facts.subset, ensure_ascii=False),
-        train=json.dumps(facts.train, ensure_ascii=False),
+        subset=quoted(facts.subset),
+        train=quoted(facts.train),
         count=f"{facts.count:,}",
         unreadable=(f"; {facts.bad} of those looked at can't be opened" if facts.bad else "")
         + (f"; {facts.left_out} FILES ARE IN NO SPLIT: {LEFT_OUT}" if facts.left_out > 0 else ""),
-        validation=json.dumps(facts.validation, ensure_ascii=False),
+        validation=quoted(facts.validation),
         chosen_by=held_out_in_words(facts.validation, facts),
-        test=json.dumps(facts.test, ensure_ascii=False),
+        test=quoted(facts.test),
         scored=held_out_in_words(facts.test, facts),
-        label_column=json.dumps(facts.label_column, ensure_ascii=False),
+        label_column=quoted(facts.label_column),
         labels=f"{facts.labels} labels" if facts.labels else "no labels, or one alone",
     )
 
@@ -134,6 +134,11 @@ def per_code(positions: float) -> str:
         if each >= POSITIONS
         else "the smallest size, as there are few data"
     )
+
+
+def quoted(value: str | None) -> str:
+    """A name as YAML reads it; signs beyond 16 bits, whose escapes YAML refuses, stay as they are."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 def fill(template: str, **values: object) -> str:

@@ -1,6 +1,5 @@
 """The recipe of speech."""
 
-import json
 from statistics import fmean, median, mode
 
 from pipelines.new.facts import SpeechFacts
@@ -12,6 +11,7 @@ from pipelines.new.parts import (
     last,
     per_code,
     prior,
+    quoted,
     training,
 )
 
@@ -48,10 +48,10 @@ def speech(facts: SpeechFacts, minutes: float) -> str:
     positions = facts.count * fmean(facts.seconds) * 80
     text = fill(
         SPEECH,
-        column=json.dumps(facts.column, ensure_ascii=False),
-        speaker_column=json.dumps(facts.speaker_column, ensure_ascii=False),
+        column=quoted(facts.column),
+        speaker_column=quoted(facts.speaker_column),
         speakers=f"{facts.speakers} speakers" if facts.speakers else "not known, or one alone",
-        text_column=json.dumps(facts.text_column, ensure_ascii=False),
+        text_column=quoted(facts.text_column),
         crop=1.0 if median(facts.seconds) >= 1.5 else 0.5,
         shortest=f"{min(facts.seconds):.1f}",
         longest=f"{max(facts.seconds):.1f}",

@@ -67,8 +67,7 @@ def open_data(data: str) -> Opened:
             subset = None if len(names) == 1 or "default" in names else names[0]
             found = datasets.load_dataset(data, subset)
     except (OSError, ValueError, KeyError, DatasetsError) as error:
-        cause = error.__cause__ if isinstance(error, DatasetsError) and error.__cause__ else error
-        reason = (str(cause).splitlines() or [repr(cause)])[0]
+        reason = reason_of(error)
         if links := [place for place in folders if place.is_symlink()]:
             reason = f"{links[0]} is a link to a folder, and is not followed: give what it leads to"
         elif path.is_dir() and images == 0:
@@ -82,6 +81,12 @@ def open_data(data: str) -> Opened:
     others = [name for name in found if name != train]
     left_out = images - sum(map(len, found.values())) if path.is_dir() else 0
     return Opened(data, subset, {"train": train} | held_out(others), found[train], left_out)
+
+
+def reason_of(error: Exception) -> str:
+    """The first line of what went wrong; `datasets` wraps it in an error that says nothing."""
+    cause = (error.__cause__ if isinstance(error, DatasetsError) else None) or error
+    return (str(cause).splitlines() or [repr(cause)])[0]
 
 
 def refuse_capitals(path: Path, names: Sequence[str]) -> None:
@@ -121,8 +126,7 @@ def open_parquet(data: str) -> Opened:
     try:
         items = parquet_rows(splits["train"])
     except (OSError, ValueError, DatasetsError) as error:
-        reason = (str(error.__cause__ or error).splitlines() or [repr(error)])[0]
-        raise ValueError(f"{data} can't be read as a Parquet file ({reason})") from None
+        raise ValueError(f"{data} can't be read as a Parquet file ({reason_of(error)})") from None
     assert isinstance(items, Dataset)
     return Opened("parquet", None, splits, items)
 

@@ -1,11 +1,10 @@
 """The vectors of one optimizer step and the codes assigned to them, for averages and resets of codes."""
 
 import torch
-import torch.distributed as dist
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from common.processes import gather_over_processes, sum_over_processes
+from common.processes import gather_over_processes, process_index, sum_over_processes
 from common.seeding import generator_at
 
 NO_BATCH = (
@@ -79,7 +78,7 @@ class Assignments:
         device = vectors.device
         size = len(vectors) * vectors[:1].isfinite().all()  # none where none is finite
         sizes = gather_over_processes(size[None])
-        before = sizes[: dist.get_rank() if len(sizes) > 1 else 0].sum()
+        before = sizes[: process_index()].sum()
         total = sizes.sum()
         # every (total / count)-th vector from a random one on: none twice, and no size leaves the device
         offset = (
